@@ -1,0 +1,1 @@
+"""The SQLite database (`edgespec.cache`): what EdgeSpec remembers between runs."""

@@ -1,0 +1,3 @@
+"""EdgeSpec: local language models, faster, byte for byte the same."""
+
+__version__ = "0.1.0"

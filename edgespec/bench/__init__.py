@@ -1,0 +1,1 @@
+"""`edgespec bench`: the same prompts with and without speculation, side by side."""

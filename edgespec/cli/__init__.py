@@ -1,0 +1,1 @@
+"""The command line: arguments, and the composition root that wires everything."""

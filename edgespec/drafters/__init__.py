@@ -1,0 +1,1 @@
+"""One file per drafting strategy; the file's name is the strategy's name."""

@@ -1,0 +1,1 @@
+"""Drafting, planning, verifying: token ids in, token ids out, no I/O."""

@@ -1,0 +1,1 @@
+"""What this machine can do: a sound library, batch invariance, the cost of a pass, bandwidth."""

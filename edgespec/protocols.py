@@ -1,0 +1,152 @@
+"""What the parts ask of each other, as small protocols; implementations come in by constructor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgespec.types import Chunk, CompletionRequest, Message, Proposal, ServedModel
+
+
+class Completer(Protocol):
+    """What a front end (chat, server, benchmark) needs: questions in, streamed text out.
+
+    One answer at a time: `stream` is not to be called again before its iterator is exhausted or
+    closed. `cancel` may be called from any thread.
+    """
+
+    @property
+    def model(self) -> ServedModel:
+        """The loaded target and how it is served."""
+        ...
+
+    def stream(self, request: CompletionRequest) -> Iterator[Chunk]:
+        """Answer `request`; the last chunk carries the `Completion`.
+
+        Blocks between chunks. Closing the iterator, or `cancel`, ends the answer within 100 ms; what
+        was computed stays in the KV cache for the next turn. Raises EdgeSpecError (overflow, bad
+        sampler values, a grammar that does not parse) before the first chunk.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """End the answer under way, from any thread; without one, does nothing.
+
+        The iterator then yields its last chunk with finish reason "cancelled".
+        """
+        ...
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Tokens that the conversation takes in the context, template included."""
+        ...
+
+    def decode_token(self, token: int) -> bytes:
+        """The bytes of one token id, for log-probabilities; special tokens are rendered."""
+        ...
+
+
+class Target(Protocol):
+    """A model with a KV cache of one sequence, scored row by row.
+
+    The engine owns the order of calls; nothing else may touch the same context meanwhile.
+    """
+
+    @property
+    def num_context(self) -> int:
+        """Cells of the KV cache."""
+        ...
+
+    @property
+    def num_cached(self) -> int:
+        """Tokens in the KV cache: the next scored token gets this position."""
+        ...
+
+    @property
+    def max_rows(self) -> int:
+        """Most rows in one pass for which the logits are those of one row at a time."""
+        ...
+
+    def prefill(self, tokens: Sequence[int]) -> None:
+        """Append `tokens` (at least one); row 0 of the logits is then the last token's.
+
+        Raises Cancelled when `abort` was called, NativeLibraryError on failure; the cache may then
+        hold any part of `tokens`.
+        """
+        ...
+
+    def score(self, tokens: Sequence[int]) -> None:
+        """Append `tokens` in one pass and keep the logits of every row; raises as `prefill`."""
+        ...
+
+    def logits(self, row: int) -> NDArray[np.float32]:
+        """Logits of one row of the last pass: shape (num_vocab,), float32, a view.
+
+        Valid until the next pass; not to be written to.
+        """
+        ...
+
+    def truncate(self, num_tokens: int) -> None:
+        """Forget all but the first `num_tokens` tokens of the cache."""
+        ...
+
+    def abort(self) -> None:
+        """Make the pass under way, or the next one, raise Cancelled; callable from any thread."""
+        ...
+
+    def resume(self) -> None:
+        """Take back an `abort` that met no pass."""
+        ...
+
+
+class Sampler(Protocol):
+    """Chooses the next token as plain decoding would; holds the chain's state.
+
+    One draw per emitted token, in order: this is what makes speculation exact.
+    """
+
+    def sample(self, target: Target, row: int) -> int:
+        """Draw the token that follows `row` and advance the chain by it."""
+        ...
+
+
+class Drafter(Protocol):
+    """Proposes tokens that may follow the conversation so far; knows nothing of the target's speed.
+
+    The engine calls `begin` once per answer, then in turns `propose`, `learn` and `extend`.
+    """
+
+    @property
+    def name(self) -> str:
+        """The strategy's name, as statistics and settings show it."""
+        ...
+
+    def begin(self, prompt: Sequence[int]) -> None:
+        """Start an answer to `prompt` (all tokens of the context, system message included)."""
+        ...
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        """Append tokens that the target kept."""
+        ...
+
+    @property
+    def cost_ms(self) -> float:
+        """Measured milliseconds to propose one more token; 0 for look-ups."""
+        ...
+
+    def propose(self) -> Iterator[Proposal]:
+        """Yield one guess after another, each following the one before; changes nothing visible.
+
+        Lazy: the planner pulls another token only while it is worth `cost_ms`. Valid until the next
+        `extend`. May yield nothing.
+        """
+        ...
+
+    def learn(self, proposals: Sequence[Proposal], num_accepted: int) -> None:
+        """Be told that the first `num_accepted` of its verified proposals were kept, and no more.
+
+        `proposals` is the verified part of what `propose` yielded; calibrates the estimates.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""`edgespec serve`: OpenAI-compatible HTTP over one completer."""

@@ -1,0 +1,248 @@
+"""The values that cross module lines: frozen, slotted, without behaviour beyond derived facts.
+
+A conversation enters as `Message`s in a `CompletionRequest`; text leaves as `Chunk`s, the last of
+which carries a `Completion`. Below that line everything is token ids: a `Draft` goes to the target,
+`Kept` comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Role = Literal["system", "user", "assistant", "tool"]
+FinishReason = Literal["stop", "length", "cancelled"]
+Overflow = Literal["error", "drop-oldest"]
+Exactness = Literal["identical", "near-ties"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation, before any chat template."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """What the sampler chain does to the logits; the defaults leave everything but `temperature` off.
+
+    Temperature 0 is greedy. `seed` is an unsigned 32-bit number. `grammar` is GBNF text with the
+    start symbol `root`; `json_schema` is JSON text; at most one of the two is given.
+    Names and meanings are llama.cpp's (`llama_sampler_init_*`).
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repeat_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    penalty_last_n: int = 64
+    dry_multiplier: float = 0.0
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    dry_penalty_last_n: int = 1024
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    seed: int = 0
+    grammar: str | None = None
+    json_schema: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionRequest:
+    """One question to the target.
+
+    `prompt` is either a conversation, rendered through the target's own chat template, or plain
+    text, tokenized as it stands. `max_tokens` None means until the context is full.
+    `num_top_logprobs` None means no log-probabilities; 0 gives the chosen token's only.
+    `overflow` "drop-oldest" leaves out the oldest turns (never the system message or the last turn)
+    until the prompt fits.
+    """
+
+    prompt: tuple[Message, ...] | str
+    sampling: SamplingParams = SamplingParams()
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    overflow: Overflow = "error"
+    num_top_logprobs: int | None = None
+    speculate: bool = True
+    reuse_prefix: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """One guessed token and the estimated probability that it is kept if those before it are.
+
+    `evidence` says what the estimate rests on, in the drafter's own terms (for its calibration).
+    """
+
+    token: int
+    acceptance: float
+    evidence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Tokens proposed to follow the last kept token, for the target to verify.
+
+    Node i is token `tokens[i]`; `parents[i]` is the index of the node before it, -1 for the last
+    kept token. A chain has parents (-1, 0, 1, ...). `acceptance[i]` estimates the probability that
+    node i is kept given that its parent was. `sources[i]` names the drafter that proposed it.
+
+    >>> Draft.chain((7, 8), (0.9, 0.5), "context").parents
+    (-1, 0)
+    """
+
+    tokens: tuple[int, ...] = ()
+    parents: tuple[int, ...] = ()
+    acceptance: tuple[float, ...] = ()
+    sources: tuple[str, ...] = ()
+
+    @staticmethod
+    def chain(tokens: tuple[int, ...], acceptance: tuple[float, ...], source: str) -> Draft:
+        """A draft without branches, all from one source."""
+        parents = tuple(range(-1, len(tokens) - 1))
+        return Draft(tokens, parents, acceptance, (source,) * len(tokens))
+
+    @property
+    def is_chain(self) -> bool:
+        """True if every node follows the one before it."""
+        return all(parent == index - 1 for index, parent in enumerate(self.parents))
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+EMPTY_DRAFT = Draft()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Natural-log probability of an emitted token under the target's unmodified logits.
+
+    `top` holds the most likely tokens, best first, as (token id, log-probability).
+    """
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DrafterCounts:
+    """Tokens that one drafter proposed, and how many of them the target kept."""
+
+    proposed: int = 0
+    accepted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SpeculationStats:
+    """Counts of one answer; the metrics are those of docs/metrics.md.
+
+    `target_passes` counts verification passes, the prefill pass that gave the first token included.
+    """
+
+    emitted: int = 0
+    target_passes: int = 0
+    by_drafter: Mapping[str, DrafterCounts] = field(default_factory=dict)
+
+    @property
+    def proposed(self) -> int:
+        """Draft tokens that the target verified."""
+        return sum(counts.proposed for counts in self.by_drafter.values())
+
+    @property
+    def accepted(self) -> int:
+        """Draft tokens that the target kept."""
+        return sum(counts.accepted for counts in self.by_drafter.values())
+
+    @property
+    def acceptance_rate(self) -> float:
+        """Accepted over proposed; 0 when nothing was proposed."""
+        return self.accepted / self.proposed if self.proposed else 0.0
+
+    @property
+    def block_efficiency(self) -> float:
+        """Emitted tokens per target pass, passes with an empty draft included."""
+        return self.emitted / self.target_passes if self.target_passes else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Wall-clock times of one answer, in milliseconds.
+
+    `prompt_ms` runs from the request to the first token's logits; `decode_ms` from there to the
+    last token. `plain_token_ms` is the measured cost of one plain token at this context length, from
+    which the live speed-up is told; None when it is not known.
+    """
+
+    prompt_ms: float
+    decode_ms: float
+    time_to_first_token_ms: float
+    num_prompt_tokens: int
+    num_cached_tokens: int
+    num_decoded_tokens: int
+    plain_token_ms: float | None = None
+
+    @property
+    def decode_tokens_per_second(self) -> float:
+        """Tokens after the first, per second of decoding; 0 for answers of one token."""
+        if self.decode_ms <= 0 or self.num_decoded_tokens < 2:
+            return 0.0
+        return (self.num_decoded_tokens - 1) / (self.decode_ms / 1e3)
+
+    @property
+    def speedup(self) -> float | None:
+        """Speed against the measured plain cost of a token; None when either is unknown."""
+        if self.plain_token_ms is None or not self.decode_tokens_per_second:
+            return None
+        return self.decode_tokens_per_second * self.plain_token_ms / 1e3
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One finished answer.
+
+    `token_ids` holds every token the target emitted, an end-of-turn token or the tokens of a stop
+    string included; `text` holds what the user sees, without either.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    timings: Timings
+    stats: SpeculationStats
+    num_dropped_messages: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of an answer as it is streamed: whole characters, no part of a stop string.
+
+    Only the last chunk carries `completion`. `stats` and `timings` are those so far.
+    """
+
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+    stats: SpeculationStats = SpeculationStats()
+    timings: Timings | None = None
+    completion: Completion | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """What a front end shows of the loaded target."""
+
+    name: str
+    description: str
+    num_context: int
+    size_bytes: int
+    drafter: str
+    exactness: Exactness
+    settings: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Known models, downloads, checksums (`edgespec.models`): files only, no inference."""

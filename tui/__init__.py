@@ -1,0 +1,1 @@
+"""The Textual chat app (`edgespec.tui`): shows a completer, never builds one."""
