@@ -26,9 +26,9 @@ class Completer(Protocol):
     def stream(self, request: CompletionRequest) -> Iterator[Chunk]:
         """Answer `request`; the last chunk carries the `Completion`.
 
-        Blocks between chunks. Closing the iterator, or `cancel`, ends the answer within 100 ms; what
-        was computed stays in the KV cache for the next turn. Raises EdgeSpecError (overflow, bad
-        sampler values, a grammar that does not parse) before the first chunk.
+        Blocks between chunks. Closing the iterator, or `cancel`, ends the answer within 100 ms;
+        what was computed stays in the KV cache for the next turn. Raises EdgeSpecError (overflow,
+        bad sampler values, a grammar that does not parse) before the first chunk.
         """
         ...
 

@@ -27,7 +27,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """What the sampler chain does to the logits; the defaults leave everything but `temperature` off.
+    """What the sampler chain does to the logits; by default it is greedy and nothing else is on.
 
     Temperature 0 is greedy. `seed` is an unsigned 32-bit number. `grammar` is GBNF text with the
     start symbol `root`; `json_schema` is JSON text; at most one of the two is given.
@@ -178,8 +178,8 @@ class Timings:
     """Wall-clock times of one answer, in milliseconds.
 
     `prompt_ms` runs from the request to the first token's logits; `decode_ms` from there to the
-    last token. `plain_token_ms` is the measured cost of one plain token at this context length, from
-    which the live speed-up is told; None when it is not known.
+    last token. `plain_token_ms` is the measured cost of one plain token at this context length,
+    from which the live speed-up is told; None when it is not known.
     """
 
     prompt_ms: float

@@ -1,0 +1,111 @@
+"""The native library: loading it, its logs, and what it says of its own build.
+
+Importing this module loads llama.cpp, which may fail (NativeLibraryError). Logs of the C code go
+nowhere by default; the last errors are kept, because llama.cpp tells why a model failed to load
+only there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from edgespec.errors import NativeLibraryError
+
+try:
+    import llama_cpp
+    from llama_cpp import llama_cpp as _binding
+except (ImportError, OSError, RuntimeError, AttributeError) as error:
+    raise NativeLibraryError(
+        f"llama.cpp could not be loaded: {error}", "run `make setup` to build it for this machine"
+    ) from error
+
+api: Any = _binding
+"""The C API as llama-cpp-python binds it: untyped, so typed wrappers stop here."""
+
+_LEVEL_ERROR = 4
+_recent_errors: deque[str] = deque(maxlen=8)
+
+
+def _log_quietly(level: int, text: bytes, _user_data: object) -> None:
+    if level == _LEVEL_ERROR:
+        _recent_errors.append(text.decode("utf-8", "replace").strip())
+
+
+def _log_verbosely(level: int, text: bytes, _user_data: object) -> None:
+    line = text.decode("utf-8", "replace")
+    if level == _LEVEL_ERROR:
+        _recent_errors.append(line.strip())
+    sys.stderr.write(line)
+
+
+# Kept here because ctypes drops a callback with its last Python reference.
+_QUIET = api.llama_log_callback(_log_quietly)
+_VERBOSE = api.llama_log_callback(_log_verbosely)
+
+
+def set_verbose(verbose: bool) -> None:
+    """Send llama.cpp's logs to stderr, or nowhere (the state in which this module starts)."""
+    api.llama_log_set(_VERBOSE if verbose else _QUIET, ctypes.c_void_p(0))
+
+
+def forget_errors() -> None:
+    """Drop the kept error lines, before a call whose failure is to be explained."""
+    _recent_errors.clear()
+
+
+def last_error() -> str:
+    """The most telling error line that llama.cpp logged since `forget_errors`; may be empty.
+
+    The first line names the cause; those after it only say what failed because of it.
+    """
+    return _recent_errors[0] if _recent_errors else ""
+
+
+@contextlib.contextmanager
+def silenced_stderr() -> Iterator[None]:
+    """Close file descriptor 2 to C code that prints without the log callback (grammar parsing)."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    sink = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(sink)
+
+
+def build_features() -> tuple[str, ...]:
+    """Instruction sets and options that the library was built with (llama_print_system_info).
+
+    >>> "AVX2" in build_features()  # doctest: +SKIP
+    True
+    """
+    info: str = api.llama_print_system_info().decode("utf-8", "replace")
+    pairs = (part.partition(" = ") for part in info.replace(":", "|").split("|"))
+    return tuple(name.strip() for name, equals, value in pairs if equals and value.strip() != "0")
+
+
+def build_id() -> str:
+    """Names one build of the native library: binding version, engine version and features.
+
+    Changes with anything that may change logits or speed.
+    """
+    version = api.llama_version().decode("utf-8", "replace")
+    return f"{llama_cpp.__version__}/{version}/{'+'.join(build_features())}"
+
+
+def supports_gpu_offload() -> bool:
+    """True if the build can put layers on a GPU (Metal, CUDA, Vulkan)."""
+    return bool(api.llama_supports_gpu_offload())
+
+
+set_verbose(False)
+api.llama_backend_init()

@@ -1,0 +1,77 @@
+"""Chat templates: a conversation to the text that the model was trained on.
+
+Templates come inside GGUF files and are Jinja programs of strangers, so they run in Jinja's
+immutable sandbox. The environment is that of Hugging Face Transformers, which templates expect.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NoReturn
+
+import jinja2
+import jinja2.ext
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from edgespec.errors import UsageError
+from edgespec.types import Message
+
+CHATML = (
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + "
+    "'<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}"
+    "{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""For models that bring no template of their own."""
+
+
+class ChatTemplate:
+    """Renders conversations with one model's template; keeps no state between calls."""
+
+    def __init__(self, source: str | None, bos_token: str = "", eos_token: str = "") -> None:
+        """`source` is the Jinja text, None for ChatML; raises UsageError if it does not parse."""
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols]
+        )
+        environment.filters["tojson"] = _to_json
+        environment.globals.update(raise_exception=_refuse, strftime_now=_strftime_now)
+        try:
+            self._template = environment.from_string(source or CHATML)
+        except jinja2.TemplateError as error:
+            raise UsageError(
+                f"the model's chat template does not parse: {error}", "use another GGUF file"
+            ) from error
+        self._bos_token = bos_token
+        self._eos_token = eos_token
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """The prompt text up to where the assistant is to speak.
+
+        Raises UsageError when the template refuses the conversation (some want user and assistant
+        to take turns, or know no system role).
+        """
+        try:
+            return self._template.render(
+                messages=[{"role": m.role, "content": m.content} for m in messages],
+                add_generation_prompt=True,
+                bos_token=self._bos_token,
+                eos_token=self._eos_token,
+            )
+        except (jinja2.TemplateError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"the model's chat template refuses this conversation: {error}",
+                "check the roles and their order",
+            ) from error
+
+
+def _to_json(value: object, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)
+
+
+def _strftime_now(pattern: str) -> str:
+    return datetime.now().strftime(pattern)

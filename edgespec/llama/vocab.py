@@ -1,0 +1,118 @@
+"""A model's vocabulary as bytes: every token is a byte string, every text is bytes."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Literal
+
+from edgespec.llama.library import api
+
+VocabularyKind = Literal["none", "spm", "bpe", "wpm", "ugm", "rwkv", "plamo2", "test"]
+
+_KINDS: tuple[VocabularyKind, ...] = (
+    "none",
+    "spm",
+    "bpe",
+    "wpm",
+    "ugm",
+    "rwkv",
+    "plamo2",
+    "test",
+)  # in the order of enum llama_vocab_type
+
+
+class Vocabulary:
+    """Tokenizes and renders with the tokenizer inside the GGUF; valid while its model is open."""
+
+    def __init__(self, handle: object) -> None:
+        """`handle` is the `const llama_vocab *` of an open model."""
+        self._handle = handle
+        self.num_tokens = int(api.llama_vocab_n_tokens(handle))
+        self._pieces: dict[int, bytes] = {}
+
+    @property
+    def handle(self) -> object:
+        """The `const llama_vocab *`, for the samplers."""
+        return self._handle
+
+    @property
+    def kind(self) -> VocabularyKind:
+        """Tokenizer family: "bpe" is byte-level BPE, "spm" SentencePiece with byte fallback."""
+        return _KINDS[int(api.llama_vocab_type(self._handle))]
+
+    @property
+    def bos(self) -> int | None:
+        """Beginning-of-sequence token, or None."""
+        return _token_or_none(api.llama_vocab_bos(self._handle))
+
+    @property
+    def eos(self) -> int | None:
+        """End-of-sequence token, or None."""
+        return _token_or_none(api.llama_vocab_eos(self._handle))
+
+    @cached_property
+    def end_tokens(self) -> frozenset[int]:
+        """Every token that ends an answer: end of sequence, of turn, of message."""
+        return frozenset(
+            token for token in range(self.num_tokens) if api.llama_vocab_is_eog(self._handle, token)
+        )
+
+    def is_end(self, token: int) -> bool:
+        """True if `token` ends an answer (llama_vocab_is_eog)."""
+        return bool(api.llama_vocab_is_eog(self._handle, token))
+
+    def is_control(self, token: int) -> bool:
+        """True if `token` is a control token: it has a role and no text."""
+        return bool(api.llama_vocab_is_control(self._handle, token))
+
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """The bytes of one token; control tokens are empty unless `special`.
+
+        Raises ValueError for an id outside the vocabulary.
+        """
+        if not 0 <= token < self.num_tokens:
+            raise ValueError(f"token {token} is outside the vocabulary of {self.num_tokens}")
+        if special:
+            return self._render(token, special=True)
+        if token not in self._pieces:
+            self._pieces[token] = self._render(token, special=False)
+        return self._pieces[token]
+
+    def tokenize(
+        self, text: bytes, *, add_special: bool = False, parse_special: bool = False
+    ) -> list[int]:
+        """Token ids of `text` (llama_tokenize).
+
+        `add_special` adds the tokens that the model wants around a sequence; `parse_special` reads
+        the text of control tokens as those tokens.
+        """
+        capacity = len(text) + 8
+        while True:
+            buffer = (ctypes.c_int32 * capacity)()
+            count = int(
+                api.llama_tokenize(
+                    self._handle, text, len(text), buffer, capacity, add_special, parse_special
+                )
+            )
+            if count >= 0:
+                return buffer[:count]
+            capacity = -count
+
+    def detokenize(self, tokens: Sequence[int]) -> bytes:
+        """The bytes of `tokens` one after another, control tokens left out."""
+        return b"".join(map(self.piece, tokens))
+
+    def _render(self, token: int, *, special: bool) -> bytes:
+        size = 64
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            length = int(api.llama_token_to_piece(self._handle, token, buffer, size, 0, special))
+            if length >= 0:
+                return buffer.raw[:length]
+            size = -length
+
+
+def _token_or_none(token: int) -> int | None:
+    return int(token) if token >= 0 else None
