@@ -80,6 +80,10 @@ class BusyError(EdgeSpecError):
     exit_code = 11
 
 
+class Cancelled(Exception):
+    """A pass was aborted on request: not an error, and never shown to a user."""
+
+
 EXIT_INTERRUPTED = 130
 """Exit status after SIGINT, as shells expect (128 + 2)."""
 

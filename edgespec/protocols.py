@@ -69,11 +69,16 @@ class Target(Protocol):
         """Most rows in one pass for which the logits are those of one row at a time."""
         ...
 
+    @property
+    def can_roll_back(self) -> bool:
+        """False where `truncate` can only forget everything (recurrent and hybrid models)."""
+        ...
+
     def prefill(self, tokens: Sequence[int]) -> None:
         """Append `tokens` (at least one); row 0 of the logits is then the last token's.
 
-        Raises Cancelled when `abort` was called, NativeLibraryError on failure; the cache may then
-        hold any part of `tokens`.
+        Raises Cancelled when `abort` was called, NativeLibraryError on failure; `num_cached` then
+        tells how many of `tokens` the cache holds.
         """
         ...
 
@@ -89,7 +94,10 @@ class Target(Protocol):
         ...
 
     def truncate(self, num_tokens: int) -> None:
-        """Forget all but the first `num_tokens` tokens of the cache."""
+        """Forget all but the first `num_tokens` tokens of the cache.
+
+        Where the target cannot roll back, everything is forgotten instead.
+        """
         ...
 
     def abort(self) -> None:
@@ -107,8 +115,16 @@ class Sampler(Protocol):
     One draw per emitted token, in order: this is what makes speculation exact.
     """
 
+    def begin(self, prompt: Sequence[int]) -> None:
+        """Let the chain see the prompt (penalties look back into it); once per answer."""
+        ...
+
     def sample(self, target: Target, row: int) -> int:
         """Draw the token that follows `row` and advance the chain by it."""
+        ...
+
+    def close(self) -> None:
+        """Free what the chain holds."""
         ...
 
 
@@ -123,17 +139,13 @@ class Drafter(Protocol):
         """The strategy's name, as statistics and settings show it."""
         ...
 
-    def begin(self, prompt: Sequence[int]) -> None:
-        """Start an answer to `prompt` (all tokens of the context, system message included)."""
-        ...
-
-    def extend(self, tokens: Sequence[int]) -> None:
-        """Append tokens that the target kept."""
-        ...
-
     @property
     def cost_ms(self) -> float:
         """Measured milliseconds to propose one more token; 0 for look-ups."""
+        ...
+
+    def begin(self, prompt: Sequence[int]) -> None:
+        """Start an answer to `prompt` (all tokens of the context, system message included)."""
         ...
 
     def propose(self) -> Iterator[Proposal]:
@@ -144,9 +156,33 @@ class Drafter(Protocol):
         """
         ...
 
-    def learn(self, proposals: Sequence[Proposal], num_accepted: int) -> None:
-        """Be told that the first `num_accepted` of its verified proposals were kept, and no more.
+    def learn(self, proposals: Sequence[Proposal], kept: Sequence[int]) -> None:
+        """Calibrate the estimates: `proposals` is what was pulled, `kept` what the target said.
 
-        `proposals` is the verified part of what `propose` yielded; calibrates the estimates.
+        Tells of proposals that were never verified, too: the target's next token judges the first.
         """
+        ...
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        """Append tokens that the target kept."""
+        ...
+
+
+class TextBridge(Protocol):
+    """Text to the target's token ids and back: the only place where the two meet."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a plain prompt, with the special tokens that the model wants around it."""
+        ...
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of a conversation in the model's own template, up to the assistant's turn."""
+        ...
+
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """The bytes of one token; control tokens are empty unless `special`."""
+        ...
+
+    def is_end(self, token: int) -> bool:
+        """True if `token` ends an answer."""
         ...

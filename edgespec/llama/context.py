@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.errors import NativeLibraryError
+from edgespec.errors import Cancelled, NativeLibraryError
 from edgespec.llama import library
 from edgespec.llama.library import api
 from edgespec.llama.model import Model
@@ -28,10 +28,6 @@ KVType = Literal["f32", "f16", "bf16", "q8_0"]
 _GGML_TYPES: dict[KVType, int] = {"f32": 0, "f16": 1, "q8_0": 8, "bf16": 30}  # enum ggml_type
 _FLASH_ATTENTION_OFF, _FLASH_ATTENTION_ON = 0, 1  # enum llama_flash_attn_type
 _DECODE_NO_SLOT, _DECODE_ABORTED = 1, 2  # return values of llama_decode
-
-
-class Cancelled(Exception):
-    """A pass was aborted; the KV cache may hold any part of its tokens."""
 
 
 @dataclass(frozen=True, slots=True)

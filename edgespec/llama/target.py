@@ -7,9 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.llama.context import Cancelled, Context
-
-__all__ = ["Cancelled", "LlamaTarget"]
+from edgespec.llama.context import Context
 
 
 class LlamaTarget:
@@ -36,6 +34,11 @@ class LlamaTarget:
         """Most rows in one pass."""
         return min(self._max_rows, self.context.options.num_batch)
 
+    @property
+    def can_roll_back(self) -> bool:
+        """False for recurrent and hybrid models."""
+        return self.context.model.can_roll_back
+
     def prefill(self, tokens: Sequence[int]) -> None:
         """Append `tokens` batch by batch; row 0 of the logits is then the last one's."""
         size = self.context.options.num_batch
@@ -53,12 +56,15 @@ class LlamaTarget:
         return self.context.logits(row)
 
     def truncate(self, num_tokens: int) -> None:
-        """Forget all but the first `num_tokens` tokens of the cache."""
-        if num_tokens == 0:
+        """Forget all but the first `num_tokens` tokens, or all where that cannot be."""
+        if num_tokens >= self._num_cached:
+            return
+        if num_tokens == 0 or not self.can_roll_back:
             self.context.clear()
-        elif num_tokens < self._num_cached:
+            self._num_cached = 0
+        else:
             self.context.remove(num_tokens)
-        self._num_cached = min(self._num_cached, num_tokens)
+            self._num_cached = num_tokens
 
     def abort(self) -> None:
         """Make the pass under way, or the next one, raise Cancelled."""
@@ -72,6 +78,7 @@ class LlamaTarget:
         try:
             self.context.decode(tokens, self._num_cached, num_outputs=num_outputs)
         except BaseException:  # whatever ended the pass, its cells may be half-written: drop them
-            self.context.remove(self._num_cached) if self._num_cached else self.context.clear()
+            self._num_cached += len(tokens)
+            self.truncate(self._num_cached - len(tokens))
             raise
         self._num_cached += len(tokens)

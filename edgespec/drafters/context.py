@@ -1,0 +1,93 @@
+"""The `context` strategy: what followed the same words before, in this conversation.
+
+The longest suffix of the text that occurred before is followed by its most supported continuation,
+token after token. A guess is judged by how long the match before it is and by how unanimous the
+earlier occurrences were.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator, Sequence
+
+from edgespec.drafters.calibration import Calibration
+from edgespec.drafters.suffix_automaton import Continuation, Match, SuffixAutomaton
+from edgespec.types import Proposal
+
+_LENGTHS = (1, 2, 3, 4, 6, 9, 14, 22)
+"""Lower bounds of the classes of match lengths."""
+
+_SHARES = ("split", "majority", "once", "always")
+"""Classes of support: below half, above half, a single occurrence, several and all the same."""
+
+# Share of guesses that the default target kept, by length (rows) and support (columns), measured
+# over varied prompts by `edgespec bench` with learning off; only a start, see `learn`.
+_PRIOR = (
+    (0.22, 0.38, 0.25, 0.45),
+    (0.25, 0.45, 0.35, 0.60),
+    (0.28, 0.50, 0.45, 0.70),
+    (0.30, 0.55, 0.55, 0.78),
+    (0.35, 0.60, 0.65, 0.85),
+    (0.40, 0.65, 0.75, 0.90),
+    (0.45, 0.70, 0.83, 0.93),
+    (0.50, 0.75, 0.90, 0.95),
+)
+
+
+class ContextDrafter:
+    """Implements `edgespec.protocols.Drafter` by looking into the conversation itself."""
+
+    name = "context"
+    cost_ms = 0.0
+
+    def __init__(self, calibration: Calibration | None = None) -> None:
+        """`calibration` must have been made by `new_calibration`."""
+        self.calibration = calibration or new_calibration()
+        self._automaton = SuffixAutomaton()
+        self._text: list[int] = []
+
+    def begin(self, prompt: Sequence[int]) -> None:
+        """Index the prompt; an earlier conversation that it continues is not indexed again."""
+        known = len(self._text)
+        if known > len(prompt) or self._text != list(prompt[:known]):
+            self._automaton, self._text, known = SuffixAutomaton(), [], 0
+        self.extend(prompt[known:])
+
+    def propose(self) -> Iterator[Proposal]:
+        """Follow the longest match; ends where nothing ever followed."""
+        match: Match | None = self._automaton.longest_match()
+        while match is not None and match.length > 0:
+            guess = self._automaton.continuation(match)
+            if guess is None:
+                match = self._automaton.shorten(match)
+                continue
+            kind = evidence_kind(guess)
+            yield Proposal(guess.token, self.calibration.estimate(kind), kind)
+            match = Match(guess.state, guess.length)
+
+    def learn(self, proposals: Sequence[Proposal], kept: Sequence[int]) -> None:
+        """Count every guess that the target's answer judged, up to the first wrong one."""
+        for proposal, token in zip(proposals, kept, strict=False):
+            self.calibration.observe(proposal.evidence, proposal.token == token)
+            if proposal.token != token:
+                return
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        """Append what the target kept."""
+        self._automaton.extend(tokens)
+        self._text.extend(tokens)
+
+
+def new_calibration() -> Calibration:
+    """Calibration over the kinds of evidence of this strategy, with its measured prior."""
+    return Calibration([share for row in _PRIOR for share in row])
+
+
+def evidence_kind(guess: Continuation) -> int:
+    """Number of the class of evidence behind a guess, 0 to 31."""
+    length = bisect.bisect_right(_LENGTHS, max(guess.length - 1, 1)) - 1
+    if guess.support == guess.total:
+        share = 2 if guess.total == 1 else 3
+    else:
+        share = 1 if 2 * guess.support > guess.total else 0
+    return length * len(_SHARES) + share

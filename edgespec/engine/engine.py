@@ -1,0 +1,132 @@
+"""The decode loop: propose, plan, score, verify, keep, emit. Token ids only, no I/O.
+
+Invariant between answers and between passes: the target's cache holds the tokens of the
+conversation except the last one, whatever was drafted. Plain and speculative decoding leave the
+same cache behind, so the next turn starts from the same state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from edgespec.engine.cost import CostModel
+from edgespec.engine.planner import EMPTY_PLAN, Plan, plan
+from edgespec.engine.tally import Tally
+from edgespec.engine.verify import TokenHook, verify
+from edgespec.errors import UsageError
+from edgespec.protocols import Drafter, Sampler, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When an answer ends, and whether it may be drafted."""
+
+    max_tokens: int
+    speculate: bool = True
+    reuse_prefix: bool = True
+
+
+class Engine:
+    """One target, one drafter, one conversation at a time."""
+
+    def __init__(
+        self, target: Target, drafter: Drafter, costs: CostModel, clock: Callable[[], float]
+    ) -> None:
+        """`clock` returns seconds; it must be monotonic."""
+        self._target = target
+        self._drafter = drafter
+        self._costs = costs
+        self._clock = clock
+        self._cached: list[int] = []  # the tokens whose keys and values the cache holds
+
+    @property
+    def target(self) -> Target:
+        """The target that this engine decodes with."""
+        return self._target
+
+    def generate(
+        self,
+        prompt: Sequence[int],
+        sampler: Sampler,
+        limits: Limits,
+        is_last: TokenHook,
+        tally: Tally,
+    ) -> Iterator[tuple[int, ...]]:
+        """Yield the tokens that each pass emits, until `is_last`, a limit or a full cache.
+
+        Raises Cancelled when the target is aborted; what was emitted before stays cached.
+        """
+        text = list(prompt)
+        end = min(len(text) + limits.max_tokens, self._target.num_context)
+        self._prefill(text, limits, tally)
+        self._drafter.begin(text)
+        sampler.begin(text)
+        chosen = EMPTY_PLAN
+        while True:
+            verified = verify(self._target, sampler, chosen.draft, is_last)
+            self._keep(text, chosen, verified.tokens)
+            tally.verified(chosen.draft, len(verified.tokens))
+            yield verified.tokens
+            if verified.ended or len(text) >= end:
+                return
+            chosen = self._plan(text, end, limits)
+            self._score(text, chosen)
+
+    def forget(self) -> None:
+        """Drop the cache, so that the next prompt is prefilled whole."""
+        self._target.truncate(0)
+        self._cached = []
+
+    def plain_token_ms(self) -> float:
+        """Measured cost of one plain token at the present context length, in milliseconds."""
+        return self._costs.pass_ms(1, self._target.num_cached)
+
+    def _prefill(self, text: list[int], limits: Limits, tally: Tally) -> None:
+        """Bring the cache to `text`, its last token scored; reuse what it shares with the cache."""
+        if not text:
+            raise UsageError("the prompt is empty", "give at least one word")
+        shared = _common_prefix(self._cached, text[:-1]) if limits.reuse_prefix else 0
+        self._target.truncate(shared)
+        start = self._target.num_cached
+        try:
+            self._target.prefill(text[start:])
+        finally:
+            self._cached = text[: self._target.num_cached]
+        tally.prefilled(len(text), start)
+
+    def _plan(self, text: list[int], end: int, limits: Limits) -> Plan:
+        """Choose the draft for the next pass; it never emits beyond `end` tokens of text."""
+        rows = min(self._target.max_rows, end - len(text), self._costs.max_rows)
+        if not limits.speculate or rows < 2:
+            return EMPTY_PLAN
+        curve = self._costs.curve_ms(len(text) - 1)[:rows].tolist()
+        return plan(self._drafter.propose(), self._drafter.name, curve, self._drafter.cost_ms)
+
+    def _score(self, text: list[int], chosen: Plan) -> None:
+        """One target pass: row 0 is the last kept token, row i is draft token i - 1."""
+        rows = [text[-1], *chosen.draft.tokens]
+        started = self._clock()
+        self._target.score(rows)
+        self._costs.observe(len(rows), len(text) - 1, (self._clock() - started) * 1e3)
+
+    def _keep(self, text: list[int], chosen: Plan, emitted: tuple[int, ...]) -> None:
+        """Append what was emitted and drop the rest of the draft; the drafter learns from both.
+
+        Cached before: text plus the draft. Kept: text plus all emitted tokens but the last, which
+        no pass has read yet.
+        """
+        text.extend(emitted)
+        self._target.truncate(len(text) - 1)
+        self._cached = text[:-1]
+        self._drafter.learn(chosen.pulled, emitted)
+        self._drafter.extend(emitted)
+
+
+def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    """Length of the longest common prefix."""
+    length = min(len(left), len(right))
+    for index in range(length):
+        if left[index] != right[index]:
+            return index
+    return length

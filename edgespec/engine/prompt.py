@@ -1,0 +1,77 @@
+"""A request's prompt as token ids that fit the context."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgespec.errors import ContextOverflowError, UsageError
+from edgespec.protocols import TextBridge
+from edgespec.types import CompletionRequest, Message
+
+_ANSWER_SHARE = 4
+"""Dropping old turns leaves a quarter of the context for the answer, unless it needs less."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """Token ids of a prompt, and how many of its messages were left out to make it fit."""
+
+    tokens: list[int]
+    num_dropped_messages: int = 0
+
+
+def encode_prompt(
+    request: CompletionRequest, bridge: TextBridge, num_context: int
+) -> EncodedPrompt:
+    """Token ids of the request's prompt, with room for at least one token of answer.
+
+    Raises ContextOverflowError when it does not fit and the policy is "error", or when the system
+    message and the last turn alone do not fit; UsageError for nonsense limits or an empty prompt.
+    """
+    if request.max_tokens is not None and request.max_tokens < 1:
+        raise UsageError(f"max_tokens is {request.max_tokens}", "give at least 1")
+    if isinstance(request.prompt, str):
+        return _fitting(bridge.encode(request.prompt), num_context - 1, num_context)
+    messages = list(request.prompt)
+    if not messages:
+        raise UsageError("the conversation has no messages", "give at least one")
+    if request.overflow == "error":
+        return _fitting(bridge.encode_chat(messages), num_context - 1, num_context)
+    return _drop_oldest(messages, bridge, num_context, request.max_tokens)
+
+
+def _drop_oldest(
+    messages: list[Message], bridge: TextBridge, num_context: int, max_tokens: int | None
+) -> EncodedPrompt:
+    reserve = min(max_tokens or num_context, num_context // _ANSWER_SHARE)
+    num_dropped = 0
+    while True:
+        tokens = bridge.encode_chat(messages)
+        if len(tokens) <= num_context - reserve:
+            return EncodedPrompt(tokens, num_dropped)
+        droppable = _oldest_turn(messages)
+        if not droppable:
+            fitting = _fitting(tokens, num_context - 1, num_context)
+            return EncodedPrompt(fitting.tokens, num_dropped)
+        messages = [m for i, m in enumerate(messages) if i not in droppable]
+        num_dropped += len(droppable)
+
+
+def _oldest_turn(messages: Sequence[Message]) -> range:
+    """Indices of the oldest question and its answers; empty if only the last turn is left."""
+    start = next((i for i, m in enumerate(messages) if m.role != "system"), len(messages))
+    following = (i for i in range(start + 1, len(messages)) if messages[i].role == "user")
+    end = next(following, None)
+    return range(start, end) if end is not None else range(0)
+
+
+def _fitting(tokens: list[int], limit: int, num_context: int) -> EncodedPrompt:
+    if not tokens:
+        raise UsageError("the prompt is empty", "give at least one word")
+    if len(tokens) > limit:
+        raise ContextOverflowError(
+            f"the prompt takes {len(tokens)} tokens and the context holds {num_context}",
+            "shorten it or use a larger context (--context)",
+        )
+    return EncodedPrompt(tokens)

@@ -1,0 +1,59 @@
+"""Token bytes to text that may be shown: whole characters, and nothing of a stop string.
+
+Bytes that end inside a UTF-8 character are held back until the rest comes; so is text that may be
+the beginning of a stop string. Bytes that can never become UTF-8 are shown as U+FFFD.
+
+>>> stream = TextStream(("END",))
+>>> [stream.push(piece) for piece in (b"caf\\xc3", b"\\xa9 E", b"NOW EN", b"D of")]
+['caf', 'é ', 'ENOW ', '']
+>>> stream.stopped
+True
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+
+
+class TextStream:
+    """Feeds on token bytes; `stopped` turns True at the first stop string."""
+
+    def __init__(self, stops: Sequence[str] = ()) -> None:
+        """`stops` are the strings that end the text and are not part of it; empty ones never do."""
+        self._stops = tuple(stop for stop in stops if stop)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._held = ""
+        self.stopped = False
+
+    def push(self, piece: bytes) -> str:
+        """Take one token's bytes and return the text that has become certain."""
+        if self.stopped:
+            return ""
+        self._held += self._decoder.decode(piece)
+        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if found:
+            self.stopped = True
+            text, self._held = self._held[: min(found)], ""
+            return text
+        return self._release(self._unsettled())
+
+    def finish(self) -> str:
+        """Return what was held back, at the end of the answer; broken characters become U+FFFD."""
+        if self.stopped:
+            return ""
+        self._held += self._decoder.decode(b"", final=True)
+        return self._release(0)
+
+    def _unsettled(self) -> int:
+        """Length of the longest end of the held text that begins a stop string."""
+        longest = max((len(stop) for stop in self._stops), default=1) - 1
+        for length in range(min(longest, len(self._held)), 0, -1):
+            if any(stop.startswith(self._held[-length:]) for stop in self._stops):
+                return length
+        return 0
+
+    def _release(self, num_held: int) -> str:
+        cut = len(self._held) - num_held
+        text, self._held = self._held[:cut], self._held[cut:]
+        return text

@@ -1,0 +1,47 @@
+"""Text to token ids and back, with one model's tokenizer and chat template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgespec.llama.model import Model
+from edgespec.llama.template import ChatTemplate
+from edgespec.types import Message
+
+
+class ModelBridge:
+    """Implements `edgespec.protocols.TextBridge` over an open model."""
+
+    def __init__(self, model: Model) -> None:
+        """Raises UsageError when the model's chat template does not parse."""
+        self._vocab = model.vocab
+        self._bos = self._special_text(self._vocab.bos)
+        eos = self._special_text(self._vocab.eos)
+        self._template = ChatTemplate(model.chat_template, self._bos, eos)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a plain prompt; the text of control tokens is read as those tokens."""
+        # Lone surrogates (invalid UTF-8 that came through the command line) become "?".
+        data = text.encode("utf-8", "replace")
+        return self._vocab.tokenize(data, add_special=True, parse_special=True)
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of a conversation up to the assistant's turn."""
+        text = self._template.render(messages)
+        # A template that writes the BOS token itself must not get a second one.
+        add_special = not (self._bos and text.startswith(self._bos))
+        data = text.encode("utf-8", "replace")
+        return self._vocab.tokenize(data, add_special=add_special, parse_special=True)
+
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """The bytes of one token."""
+        return self._vocab.piece(token, special=special)
+
+    def is_end(self, token: int) -> bool:
+        """True if `token` ends an answer."""
+        return self._vocab.is_end(token)
+
+    def _special_text(self, token: int | None) -> str:
+        if token is None:
+            return ""
+        return self._vocab.piece(token, special=True).decode("utf-8", "replace")
