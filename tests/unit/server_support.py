@@ -1,0 +1,271 @@
+"""A small completer without weights, and a real server around it, for the tests of HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgespec.errors import ContextOverflowError, GrammarError, UsageError
+from edgespec.protocols import Completer
+from edgespec.server.answers import AnswerQueue
+from edgespec.server.app import assemble
+from edgespec.server.run import Server, bind
+from edgespec.server.settings import ServerSettings
+from edgespec.types import (
+    Chunk,
+    Completion,
+    CompletionRequest,
+    DrafterCounts,
+    FinishReason,
+    Message,
+    ServedModel,
+    SpeculationStats,
+    Timings,
+    TokenLogprob,
+)
+
+END_OF_TURN = 256
+NUM_VOCAB = 257
+NUM_CONTEXT = 4096
+ANY_PORT = ServerSettings(port=0)
+
+
+@dataclass
+class EchoCompleter:
+    """Answers with the last turn's text; a token is one byte, 256 ends the turn.
+
+    Takes `prefill_s` before the first token and `token_s` for each one, looks for `cancel` every
+    few milliseconds, and notes what a test wants to know: the requests, the threads, and which
+    answers (from 1) ended early, by `cancel` or by closing their iterator.
+    """
+
+    prefill_s: float = 0.0
+    token_s: float = 0.0
+    requests: list[CompletionRequest] = field(default_factory=list)
+    threads: set[int] = field(default_factory=set)
+    stopped: set[int] = field(default_factory=set)
+    overlapped: bool = False
+    fail_after: Exception | None = None
+    _busy: threading.Lock = field(default_factory=threading.Lock)
+    _cancelled: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def model(self) -> ServedModel:
+        return ServedModel("echo/tiny", "says it again", NUM_CONTEXT, 1234, "context", "identical")
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        return sum(len(message.content.encode()) + 2 for message in messages)
+
+    def decode_token(self, token: int) -> bytes:
+        return b"<end>" if token == END_OF_TURN else bytes([token])
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+    def stream(self, request: CompletionRequest) -> Iterator[Chunk]:
+        self.overlapped |= not self._busy.acquire(blocking=False)
+        self._cancelled.clear()
+        self.threads.add(threading.get_ident())
+        self.requests.append(request)
+        try:
+            yield from self._answer(request)
+        except GeneratorExit:
+            self.stopped.add(len(self.requests))
+            raise
+        finally:
+            self._busy.release()
+
+    def _answer(self, request: CompletionRequest) -> Iterator[Chunk]:
+        num_prompt = self._check(request)
+        started = time.monotonic()
+        self._work(self.prefill_s)
+        prompt_ms = (time.monotonic() - started) * 1e3
+        emitted: list[int] = []
+        said = sent = ""
+        reason: FinishReason = "length"
+        for token in (*_last_text(request).encode(), END_OF_TURN):
+            if self._cancelled.is_set() or len(emitted) == request.max_tokens:
+                break
+            self._work(self.token_s)
+            emitted.append(token)
+            if token == END_OF_TURN:
+                reason = "stop"
+                break
+            said = bytes(emitted).decode("utf-8", errors="ignore")
+            if (cut := _stop_at(said, request.stop)) is not None:
+                said, reason = said[:cut], "stop"
+                break
+            text = _safe_part(said, request.stop)[len(sent) :]
+            sent += text
+            yield Chunk(text, self._logprobs(token, request.num_top_logprobs))
+            if self.fail_after is not None:
+                raise self.fail_after
+        if self._cancelled.is_set():
+            self.stopped.add(len(self.requests))
+            reason = "cancelled"
+        decode_ms = (time.monotonic() - started) * 1e3 - prompt_ms
+        timings = Timings(prompt_ms, decode_ms, prompt_ms, num_prompt, 3, len(emitted), 50.0)
+        counts = DrafterCounts(8, 6) if request.speculate else DrafterCounts()
+        stats = SpeculationStats(len(emitted), max(len(emitted) // 2, 1), {"context": counts})
+        done = Completion(said, tuple(emitted), reason, timings, stats)
+        yield Chunk(said[len(sent) :], stats=stats, timings=timings, completion=done)
+
+    def _check(self, request: CompletionRequest) -> int:
+        """The rules that the real engine has, too; returns the number of prompt tokens."""
+        if any(token >= NUM_VOCAB for token, _ in request.sampling.logit_bias):
+            raise UsageError("logit_bias names a token that the model does not have")
+        grammar = request.sampling.grammar
+        if grammar is not None and "root" not in grammar:
+            raise GrammarError("the grammar has no rule 'root'", "add one")
+        prompt = request.prompt
+        size = len(prompt.encode()) if isinstance(prompt, str) else self.count_tokens(prompt)
+        if size > NUM_CONTEXT:
+            raise ContextOverflowError(f"{size} tokens do not fit {NUM_CONTEXT}", "shorten it")
+        return size
+
+    def _work(self, seconds: float) -> None:
+        if seconds:
+            self._cancelled.wait(seconds)
+
+    def _logprobs(self, token: int, num_top: int | None) -> tuple[TokenLogprob, ...]:
+        if num_top is None:
+            return ()
+        top = tuple((token + rank, -0.25 - rank) for rank in range(num_top) if token + rank < 256)
+        return (TokenLogprob(token, -0.25, top),)
+
+
+def _last_text(request: CompletionRequest) -> str:
+    return request.prompt if isinstance(request.prompt, str) else request.prompt[-1].content
+
+
+def _safe_part(said: str, stop: Sequence[str]) -> str:
+    """What may be shown: all but an end that could become a stop string."""
+    held = max(
+        (size for text in stop for size in range(1, len(text)) if said.endswith(text[:size])),
+        default=0,
+    )
+    return said[: len(said) - held]
+
+
+def _stop_at(said: str, stop: Sequence[str]) -> int | None:
+    return min((at for text in stop if (at := said.find(text)) >= 0), default=None)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that runs."""
+
+    host: str
+    port: int
+    answers: AnswerQueue
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}/v1"
+
+    def connect(self, timeout_s: float = 10.0) -> socket.socket:
+        return socket.create_connection((self.host, self.port), timeout=timeout_s)
+
+
+@contextmanager
+def running_server(completer: Completer, settings: ServerSettings = ANY_PORT) -> Iterator[Running]:
+    """The real server on a free port, in a thread; everything it opened is closed at the end."""
+    listener = bind(settings)
+    port = listener.getsockname()[1]
+    answers = AnswerQueue(completer, settings.max_queue)
+    ready = threading.Event()
+    app = assemble(completer, answers, settings)
+    server = Server(app, answers, ready.set, verbose=settings.verbose)
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    try:
+        assert ready.wait(10), "the server did not start"
+        yield Running(settings.address, port, answers)
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        listener.close()
+        assert not thread.is_alive(), "the server did not stop"
+        assert answers.join(0.0), "the worker thread did not stop"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole HTTP answer."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return dict(json.loads(self.body))
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The error object, checked to have OpenAI's form."""
+        content = self.json
+        assert set(content) == {"error"}
+        error = content["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        assert isinstance(error["message"], str)
+        assert error["message"]
+        assert "\n" not in error["message"]
+        assert "Traceback" not in error["message"]
+        assert isinstance(error["param"], str | None)
+        assert isinstance(error["code"], str | None)
+        wanted = "server_error" if self.status >= 500 else "invalid_request_error"
+        assert error["type"] == wanted
+        return dict(error)
+
+
+def send(
+    server: Running,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    headers: dict[str, str] | None = None,
+) -> Reply:
+    """One request on a connection of its own, headers as they are given."""
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=10)
+    try:
+        connection.request(method, path, body, headers or {})
+        response = connection.getresponse()
+        lowered = {name.lower(): value for name, value in response.getheaders()}
+        return Reply(response.status, lowered, response.read())
+    finally:
+        connection.close()
+
+
+def post(server: Running, path: str, content: object) -> Reply:
+    """POST `content` as JSON."""
+    return send(server, "POST", path, json.dumps(content).encode())
+
+
+def start_chat(server: Running, text: str, *, stream: bool) -> socket.socket:
+    """Send a chat request and leave the answer in the socket, for clients that go away."""
+    content = {"messages": [{"role": "user", "content": text}], "stream": stream}
+    body = json.dumps(content).encode()
+    head = (
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    connection = server.connect()
+    connection.sendall(head.encode() + body)
+    return connection
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 5.0) -> float:
+    """Wait for `condition`; returns how long it took in seconds, fails after `timeout_s`."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < timeout_s, "waited in vain"
+        time.sleep(0.002)
+    return time.monotonic() - started
