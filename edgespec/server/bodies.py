@@ -19,6 +19,7 @@ from edgespec.server.fields import (
     Bias,
     Content,
     Count,
+    Limit,
     NotEmpty,
     Penalty,
     Prompt,
@@ -29,8 +30,6 @@ from edgespec.server.fields import (
     StreamOptions,
     Strict,
     TokenId,
-    TokenLimit,
-    WindowSize,
 )
 from edgespec.types import CompletionRequest, Message, Role, SamplingParams
 
@@ -46,7 +45,7 @@ class AnswerBody(Strict, ABC):
     model: str | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: TokenLimit | None = None
+    max_tokens: Limit | None = None
     stop: StopStrings | None = None
     n: int | None = None
     response_format: ResponseFormat | None = None
@@ -56,20 +55,20 @@ class AnswerBody(Strict, ABC):
     logit_bias: dict[TokenId, Bias] | None = None
 
     temperature: Annotated[float, Field(ge=0)] | None = None
-    top_k: WindowSize | None = None
+    top_k: Limit | None = None
     top_p: Share | None = None
     min_p: Share | None = None
     typical_p: Share | None = None
     repeat_penalty: Annotated[float, Field(gt=0)] | None = None
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
-    penalty_last_n: WindowSize | None = Field(
+    penalty_last_n: Count | None = Field(
         default=None, validation_alias=AliasChoices("penalty_last_n", "repeat_last_n")
     )
     dry_multiplier: Annotated[float, Field(ge=0)] | None = None
     dry_base: Annotated[float, Field(ge=1)] | None = None
     dry_allowed_length: Count | None = None
-    dry_penalty_last_n: WindowSize | None = None
+    dry_penalty_last_n: Count | None = None
 
     @property
     def include_usage(self) -> bool:
@@ -153,7 +152,7 @@ class ChatBody(AnswerBody):
     """Body of POST /v1/chat/completions."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
-    max_completion_tokens: TokenLimit | None = None
+    max_completion_tokens: Limit | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     tools: list[Any] | None = None

@@ -41,12 +41,11 @@ def _as_list(stop: object) -> object:
 
 
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
-WindowSize = Annotated[int, Field(ge=-1, le=2**31 - 1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 Bias = Annotated[float, Field(ge=-100, le=100)]
-TokenLimit = Annotated[int, Field(ge=-1, le=2**31 - 1)]
+Limit = Annotated[int, Field(ge=-1, le=2**31 - 1)]
 Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 NotEmpty = Annotated[str, Field(min_length=1)]
 StopStrings = Annotated[list[NotEmpty], Field(max_length=16), BeforeValidator(_as_list)]
