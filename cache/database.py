@@ -1,0 +1,122 @@
+"""Opening the database: one SQLite file, write-ahead log, numbered migrations.
+
+A damaged file is set aside, never repaired in place and never deleted; a file that cannot be opened
+at all is replaced by a database in memory, so that a chat goes on without remembering. Both are
+told in `Database.notice`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlite_utils
+
+from edgespec.cache.migrations import newest_schema, upgrade
+from edgespec.errors import StorageError
+
+BUSY_TIMEOUT_S = 2.0
+"""How long a statement waits for another process's lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseHealth:
+    """What `edgespec doctor` tells of the database."""
+
+    path: str
+    num_bytes: int
+    schema: int
+    integrity: str
+    notice: str
+
+
+class Database:
+    """The open database; `notice` is empty, or one line on why it is not the usual file."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path | None, notice: str = "") -> None:
+        """Use `open_database`; this takes a connection that is already migrated."""
+        self.connection = connection
+        self.path = path
+        self.notice = notice
+
+    def health(self) -> DatabaseHealth:
+        """Check the whole file (PRAGMA integrity_check) and describe it."""
+        try:
+            row = self.connection.execute("PRAGMA integrity_check(1)").fetchone()
+            integrity = str(row[0])
+        except sqlite3.Error as error:
+            integrity = str(error)
+        size = self.path.stat().st_size if self.path and self.path.exists() else 0
+        where = str(self.path) if self.path else "in memory"
+        return DatabaseHealth(where, size, newest_schema(), integrity, self.notice)
+
+    def close(self) -> None:
+        """Close the connection; what was committed is on disk."""
+        self.connection.close()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+def open_database(path: Path) -> Database:
+    """Open or create the database at `path`, migrated to the newest schema.
+
+    Raises StorageError only for a file of a newer EdgeSpec, which must not be touched.
+    """
+    try:
+        return Database(_connect(path), path)
+    except sqlite3.OperationalError as error:  # locked, read-only, disk full, no permission
+        return _in_memory(f"the database {path} cannot be used ({error}); nothing is remembered")
+    except sqlite3.DatabaseError as error:
+        return _set_aside(path, error)
+    except OSError as error:
+        return _in_memory(
+            f"the database {path} cannot be used ({error.strerror or error}); nothing is remembered"
+        )
+
+
+def open_in_memory() -> Database:
+    """A database that forgets, for tests and for `notice` cases."""
+    return _in_memory("")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))  # owner-only from the first byte
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        upgrade(sqlite_utils.Database(connection), str(path))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _set_aside(path: Path, error: sqlite3.DatabaseError) -> Database:
+    """Rename a damaged database and start a new one in its place."""
+    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
+    try:
+        path.rename(aside)
+        for suffix in ("-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                path.with_name(path.name + suffix).unlink()
+        notice = f"the database was damaged ({error}); it was set aside as {aside.name}"
+        return Database(_connect(path), path, notice)
+    except (OSError, sqlite3.Error, StorageError) as second:
+        return _in_memory(f"the database {path} is damaged and cannot be set aside ({second})")
+
+
+def _in_memory(notice: str) -> Database:
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    upgrade(sqlite_utils.Database(connection), ":memory:")
+    return Database(connection, None, notice)

@@ -1,0 +1,48 @@
+"""Small JSON values by kind and key: what was measured on this machine, calibrations."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from edgespec.cache.database import Database
+
+_GET = "SELECT value FROM facts WHERE kind = ? AND key = ?"
+_PUT = (
+    "INSERT INTO facts (kind, key, value, updated) VALUES (?, ?, ?, ?)"
+    " ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value, updated = excluded.updated"
+)
+
+
+class Facts:
+    """Remembers facts; a database that fails costs a measurement, never an answer."""
+
+    def __init__(self, database: Database) -> None:
+        """`database` stays the caller's to close."""
+        self._connection = database.connection
+
+    def get(self, kind: str, key: str) -> dict[str, Any] | None:
+        """The remembered value, or None if there is none or it cannot be read."""
+        try:
+            row = self._connection.execute(_GET, (kind, key)).fetchone()
+            value = json.loads(row[0]) if row else None
+        except (sqlite3.Error, json.JSONDecodeError):
+            return None
+        return value if isinstance(value, dict) else None
+
+    def put(self, kind: str, key: str, value: Mapping[str, Any]) -> bool:
+        """Remember `value`; False if it could not be written (locked, full, read-only)."""
+        try:
+            with self._connection:
+                self._connection.execute(_PUT, (kind, key, json.dumps(value), time.time()))
+        except sqlite3.Error:
+            return False
+        return True
+
+    def forget(self, kind: str) -> int:
+        """Drop every fact of a kind and return how many there were; raises sqlite3.Error."""
+        with self._connection:
+            return self._connection.execute("DELETE FROM facts WHERE kind = ?", (kind,)).rowcount
