@@ -55,10 +55,10 @@ class EngineCompleter:
             speculate=request.speculate,
             reuse_prefix=request.reuse_prefix,
         )
-        sampler = self._make_sampler(request.sampling)
         answer = _Answer(self._engine, self._bridge, request, tally, prompt.num_dropped_messages)
-        self._engine.target.resume()
+        sampler = self._make_sampler(request.sampling)
         try:
+            self._engine.target.resume()
             yield from answer.run(prompt.tokens, sampler, limits)
         finally:
             sampler.close()

@@ -111,7 +111,7 @@ def check_sampling(params: SamplingParams, num_vocab: int) -> None:
     """Raise UsageError, naming value and range, for parameters that make no sense."""
     ranges = (
         ("temperature", 0.0, 100.0),
-        ("top_k", 0, num_vocab),
+        ("top_k", 0, 1 << 30),
         ("top_p", 0.0, 1.0),
         ("min_p", 0.0, 1.0),
         ("typical_p", 0.0, 1.0),
@@ -223,7 +223,7 @@ def _grammar_sampler(params: SamplingParams, vocab: Vocabulary) -> object | None
     library.forget_errors()
     with library.silenced_stderr():
         sampler = api.llama_sampler_init_grammar(vocab.handle, text.encode(), b"root")
-    if sampler is None:
+    if not sampler:  # a NULL pointer is falsy, never None
         reason = library.last_error()
         raise GrammarError(
             f"the grammar does not parse{': ' + reason if reason else ''}",
