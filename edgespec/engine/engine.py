@@ -96,9 +96,12 @@ class Engine:
         tally.prefilled(len(text), start)
 
     def _plan(self, text: list[int], end: int, limits: Limits) -> Plan:
-        """Choose the draft for the next pass; it never emits beyond `end` tokens of text."""
+        """Choose the draft for the next pass; it never emits beyond `end` tokens of text.
+
+        A target that cannot forget a wrong guess gets none.
+        """
         rows = min(self._target.max_rows, end - len(text), self._costs.max_rows)
-        if not limits.speculate or rows < 2:
+        if not limits.speculate or rows < 2 or not self._target.can_roll_back:
             return EMPTY_PLAN
         curve = self._costs.curve_ms(len(text) - 1)[:rows].tolist()
         return plan(self._drafter.propose(), self._drafter.name, curve, self._drafter.cost_ms)
