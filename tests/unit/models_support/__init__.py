@@ -1,0 +1,1 @@
+"""Real servers and real files for the tests of edgespec.models: nothing here is a mock."""
