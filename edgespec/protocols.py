@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -185,4 +185,16 @@ class TextBridge(Protocol):
 
     def is_end(self, token: int) -> bool:
         """True if `token` ends an answer."""
+        ...
+
+
+class FactStore(Protocol):
+    """Remembers small JSON values between runs; losing one costs a measurement, never an answer."""
+
+    def get(self, kind: str, key: str) -> dict[str, Any] | None:
+        """The remembered value, or None."""
+        ...
+
+    def put(self, kind: str, key: str, value: Mapping[str, Any]) -> bool:
+        """Remember `value`; False if that was not possible."""
         ...

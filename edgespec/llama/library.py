@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import sys
 from collections import deque
 from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from edgespec.errors import NativeLibraryError
@@ -93,13 +96,28 @@ def build_features() -> tuple[str, ...]:
     return tuple(name.strip() for name, equals, value in pairs if equals and value.strip() != "0")
 
 
+@lru_cache(maxsize=1)
 def build_id() -> str:
-    """Names one build of the native library: binding version, engine version and features.
+    """Names one build of the native library: its version and a hash of its files.
 
-    Changes with anything that may change logits or speed.
+    Changes with anything that may change logits or speed: version, compiler, flags.
     """
-    version = api.llama_version().decode("utf-8", "replace")
-    return f"{llama_cpp.__version__}/{version}/{'+'.join(build_features())}"
+    digest = hashlib.sha256()
+    for file in sorted(library_folder().glob("*ggml*")):
+        if not file.is_symlink():
+            digest.update(file.name.encode() + file.read_bytes())
+    return f"{llama_cpp.__version__}/{digest.hexdigest()[:16]}"
+
+
+def library_folder() -> Path:
+    """Where the native library's files are (`LLAMA_CPP_LIB_PATH` overrides the package's)."""
+    override = os.environ.get("LLAMA_CPP_LIB_PATH")
+    return Path(override) if override else Path(llama_cpp.__file__).parent / "lib"
+
+
+def binding_version() -> str:
+    """Version of llama-cpp-python and of the llama.cpp inside it."""
+    return f"{llama_cpp.__version__} (llama.cpp {api.llama_version().decode('utf-8', 'replace')})"
 
 
 def supports_gpu_offload() -> bool:

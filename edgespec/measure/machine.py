@@ -1,0 +1,114 @@
+"""What this machine is, as far as speed and exactness depend on it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The CPU and its memory; `key` changes when measurements must be repeated."""
+
+    cpu: str
+    features: str
+    num_threads: int
+    memory_bytes: int
+    system: str
+
+    @property
+    def key(self) -> str:
+        """Names CPU, its features and the number of threads, in 16 hexadecimal digits."""
+        text = f"{self.cpu}|{self.features}|{self.num_threads}|{self.system}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=1)
+def this_machine() -> Machine:
+    """The machine that this process runs on."""
+    name, features = _cpu()
+    return Machine(
+        cpu=name,
+        features=features,
+        num_threads=_num_physical_cores(),
+        memory_bytes=_memory_bytes(),
+        system=f"{platform.system()}-{platform.machine()}",
+    )
+
+
+def copy_bandwidth(num_threads: int, seconds: float = 0.3) -> float:
+    """Bytes per second that `num_threads` threads move through memory (read plus written).
+
+    Copies arrays far larger than any cache (STREAM copy); the best of the passes that fit.
+    """
+    sources = [np.ones(1 << 24, dtype=np.float32) for _ in range(num_threads)]
+    targets = [np.zeros_like(source) for source in sources]
+    best = 0.0
+    deadline = time.perf_counter() + seconds
+    while best == 0.0 or time.perf_counter() < deadline:
+        threads = [
+            threading.Thread(target=np.copyto, args=pair)
+            for pair in zip(targets, sources, strict=True)
+        ]
+        started = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        elapsed = time.perf_counter() - started
+        best = max(best, 2 * sum(source.nbytes for source in sources) / elapsed)
+    return best
+
+
+def _cpu() -> tuple[str, str]:
+    """Model name and feature flags."""
+    if platform.system() == "Darwin":
+        return _sysctl("machdep.cpu.brand_string"), _sysctl("hw.optional")
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine(), ""
+    facts = dict(line.split(":", 1) for line in reversed(lines) if ":" in line)
+    facts = {key.strip(): value.strip() for key, value in facts.items()}
+    flags = facts.get("flags") or facts.get("Features") or ""
+    return facts.get("model name") or platform.machine(), " ".join(sorted(flags.split()))
+
+
+def _num_physical_cores() -> int:
+    """Cores that this process may use, hyper-threads of one core counted once."""
+    if platform.system() == "Darwin":
+        fast = _sysctl("hw.perflevel0.physicalcpu") or _sysctl("hw.physicalcpu")
+        return int(fast) if fast.isdigit() else os.cpu_count() or 1
+    try:
+        allowed = os.sched_getaffinity(0)
+        siblings = {
+            Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text()
+            for cpu in allowed
+        }
+        return max(len(siblings), 1)
+    except (OSError, AttributeError):
+        return os.cpu_count() or 1
+
+
+def _memory_bytes() -> int:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return 0
+
+
+def _sysctl(name: str) -> str:
+    try:
+        done = subprocess.run(["sysctl", "-n", name], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip()

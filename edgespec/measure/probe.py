@@ -1,0 +1,226 @@
+"""Batch invariance and T(r) of one model on this machine, from the same passes.
+
+A row of a pass over r rows must have the logits, bit for bit, of the same token decoded alone: only
+then is sampling with speculation the same as without. Whether it does depends on kernels, KV types
+and context length, so it is measured. Each setting is probed at a long context first (beyond 512
+cells, where ggml's kernels change) and then at a short one: single rows give the reference logits
+and T(1), passes of r rows are compared with them and give T(r).
+
+The long context costs no prefill: the cells of a short one are saved and loaded several times into
+the same sequence. Attention over repeated cells is as costly, and as sensitive to rounding, as over
+any others.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgespec.errors import NativeLibraryError
+from edgespec.llama.context import Context, ContextOptions, KVType
+from edgespec.llama.model import Model
+
+ROWS = (2, 3, 4, 6, 8, 12, 16)
+"""Row counts that are compared and timed, beside one, at the long context."""
+
+SHORT_ROWS = (2, 4, 8, 16)
+"""The same at the short context."""
+
+NUM_SINGLES = 8
+"""Most rows that are decoded one at a time for reference."""
+
+NUM_SHORT = 64
+NUM_COPIES = 8
+NUM_LONG = NUM_SHORT * (1 + NUM_COPIES)
+"""Cached tokens at the two context lengths."""
+
+_MAX_ROWS = ROWS[-1]
+_NUM_CONTEXT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class KVSetting:
+    """Types of the KV cache; flash attention is always on."""
+
+    type_k: KVType
+    type_v: KVType
+
+    @property
+    def name(self) -> str:
+        """For people: "f16" or "bf16/f16" (keys/values)."""
+        return self.type_k if self.type_k == self.type_v else f"{self.type_k}/{self.type_v}"
+
+
+# From cheap to dear. The first is llama.cpp's default. The mixed one avoids the two kernels of ggml
+# that depend on the number of rows (flash attention over equal F16 or F32 types) at the least cost.
+CANDIDATES = (
+    KVSetting("f16", "f16"),
+    KVSetting("bf16", "f16"),
+    KVSetting("f16", "bf16"),
+    KVSetting("bf16", "bf16"),
+    KVSetting("q8_0", "q8_0"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SettingResult:
+    """What one setting gave: invariance, largest logit difference beyond it, times in ms by rows.
+
+    `max_rows` is the most rows for which every tested pass up to it was bit-identical.
+    """
+
+    setting: KVSetting
+    max_rows: int
+    margin: float
+    short_ms: dict[int, float]
+    long_ms: dict[int, float]
+
+
+def probe_model(
+    model: Model, num_threads: int, report: Callable[[str], None] = lambda _line: None
+) -> tuple[SettingResult, ...]:
+    """Probe settings from cheap to dear until one is invariant to all rows; the chosen one is last.
+
+    Where none is, the one with the most invariant rows is last; settings that llama.cpp refuses are
+    skipped. Raises NativeLibraryError when it refuses all.
+    """
+    results: list[SettingResult] = []
+    for setting in CANDIDATES:
+        report(f"measuring with {setting.name} KV cache")
+        try:
+            result = probe_setting(model, setting, num_threads)
+        except NativeLibraryError:
+            continue
+        results.append(result)
+        if result.max_rows == _MAX_ROWS:
+            break
+    if not results:
+        raise NativeLibraryError(f"no KV cache type works for {model.path.name}")
+    # max() takes the first of equals, and the candidates ascend in cost.
+    best = max(results, key=lambda result: result.max_rows)
+    others = tuple(result for result in results if result is not best)
+    if best.max_rows == 1:  # drafts will be verified all the same, so T(r) is needed for all rows
+        best = probe_setting(model, best.setting, num_threads, stop_at_difference=False)
+    return (*others, best)
+
+
+def probe_setting(
+    model: Model, setting: KVSetting, num_threads: int, *, stop_at_difference: bool = True
+) -> SettingResult:
+    """Probe one setting at both context lengths; the short one only for the rows that passed."""
+    options = ContextOptions(
+        num_context=_NUM_CONTEXT,
+        num_threads=num_threads,
+        num_batch=NUM_SHORT,
+        num_sequences=2,
+        type_k=setting.type_k,
+        type_v=setting.type_v,
+    )
+    with Context(model, options) as context:
+        tokens = _tokens(model.vocab.num_tokens, NUM_SHORT + _MAX_ROWS)
+        context.decode(tokens[:NUM_SHORT], 0)
+        context.synchronize()
+        state = context.save_state()
+        following = tokens[NUM_SHORT:]
+        for _ in range(NUM_COPIES):
+            context.load_state(state, sequence=1)
+            context.copy_sequence(1, 0)
+            context.remove(0, sequence=1)
+        max_rows, margin, long_ms = _compare(context, following, ROWS, stop_at_difference)
+        context.clear()
+        context.load_state(state)
+        if max_rows == 1 and stop_at_difference:  # of no use: T(1) will do
+            _, short = _single_rows(context, following[:2])
+            return SettingResult(setting, 1, margin, {1: short}, long_ms)
+        limit = max_rows if stop_at_difference else ROWS[-1]
+        within = [rows for rows in SHORT_ROWS if rows <= limit]
+        short_rows, short_margin, short_ms = _compare(
+            context, following, within, stop_at_difference
+        )
+        if short_rows < within[-1]:
+            max_rows = min(max_rows, short_rows)
+    return SettingResult(setting, max_rows, max(margin, short_margin), short_ms, long_ms)
+
+
+def _compare(
+    context: Context, tokens: Sequence[int], counts: Sequence[int], stop_at_difference: bool
+) -> tuple[int, float, dict[int, float]]:
+    """Time one row and each of `counts` rows, up to the first count that differs from one row.
+
+    Returns the most rows that agreed, the largest difference seen, and milliseconds by rows.
+    """
+    times: dict[int, float] = {}
+    reference, times[1] = _single_rows(context, tokens[: counts[0]])
+    max_rows, margin = 1, 0.0
+    for rows in counts:
+        if rows > len(reference):
+            extended = _extend_reference(context, tokens, reference, max_rows)
+            times[1] = min(times[1], extended)
+        context.remove(NUM_SHORT)
+        logits, times[rows] = _timed_pass(context, tokens[:rows])
+        differences = (float(np.abs(a - b).max()) for a, b in zip(reference, logits, strict=False))
+        margin = max(margin, *differences)
+        if margin == 0:
+            max_rows = rows
+        elif stop_at_difference:
+            break
+    context.remove(NUM_SHORT)
+    return max_rows, margin, times
+
+
+def _single_rows(
+    context: Context, tokens: Sequence[int]
+) -> tuple[list[NDArray[np.float32]], float]:
+    """Logits of `tokens` decoded one at a time, and the median time of one."""
+    passes = [_timed_pass(context, [token]) for token in tokens]
+    logits = [row for rows, _ in passes for row in rows]
+    return logits, statistics.median(elapsed for _, elapsed in passes)
+
+
+def _extend_reference(
+    context: Context, tokens: Sequence[int], reference: list[NDArray[np.float32]], max_rows: int
+) -> float:
+    """Add the logits of further tokens; the cache holds those of `reference` on entry.
+
+    The first NUM_SINGLES are decoded alone. Passes of `max_rows` rows, already proven equal to
+    single rows, give the rest faster. Returns the median time of a single row.
+    """
+    more, single_ms = _single_rows(context, tokens[len(reference) : NUM_SINGLES])
+    reference.extend(more)
+    while len(reference) < len(tokens):
+        start = len(reference)
+        logits, _ = _timed_pass(context, tokens[start : start + max_rows])
+        reference.extend(logits)
+    return single_ms
+
+
+def _timed_pass(context: Context, tokens: Sequence[int]) -> tuple[list[NDArray[np.float32]], float]:
+    """Decode `tokens` at the end of sequence 0: each row's logits, and milliseconds."""
+    position = context.last_position() + 1
+    started = time.perf_counter()
+    context.decode(tokens, position, num_outputs=len(tokens))
+    context.synchronize()
+    elapsed = (time.perf_counter() - started) * 1e3
+    return [context.logits(row).copy() for row in range(len(tokens))], elapsed
+
+
+def _tokens(num_vocab: int, count: int) -> list[int]:
+    """Token ids spread over the vocabulary, the same on every run."""
+    rng = np.random.default_rng(0)
+    return [int(token) for token in rng.integers(0, num_vocab, count)]
+
+
+def probe_single_rows(model: Model, num_threads: int) -> SettingResult:
+    """T(1) of a model that cannot roll back, and so never verifies a draft."""
+    setting = CANDIDATES[0]
+    options = ContextOptions(num_context=_NUM_CONTEXT, num_threads=num_threads, num_batch=NUM_SHORT)
+    with Context(model, options) as context:
+        tokens = _tokens(model.vocab.num_tokens, NUM_SHORT + NUM_SINGLES)
+        context.decode(tokens[:NUM_SHORT], 0)
+        _, elapsed = _single_rows(context, tokens[NUM_SHORT:])
+    return SettingResult(setting, 1, 0.0, {1: elapsed}, {1: elapsed})
