@@ -31,7 +31,7 @@ class CostTable:
     long_ms: Mapping[int, float]
 
     def __post_init__(self) -> None:
-        if not self.short_ms or not self.long_ms or 1 not in self.short_ms:
+        if 1 not in self.short_ms or 1 not in self.long_ms:
             raise ValueError("a cost table needs the cost of one row at both context lengths")
         if not self.short_context < self.long_context:
             raise ValueError(f"contexts {self.short_context} and {self.long_context} do not ascend")
