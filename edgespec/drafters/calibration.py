@@ -48,7 +48,10 @@ class Calibration:
         return np.round(np.stack([self._right, self._wrong], axis=1), 2).tolist()  # type: ignore[no-any-return]
 
     def restore(self, counts: Sequence[Sequence[float]]) -> None:
-        """Take back exported counts; those of another shape or below zero are ignored."""
-        array = np.asarray(counts, dtype=np.float64)
+        """Take back exported counts; whatever else was kept in their place is ignored."""
+        try:
+            array = np.asarray(counts, dtype=np.float64)
+        except (TypeError, ValueError):  # ragged, or no numbers
+            return
         if array.shape == (self.num_kinds, 2) and np.isfinite(array).all() and (array >= 0).all():
             self._right, self._wrong = array[:, 0].copy(), array[:, 1].copy()
