@@ -16,8 +16,16 @@ def token_logprob(logits: NDArray[np.float32], token: int, num_top: int) -> Toke
     """
     peak = float(logits.max())
     log_total = peak + float(np.log(np.exp(logits - peak).sum(dtype=np.float64)))
-    num_top = min(num_top, len(logits))
-    best = np.argpartition(logits, len(logits) - num_top)[len(logits) - num_top :]
-    best = best[np.argsort(logits[best])[::-1]]
-    top = tuple((int(index), float(logits[index]) - log_total) for index in best)
-    return TokenLogprob(token, float(logits[token]) - log_total, top if num_top else ())
+    best = _best(logits, min(num_top, len(logits)))
+    top = tuple((index, float(logits[index]) - log_total) for index in best)
+    return TokenLogprob(token, float(logits[token]) - log_total, top)
+
+
+def _best(logits: NDArray[np.float32], count: int) -> list[int]:
+    """The `count` most likely tokens, best first."""
+    if count == 0:
+        return []
+    start = len(logits) - count
+    tokens = np.argpartition(logits, start)[start:]
+    best: list[int] = tokens[np.argsort(logits[tokens])[::-1]].tolist()
+    return best
