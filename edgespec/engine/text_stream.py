@@ -1,7 +1,8 @@
 """Token bytes to text that may be shown: whole characters, and nothing of a stop string.
 
 Bytes that end inside a UTF-8 character are held back until the rest comes; so is text that may be
-the beginning of a stop string. Bytes that can never become UTF-8 are shown as U+FFFD.
+the beginning of a stop string. Bytes that can never become UTF-8 are shown as U+FFFD. The stop
+string that is complete first ends the text, so the text does not depend on where tokens are cut.
 
 >>> stream = TextStream(("END",))
 >>> [stream.push(piece) for piece in (b"caf\\xc3", b"\\xa9 E", b"NOW EN", b"D of")]
@@ -31,19 +32,24 @@ class TextStream:
         if self.stopped:
             return ""
         self._held += self._decoder.decode(piece)
-        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
-        if found:
-            self.stopped = True
-            text, self._held = self._held[: min(found)], ""
-            return text
-        return self._release(self._unsettled())
+        return self._stop() or self._release(self._unsettled())
 
     def finish(self) -> str:
         """Return what was held back, at the end of the answer; broken characters become U+FFFD."""
         if self.stopped:
             return ""
         self._held += self._decoder.decode(b"", final=True)
-        return self._release(0)
+        return self._stop() or self._release(0)
+
+    def _stop(self) -> str:
+        """If the held text has a stop string, take what is before it; empty if it has none."""
+        found = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if not found:
+            return ""
+        self.stopped = True
+        _, start = min(found)
+        text, self._held = self._held[:start], ""
+        return text
 
     def _unsettled(self) -> int:
         """Length of the longest end of the held text that begins a stop string."""
