@@ -1,0 +1,46 @@
+# Two commands: `make chat` from a bare clone to a conversation, `make test` to every check.
+# Works with GNU make 3.81 (macOS). PYTHON is any Python from 3.11 on; everything else is fetched.
+
+PYTHON = python3
+BIN = .venv/bin
+TREE = build/tree/edgespec
+# Where imports are looked up by the type checker: the package, the scripts, helpers of the tests.
+TYPE_PATH = build/tree:scripts:tests/unit:tests/tiny:tests/real:tests/bootstrap
+
+.PHONY: help setup setup-dev chat check test lint tree clean
+
+help:
+	@echo 'make chat    set up, take the default models, open the chat'
+	@echo 'make setup   environment with a sound build of llama.cpp (.venv)'
+	@echo 'make check   format, lint, strict types, import contracts, unit tests'
+	@echo 'make test    everything in check, then every test'
+	@echo 'make clean   remove .venv and build products; models and built wheels stay'
+
+setup:
+	@$(PYTHON) scripts/bootstrap
+
+setup-dev:
+	@$(PYTHON) scripts/bootstrap --dev
+
+chat: setup
+	@$(BIN)/edgespec chat
+
+tree: setup-dev
+	@$(BIN)/python scripts/link_tree.py $(TREE)
+
+lint: tree
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@MYPYPATH=$(TYPE_PATH) $(BIN)/mypy --explicit-package-bases $(TREE) scripts tests
+	@cd build/tree && PYTHONPATH=. ../../$(BIN)/lint-imports --config ../../pyproject.toml
+
+check: lint
+	@$(BIN)/python -m pytest -q tests/unit
+
+test: lint
+	@$(BIN)/python -m pytest
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .import_linter_cache snapshot_report.html
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
