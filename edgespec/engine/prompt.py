@@ -44,7 +44,7 @@ def encode_prompt(
 def _drop_oldest(
     messages: list[Message], bridge: TextBridge, num_context: int, max_tokens: int | None
 ) -> EncodedPrompt:
-    reserve = min(max_tokens or num_context, num_context // _ANSWER_SHARE)
+    reserve = max(min(max_tokens or num_context, num_context // _ANSWER_SHARE), 1)
     num_dropped = 0
     while True:
         tokens = bridge.encode_chat(messages)
@@ -58,12 +58,12 @@ def _drop_oldest(
         num_dropped += len(droppable)
 
 
-def _oldest_turn(messages: Sequence[Message]) -> range:
+def _oldest_turn(messages: Sequence[Message]) -> list[int]:
     """Indices of the oldest question and its answers; empty if only the last turn is left."""
-    start = next((i for i, m in enumerate(messages) if m.role != "system"), len(messages))
-    following = (i for i in range(start + 1, len(messages)) if messages[i].role == "user")
+    spoken = [i for i, m in enumerate(messages) if m.role != "system"]
+    following = (i for i in spoken[1:] if messages[i].role == "user")
     end = next(following, None)
-    return range(start, end) if end is not None else range(0)
+    return [i for i in spoken if i < end] if end is not None else []
 
 
 def _fitting(tokens: list[int], limit: int, num_context: int) -> EncodedPrompt:
