@@ -46,6 +46,7 @@ class EngineCompleter:
 
     def stream(self, request: CompletionRequest) -> Iterator[Chunk]:
         """Answer `request`; the last chunk carries the `Completion`."""
+        self._engine.target.resume()  # first, so that a `cancel` from here on counts
         tally = Tally(time.perf_counter)
         num_context = self._engine.target.num_context
         prompt = encode_prompt(request, self._bridge, num_context)
@@ -58,7 +59,6 @@ class EngineCompleter:
         answer = _Answer(self._engine, self._bridge, request, tally, prompt.num_dropped_messages)
         sampler = self._make_sampler(request.sampling)
         try:
-            self._engine.target.resume()
             yield from answer.run(prompt.tokens, sampler, limits)
         finally:
             sampler.close()
