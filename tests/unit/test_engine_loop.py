@@ -1,0 +1,103 @@
+"""What the loop asks of its parts: drafter, target, costs."""
+
+from __future__ import annotations
+
+import pytest
+from fakes import (
+    FakeDrafter,
+    FakeSampler,
+    FakeTarget,
+    certain,
+    collect,
+    flat_costs,
+    joined,
+    make_engine,
+    oracle,
+)
+
+from edgespec.engine.cost import CostModel, CostTable
+from edgespec.engine.engine import Engine, Limits
+from edgespec.errors import UsageError
+from edgespec.types import Proposal
+
+
+def test_an_empty_prompt_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="the prompt is empty"):
+        collect(make_engine(FakeTarget()), [])
+
+
+def test_the_drafter_is_told_all_that_was_kept() -> None:
+    target = FakeTarget(max_rows=4)
+    drafter = FakeDrafter(lambda _text: certain([0, 1, 2]))
+    passes = collect(make_engine(target, drafter), [1, 2, 3])
+    assert drafter.text == [1, 2, 3, *joined(passes)]
+    assert [kept for _, kept in drafter.learned] == passes
+
+
+def test_what_was_pulled_is_learned_from_even_unverified() -> None:
+    """Where no draft pays, the free first guess still meets the target's next token."""
+    target = FakeTarget(max_rows=4)
+    drafter = FakeDrafter(oracle(target))
+    dear = CostModel(CostTable(1, 2, {1: 1.0, 4: 400.0}, {1: 1.0, 4: 400.0}), 4)
+    passes = collect(make_engine(target, drafter, dear), [1, 2, 3], limits=Limits(9))
+    assert all(len(tokens) == 1 for tokens in passes)
+    assert {len(proposals) for proposals, _ in drafter.learned[1:-1]} == {1}
+    for proposals, kept in drafter.learned[1:-1]:
+        assert proposals[0].token == kept[0]
+
+
+def test_a_drafter_whose_tokens_cost_too_much_is_left_alone() -> None:
+    target = FakeTarget(max_rows=4)
+    drafter = FakeDrafter(oracle(target), cost_ms=100.0)
+    collect(make_engine(target, drafter), [1, 2, 3])
+    assert drafter.num_pulled == 0
+
+
+def test_hopeless_guesses_are_not_verified() -> None:
+    target = FakeTarget(max_rows=4)
+    drafter = FakeDrafter(lambda _text: iter([Proposal(0, 0.01)] * 9))
+    collect(make_engine(target, drafter), [1, 2, 3])
+    assert {len(rows) for rows in target.passes} == {1}
+
+
+@pytest.mark.parametrize(("target_rows", "cost_rows"), [(3, 8), (8, 3)])
+def test_a_pass_keeps_to_both_bounds(target_rows: int, cost_rows: int) -> None:
+    target = FakeTarget(max_rows=target_rows)
+    engine = make_engine(target, FakeDrafter(oracle(target)), flat_costs(cost_rows))
+    collect(engine, [1, 2, 3], limits=Limits(20))
+    assert max(len(rows) for rows in target.passes) == 3
+
+
+def test_nothing_is_drafted_beyond_the_last_token() -> None:
+    target = FakeTarget(max_rows=8)
+    drafter = FakeDrafter(oracle(target))
+    passes = collect(make_engine(target, drafter), [1, 2, 3], limits=Limits(4))
+    assert [len(tokens) for tokens in passes] == [1, 3]
+    assert [len(rows) for rows in target.passes] == [3]
+
+
+def test_a_target_that_cannot_roll_back_is_given_no_drafts() -> None:
+    target = FakeTarget(max_rows=4, can_roll_back=False)
+    drafter = FakeDrafter(oracle(target))
+    passes = collect(make_engine(target, drafter), [1, 2, 3])
+    assert {len(rows) for rows in target.passes} == {1}
+    assert joined(passes) == joined(collect(make_engine(FakeTarget()), [1, 2, 3]))
+
+
+def test_pass_times_are_observed() -> None:
+    """The clock of the fakes ticks once a look, so that every pass takes 1 ms."""
+    target = FakeTarget(max_rows=1, num_context=600)
+    engine = make_engine(target, costs=flat_costs(one_ms=10.0))
+    before = engine.plain_token_ms()
+    collect(engine, [1, 2, 3], limits=Limits(300))
+    assert before == pytest.approx(10.0)
+    assert engine.plain_token_ms() == pytest.approx(1.0, rel=0.1)
+
+
+def test_the_plain_cost_is_that_of_the_present_context() -> None:
+    target = FakeTarget(num_context=600)
+    costs = CostModel(CostTable(100, 500, {1: 10.0}, {1: 50.0}), 1)
+    engine = Engine(target, FakeDrafter(), costs, lambda: 0.0)
+    collect(engine, [1] * 300, FakeSampler(), Limits(1))
+    assert engine.target is target
+    assert engine.plain_token_ms() == pytest.approx(30.0)

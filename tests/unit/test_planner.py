@@ -1,0 +1,178 @@
+"""The planner against brute force over every length, and how little it pulls."""
+
+from __future__ import annotations
+
+import doctest
+import itertools
+from collections.abc import Iterator, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgespec.engine import planner
+from edgespec.engine.planner import MIN_GAIN, best_length, plan
+from edgespec.types import Proposal
+
+SHARES = st.floats(0, 1) | st.sampled_from([0.0, 0.5, 1.0])
+MILLISECONDS = st.floats(0.1, 100)
+# Neither smooth nor rising: four rows may well be cheaper than three.
+CURVES = st.lists(MILLISECONDS, min_size=1, max_size=10)
+STEPS = [53.0, 87.0, 91.0, 95.0, 103.0, 111.0, 118.0, 125.0]  # 1.5B Q4_K_M on an AMX build
+
+
+class Source:
+    """Proposes tokens 100, 101, ... with the given estimates, and counts what is pulled."""
+
+    def __init__(self, acceptance: Sequence[float]) -> None:
+        self._acceptance = acceptance
+        self.num_pulled = 0
+
+    def propose(self) -> Iterator[Proposal]:
+        for index, share in enumerate(self._acceptance):
+            self.num_pulled += 1
+            yield Proposal(100 + index, share)
+
+
+def speed(
+    acceptance: Sequence[float], length: int, costs: Sequence[float], cost_ms: float
+) -> float:
+    """Expected tokens per millisecond of drafting and verifying the first `length` guesses."""
+    kept = itertools.accumulate(acceptance[:length], lambda a, b: a * b)
+    expected: float = 1 + sum(kept)
+    return expected / (length * cost_ms + costs[length])
+
+
+def best_speed(acceptance: Sequence[float], costs: Sequence[float], cost_ms: float) -> float:
+    longest = min(len(acceptance), len(costs) - 1)
+    return max(speed(acceptance, k, costs, cost_ms) for k in range(longest + 1))
+
+
+@given(st.lists(SHARES, max_size=10), CURVES)
+def test_a_free_draft_is_as_good_as_the_best_of_all_lengths(
+    acceptance: list[float], costs: list[float]
+) -> None:
+    length = best_length(acceptance, costs)
+    best = best_speed(acceptance, costs, 0.0)
+    plain = 1 / costs[0]
+    if length == 0:
+        assert best <= plain * MIN_GAIN * (1 + 1e-12)
+    else:
+        assert speed(acceptance, length, costs, 0.0) == pytest.approx(best, rel=1e-12)
+        assert best > plain * MIN_GAIN * (1 - 1e-12)
+
+
+@given(st.lists(SHARES, max_size=10), CURVES, st.floats(0.01, 50))
+def test_a_costly_draft_is_as_good_as_the_best_of_all_lengths(
+    acceptance: list[float], costs: list[float], cost_ms: float
+) -> None:
+    chosen = plan(Source(acceptance).propose(), "s", costs, cost_ms)
+    best = best_speed(acceptance, costs, cost_ms)
+    if len(chosen.draft) == 0:
+        assert best <= MIN_GAIN / costs[0] * (1 + 1e-12)
+    else:
+        mine = speed(acceptance, len(chosen.draft), costs, cost_ms)
+        assert mine == pytest.approx(best, rel=1e-12)
+
+
+@given(st.lists(SHARES, max_size=10), CURVES, st.floats(0, 5))
+def test_the_draft_is_the_head_of_what_was_pulled(
+    acceptance: list[float], costs: list[float], cost_ms: float
+) -> None:
+    source = Source(acceptance)
+    chosen = plan(source.propose(), "mine", costs, cost_ms)
+    length = len(chosen.draft)
+    assert length <= len(costs) - 1
+    assert chosen.draft.is_chain
+    assert chosen.draft.tokens == tuple(range(100, 100 + length))
+    assert chosen.draft.acceptance == tuple(acceptance[:length])
+    assert chosen.draft.sources == ("mine",) * length
+    assert [p.token for p in chosen.pulled] == list(range(100, 100 + source.num_pulled))
+    assert length <= source.num_pulled <= max(len(costs) - 1, 1)
+
+
+@given(CURVES, SHARES, st.floats(0, 5))
+def test_an_endless_source_is_pulled_no_further_than_the_curve(
+    costs: list[float], share: float, cost_ms: float
+) -> None:
+    pulled = itertools.count()
+    endless = (Proposal(next(pulled), share) for _ in itertools.repeat(None))
+    plan(endless, "", costs, cost_ms)
+    assert next(pulled) <= max(len(costs) - 1, 1)
+
+
+@given(st.lists(SHARES, max_size=10), CURVES, st.sampled_from([0.25, 0.5, 2.0, 4.0]))
+def test_a_machine_that_is_slower_in_all_plans_the_same(
+    acceptance: list[float], costs: list[float], factor: float
+) -> None:
+    slower = [factor * cost for cost in costs]  # exactly, so that ties stay ties
+    assert best_length(acceptance, slower) == best_length(acceptance, costs)
+
+
+def test_a_source_that_cannot_pay_is_not_pulled() -> None:
+    source = Source([1.0] * 8)
+    chosen = plan(source.propose(), "", [10.0, 40.0, 60.0, 80.0], cost_ms=5.0)
+    assert source.num_pulled == 0
+    assert len(chosen.draft) == 0
+
+
+def test_a_free_source_that_cannot_pay_is_asked_once_to_be_judged() -> None:
+    source = Source([1.0] * 8)
+    chosen = plan(source.propose(), "", [10.0, 40.0, 60.0, 80.0])
+    assert source.num_pulled == 1
+    assert len(chosen.draft) == 0
+    assert [p.token for p in chosen.pulled] == [100]
+
+
+def test_a_single_row_leaves_no_place_for_a_draft() -> None:
+    source = Source([1.0] * 8)
+    chosen = plan(source.propose(), "", [10.0])
+    assert len(chosen.draft) == 0
+    assert len(chosen.pulled) == 1
+
+
+def test_pulling_goes_on_while_a_longer_draft_may_still_pay() -> None:
+    # Two and three rows never pay on this curve; eight of them would.
+    curve = [10.0, 31.0, 32.0, 33.0, 34.0, 35.0, 36.0, 37.0]
+    hopeful = Source([1.0] * 7)
+    assert len(plan(hopeful.propose(), "", curve).draft) == 7
+    hopeless = Source([0.3] * 7)
+    assert len(plan(hopeless.propose(), "", curve).draft) == 0
+    assert hopeless.num_pulled == 1
+
+
+def test_pulling_stops_where_a_guess_ends_all_hope() -> None:
+    source = Source([0.95, 0.95, 0.01, 1.0, 1.0, 1.0, 1.0])
+    chosen = plan(source.propose(), "", STEPS)
+    assert source.num_pulled == 3
+    assert len(chosen.draft) == 2
+
+
+def test_drafting_costs_what_it_costs() -> None:
+    acceptance = [0.9] * 7
+    lengths = [
+        len(plan(Source(acceptance).propose(), "", STEPS, cost_ms).draft)
+        for cost_ms in (0.0, 3.0, 7.0, 40.0)
+    ]
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[0] == 7
+    assert lengths[-1] == 0
+
+
+@pytest.mark.parametrize(("gain", "length"), [(MIN_GAIN - 0.001, 0), (MIN_GAIN + 0.001, 1)])
+def test_a_small_promise_is_not_taken(gain: float, length: int) -> None:
+    assert best_length([1.0], [10.0, 20.0 / gain]) == length
+
+
+def test_four_rows_may_be_cheaper_than_three() -> None:
+    curve = [84.0, 103.0, 125.0, 94.0]  # 1.5B Q4_0 on an AVX-512 build
+    assert best_length([0.5, 0.1, 0.1], curve) == 3
+    assert best_length([0.5, 0.1], curve) == 1
+
+
+def test_an_empty_source_gives_an_empty_plan() -> None:
+    assert plan(iter(()), "", STEPS) == planner.EMPTY_PLAN
+
+
+def test_the_examples_in_the_text_hold() -> None:
+    assert doctest.testmod(planner).failed == 0
