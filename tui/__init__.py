@@ -1,1 +1,14 @@
 """The Textual chat app (`edgespec.tui`): shows a completer, never builds one."""
+
+from edgespec.tui.app import ChatApp, run_chat
+from edgespec.tui.options import ChatOptions, ChatOutcome
+from edgespec.tui.worker import CompleterFactory, LoadAbandoned
+
+__all__ = [
+    "ChatApp",
+    "ChatOptions",
+    "ChatOutcome",
+    "CompleterFactory",
+    "LoadAbandoned",
+    "run_chat",
+]

@@ -1,0 +1,185 @@
+"""The chat in a real terminal (a pseudo-terminal), as its own process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from fcntl import ioctl
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import sys, time
+from edgespec.errors import ModelFileError
+from edgespec.tui import run_chat
+from tui_support import ScriptedCompleter
+
+def factory(report):
+    report("opening the model")
+    {load}
+    return ScriptedCompleter("Hello **there**.")
+
+end = run_chat(factory)
+print(f"outcome {{end.exit_code}} {{end.message}} {{end.still_running}}", file=sys.stderr)
+sys.exit(end.exit_code)
+"""
+
+
+class Terminal:
+    """A process with a pseudo-terminal of its own, and everything it wrote there."""
+
+    def __init__(self, program: str, **env: str) -> None:
+        self._leader, follower = pty.openpty()
+        ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        self.attributes_before = termios.tcgetattr(self._leader)
+        paths = {"PYTHONPATH": str(Path(__file__).parent), "TERM": "xterm-256color"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+            env={**os.environ, **paths, **env},
+            start_new_session=True,
+        )
+        os.close(follower)
+        self.written = ""
+
+    @property
+    def attributes(self) -> list[object]:
+        return termios.tcgetattr(self._leader)
+
+    @property
+    def shown(self) -> str:
+        """What was written, without escape sequences; drawn over and over, so only for `in`."""
+        return re.sub(r"\x1b(\[[0-9;?<>=$]*[a-zA-Z]|\][^\x07]*\x07|[()][A-Z0-9])", "", self.written)
+
+    def press(self, keys: str) -> None:
+        os.write(self._leader, keys.encode())
+
+    def read(self) -> None:
+        while select.select([self._leader], [], [], 0.02)[0]:
+            try:
+                data = os.read(self._leader, 65536)
+            except OSError:  # the process has closed its end
+                return
+            if not data:
+                return
+            self.written += data.decode(errors="replace")
+
+    def until_shown(self, text: str, seconds: float = 10) -> None:
+        deadline = time.monotonic() + seconds
+        while text not in self.shown:
+            assert time.monotonic() < deadline, f"no {text!r} in {self.shown[-2000:]!r}"
+            self.read()
+
+    def wait(self, seconds: float = 10) -> int:
+        deadline = time.monotonic() + seconds
+        while self.process.poll() is None:
+            assert time.monotonic() < deadline, "the process did not end"
+            self.read()
+        self.read()
+        return self.process.returncode
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self._leader)
+
+
+@contextlib.contextmanager
+def terminal(load: str = "pass", **env: str) -> Iterator[Terminal]:
+    opened = Terminal(PROGRAM.format(load=load), **env)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def assert_restored(shown: Terminal) -> None:
+    """The terminal is as it was: main screen, cursor, modes, line discipline."""
+    for sequence in ("\x1b[?1049l", "\x1b[?25h", "\x1b[?2004l", "\x1b[<u"):
+        assert sequence in shown.written
+    assert shown.attributes == shown.attributes_before
+
+
+def test_a_chat_from_start_to_quit() -> None:
+    with terminal() as shown:
+        shown.until_shown("Enter send")
+        shown.until_shown("ready")
+        shown.press("Hi\r")
+        shown.until_shown("Hello there.")
+        shown.press("\x11")
+        assert shown.wait() == 0
+        assert "outcome 0 None False" in shown.shown
+        assert_restored(shown)
+
+
+def test_the_app_shows_while_the_model_loads() -> None:
+    with terminal("time.sleep(30)") as shown:
+        shown.until_shown("opening the model")
+        assert "Enter send" in shown.shown
+
+
+def test_ctrl_c_while_loading_ends_the_process() -> None:
+    with terminal("time.sleep(30)") as shown:
+        shown.until_shown("opening the model")
+        started = time.monotonic()
+        shown.press("\x03")
+        assert shown.wait() == 0
+        assert time.monotonic() - started < 3
+        assert "outcome 0 None True" in shown.shown
+        assert_restored(shown)
+
+
+def test_a_load_failure_is_one_line_after_the_app_is_gone() -> None:
+    with terminal("raise ModelFileError('m.gguf is truncated', 'pull it again')") as shown:
+        assert shown.wait() == 3
+        after = shown.written.rsplit("\x1b[?1049l", 1)[1]
+        assert "outcome 3 m.gguf is truncated; pull it again False" in after
+        assert "Traceback" not in shown.shown
+        assert_restored(shown)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_restores_the_terminal(number: signal.Signals, status: int) -> None:
+    with terminal() as shown:
+        shown.until_shown("ready")
+        shown.process.send_signal(number)
+        assert shown.wait() == status
+        assert_restored(shown)
+
+
+def test_bytes_that_are_no_utf8_are_dropped_and_the_chat_goes_on() -> None:
+    with terminal() as shown:
+        shown.until_shown("ready")
+        os.write(shown._leader, b"\xff\xfe")
+        time.sleep(0.3)
+        shown.press("Hi\r")
+        shown.until_shown("Hello there.")
+        shown.press("\x11")
+        assert shown.wait() == 0
+        assert "Traceback" not in shown.shown
+        assert_restored(shown)
+
+
+def test_no_color_is_respected() -> None:
+    with terminal(NO_COLOR="1") as shown:
+        shown.until_shown("ready")
+        shown.press("Hi\r")
+        shown.until_shown("there")
+        shown.press("\x11")
+        assert shown.wait() == 0
+        colours = re.findall(r"\x1b\[[0-9;]*?[34]8;2;(\d+);(\d+);(\d+)", shown.written)
+        assert all(red == green == blue for red, green, blue in colours)

@@ -1,0 +1,392 @@
+"""The chat app: its state, and what each key and each message from the completer does to it.
+
+All state lives here and changes only in handlers, on the event loop. An answer's life:
+
+    Submitted -> Conversation.ask -> Job -> AnswerProgress* (drawn as the pacer allows)
+              -> Answered | AnswerFailed -> Conversation.answer or retract -> the waiting message
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from typing import ClassVar
+
+from rich.console import RenderableType
+from textual import on
+from textual.app import App, ComposeResult, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.driver import Driver
+from textual.screen import Screen
+
+from edgespec.errors import UsageError
+from edgespec.protocols import Completer
+from edgespec.tui import signals
+from edgespec.tui.conversation import Conversation
+from edgespec.tui.driver import forgiving
+from edgespec.tui.failure import Failure, describe
+from edgespec.tui.help import HelpScreen
+from edgespec.tui.message_input import HINT_SECONDS, MessageInput
+from edgespec.tui.options import ChatOptions, ChatOutcome
+from edgespec.tui.pacing import Pacer
+from edgespec.tui.remarks import remarks
+from edgespec.tui.status import State, Status, StatusBar
+from edgespec.tui.transcript import Answer, Transcript
+from edgespec.tui.worker import (
+    Answered,
+    AnswerFailed,
+    AnswerProgress,
+    CompleterFactory,
+    CompleterThread,
+    Job,
+    Loaded,
+    LoadFailed,
+    LoadProgress,
+)
+from edgespec.types import Completion
+
+STATUS_INTERVAL = 0.25
+"""Seconds between two changes of the numbers in the status bar: faster cannot be read."""
+STOP_INTERVAL = 0.05
+"""Seconds after which a stop is repeated, for one that came before the answer could be stopped."""
+LEAVE_SECONDS = 1.0
+"""How long quitting waits for the answer under way to stop."""
+
+
+class ChatApp(App[ChatOutcome]):
+    """A chat over a completer; `run` returns a `ChatOutcome` and prints nothing."""
+
+    TITLE = "EdgeSpec"
+    CSS_PATH = "chat.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "stop", "Stop", show=False),
+        Binding("ctrl+c", "interrupt", "Stop or quit", show=False, system=True),
+        Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
+        Binding("ctrl+n", "new_conversation", "New conversation", show=False),
+        Binding("ctrl+y", "copy_answer", "Copy the last answer", show=False),
+        Binding("f1", "help", "Help", show=False),
+    ]
+
+    def __init__(
+        self, completer: Completer | CompleterFactory, options: ChatOptions | None = None
+    ) -> None:
+        """`completer` is ready, or a factory that is called in a thread while the app shows."""
+        super().__init__()
+        self._options = options or ChatOptions()
+        factory: CompleterFactory = completer if callable(completer) else lambda _: completer
+        self._thread = CompleterThread(factory, self.post_message)
+        self._conversation = Conversation(self._options)
+        self._pacer = Pacer()
+        self._status = Status()
+        self._status_shown_at = 0.0
+        self._job: Job | None = None
+        self._answer: Answer | None = None
+        self._text = ""
+        self._draw_due = False
+        self._waiting: str | None = None
+        self._num_dropped = 0
+        self._failed: ChatOutcome | None = None
+        self._confirm_quit_until = 0.0
+        self._leaving = False
+
+    # What is on the screen
+
+    def compose(self) -> ComposeResult:
+        """Conversation, input, status."""
+        yield Transcript()
+        with Vertical(id="foot"):
+            yield MessageInput()
+            yield StatusBar()
+
+    async def on_mount(self) -> None:
+        """Show first, load then: importing and mapping a model must not delay the first frame."""
+        self._input.focus()
+        self._set_state("loading")
+        signals.listen(lambda code: self.call_later(self._leave, ChatOutcome(code)))
+        if self._options.initial_message:
+            self._input.remember(self._options.initial_message)
+            await self._send(self._options.initial_message)
+        self.call_after_refresh(self._thread.start)
+
+    def on_unmount(self) -> None:
+        """However the app ends, the thread ends too."""
+        signals.ignore()
+        self._thread.close()
+
+    @property
+    def _transcript(self) -> Transcript:
+        return self.screen_stack[0].query_one(Transcript)
+
+    @property
+    def _input(self) -> MessageInput:
+        return self.screen_stack[0].query_one(MessageInput)
+
+    def _set_state(self, state: State, **changes: object) -> None:
+        self._status = replace(self._status, state=state, **changes)  # type: ignore[arg-type]
+        self.screen_stack[0].query_one(StatusBar).status = self._status
+        self._status_shown_at = time.monotonic()
+        busy = state in ("prefilling", "answering", "stopping")
+        self._input.usual_hint = f"{'Esc stop' if busy else 'Enter send'} · F1 help"
+
+    # Loading
+
+    @on(LoadProgress)
+    def _load_progress(self, event: LoadProgress) -> None:
+        if not self._leaving:
+            self._set_state("loading", detail=event.line)
+            self._transcript.welcome(event.line)
+
+    @on(Loaded)
+    async def _loaded(self, event: Loaded) -> None:
+        if self._leaving:
+            return
+        self._set_state("ready", detail="", model=event.model)
+        self._transcript.welcome(event.model.description)
+        await self._send_waiting()
+
+    @on(LoadFailed)
+    async def _load_failed(self, event: LoadFailed) -> None:
+        """Leave at once with the error, unless that would lose what was typed meanwhile."""
+        if self._leaving:
+            return
+        self._failed = ChatOutcome(event.failure.exit_code, event.failure.line)
+        await self._take_back_waiting()
+        if not self._input.text:
+            self.exit(self._failed, return_code=self._failed.exit_code)
+            return
+        self._set_state("failed", detail="")
+        await self._transcript.error(event.failure.line)
+        await self._transcript.note("Ctrl+Q quits. What you typed stays until then.")
+
+    # Sending
+
+    @on(MessageInput.Submitted)
+    async def _submitted(self, event: MessageInput.Submitted) -> None:
+        if self._leaving:
+            return
+        if self._failed is not None:
+            self._input.give_back(event.text)
+            self._input.show_hint("no model was loaded · Ctrl+Q quits")
+        elif self._waiting is not None:
+            self._input.give_back(event.text)
+            self._input.show_hint("one message is waiting already")
+        else:
+            await self._send(event.text)
+
+    async def _send(self, text: str) -> None:
+        """Ask now, or let the message wait for the model or for the answer under way."""
+        waiting = self._status.model is None or self._job is not None
+        await self._transcript.question(text, waiting=waiting)
+        if waiting:
+            self._waiting = text
+            self._input.show_hint("sent as soon as the model is free · Esc takes it back")
+        else:
+            self._ask(text)
+
+    async def _send_waiting(self) -> None:
+        if self._waiting is not None:
+            text, self._waiting = self._waiting, None
+            self._transcript.release()
+            self._ask(text)
+
+    async def _take_back_waiting(self) -> None:
+        if self._waiting is not None:
+            self._input.give_back(self._waiting)
+            self._waiting = None
+            await self._transcript.withdraw()
+
+    def _ask(self, text: str) -> None:
+        self._job = self._thread.ask(self._conversation.ask(text))
+        self._answer, self._text = None, ""
+        self._pacer.begin()
+        self._set_state("prefilling")
+
+    # Answers
+
+    @on(AnswerProgress)
+    async def _answer_progress(self, event: AnswerProgress) -> None:
+        if event.job is not self._job or self._draw_due:
+            return
+        delay = self._pacer.delay()
+        if delay:
+            self._draw_due = True
+            self.set_timer(delay, self._draw_later, name="draw")
+        else:
+            await self._draw(event.job)
+
+    async def _draw_later(self) -> None:
+        self._draw_due = False
+        if self._job is not None:
+            await self._draw(self._job)
+
+    async def _draw(self, job: Job) -> None:
+        """Draw what the job brought since the last time."""
+        self._pacer.redraw()
+        progress = job.take()
+        if progress.text:
+            if self._answer is None:
+                self._answer = await self._transcript.answer()
+            self._text += progress.text
+            await self._answer.grow(progress.text)
+        chunk = progress.latest
+        state: State = "stopping" if job.cancelled.is_set() else "answering"
+        stale = time.monotonic() - self._status_shown_at >= STATUS_INTERVAL
+        if chunk is not None and (stale or state != self._status.state):
+            self._set_state(state, stats=chunk.stats, timings=chunk.timings)
+
+    @on(Answered)
+    async def _answered(self, event: Answered) -> None:
+        if event.job is not self._job:
+            return
+        await self._draw(event.job)
+        completion = event.completion
+        text = completion.text if completion else ""
+        if self._answer is not None:
+            await self._answer.settle(text)
+        self._job = None
+        if text or (completion is not None and completion.finish_reason != "cancelled"):
+            self._conversation.answer(text)
+        else:
+            self._input.give_back(self._conversation.retract())
+            self._input.show_hint("stopped before the answer began")
+            await self._transcript.retract()
+        if completion is not None:
+            await self._conclude(completion)
+        self._set_state("ready")
+        await self._send_waiting()
+
+    async def _conclude(self, completion: Completion) -> None:
+        """Show the final numbers and what else there is to say."""
+        self._set_state("ready", stats=completion.stats, timings=completion.timings)
+        for line in remarks(completion, self._options.max_tokens, self._num_dropped):
+            await self._transcript.note(line)
+        self._num_dropped = completion.num_dropped_messages
+
+    @on(AnswerFailed)
+    async def _answer_failed(self, event: AnswerFailed) -> None:
+        """Say what went wrong; the chat goes on, and the message can be sent again."""
+        if event.job is not self._job:
+            return
+        await self._draw(event.job)
+        self._job = None
+        await self._take_back_waiting()
+        await self._transcript.error(event.failure.line)
+        if self._text:
+            self._conversation.answer(self._text)
+        else:
+            self._input.give_back(self._conversation.retract())
+        self._set_state("ready")
+
+    # Keys
+
+    async def action_stop(self) -> None:
+        """Stop the answer, and take back a message that waits."""
+        await self._take_back_waiting()
+        if self._job is not None:
+            self._set_state("stopping")
+            self._stop(self._job)
+
+    def _stop(self, job: Job) -> None:
+        if self._thread.stop(job):
+            self.set_timer(STOP_INTERVAL, partial(self._stop, job), name="stop")
+
+    async def action_interrupt(self) -> None:
+        """Ctrl+C: stop the answer, else quit, asking once more if something is typed."""
+        now = time.monotonic()
+        if self._job is not None or self._waiting is not None:
+            await self.action_stop()
+        elif self._input.text and self._failed is None and now > self._confirm_quit_until:
+            self._confirm_quit_until = now + HINT_SECONDS
+            self._input.show_hint("not sent yet · Ctrl+C again quits")
+        else:
+            await self.action_quit()
+
+    async def action_quit(self) -> None:
+        """Stop what runs and leave."""
+        await self._leave(self._failed or ChatOutcome())
+
+    async def _leave(self, outcome: ChatOutcome) -> None:
+        """Leave within `LEAVE_SECONDS`; a load cannot be hurried, so it is not waited for."""
+        # From here on the widgets may be gone: nothing that still arrives is to be shown.
+        self._leaving, self._job = True, None
+        self._thread.close()
+        deadline = time.monotonic() + LEAVE_SECONDS
+        while self._thread.running and not self._thread.loading and time.monotonic() < deadline:
+            await asyncio.sleep(STOP_INTERVAL / 5)
+            self._thread.close()
+        outcome = replace(outcome, still_running=self._thread.running)
+        self.exit(outcome, return_code=outcome.exit_code)
+
+    async def action_new_conversation(self) -> None:
+        """Forget the conversation; an answer under way is stopped and dropped."""
+        await self._take_back_waiting()
+        if self._job is not None:
+            self._stop(self._job)
+            self._job = None
+        self._conversation.clear()
+        self._num_dropped = 0
+        await self._transcript.clear()
+        if self._status.model is not None:
+            self._transcript.welcome(self._status.model.description)
+            self._set_state("ready", stats=None, timings=None)
+
+    def action_copy_answer(self) -> None:
+        """Copy the last answer's Markdown to the clipboard of the user's terminal."""
+        answer = self._transcript.last_answer
+        if answer:
+            self.copy_to_clipboard(answer)
+        self._input.show_hint("answer copied" if answer else "no answer to copy yet")
+
+    def action_scroll_transcript(self, direction: int) -> None:
+        """Scroll one page up (-1) or down (1)."""
+        if direction < 0:
+            self._transcript.scroll_page_up(animate=False)
+        else:
+            self._transcript.scroll_page_down(animate=False)
+
+    def action_help(self) -> None:
+        """Show the help screen."""
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen())
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """What the command palette (Ctrl+P) offers."""
+        yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
+        yield SystemCommand("New conversation", "Ctrl+N", self.action_new_conversation)
+        yield SystemCommand("Copy the last answer", "Ctrl+Y", self.action_copy_answer)
+        yield SystemCommand("Help", "F1", self.action_help)
+        yield SystemCommand("Quit", "Ctrl+Q", self.action_quit)
+
+    # Leaving by other ways than a key
+
+    def get_driver_class(self) -> type[Driver]:
+        """Textual's driver for this platform, forgiving invalid input."""
+        return forgiving(super().get_driver_class())
+
+    def _fatal_error(self) -> None:
+        """A handler failed: leave with one line in place of Textual's traceback."""
+        self._give_up(describe(sys.exc_info()[1] or self._exception or RuntimeError("unknown")))
+
+    def panic(self, *renderables: RenderableType) -> None:
+        """Textual itself failed: leave with one line in place of what it would print."""
+        self._give_up(describe(sys.exc_info()[1] or self._exception or RuntimeError("terminal")))
+
+    def _give_up(self, failure: Failure) -> None:
+        self._return_value = ChatOutcome(failure.exit_code, failure.line)
+        self._close_messages_no_wait()
+
+
+def run_chat(
+    completer: Completer | CompleterFactory, options: ChatOptions | None = None
+) -> ChatOutcome:
+    """Chat until the user leaves; raises UsageError without a terminal to chat in."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError(
+            "a chat needs a terminal for input and output", "use `edgespec run PROMPT` in a pipe"
+        )
+    return ChatApp(completer, options).run() or ChatOutcome()

@@ -1,0 +1,36 @@
+"""Messages sent in this chat, to be recalled into the input as in a shell."""
+
+from __future__ import annotations
+
+
+class InputHistory:
+    """A list of sent messages and a position in it; past the newest one is the empty input."""
+
+    def __init__(self) -> None:
+        self._sent: list[str] = []
+        self._position = 0
+
+    @property
+    def current(self) -> str:
+        """The message at the position, "" past the newest."""
+        return self._sent[self._position] if self._position < len(self._sent) else ""
+
+    def add(self, message: str) -> None:
+        """Append a sent message (a repeat of the newest counts once) and return past the newest."""
+        if not self._sent or self._sent[-1] != message:
+            self._sent.append(message)
+        self.leave()
+
+    def leave(self) -> None:
+        """Go past the newest."""
+        self._position = len(self._sent)
+
+    def older(self) -> str:
+        """Go one back, staying at the oldest, and return the message there."""
+        self._position = max(0, self._position - 1)
+        return self.current
+
+    def newer(self) -> str:
+        """Go one forward, at most past the newest, and return what is there."""
+        self._position = min(len(self._sent), self._position + 1)
+        return self.current

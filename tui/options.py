@@ -1,0 +1,35 @@
+"""What goes into the chat app and what comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from edgespec.types import SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class ChatOptions:
+    """Settings of one chat.
+
+    `max_tokens` None lets each answer run until the context is full. `initial_message` is sent as
+    soon as the model is ready.
+    """
+
+    system: str | None = None
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    max_tokens: int | None = None
+    initial_message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatOutcome:
+    """How the app ended: the command's exit status and, on failure, one line for stderr.
+
+    `still_running` says that the completer thread had not ended when the user left: a load cannot
+    be interrupted. It may be inside the native library, where tearing the process down under it
+    can crash: flush, and leave by `os._exit`.
+    """
+
+    exit_code: int = 0
+    message: str | None = None
+    still_running: bool = False
