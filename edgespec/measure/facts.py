@@ -31,6 +31,10 @@ from edgespec.protocols import FactStore
 from edgespec.types import Exactness
 
 SOUNDNESS, MODEL = "soundness", "model"
+
+MAX_SPREAD = 1.3
+"""Facts are remembered only if single rows took, in the median, at most this times the least."""
+
 _SAMPLE_BYTES = 1 << 20
 
 
@@ -38,7 +42,8 @@ _SAMPLE_BYTES = 1 << 20
 class ModelFacts:
     """How one model is best run here, and what that costs.
 
-    `tried` tells, of each KV setting that was probed, its name, invariant rows and margin.
+    `tried` tells, of each KV setting that was probed, its name, invariant rows, margin and T(1) at
+    the long context in milliseconds. `spread` tells how noisy the machine was (1: not at all).
     """
 
     setting: KVSetting
@@ -47,7 +52,8 @@ class ModelFacts:
     margin: float
     table: CostTable
     measured_in_s: float
-    tried: tuple[tuple[str, int, float], ...]
+    spread: float
+    tried: tuple[tuple[str, int, float, float], ...]
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> ModelFacts | None:
@@ -66,7 +72,8 @@ class ModelFacts:
                     {int(rows): float(ms) for rows, ms in table["long_ms"].items()},
                 ),
                 measured_in_s=float(value["measured_in_s"]),
-                tried=tuple((str(n), int(r), float(m)) for n, r, m in value["tried"]),
+                spread=float(value["spread"]),
+                tried=tuple((str(n), int(r), float(m), float(t)) for n, r, m, t in value["tried"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError):
             return None
@@ -93,14 +100,18 @@ def known_soundness(store: FactStore, machine: Machine) -> Soundness:
 def known_model_facts(
     model: Model, store: FactStore, machine: Machine, report: Callable[[str], None]
 ) -> ModelFacts:
-    """The remembered facts of an open model, or new ones (about two seconds)."""
+    """The remembered facts of an open model, or new ones (about two seconds).
+
+    Facts from a machine too busy to be timed serve this run and are measured again the next time.
+    """
     key = model_key(model, machine)
     remembered = store.get(MODEL, key)
     facts = ModelFacts.from_json(remembered) if remembered else None
     if facts is None:
         report("measuring this model on this machine (once)")
         facts = measure_model(model, machine, report)
-        store.put(MODEL, key, facts.to_json())
+        if facts.spread <= MAX_SPREAD:
+            store.put(MODEL, key, facts.to_json())
     return facts
 
 
@@ -123,7 +134,8 @@ def measure_model(model: Model, machine: Machine, report: Callable[[str], None])
         margin=chosen.margin,
         table=_table(chosen),
         measured_in_s=time.perf_counter() - started,
-        tried=tuple((r.setting.name, r.max_rows, r.margin) for r in results),
+        spread=chosen.spread,
+        tried=tuple((r.setting.name, r.max_rows, r.margin, r.long_ms[1]) for r in results),
     )
 
 

@@ -71,7 +71,8 @@ CANDIDATES = (
 class SettingResult:
     """What one setting gave: invariance, largest logit difference beyond it, times in ms by rows.
 
-    `max_rows` is the most rows for which every tested pass up to it was bit-identical.
+    `max_rows` is the most rows for which every tested pass up to it was bit-identical. `spread` is
+    the median of the single-row times over the least of them: near 1 on a quiet machine.
     """
 
     setting: KVSetting
@@ -79,6 +80,7 @@ class SettingResult:
     margin: float
     short_ms: dict[int, float]
     long_ms: dict[int, float]
+    spread: float = 1.0
 
 
 def probe_model(
@@ -131,36 +133,47 @@ def probe_setting(
             context.load_state(state, sequence=1)
             context.copy_sequence(1, 0)
             context.remove(0, sequence=1)
-        max_rows, margin, long_ms = _compare(context, following, ROWS, stop_at_difference)
+        long = _compare(context, following, ROWS, stop_at_difference)
         context.clear()
         context.load_state(state)
-        if max_rows == 1 and stop_at_difference:  # of no use: T(1) will do
-            _, short = _single_rows(context, following[:2])
-            return SettingResult(setting, 1, margin, {1: short}, long_ms)
-        limit = max_rows if stop_at_difference else ROWS[-1]
-        within = [rows for rows in SHORT_ROWS if rows <= limit]
-        short_rows, short_margin, short_ms = _compare(
-            context, following, within, stop_at_difference
-        )
-        if short_rows < within[-1]:
-            max_rows = min(max_rows, short_rows)
-    return SettingResult(setting, max_rows, max(margin, short_margin), short_ms, long_ms)
+        if long.max_rows == 1 and stop_at_difference:  # of no use, so T(1) will do
+            counts: Sequence[int] = ()
+        else:
+            limit = long.max_rows if stop_at_difference else ROWS[-1]
+            counts = [rows for rows in SHORT_ROWS if rows <= limit]
+        short = _compare(context, following, counts, stop_at_difference)
+    agreed = not counts or short.max_rows == counts[-1]
+    return SettingResult(
+        setting,
+        long.max_rows if agreed else min(long.max_rows, short.max_rows),
+        max(long.margin, short.margin),
+        short.times,
+        long.times,
+        max(long.spread, short.spread),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """Most rows that agreed with single rows, largest difference seen, milliseconds by rows."""
+
+    max_rows: int
+    margin: float
+    times: dict[int, float]
+    spread: float
 
 
 def _compare(
     context: Context, tokens: Sequence[int], counts: Sequence[int], stop_at_difference: bool
-) -> tuple[int, float, dict[int, float]]:
-    """Time one row and each of `counts` rows, up to the first count that differs from one row.
-
-    Returns the most rows that agreed, the largest difference seen, and milliseconds by rows.
-    """
+) -> _Comparison:
+    """Time one row and each of `counts` rows, up to the first count that differs from one row."""
+    single_ms: list[float] = []
+    reference = _single_rows(context, tokens[:2], single_ms)
     times: dict[int, float] = {}
-    reference, times[1] = _single_rows(context, tokens[: counts[0]])
     max_rows, margin = 1, 0.0
     for rows in counts:
         if rows > len(reference):
-            extended = _extend_reference(context, tokens, reference, max_rows)
-            times[1] = min(times[1], extended)
+            _extend_reference(context, tokens, reference, single_ms, max_rows)
         context.remove(NUM_SHORT)
         logits, times[rows] = _timed_pass(context, tokens[:rows])
         differences = (float(np.abs(a - b).max()) for a, b in zip(reference, logits, strict=False))
@@ -170,33 +183,49 @@ def _compare(
         elif stop_at_difference:
             break
     context.remove(NUM_SHORT)
-    return max_rows, margin, times
+    times[1] = statistics.median(single_ms)
+    return _Comparison(max_rows, margin, times, times[1] / min(single_ms))
 
 
 def _single_rows(
-    context: Context, tokens: Sequence[int]
-) -> tuple[list[NDArray[np.float32]], float]:
-    """Logits of `tokens` decoded one at a time, and the median time of one."""
+    context: Context, tokens: Sequence[int], single_ms: list[float]
+) -> list[NDArray[np.float32]]:
+    """Logits of `tokens` decoded one at a time; their times are appended to `single_ms`."""
     passes = [_timed_pass(context, [token]) for token in tokens]
-    logits = [row for rows, _ in passes for row in rows]
-    return logits, statistics.median(elapsed for _, elapsed in passes)
+    single_ms.extend(elapsed for _, elapsed in passes)
+    return [row for rows, _ in passes for row in rows]
 
 
 def _extend_reference(
-    context: Context, tokens: Sequence[int], reference: list[NDArray[np.float32]], max_rows: int
-) -> float:
-    """Add the logits of further tokens; the cache holds those of `reference` on entry.
+    context: Context,
+    tokens: Sequence[int],
+    reference: list[NDArray[np.float32]],
+    single_ms: list[float],
+    max_rows: int,
+) -> None:
+    """Add the logits of all further tokens; the cache holds those of `reference` on entry.
 
     The first NUM_SINGLES are decoded alone. Passes of `max_rows` rows, already proven equal to
-    single rows, give the rest faster. Returns the median time of a single row.
+    single rows, give the rest faster.
     """
-    more, single_ms = _single_rows(context, tokens[len(reference) : NUM_SINGLES])
-    reference.extend(more)
+    reference.extend(_single_rows(context, tokens[len(reference) : NUM_SINGLES], single_ms))
     while len(reference) < len(tokens):
         start = len(reference)
         logits, _ = _timed_pass(context, tokens[start : start + max_rows])
         reference.extend(logits)
-    return single_ms
+
+
+def probe_single_rows(model: Model, num_threads: int) -> SettingResult:
+    """T(1) of a model that cannot roll back, and so never verifies a draft."""
+    options = ContextOptions(num_context=_NUM_CONTEXT, num_threads=num_threads, num_batch=NUM_SHORT)
+    single_ms: list[float] = []
+    with Context(model, options) as context:
+        tokens = _tokens(model.vocab.num_tokens, NUM_SHORT + NUM_SINGLES)
+        context.decode(tokens[:NUM_SHORT], 0)
+        _single_rows(context, tokens[NUM_SHORT:], single_ms)
+    elapsed = statistics.median(single_ms)
+    spread = elapsed / min(single_ms)
+    return SettingResult(CANDIDATES[0], 1, 0.0, {1: elapsed}, {1: elapsed}, spread)
 
 
 def _timed_pass(context: Context, tokens: Sequence[int]) -> tuple[list[NDArray[np.float32]], float]:
@@ -213,14 +242,3 @@ def _tokens(num_vocab: int, count: int) -> list[int]:
     """Token ids spread over the vocabulary, the same on every run."""
     rng = np.random.default_rng(0)
     return [int(token) for token in rng.integers(0, num_vocab, count)]
-
-
-def probe_single_rows(model: Model, num_threads: int) -> SettingResult:
-    """T(1) of a model that cannot roll back, and so never verifies a draft."""
-    setting = CANDIDATES[0]
-    options = ContextOptions(num_context=_NUM_CONTEXT, num_threads=num_threads, num_batch=NUM_SHORT)
-    with Context(model, options) as context:
-        tokens = _tokens(model.vocab.num_tokens, NUM_SHORT + NUM_SINGLES)
-        context.decode(tokens[:NUM_SHORT], 0)
-        _, elapsed = _single_rows(context, tokens[NUM_SHORT:])
-    return SettingResult(setting, 1, 0.0, {1: elapsed}, {1: elapsed})

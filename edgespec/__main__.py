@@ -1,0 +1,5 @@
+"""`python -m edgespec`: the same as the `edgespec` command."""
+
+from edgespec.cli.main import main
+
+main()

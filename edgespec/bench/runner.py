@@ -1,0 +1,112 @@
+"""Paired runs: each prompt with and without speculation, one after the other, in one process.
+
+The prompt is prefilled once and both runs start from the same cache, so that their token ids can be
+compared and only decoding is timed. Which of the two goes first alternates, because machines drift.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from edgespec.bench.suite import Question
+from edgespec.errors import ContextOverflowError
+from edgespec.protocols import Completer
+from edgespec.types import (
+    Completion,
+    CompletionRequest,
+    Message,
+    SamplingParams,
+    SpeculationStats,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Decoding of all turns of one question one way; first tokens, which prefill gives, excluded."""
+
+    num_tokens: int
+    decode_s: float
+    passes: int
+    emitted: int
+    proposed: int
+    accepted: int
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Decoded tokens per second; 0 for answers of one token."""
+        return self.num_tokens / self.decode_s if self.decode_s > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One question both ways; `identical` tells whether all token ids were equal."""
+
+    question: Question
+    plain: Run
+    speculative: Run
+    identical: bool
+    num_prompt_tokens: int
+
+
+def run_suite(
+    completer: Completer, questions: Sequence[Question], sampling: SamplingParams, max_tokens: int
+) -> Iterator[Pair]:
+    """Measure each question in turn; those that do not fit the context are left out."""
+    for index, question in enumerate(questions):
+        try:
+            yield _run_question(
+                completer, question, sampling, max_tokens, plain_first=index % 2 == 0
+            )
+        except ContextOverflowError:
+            continue
+
+
+def _run_question(
+    completer: Completer,
+    question: Question,
+    sampling: SamplingParams,
+    max_tokens: int,
+    *,
+    plain_first: bool,
+) -> Pair:
+    messages: list[Message] = []
+    plain: list[Completion] = []
+    speculative: list[Completion] = []
+    for turn in question.turns:
+        messages.append(Message("user", turn))
+        request = CompletionRequest(tuple(messages), sampling, max_tokens)
+        complete(completer, dataclasses.replace(request, max_tokens=1, speculate=False))
+        for speculate in (False, True) if plain_first else (True, False):
+            answer = complete(completer, dataclasses.replace(request, speculate=speculate))
+            (speculative if speculate else plain).append(answer)
+        messages.append(Message("assistant", plain[-1].text))
+    return Pair(
+        question,
+        _run(plain),
+        _run(speculative),
+        [answer.token_ids for answer in plain] == [answer.token_ids for answer in speculative],
+        sum(answer.timings.num_prompt_tokens for answer in plain),
+    )
+
+
+def complete(completer: Completer, request: CompletionRequest) -> Completion:
+    """The completion of a request, its chunks not shown."""
+    completion = None
+    for chunk in completer.stream(request):
+        completion = chunk.completion
+    assert completion is not None, "a stream ends with its completion"
+    return completion
+
+
+def _run(answers: Sequence[Completion]) -> Run:
+    stats: list[SpeculationStats] = [answer.stats for answer in answers]
+    return Run(
+        num_tokens=sum(max(answer.timings.num_decoded_tokens - 1, 0) for answer in answers),
+        decode_s=sum(answer.timings.decode_ms for answer in answers) / 1e3,
+        passes=sum(stat.target_passes for stat in stats),
+        emitted=sum(stat.emitted for stat in stats),
+        proposed=sum(stat.proposed for stat in stats),
+        accepted=sum(stat.accepted for stat in stats),
+    )

@@ -1,0 +1,75 @@
+"""`edgespec chat`: the terminal app."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgespec.cli.loading import model_on_disk, pull_all
+from edgespec.cli.options import (
+    LoadOptions,
+    collect_loading,
+    collect_sampling,
+    load_options,
+    sampling_options,
+)
+from edgespec.models.registry import DEFAULT_DRAFTER, DEFAULT_TARGET
+from edgespec.paths import user_paths
+
+if TYPE_CHECKING:
+    from edgespec.protocols import Completer
+
+
+@click.command()
+@load_options
+@sampling_options(default_temperature=0.7)
+@click.option("--seed", type=int, help="Of the random draws. [default: another every time]")
+@click.option("--system", metavar="TEXT", help="System message.")
+@click.option("--max-tokens", type=int, metavar="N", help="Of each answer.")
+@click.argument("message", required=False)
+@click.pass_obj
+def chat(verbose: bool, /, message: str | None, **values: Any) -> int:  # noqa: ANN401
+    """Chat in the terminal; MESSAGE, if given, is sent at once. F1 shows the keys."""
+    from edgespec.tui import ChatOptions, run_chat
+
+    loading = collect_loading(values, bool(verbose))
+    seed = values.pop("seed")
+    sampling = collect_sampling(values, secrets.randbits(31) if seed is None else seed)
+    if loading.model == DEFAULT_TARGET:
+        pull_all([DEFAULT_TARGET, DEFAULT_DRAFTER])
+    options = ChatOptions(
+        system=values["system"],
+        sampling=sampling,
+        max_tokens=values["max_tokens"],
+        initial_message=message,
+    )
+    with contextlib.ExitStack() as cleanup:
+        outcome = run_chat(_factory(loading, cleanup), options)
+        if outcome.message:
+            click.echo(f"edgespec: {outcome.message}", err=True)
+        if outcome.still_running:  # a load is under way: freeing the model under it would crash
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(outcome.exit_code)
+    return outcome.exit_code
+
+
+def _factory(
+    loading: LoadOptions, cleanup: contextlib.ExitStack
+) -> Callable[[Callable[[str], None]], Completer]:
+    """Builds the completer in the app's thread; `cleanup` closes it when the app has ended."""
+    path = model_on_disk(loading.model)
+
+    def build(report: Callable[[str], None]) -> Completer:
+        from edgespec.cli.compose import load  # loads the native library
+
+        loaded = cleanup.enter_context(load(loading, path, user_paths(), report))
+        return loaded.completer
+
+    return build

@@ -1,0 +1,194 @@
+"""The composition root: the one place that builds and wires everything.
+
+    model file -> is the library sound? -> weights -> facts of this machine
+      -> context -> target -> engine(target, drafter, costs) -> completer
+
+Importing this module loads the native library, so commands import it when they need a model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from edgespec.cache.database import Database, open_database
+from edgespec.cache.facts import Facts
+from edgespec.cli.options import DEFAULT_CONTEXT, LoadOptions
+from edgespec.drafters.context import ContextDrafter
+from edgespec.drafters.none import NoDrafter
+from edgespec.engine.completer import EngineCompleter
+from edgespec.engine.cost import CostModel
+from edgespec.engine.engine import Engine
+from edgespec.errors import ModelFileError
+from edgespec.llama import library
+from edgespec.llama.bridge import ModelBridge
+from edgespec.llama.context import Context, ContextOptions
+from edgespec.llama.model import Model, ModelOptions
+from edgespec.llama.sampler import SamplerChain
+from edgespec.llama.target import LlamaTarget
+from edgespec.measure.facts import ModelFacts, known_model_facts, known_soundness
+from edgespec.measure.machine import Machine, this_machine
+from edgespec.models.gguf_check import check_gguf
+from edgespec.paths import Paths
+from edgespec.types import SamplingParams, ServedModel
+
+Report = Callable[[str], None]
+
+_CALIBRATION = "calibration"
+_BATCH_BY_SIZE = ((2e9, 512), (4e9, 256), (9e9, 128), (float("inf"), 64))
+"""Most tokens of one prefill pass by number of parameters: bounds the wait for a cancel."""
+
+
+class Loaded:
+    """A completer and everything behind it; closing it remembers what the drafter learned."""
+
+    def __init__(
+        self, model: Model, completer: EngineCompleter, facts: ModelFacts, machine: Machine
+    ) -> None:
+        """Use `load`."""
+        self.model = model
+        self.completer = completer
+        self.facts = facts
+        self.machine = machine
+        self._cleanup = contextlib.ExitStack()
+
+    def on_close(self, cleanup: contextlib.ExitStack) -> None:
+        """Take over what is to be closed, last opened first."""
+        self._cleanup = cleanup
+
+    def close(self) -> None:
+        """Remember and free; may be called twice."""
+        self._cleanup.close()
+
+    def __enter__(self) -> Loaded:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+def load(options: LoadOptions, path: Path, paths: Paths, report: Report) -> Loaded:
+    """Load the model at `path` and wire a completer around it; `report` gets lines for people.
+
+    Raises ModelFileError, NativeLibraryError, StorageError or UsageError; nothing stays open then.
+    """
+    check_gguf(path)
+    library.set_verbose(options.verbose)
+    machine = this_machine()
+    if options.num_threads is not None:
+        machine = dataclasses.replace(machine, num_threads=options.num_threads)
+    with contextlib.ExitStack() as cleanup:
+        database = cleanup.enter_context(open_database(paths.database))
+        if database.notice:
+            report(database.notice)
+        model = cleanup.enter_context(open_model(path, Facts(database), machine, report))
+        facts = known_model_facts(model, Facts(database), machine, report)
+        loaded = _wire(options, model, facts, machine, database, cleanup)
+        loaded.on_close(cleanup.pop_all())
+        return loaded
+
+
+def context_options(
+    options: LoadOptions, model: Model, facts: ModelFacts, machine: Machine
+) -> ContextOptions:
+    """Context size, threads, batch and the KV setting that was found to be invariant."""
+    trained = model.num_context_train
+    num_batch = next(batch for limit, batch in _BATCH_BY_SIZE if model.num_parameters <= limit)
+    num_context = options.num_context or min(DEFAULT_CONTEXT, trained)
+    return ContextOptions(
+        num_context=num_context,
+        num_threads=machine.num_threads,
+        num_batch=min(num_batch, num_context),
+        type_k=facts.setting.type_k,
+        type_v=facts.setting.type_v,
+    )
+
+
+def open_model(path: Path, store: Facts, machine: Machine, report: Report) -> Model:
+    """Load weights as the library's soundness allows; raises ModelFileError, NativeLibraryError."""
+    soundness = known_soundness(store, machine)
+    for finding in soundness.findings:
+        report(finding)
+    report(f"loading {path.stem}")
+    model = Model(
+        path,
+        ModelOptions(use_extra_buffers=soundness.use_extra_buffers),
+        on_progress=lambda _share: None,  # lets Ctrl-C end the load
+    )
+    if not model.can_generate:
+        kind = model.architecture
+        model.close()
+        raise ModelFileError(
+            f"{path.name} ({kind}) cannot continue a text", "use a decoder-only language model"
+        )
+    return model
+
+
+def _wire(
+    options: LoadOptions,
+    model: Model,
+    facts: ModelFacts,
+    machine: Machine,
+    database: Database,
+    cleanup: contextlib.ExitStack,
+) -> Loaded:
+    """Build context, target, engine and completer over an open model."""
+    context = cleanup.enter_context(Context(model, context_options(options, model, facts, machine)))
+    drafter = _drafter(options, model, Facts(database), cleanup)
+    engine = Engine(
+        LlamaTarget(context, facts.max_rows),
+        drafter,
+        CostModel(facts.table, facts.max_rows),
+        time.perf_counter,
+    )
+
+    def make_sampler(sampling: SamplingParams) -> SamplerChain:
+        return SamplerChain(sampling, model.vocab, model.num_context_train)
+
+    served = _served_model(model, context, facts, drafter.name)
+    completer = EngineCompleter(engine, ModelBridge(model), make_sampler, served)
+    return Loaded(model, completer, facts, machine)
+
+
+def _drafter(
+    options: LoadOptions, model: Model, store: Facts, cleanup: contextlib.ExitStack
+) -> ContextDrafter | NoDrafter:
+    """The drafter asked for, with what it learned before; none for models that cannot roll back."""
+    if options.drafter == "none" or not model.can_roll_back:
+        return NoDrafter()
+    drafter = ContextDrafter()
+    if not options.remember:
+        return drafter
+    key = f"context|{model.path.stem}"
+    remembered = store.get(_CALIBRATION, key) or {}
+    drafter.calibration.restore(remembered.get("counts") or [])
+    cleanup.callback(lambda: store.put(_CALIBRATION, key, {"counts": drafter.calibration.export()}))
+    return drafter
+
+
+def _served_model(model: Model, context: Context, facts: ModelFacts, drafter: str) -> ServedModel:
+    options = context.options
+    return ServedModel(
+        name=model.path.stem,
+        description=model.description,
+        num_context=context.num_context,
+        size_bytes=model.num_bytes,
+        drafter=drafter,
+        exactness=facts.exactness,
+        settings={
+            "model": str(model.path),
+            "drafter": drafter,
+            "context": context.num_context,
+            "threads": options.num_threads,
+            "batch": options.num_batch,
+            "kv_type_k": options.type_k,
+            "kv_type_v": options.type_v,
+            "flash_attention": options.flash_attention,
+            "extra_buffers": model.options.use_extra_buffers,
+            "max_rows": facts.max_rows,
+            "library": library.build_id(),
+        },
+    )

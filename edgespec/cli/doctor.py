@@ -1,0 +1,86 @@
+"""`edgespec doctor`: what machine, build and models can do, and what to do about problems."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from edgespec.cli.health import Examination, examine
+from edgespec.errors import UsageError
+
+
+@click.command()
+@click.option("--model", metavar="M", help="Examine this model. [default: every model on disk]")
+@click.option("--measure", is_flag=True, help="Measure anew what is remembered.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_obj
+def doctor(verbose: bool, /, model: str | None, measure: bool, as_json: bool) -> None:
+    """Check the native library, the models and the database, and say what to do.
+
+    Models that were never measured on this machine are loaded and measured (seconds each).
+    """
+    if model is not None and not model.strip():
+        raise UsageError("an empty name is no model", "give a name or leave --model out")
+    found = examine(model, anew=measure, verbose=bool(verbose))
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2))
+        return
+    for line in describe(found):
+        click.echo(line)
+
+
+def describe(found: Examination) -> list[str]:
+    """The examination in plain words."""
+    machine = found.machine
+    memory, copies = _gb(machine["memory_bytes"]), machine["copy_bandwidth_bytes_per_second"]
+    lines = [
+        f"Machine    {machine['cpu']}, {machine['threads']} threads, {memory} of memory",
+        f"           copies {_gb(copies)} a second (read plus written)",
+        f"Library    llama-cpp-python {found.library['version']}",
+        f"           built with {found.library['compiler']}",
+        f"           {' '.join(found.library['features'])}",
+    ]
+    lines += [f"           {finding}" for finding in found.library["findings"]] or [
+        "           sound: decodes correctly with and without its fast weight layouts"
+    ]
+    database = found.database
+    size, integrity = _gb(database["bytes"]), database["integrity"]
+    lines.append(f"Database   {database['path']}, {size}, integrity {integrity}")
+    for model in found.models:
+        lines += _describe_model(model)
+    if not found.models:
+        lines.append("Models     none on disk")
+    lines.append("Problems" if found.problems else "No problems found.")
+    lines += [f"  - {problem}" for problem in found.problems]
+    return lines
+
+
+def _describe_model(model: dict[str, Any]) -> list[str]:
+    lines = [f"Model      {model['name']} ({_gb(model['bytes'])}) at {model['path']}"]
+    if "error" in model:
+        return [*lines, f"           {model['error']}"]
+    exactness = model["invariance"]
+    if exactness["exactness"] == "identical":
+        promise = f"the same bytes with and without speculation, up to {exactness['rows']} rows"
+    else:
+        promise = f"equal up to near-ties (logits differ by up to {exactness['margin']:.2g})"
+    share = f"{model['roofline_share']:.0%} of the memory's speed"
+    lines += [
+        f"           {promise}",
+        f"           {exactness['kv_cache']} KV cache, costs {exactness['cost']:+.1%} against f16",
+        f"           one plain token {model['plain_token_ms']:.1f} ms, {share}",
+    ]
+    for context, costs in model["pass_ms"].items():
+        curve = ", ".join(f"{rows}: {ms:.0f}" for rows, ms in costs.items())
+        lines.append(f"           ms by rows after {context} tokens: {curve}")
+    return lines
+
+
+def _gb(count: float) -> str:
+    for unit in ("B", "KB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

@@ -1,0 +1,184 @@
+"""What `edgespec doctor` finds out, before anybody words it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgespec.cache.database import Database, open_database
+from edgespec.cache.facts import Facts
+from edgespec.errors import EdgeSpecError, NativeLibraryError
+from edgespec.measure.machine import Machine, copy_bandwidth, this_machine
+from edgespec.models.resolve import LocalFile, resolve
+from edgespec.models.store import ModelStore
+from edgespec.paths import Paths, user_paths
+
+BUILD_RECORD = "edgespec-build.json"
+"""File in the environment's folder in which `make setup` says how it built the library."""
+
+
+@dataclass(slots=True)
+class Examination:
+    """Findings by subject, JSON values throughout, and the problems with what to do about each."""
+
+    machine: dict[str, Any] = field(default_factory=dict)
+    library: dict[str, Any] = field(default_factory=dict)
+    database: dict[str, Any] = field(default_factory=dict)
+    models: list[dict[str, Any]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it."""
+        return asdict(self)
+
+
+def examine(reference: str | None, *, anew: bool, verbose: bool) -> Examination:
+    """Examine machine, library, database, and one model or all on disk."""
+    found, paths, machine = Examination(), user_paths(), this_machine()
+    bandwidth = copy_bandwidth(machine.num_threads)
+    found.machine = {
+        "cpu": machine.cpu,
+        "system": machine.system,
+        "threads": machine.num_threads,
+        "memory_bytes": machine.memory_bytes,
+        "copy_bandwidth_bytes_per_second": bandwidth,
+    }
+    with open_database(paths.database) as database:
+        store = Facts(database)
+        if anew:
+            store.forget("soundness")
+            store.forget("model")
+        _examine_database(found, database)
+        if _examine_library(found, store, machine, verbose):
+            for name, path in _models(reference, paths, found):
+                found.models.append(_examine_model(found, name, path, store, machine, bandwidth))
+    return found
+
+
+def _examine_database(found: Examination, database: Database) -> None:
+    health = database.health()
+    found.database = {
+        "path": health.path,
+        "bytes": health.num_bytes,
+        "schema": health.schema,
+        "integrity": health.integrity,
+    }
+    if health.notice:
+        found.problems.append(health.notice)
+    if health.integrity != "ok":
+        found.problems.append(
+            f"the database is damaged ({health.integrity}): rename it, a new one is made"
+        )
+
+
+def _examine_library(found: Examination, store: Facts, machine: Machine, verbose: bool) -> bool:
+    """True if models can be loaded."""
+    record = _build_record()
+    found.library = {
+        "version": "not loaded",
+        "build": "",
+        "compiler": record.get("compiler", "an unknown compiler (not by `make setup`)"),
+        "features": [],
+        "findings": [],
+        "record": record,
+    }
+    try:
+        from edgespec.llama import library  # loads the native library, which may fail
+        from edgespec.measure.facts import known_soundness
+
+        library.set_verbose(verbose)
+        found.library["version"] = library.binding_version()
+        found.library["build"] = library.build_id()
+        found.library["features"] = list(library.build_features())
+        soundness = known_soundness(store, machine)
+    except NativeLibraryError as error:
+        found.problems.append(str(error))
+        return False
+    found.library["findings"] = list(soundness.findings)
+    found.library["extra_buffers"] = soundness.use_extra_buffers
+    found.problems += soundness.findings
+    return True
+
+
+def _models(reference: str | None, paths: Paths, found: Examination) -> list[tuple[str, Path]]:
+    store = ModelStore(paths)
+    if reference is not None:
+        target = resolve(reference)
+        if isinstance(target, LocalFile):
+            return [(target.path.stem, target.path.expanduser().absolute())]
+        stored = store.find(reference)
+        if stored is None:
+            found.problems.append(f"{reference} is not on disk: run `edgespec pull {reference}`")
+            return []
+        return [(stored.name, stored.path)]
+    on_disk = [(stored.name, stored.path) for stored in store.list()]
+    if not on_disk:
+        found.problems.append("there is no model on disk: run `edgespec pull`")
+    return on_disk
+
+
+def _examine_model(
+    found: Examination, name: str, path: Path, store: Facts, machine: Machine, bandwidth: float
+) -> dict[str, Any]:
+    """Facts of one model, measured now unless remembered."""
+    from edgespec.cli.compose import open_model
+    from edgespec.measure.facts import MAX_SPREAD, known_model_facts
+    from edgespec.models.gguf_check import check_gguf
+
+    about: dict[str, Any] = {"name": name, "path": str(path), "bytes": 0}
+    try:
+        check_gguf(path)
+        about["bytes"] = path.stat().st_size
+        with open_model(path, store, machine, lambda _line: None) as model:
+            facts = known_model_facts(model, store, machine, lambda _line: None)
+            num_bytes = model.num_bytes
+    except EdgeSpecError as error:
+        found.problems.append(str(error))
+        return {**about, "error": str(error)}
+    plain_ms = facts.table.long_ms[1]
+    if facts.spread > MAX_SPREAD:
+        found.problems.append(f"{name}: the machine was too busy to be timed; try again when idle")
+    reference_ms = facts.tried[0][3]
+    if facts.exactness != "identical":
+        found.problems.append(
+            f"{name}: no setting gives the same bytes with speculation on this build; answers are"
+            f" equal up to near-ties ({facts.margin:.2g}); --no-speculation is exact"
+        )
+    return {
+        **about,
+        "invariance": {
+            "exactness": facts.exactness,
+            "rows": facts.max_rows,
+            "kv_cache": facts.setting.name,
+            "flash_attention": True,
+            "margin": facts.margin,
+            "cost": plain_ms / reference_ms - 1,
+            "tried": [
+                {"kv_cache": setting, "rows": rows, "margin": margin, "one_row_ms": one_row_ms}
+                for setting, rows, margin, one_row_ms in facts.tried
+            ],
+        },
+        "plain_token_ms": plain_ms,
+        "roofline_share": num_bytes / (plain_ms / 1e3) / bandwidth,
+        "pass_ms": {
+            str(facts.table.short_context): _by_rows(facts.table.short_ms),
+            str(facts.table.long_context): _by_rows(facts.table.long_ms),
+        },
+        "measured_in_s": facts.measured_in_s,
+        "spread": facts.spread,
+    }
+
+
+def _by_rows(costs: Any) -> dict[str, float]:  # noqa: ANN401
+    return {str(rows): round(ms, 2) for rows, ms in sorted(costs.items())}
+
+
+def _build_record() -> dict[str, Any]:
+    try:
+        value = json.loads((Path(sys.prefix) / BUILD_RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

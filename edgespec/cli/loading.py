@@ -1,0 +1,63 @@
+"""From a model's name to a loaded completer, with progress on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgespec.cli.models import accept_terms_by_asking
+from edgespec.cli.options import LoadOptions
+from edgespec.cli.pull_progress import pull_display
+from edgespec.models.resolve import LocalFile, resolve
+from edgespec.models.store import ModelStore
+from edgespec.paths import user_paths
+
+if TYPE_CHECKING:
+    from edgespec.cli.compose import Loaded
+
+
+def model_on_disk(reference: str) -> Path:
+    """Path of the model that `reference` names, pulled first (with progress) if it is missing."""
+    target = resolve(reference)
+    if isinstance(target, LocalFile):
+        return target.path.expanduser().absolute()
+    stored = ModelStore(user_paths()).find(reference)
+    if stored is not None:
+        return stored.path
+    return pull_all([reference])[0]
+
+
+def pull_all(references: Iterable[str]) -> list[Path]:
+    """Pull what is missing of `references`; one that is on disk costs nothing."""
+    paths = user_paths()
+    store = ModelStore(paths)
+    found = []
+    for reference in references:
+        stored = store.find(reference)
+        if stored is None:
+            from edgespec.models.pull import pull  # the network libraries load only here
+
+            with pull_display() as display, display.model(reference):
+                ask = accept_terms_by_asking(display)
+                found.append(pull(reference, paths, display, accept_terms=ask).path)
+        else:
+            found.append(stored.path)
+    return found
+
+
+def load_completer(options: LoadOptions) -> Loaded:
+    """Load the model and wire a completer, telling on stderr what takes long."""
+    path = model_on_disk(options.model)
+    from edgespec.cli.compose import load  # loads the native library
+
+    return load(options, path, user_paths(), say)
+
+
+def say(line: str) -> None:
+    """One line for people, on stderr; only if they are watching, or it is more than progress."""
+    if sys.stderr.isatty() or not line.startswith(("loading ", "measuring ")):
+        click.echo(line, err=True)

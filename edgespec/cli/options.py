@@ -1,0 +1,124 @@
+"""Options that several commands share; nothing here loads the native library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from edgespec.errors import UsageError
+from edgespec.models.registry import DEFAULT_TARGET
+from edgespec.types import SamplingParams
+
+DRAFTERS = ("context", "none")
+DEFAULT_CONTEXT = 8192
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """What a command asks to be loaded; None means the default.
+
+    `remember` lets the drafter use what it learned in earlier runs, and keep what it learns now.
+    """
+
+    model: str = DEFAULT_TARGET
+    drafter: str = "context"
+    num_context: int | None = None
+    num_threads: int | None = None
+    verbose: bool = False
+    remember: bool = True
+
+    def __post_init__(self) -> None:
+        if self.drafter not in DRAFTERS:
+            choices = " or ".join(DRAFTERS)
+            raise UsageError(f"there is no drafter {self.drafter!r}", f"use {choices}")
+        if self.num_context is not None and self.num_context < 64:
+            raise UsageError(f"a context of {self.num_context} tokens is too small", "give 64 up")
+        if self.num_threads is not None and not 1 <= self.num_threads <= 1024:
+            raise UsageError(f"{self.num_threads} threads make no sense", "give 1 to 1024")
+
+
+def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --model, --drafter, --context and --threads to a command."""
+    options: tuple[Decorator, ...] = (
+        click.option(
+            "--model",
+            default=DEFAULT_TARGET,
+            show_default=True,
+            metavar="M",
+            help="A known model, a .gguf file, or hf:OWNER/REPO:FILE.gguf.",
+        ),
+        click.option(
+            "--drafter",
+            default="context",
+            show_default=True,
+            metavar="D",
+            help=f"What proposes tokens to verify: {' or '.join(DRAFTERS)}.",
+        ),
+        click.option(
+            "--context",
+            "num_context",
+            type=int,
+            metavar="N",
+            help=f"Tokens of context. [default: {DEFAULT_CONTEXT}, or the model's if it has less]",
+        ),
+        click.option(
+            "--threads", "num_threads", type=int, metavar="N", help="[default: physical cores]"
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def sampling_options(default_temperature: float) -> Decorator:
+    """Add the sampler's options to a command; `collect_sampling` reads them."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        defaults = SamplingParams()
+        numbers: tuple[tuple[str, type, float, str], ...] = (
+            ("temperature", float, default_temperature, "0 always takes the likeliest token."),
+            ("top-k", int, 40, "Choose among the K likeliest tokens; 0 for all."),
+            ("top-p", float, 0.95, "Choose among the likeliest that make up this share."),
+            ("min-p", float, 0.05, "Leave out tokens below this share of the likeliest."),
+            ("typical-p", float, defaults.typical_p, "Locally typical sampling; 1 is off."),
+            ("repeat-penalty", float, defaults.repeat_penalty, "1 is off."),
+            ("frequency-penalty", float, defaults.frequency_penalty, "0 is off."),
+            ("presence-penalty", float, defaults.presence_penalty, "0 is off."),
+            ("penalty-last-n", int, defaults.penalty_last_n, "Tokens the penalties look back."),
+            ("dry-multiplier", float, defaults.dry_multiplier, "DRY repetition penalty; 0 is off."),
+        )
+        for name, kind, default, text in reversed(numbers):
+            command = click.option(
+                f"--{name}", type=kind, default=default, show_default=True, help=text
+            )(command)
+        return command
+
+    return decorate
+
+
+def collect_sampling(values: dict[str, Any], seed: int) -> SamplingParams:
+    """Take the sampler's options out of a command's values and make them `SamplingParams`."""
+    names = (
+        "temperature",
+        "top_k",
+        "top_p",
+        "min_p",
+        "typical_p",
+        "repeat_penalty",
+        "frequency_penalty",
+        "presence_penalty",
+        "penalty_last_n",
+        "dry_multiplier",
+    )
+    return SamplingParams(seed=seed, **{name: values.pop(name) for name in names})
+
+
+def collect_loading(values: dict[str, Any], verbose: bool) -> LoadOptions:
+    """Take the options of `load_options` out of a command's values; raises UsageError."""
+    names = ("model", "drafter", "num_context", "num_threads")
+    return LoadOptions(verbose=verbose, **{name: values.pop(name) for name in names})

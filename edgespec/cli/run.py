@@ -1,0 +1,164 @@
+"""`edgespec run`: one prompt, one answer, on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgespec.cli.answering import stream_in_thread
+from edgespec.cli.loading import load_completer
+from edgespec.cli.options import collect_loading, collect_sampling, load_options, sampling_options
+from edgespec.errors import GrammarError, UsageError
+from edgespec.types import Completion, CompletionRequest, Message, SamplingParams, ServedModel
+
+if TYPE_CHECKING:
+    from edgespec.protocols import Completer
+
+
+@click.command()
+@click.argument("prompt", required=False)
+@load_options
+@sampling_options(default_temperature=0.0)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the random draws.")
+@click.option("--max-tokens", type=int, metavar="N", help="[default: until the context is full]")
+@click.option("--system", metavar="TEXT", help="System message.")
+@click.option("--grammar", "grammar_file", metavar="FILE", help="GBNF grammar for the answer.")
+@click.option("--json-schema", "schema_file", metavar="FILE", help="JSON schema for the answer.")
+@click.option("--stop", multiple=True, metavar="TEXT", help="End the answer here; repeatable.")
+@click.option("--raw", is_flag=True, help="Continue PROMPT as it is, without chat template.")
+@click.option("--no-speculation", is_flag=True, help="Plain decoding, one token at a time.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+@click.pass_obj
+def run(verbose: bool, /, prompt: str | None, as_json: bool, **values: Any) -> int:  # noqa: ANN401
+    """Answer PROMPT; what is piped in is appended to it.
+
+    The same prompt, seed and settings give the same answer every time, with and without
+    speculation.
+    """
+    loading = collect_loading(values, bool(verbose))
+    sampling = collect_sampling(values, values.pop("seed"))
+    request = _request(_whole_prompt(prompt), sampling, values)
+    with load_completer(loading) as loaded:
+        completion, interrupt = _answer(loaded.completer, request, show=not as_json)
+        if as_json and completion is not None:
+            report = describe(completion, request, loaded.completer.model)
+            click.echo(json.dumps(report, ensure_ascii=False, indent=2))
+    if interrupt is not None:
+        raise interrupt
+    return 0
+
+
+def describe(
+    completion: Completion, request: CompletionRequest, model: ServedModel
+) -> dict[str, object]:
+    """The object that `--json` prints."""
+    timings, stats = completion.timings, completion.stats
+    return {
+        "text": completion.text,
+        "token_ids": list(completion.token_ids),
+        "finish_reason": completion.finish_reason,
+        "timings": {
+            "prompt_ms": round(timings.prompt_ms, 3),
+            "decode_ms": round(timings.decode_ms, 3),
+            "time_to_first_token_ms": round(timings.time_to_first_token_ms, 3),
+            "decode_tokens_per_second": round(timings.decode_tokens_per_second, 3),
+            "prompt_tokens": timings.num_prompt_tokens,
+            "cached_tokens": timings.num_cached_tokens,
+        },
+        "stats": {
+            "target_passes": stats.target_passes,
+            "proposed": stats.proposed,
+            "accepted": stats.accepted,
+            "acceptance_rate": round(stats.acceptance_rate, 4),
+            "block_efficiency": round(stats.block_efficiency, 4),
+            "by_drafter": {name: asdict(counts) for name, counts in stats.by_drafter.items()},
+        },
+        "settings": {
+            **model.settings,
+            "speculation": request.speculate,
+            "max_tokens": request.max_tokens,
+            **asdict(request.sampling),
+        },
+        "exactness": model.exactness,
+    }
+
+
+def _answer(
+    completer: Completer, request: CompletionRequest, *, show: bool
+) -> tuple[Completion | None, BaseException | None]:
+    """Stream the answer to stdout; an interrupt ends it and is returned beside what there is."""
+    completion = None
+    chunks = stream_in_thread(completer, request)
+    try:
+        for chunk in chunks:
+            completion = chunk.completion
+            if show:
+                click.echo(chunk.text, nl=False)
+                sys.stdout.flush()
+    except KeyboardInterrupt as interrupt:
+        chunks.close()
+        if show:
+            click.echo()
+        return completion, interrupt
+    if show:
+        click.echo()
+    return completion, None
+
+
+def _request(prompt: str, sampling: SamplingParams, values: dict[str, Any]) -> CompletionRequest:
+    import dataclasses
+
+    grammar, schema = values["grammar_file"], values["schema_file"]
+    if grammar is not None and schema is not None:
+        raise UsageError("--grammar and --json-schema exclude each other", "give one of them")
+    sampling = dataclasses.replace(
+        sampling,
+        grammar=_read_text(grammar) if grammar else None,
+        json_schema=_read_text(schema) if schema else None,
+    )
+    system, raw = values["system"], values["raw"]
+    if raw and system:
+        raise UsageError("--raw and --system exclude each other", "put the text into the prompt")
+    messages = [Message("system", system)] if system else []
+    return CompletionRequest(
+        prompt=prompt if raw else (*messages, Message("user", prompt)),
+        sampling=sampling,
+        max_tokens=values["max_tokens"],
+        stop=tuple(values["stop"]),
+        speculate=not values["no_speculation"],
+    )
+
+
+def _whole_prompt(prompt: str | None) -> str:
+    """PROMPT and what is piped in, as text; raises UsageError if there is neither."""
+    parts = [prompt] if prompt else []
+    if not sys.stdin.isatty():
+        data = sys.stdin.buffer.read()
+        try:
+            piped = data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise UsageError(
+                f"stdin is not UTF-8 (byte 0x{data[error.start]:02x} at offset {error.start})",
+                "convert it, for example with iconv",
+            ) from error
+        if piped.strip():
+            parts.append(piped)
+    if not parts:
+        raise UsageError("there is no prompt", "give one as an argument or pipe it in")
+    return "\n\n".join(parts)
+
+
+def _read_text(name: str) -> str:
+    try:
+        return Path(name).expanduser().read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise GrammarError(f"{name} is not UTF-8", "convert it") from error
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {name}: {error.strerror or error}", "check the path"
+        ) from error
