@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgespec.drafters.calibration import MEMORY, PRIOR_STRENGTH, Calibration
@@ -59,13 +59,14 @@ def test_proposing_changes_nothing(text: list[int], count: int) -> None:
 
 
 @given(TEXTS, TEXTS, TEXTS)
+@example([1, 2, 3], [], [9, 1, 9, 5, 1, 9])
 def test_an_earlier_conversation_does_not_show(
     first: list[int], answer: list[int], second: list[int]
 ) -> None:
     """Whether the prompt continues what is indexed or not, the guesses are those of the prompt."""
-    drafter = begun(first)
-    drafter.extend(answer)
-    for prompt in (first + answer + second, second):
+    for prompt in (first + answer + second, second, [9, *first, *answer, *second]):
+        drafter = begun(first)
+        drafter.extend(answer)
         drafter.begin(prompt)
         assert proposed(drafter, 10) == proposed(begun(prompt), 10)
 
