@@ -6,6 +6,7 @@ import hashlib
 import os
 import shlex
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from bootstrap.errors import BootstrapError, DiskFullError
 from bootstrap.recipes import Recipe
 
 LEAN_CMAKE = Path(__file__).with_name("lean.cmake")
+SOURCE_EDITS = Path(__file__).with_name("invariant_sums.py")
 
 _WHEEL_EXCLUDE = "/lib;/include;/bin"
 """Second copies of the libraries, and headers: nothing but `llama_cpp` goes into site-packages."""
@@ -35,7 +37,8 @@ _BYTES_PER_JOB = 1_500_000_000
 
 def build_files_digest() -> str:
     """A hash of what besides the recipe decides how a wheel is built."""
-    text = LEAN_CMAKE.read_text(encoding="utf-8") + _WRAPPER + _WHEEL_EXCLUDE
+    files = (LEAN_CMAKE, SOURCE_EDITS)
+    text = "".join(file.read_text(encoding="utf-8") for file in files) + _WRAPPER + _WHEEL_EXCLUDE
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -56,6 +59,7 @@ def build_environment(
         f"-DCMAKE_C_COMPILER={cc}",
         f"-DCMAKE_CXX_COMPILER={cxx}",
         f"-DCMAKE_PROJECT_llama.cpp_INCLUDE={LEAN_CMAKE}",
+        f"-DEDGESPEC_PYTHON={sys.executable}",
     ]
     own = {name: env.get(name, "") for name in BUILD_VARIABLES}
     build = {name: value for name, value in env.items() if name not in ("CC", "CXX")}

@@ -8,22 +8,37 @@ import platform
 import re
 import subprocess
 import sysconfig
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+_TILE_MARK = bytes.fromhex("d3029649")
+_TILE_PROBE = """
+#include <immintrin.h>
+void load(void) {
+    struct { unsigned char head[48]; unsigned int mark; unsigned char tail[12]; } config = {{1}};
+    config.mark = 0x499602d3;
+    _tile_loadconfig(&config);
+}
+"""
 
 Family = Literal["clang", "apple-clang", "gcc"]
 
 
 @dataclass(frozen=True, slots=True)
 class Compiler:
-    """A C compiler and the C++ compiler that belongs to it."""
+    """A C compiler and the C++ compiler that belongs to it.
+
+    `keeps_tile_config` is False if it drops the AMX tile configuration (`keeps_tile_config`).
+    """
 
     family: Family
     version: tuple[int, ...]
     cc: str
     cxx: str
+    keeps_tile_config: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +134,23 @@ def identify(cc: str, cxx: str) -> Compiler | None:
         return Compiler(family, _numbers(match[1]), cc, cxx)
     version = _first_line([cc, "-dumpfullversion", "-dumpversion"])
     if re.fullmatch(r"\d+(\.\d+)*", version):
-        return Compiler("gcc", _numbers(version), cc, cxx)
+        return Compiler("gcc", _numbers(version), cc, cxx, keeps_tile_config(cc))
     return None
+
+
+def keeps_tile_config(cc: str) -> bool:
+    """True if the AMX tile configuration, 64 bytes in memory, is whole when it is loaded.
+
+    Some headers of GCC tell the optimizer that `_tile_loadconfig` reads 8 bytes, and the stores of
+    the others are dropped. Looks for a number stored beyond them in the object file, so it needs
+    no processor with AMX; False too if the compiler or its assembler does not know AMX.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgespec-") as folder:
+        compiled = Path(folder, "probe.o")
+        source = Path(folder, "probe.c")
+        source.write_text(_TILE_PROBE, encoding="ascii")
+        _first_line([cc, "-O2", "-mamx-tile", "-c", str(source), "-o", str(compiled)])
+        return compiled.is_file() and _TILE_MARK in compiled.read_bytes()
 
 
 def _numbers(version: str) -> tuple[int, ...]:

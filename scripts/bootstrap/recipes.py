@@ -1,10 +1,11 @@
 """Which builds of llama.cpp are sound on a described machine, best first.
 
 GCC 11 and 12 miscompile `_tile_loadconfig`, so a library with the AMX path in it crashes at its
-first matrix product; older GCC has no AMX, GCC 13 and clang are right. The compiler of the
-`ziglang` package is a clang that the package index brings; it builds a faster library than GCC 12
-does even without AMX, so it comes before GCC that is older than 13. Everything here is a pure
-function of the `Machine`.
+first matrix product; older GCC has no AMX, GCC 13 and clang are right. Any GCC that is found out
+to do so (`Compiler.keeps_tile_config`) builds without that path. The compiler of the `ziglang`
+package is a clang that the package index brings; it builds a faster library than GCC 12 does even
+without AMX, so it comes before GCC that is older than 13. Everything here is a pure function of
+the `Machine`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ ZIGLANG_VERSION = "0.17.0"
 MIN_CLANG = (15,)
 MIN_GCC = (9,)
 _AMX_IN_GCC = (11,)
-_AMX_SOUND_IN_GCC = (13,)
+_FAST_GCC = (13,)
 
 NO_AMX_FLAGS = ("-mno-amx-tile", "-mno-amx-int8", "-mno-amx-bf16")
 
@@ -58,8 +59,8 @@ def recipes(machine: Machine) -> tuple[Recipe, ...]:
             _with(compiler) for compiler in machine.compilers if compiler.family == "apple-clang"
         )
     clangs = _clang_recipes(machine)
-    new_gccs = _gcc_recipes(machine, _AMX_SOUND_IN_GCC, (999,))
-    old_gccs = _gcc_recipes(machine, MIN_GCC, _AMX_SOUND_IN_GCC)
+    new_gccs = _gcc_recipes(machine, _FAST_GCC, (999,))
+    old_gccs = _gcc_recipes(machine, MIN_GCC, _FAST_GCC)
     zig = Recipe("zig", ZIGLANG_VERSION, cmake_args=(*COMMON_CMAKE_ARGS, NO_OPENMP))
     if machine.is_x86:
         return (*clangs, *new_gccs, zig, *old_gccs)
@@ -89,7 +90,7 @@ def _gcc_recipes(
 
 def _gcc_flags(machine: Machine, compiler: Compiler) -> tuple[str, ...]:
     """Flags that keep AMX out where it is unsound; older GCC and other processors lack it."""
-    unsound = _AMX_IN_GCC <= compiler.version < _AMX_SOUND_IN_GCC
+    unsound = compiler.version >= _AMX_IN_GCC and not compiler.keeps_tile_config
     return NO_AMX_FLAGS if machine.is_x86 and unsound else ()
 
 

@@ -28,7 +28,7 @@ DOES_NOT_LOAD = "raise OSError('libllama.so: cannot open shared object file')"
 
 CLANG_19 = Compiler("clang", (19, 1, 7), "/usr/bin/clang", "/usr/bin/clang++")
 GCC_13 = Compiler("gcc", (13, 2, 0), "/usr/bin/gcc", "/usr/bin/g++")
-GCC_12 = Compiler("gcc", (12, 2, 0), "/usr/bin/gcc", "/usr/bin/g++")
+GCC_12 = Compiler("gcc", (12, 2, 0), "/usr/bin/gcc", "/usr/bin/g++", keeps_tile_config=False)
 
 
 def write_wheel(folder: Path, module: str) -> Path:

@@ -12,6 +12,7 @@ from bootstrap.machine import (
     describe_machine,
     find_compilers,
     identify,
+    keeps_tile_config,
     parse_cpuinfo,
     platform_tag,
 )
@@ -122,6 +123,30 @@ def test_apples_clang_is_told_from_others_even_when_called_gcc(tmp_path: Path) -
 def test_a_stub_that_only_complains_is_no_compiler(tmp_path: Path, output: str) -> None:
     program(tmp_path, "cc", output, status=1)
     assert identify(str(tmp_path / "cc"), str(tmp_path / "c++")) is None
+
+
+PROBED = """#!/bin/sh
+# Writes what a compiler would: the source's number, or an object without it.
+while [ "$1" != -o ]; do shift; done
+printf '%b' "{bytes}" > "$2"
+"""
+
+
+@pytest.mark.parametrize(
+    ("compiled", "keeps"), [(r"\0323\0002\0226\0111", True), (r"\0177ELF", False)]
+)
+def test_a_dropped_tile_configuration_is_seen_in_the_object(
+    tmp_path: Path, compiled: str, keeps: bool
+) -> None:
+    cc = tmp_path / "gcc"
+    cc.write_text(PROBED.replace("{bytes}", compiled), encoding="utf-8")
+    cc.chmod(0o755)
+    assert keeps_tile_config(str(cc)) is keeps
+
+
+def test_a_compiler_that_does_not_know_amx_does_not_keep_it(tmp_path: Path) -> None:
+    program(tmp_path, "gcc", "unrecognized command-line option", status=1)
+    assert not keeps_tile_config(str(tmp_path / "gcc"))
 
 
 def test_the_compiler_of_this_machine_answers() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from bootstrap.machine import Compiler, Family, Machine
 from bootstrap.recipes import NO_AMX_FLAGS, NO_OPENMP, ZIGLANG_VERSION, recipes
@@ -13,7 +15,8 @@ AVX512 = frozenset({"avx512f", "avx512_vnni"})
 
 
 def compiler(family: Family, *version: int) -> Compiler:
-    return Compiler(family, version, f"/usr/bin/{family}", f"/usr/bin/{family}++")
+    sound = family != "gcc" or version >= (13,)
+    return Compiler(family, version, f"/usr/bin/{family}", f"/usr/bin/{family}++", sound)
 
 
 def linux(flags: frozenset[str], *compilers: Compiler, arch: str = "x86_64") -> Machine:
@@ -53,6 +56,11 @@ def test_old_clang_is_left_out() -> None:
 def test_new_gcc_is_taken_as_it_is() -> None:
     assert labels(linux(AMX, GCC_13)) == ["GCC 13.2.0", ZIG]
     assert recipes(linux(AMX, GCC_13))[0].flags == ()
+
+
+def test_a_new_gcc_that_is_found_to_drop_the_tile_configuration_builds_without_amx() -> None:
+    patched = dataclasses.replace(GCC_13, keeps_tile_config=False)
+    assert labels(linux(AMX, patched)) == ["GCC 13.2.0 without AMX", ZIG]
 
 
 def test_of_two_gccs_the_new_one_is_taken_first() -> None:
