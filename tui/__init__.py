@@ -1,7 +1,8 @@
 """The Textual chat app (`edgespec.tui`): shows a completer, never builds one."""
 
-from edgespec.tui.app import ChatApp, run_chat
+from edgespec.tui.app import ChatApp
 from edgespec.tui.options import ChatOptions, ChatOutcome
+from edgespec.tui.run import run_chat
 from edgespec.tui.worker import CompleterFactory, LoadAbandoned
 
 __all__ = [

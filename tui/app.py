@@ -2,41 +2,37 @@
 
 All state lives here and changes only in handlers, on the event loop. An answer's life:
 
-    Submitted -> Conversation.ask -> Job -> AnswerProgress* (drawn as the pacer allows)
+    Submitted -> Conversation.ask -> LiveAnswer -> AnswerProgress* (drawn as the pacer allows)
               -> Answered | AnswerFailed -> Conversation.answer or retract -> the waiting message
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
-from rich.console import RenderableType
 from textual import on
-from textual.app import App, ComposeResult, SystemCommand
+from textual.app import ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.driver import Driver
 from textual.screen import Screen
 
-from edgespec.errors import UsageError
 from edgespec.protocols import Completer
 from edgespec.tui import signals
 from edgespec.tui.conversation import Conversation
-from edgespec.tui.driver import forgiving
-from edgespec.tui.failure import Failure, describe
 from edgespec.tui.help import HelpScreen
+from edgespec.tui.live import LiveAnswer
 from edgespec.tui.message_input import HINT_SECONDS, MessageInput
 from edgespec.tui.options import ChatOptions, ChatOutcome
 from edgespec.tui.pacing import Pacer
 from edgespec.tui.remarks import remarks
 from edgespec.tui.status import State, Status, StatusBar
-from edgespec.tui.transcript import Answer, Transcript
+from edgespec.tui.steady import SteadyApp
+from edgespec.tui.transcript import Transcript
 from edgespec.tui.worker import (
     Answered,
     AnswerFailed,
@@ -58,7 +54,7 @@ LEAVE_SECONDS = 1.0
 """How long quitting waits for the answer under way to stop."""
 
 
-class ChatApp(App[ChatOutcome]):
+class ChatApp(SteadyApp):
     """A chat over a completer; `run` returns a `ChatOutcome` and prints nothing."""
 
     TITLE = "EdgeSpec"
@@ -84,9 +80,7 @@ class ChatApp(App[ChatOutcome]):
         self._pacer = Pacer()
         self._status = Status()
         self._status_shown_at = 0.0
-        self._job: Job | None = None
-        self._answer: Answer | None = None
-        self._text = ""
+        self._live: LiveAnswer | None = None
         self._draw_due = False
         self._waiting: str | None = None
         self._num_dropped = 0
@@ -180,7 +174,7 @@ class ChatApp(App[ChatOutcome]):
 
     async def _send(self, text: str) -> None:
         """Ask now, or let the message wait for the model or for the answer under way."""
-        waiting = self._status.model is None or self._job is not None
+        waiting = self._status.model is None or self._live is not None
         await self._transcript.question(text, waiting=waiting)
         if waiting:
             self._waiting = text
@@ -201,54 +195,47 @@ class ChatApp(App[ChatOutcome]):
             await self._transcript.withdraw()
 
     def _ask(self, text: str) -> None:
-        self._job = self._thread.ask(self._conversation.ask(text))
-        self._answer, self._text = None, ""
+        job = self._thread.ask(self._conversation.ask(text))
+        self._live = LiveAnswer(job, self._transcript)
         self._pacer.begin()
         self._set_state("prefilling")
+
+    def _is_live(self, job: Job) -> bool:
+        """False for a job whose conversation was left meanwhile."""
+        return self._live is not None and self._live.job is job
 
     # Answers
 
     @on(AnswerProgress)
     async def _answer_progress(self, event: AnswerProgress) -> None:
-        if event.job is not self._job or self._draw_due:
+        if not self._is_live(event.job) or self._draw_due:
             return
         delay = self._pacer.delay()
         if delay:
             self._draw_due = True
-            self.set_timer(delay, self._draw_later, name="draw")
+            self.set_timer(delay, self._draw, name="draw")
         else:
-            await self._draw(event.job)
+            await self._draw()
 
-    async def _draw_later(self) -> None:
+    async def _draw(self) -> None:
         self._draw_due = False
-        if self._job is not None:
-            await self._draw(self._job)
-
-    async def _draw(self, job: Job) -> None:
-        """Draw what the job brought since the last time."""
+        if self._live is None:
+            return
         self._pacer.redraw()
-        progress = job.take()
-        if progress.text:
-            if self._answer is None:
-                self._answer = await self._transcript.answer()
-            self._text += progress.text
-            await self._answer.grow(progress.text)
-        chunk = progress.latest
-        state: State = "stopping" if job.cancelled.is_set() else "answering"
+        chunk = await self._live.draw()
+        state: State = "stopping" if self._live.stopping else "answering"
         stale = time.monotonic() - self._status_shown_at >= STATUS_INTERVAL
         if chunk is not None and (stale or state != self._status.state):
             self._set_state(state, stats=chunk.stats, timings=chunk.timings)
 
     @on(Answered)
     async def _answered(self, event: Answered) -> None:
-        if event.job is not self._job:
+        if self._live is None or not self._is_live(event.job):
             return
-        await self._draw(event.job)
         completion = event.completion
         text = completion.text if completion else ""
-        if self._answer is not None:
-            await self._answer.settle(text)
-        self._job = None
+        await self._live.settle(text)
+        self._live = None
         if text or (completion is not None and completion.finish_reason != "cancelled"):
             self._conversation.answer(text)
         else:
@@ -270,14 +257,14 @@ class ChatApp(App[ChatOutcome]):
     @on(AnswerFailed)
     async def _answer_failed(self, event: AnswerFailed) -> None:
         """Say what went wrong; the chat goes on, and the message can be sent again."""
-        if event.job is not self._job:
+        if self._live is None or not self._is_live(event.job):
             return
-        await self._draw(event.job)
-        self._job = None
+        await self._live.draw()
+        text, self._live = self._live.text, None
         await self._take_back_waiting()
         await self._transcript.error(event.failure.line)
-        if self._text:
-            self._conversation.answer(self._text)
+        if text:
+            self._conversation.answer(text)
         else:
             self._input.give_back(self._conversation.retract())
         self._set_state("ready")
@@ -287,9 +274,9 @@ class ChatApp(App[ChatOutcome]):
     async def action_stop(self) -> None:
         """Stop the answer, and take back a message that waits."""
         await self._take_back_waiting()
-        if self._job is not None:
+        if self._live is not None:
             self._set_state("stopping")
-            self._stop(self._job)
+            self._stop(self._live.job)
 
     def _stop(self, job: Job) -> None:
         if self._thread.stop(job):
@@ -298,7 +285,7 @@ class ChatApp(App[ChatOutcome]):
     async def action_interrupt(self) -> None:
         """Ctrl+C: stop the answer, else quit, asking once more if something is typed."""
         now = time.monotonic()
-        if self._job is not None or self._waiting is not None:
+        if self._live is not None or self._waiting is not None:
             await self.action_stop()
         elif self._input.text and self._failed is None and now > self._confirm_quit_until:
             self._confirm_quit_until = now + HINT_SECONDS
@@ -313,7 +300,7 @@ class ChatApp(App[ChatOutcome]):
     async def _leave(self, outcome: ChatOutcome) -> None:
         """Leave within `LEAVE_SECONDS`; a load cannot be hurried, so it is not waited for."""
         # From here on the widgets may be gone: nothing that still arrives is to be shown.
-        self._leaving, self._job = True, None
+        self._leaving, self._live = True, None
         self._thread.close()
         deadline = time.monotonic() + LEAVE_SECONDS
         while self._thread.running and not self._thread.loading and time.monotonic() < deadline:
@@ -325,9 +312,9 @@ class ChatApp(App[ChatOutcome]):
     async def action_new_conversation(self) -> None:
         """Forget the conversation; an answer under way is stopped and dropped."""
         await self._take_back_waiting()
-        if self._job is not None:
-            self._stop(self._job)
-            self._job = None
+        if self._live is not None:
+            self._stop(self._live.job)
+            self._live = None
         self._conversation.clear()
         self._num_dropped = 0
         await self._transcript.clear()
@@ -361,32 +348,3 @@ class ChatApp(App[ChatOutcome]):
         yield SystemCommand("Copy the last answer", "Ctrl+Y", self.action_copy_answer)
         yield SystemCommand("Help", "F1", self.action_help)
         yield SystemCommand("Quit", "Ctrl+Q", self.action_quit)
-
-    # Leaving by other ways than a key
-
-    def get_driver_class(self) -> type[Driver]:
-        """Textual's driver for this platform, forgiving invalid input."""
-        return forgiving(super().get_driver_class())
-
-    def _fatal_error(self) -> None:
-        """A handler failed: leave with one line in place of Textual's traceback."""
-        self._give_up(describe(sys.exc_info()[1] or self._exception or RuntimeError("unknown")))
-
-    def panic(self, *renderables: RenderableType) -> None:
-        """Textual itself failed: leave with one line in place of what it would print."""
-        self._give_up(describe(sys.exc_info()[1] or self._exception or RuntimeError("terminal")))
-
-    def _give_up(self, failure: Failure) -> None:
-        self._return_value = ChatOutcome(failure.exit_code, failure.line)
-        self._close_messages_no_wait()
-
-
-def run_chat(
-    completer: Completer | CompleterFactory, options: ChatOptions | None = None
-) -> ChatOutcome:
-    """Chat until the user leaves; raises UsageError without a terminal to chat in."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageError(
-            "a chat needs a terminal for input and output", "use `edgespec run PROMPT` in a pipe"
-        )
-    return ChatApp(completer, options).run() or ChatOutcome()

@@ -28,8 +28,8 @@ class Pacer:
     def __init__(
         self,
         min_interval: float = 0.05,
-        max_interval: float = 0.5,
-        max_share: float = 0.07,
+        max_interval: float = 0.4,
+        max_share: float = 0.06,
         clock: Callable[[], float] = time.monotonic,
         cpu_clock: Callable[[], float] = time.thread_time,
     ) -> None:

@@ -231,16 +231,16 @@ def test_cheap_redraws_come_twenty_times_a_second() -> None:
     )
 
 
-@pytest.mark.parametrize("cost", [0.005, 0.01, 0.02, 0.03])
+@pytest.mark.parametrize("cost", [0.004, 0.008, 0.012, 0.02])
 def test_dear_redraws_keep_to_their_share_of_a_core(cost: float) -> None:
     wall, cpu = Clock(), Clock()
     stream(cost, 60, Pacer(clock=wall, cpu_clock=cpu), wall, cpu)
-    assert cpu.now / wall.now <= 0.075
+    assert cpu.now / wall.now <= 0.065
 
 
-def test_the_screen_moves_twice_a_second_however_dear_it_is() -> None:
+def test_the_screen_keeps_moving_however_dear_it_is() -> None:
     wall, cpu = Clock(), Clock()
-    assert stream(0.2, 20, Pacer(clock=wall, cpu_clock=cpu), wall, cpu) >= 39
+    assert stream(0.2, 20, Pacer(clock=wall, cpu_clock=cpu), wall, cpu) >= 49
 
 
 def test_time_between_answers_is_not_held_against_the_next() -> None:
