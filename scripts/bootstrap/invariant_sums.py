@@ -1,11 +1,11 @@
 """Make llama.cpp's kernels for several rows add up in the order of those for one row.
 
-EdgeSpec promises the same bytes with and without speculation, so a row verified together with others
-must get the logits, bit for bit, that it gets alone. Two places of ggml's x86 code break that:
+EdgeSpec promises the same bytes with and without speculation, so a row verified together with
+others must get the logits, bit for bit, that it gets alone. Two places of ggml's x86 code break it:
 
-- `ggml_gemm_q4_K_8x8_q8_K` (four rows or more) scales and adds a float per pair of sub-blocks, while
-  `ggml_gemv_q4_K_8x8_q8_K` (one row) sums a whole super-block of 256 weights as integers first. The
-  integers are the same, so summing them first in both makes the floats the same.
+- `ggml_gemm_q4_K_8x8_q8_K` (four rows or more) scales and adds a float per pair of sub-blocks,
+  while `ggml_gemv_q4_K_8x8_q8_K` (one row) sums a whole super-block of 256 weights as integers
+  first. The integers are the same, so summing them first in both makes the floats the same.
 - K-quants without a repacked layout use a tiled kernel from 8 rows on and plain dot products below.
   From 33 rows on will do: drafts are shorter, and prompts are longer.
 
