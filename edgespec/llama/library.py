@@ -63,11 +63,13 @@ def forget_errors() -> None:
 
 
 def last_error() -> str:
-    """The most telling error line that llama.cpp logged since `forget_errors`; may be empty.
+    """The most telling error since `forget_errors` that llama.cpp logged, in one line; or empty.
 
-    The first line names the cause; those after it only say what failed because of it.
+    The first names the cause; those after it only say what failed because of it. They may quote
+    a damaged file, so what a terminal might obey is shown as "?".
     """
-    return _recent_errors[0] if _recent_errors else ""
+    line = " ".join(_recent_errors[0].split()) if _recent_errors else ""
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 @contextlib.contextmanager
