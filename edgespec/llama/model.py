@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,7 +151,7 @@ def _load(path: Path, options: ModelOptions, on_progress: Callable[[float], None
 
     params.progress_callback = api.llama_progress_callback(report)
     library.forget_errors()
-    handle = api.llama_model_load_from_file(str(path).encode(), params)
+    handle = api.llama_model_load_from_file(os.fsencode(path), params)
     if interrupts:
         if handle is not None:
             api.llama_model_free(handle)
