@@ -220,6 +220,8 @@ def _grammar_sampler(params: SamplingParams, vocab: Vocabulary) -> object | None
         return None
     if "\0" in text:
         raise GrammarError("the grammar contains a NUL character", "remove it")
+    if not text:  # to llama.cpp, no grammar at all
+        raise GrammarError("the grammar is empty", "it must define a rule named root")
     library.forget_errors()
     with library.silenced_stderr():
         sampler = api.llama_sampler_init_grammar(vocab.handle, text.encode(), b"root")
