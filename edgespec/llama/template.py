@@ -38,9 +38,10 @@ class ChatTemplate:
         environment.globals.update(raise_exception=_refuse, strftime_now=_strftime_now)
         try:
             self._template = environment.from_string(source or CHATML)
-        except jinja2.TemplateError as error:
+        except Exception as error:  # a stranger's program fails in whatever way it likes
             raise UsageError(
-                f"the model's chat template does not parse: {error}", "use another GGUF file"
+                f"the model's chat template does not parse: {_one_line(error)}",
+                "use another GGUF file",
             ) from error
         self._bos_token = bos_token
         self._eos_token = eos_token
@@ -58,11 +59,16 @@ class ChatTemplate:
                 bos_token=self._bos_token,
                 eos_token=self._eos_token,
             )
-        except (jinja2.TemplateError, TypeError, ValueError) as error:
+        except Exception as error:  # a stranger's program fails in whatever way it likes
             raise UsageError(
-                f"the model's chat template refuses this conversation: {error}",
+                f"the model's chat template refuses this conversation: {_one_line(error)}",
                 "check the roles and their order",
             ) from error
+
+
+def _one_line(error: Exception) -> str:
+    line = " ".join(str(error).split())
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 def _to_json(value: object, indent: int | None = None) -> str:
