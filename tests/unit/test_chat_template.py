@@ -1,0 +1,118 @@
+"""Chat templates: programs of strangers, which may refuse or fail but never break out."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgespec.errors import UsageError
+from edgespec.llama.template import ChatTemplate
+from edgespec.types import Message, Role
+
+ASK = [Message("user", "Why?")]
+TALK = [Message("system", "Be brief."), *ASK, Message("assistant", "So."), Message("user", "So?")]
+CONTENTS = st.text(st.characters(exclude_categories=["Cs"]))
+ROLES: list[Role] = ["system", "user", "assistant", "tool"]
+
+
+@pytest.mark.parametrize("source", [None, ""])
+def test_without_a_template_it_is_chatml(source: str | None) -> None:
+    assert ChatTemplate(source).render(TALK) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n"
+        "<|im_start|>user\nWhy?<|im_end|>\n"
+        "<|im_start|>assistant\nSo.<|im_end|>\n"
+        "<|im_start|>user\nSo?<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+
+
+@given(st.lists(st.builds(Message, st.sampled_from(ROLES), CONTENTS), max_size=4))
+def test_contents_are_text_and_never_template(messages: list[Message]) -> None:
+    expected = "".join(f"<|im_start|>{m.role}\n{m.content}<|im_end|>\n" for m in messages)
+    assert ChatTemplate(None).render(messages) == expected + "<|im_start|>assistant\n"
+
+
+def test_braces_in_a_message_are_left_alone() -> None:
+    rendered = ChatTemplate(None).render([Message("user", "{{ 7 * 6 }} {% raw %}")])
+    assert "{{ 7 * 6 }} {% raw %}" in rendered
+
+
+def test_templates_find_what_transformers_gives_them() -> None:
+    source = (
+        "{{ bos_token }}{%- for m in messages %}\n"
+        "  {%- if loop.first %}{% continue %}{% endif %}\n"
+        "  {{- m.role | tojson }}{{ m['content'] }}{{ eos_token }}\n"
+        "{% endfor %}\n"
+        "{% if tools is defined %}tools{% endif %}\n"
+        "{{ {'ü': [1]} | tojson }}{{ strftime_now('%%') }}\n"
+        "{% if add_generation_prompt %}go{% endif %}"
+    )
+    rendered = ChatTemplate(source, "<s>", "</s>").render([*ASK, Message("assistant", "So.")])
+    assert rendered.startswith('<s>"assistant"So.</s>')
+    assert rendered.endswith('{"ü": [1]}%\ngo')
+
+
+def test_blocks_leave_no_lines_behind() -> None:
+    source = (
+        "{% for m in messages %}\n    {% if true %}\n{{ m.content }}\n    {% endif %}\n{% endfor %}"
+    )
+    assert ChatTemplate(source).render(ASK) == "Why?\n"
+
+
+def test_rendering_keeps_nothing() -> None:
+    template = ChatTemplate("{% set ns = namespace(n=0) %}{% set ns.n = ns.n + 1 %}{{ ns.n }}")
+    assert [template.render(ASK) for _ in range(3)] == ["1", "1", "1"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for m in messages %}",
+        "{{ messages",
+        "{% endfor %}",
+        "{% no_such_tag %}",
+        "{{ 'x' | no_such_filter }}",
+        "{{ " + "(" * 5000,
+        "{% for x in y %}" * 30 + "{% endfor %}" * 30,
+    ],
+    ids=lambda source: source[:20],
+)
+def test_a_template_that_does_not_parse_is_a_usage_error(source: str) -> None:
+    with pytest.raises(UsageError, match="chat template does not parse") as caught:
+        ChatTemplate(source)
+    assert str(caught.value).isprintable()
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ raise_exception('roles must alternate') }}",
+        "{{ raise_exception('roles\nmust alternate') }}",
+        "{{ messages[7].content.strip() }}",
+        "{{ 1 + 'x' }}",
+        "{{ 1 / 0 }}",
+        "{{ range(10 ** 9) | list }}",
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+        "{% include 'file' %}",
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{% set _ = messages.append(1) %}",
+        "{{ messages[0].update({'role': 'x'}) }}",
+        "{{ lipsum.__globals__['os'].system('true') }}",
+    ],
+)
+def test_a_template_that_fails_is_a_usage_error(source: str) -> None:
+    template = ChatTemplate(source)
+    with pytest.raises(UsageError, match="chat template refuses this conversation") as caught:
+        template.render(ASK)
+    assert str(caught.value).isprintable()
+    assert caught.value.remedy
+
+
+def test_the_template_says_why_it_refuses() -> None:
+    source = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}ok"
+    template = ChatTemplate(source)
+    assert template.render(ASK) == "ok"
+    with pytest.raises(UsageError, match="no system"):
+        template.render(TALK)
