@@ -16,8 +16,8 @@ from edgespec.tui.plain import plain
 HINT_SECONDS = 3.0
 SEND_KEYS = ("enter",)
 NEWLINE_KEYS = ("shift+enter", "ctrl+j", "alt+enter")
-"""Without the Kitty keyboard protocol a terminal sends the same byte for Enter and Shift+Enter;
-Ctrl+J and, in most of them, Alt+Enter reach the app everywhere."""
+"""Only terminals with the Kitty keyboard protocol tell Shift+Enter and Alt+Enter from Enter;
+Ctrl+J reaches the app from everywhere."""
 
 
 class MessageInput(TextArea):

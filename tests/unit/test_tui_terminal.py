@@ -126,6 +126,18 @@ def test_a_chat_from_start_to_quit() -> None:
         assert_restored(shown)
 
 
+@pytest.mark.parametrize("keys", ["\n", "\x1b[13;2u", "\x1b[200~\r\x1b[201~"])
+def test_newlines_as_terminals_send_them(keys: str) -> None:
+    """Ctrl+J, Shift+Enter in the Kitty protocol, and a line end in a bracketed paste."""
+    with terminal() as shown:
+        shown.until_shown("ready")
+        shown.press(f"first{keys}second\r")
+        shown.until_shown("Hello there.")
+        assert "▌ first" in shown.shown and "▌ second" in shown.shown
+        shown.press("\x11")
+        assert shown.wait() == 0
+
+
 def test_the_app_shows_while_the_model_loads() -> None:
     with terminal("time.sleep(30)") as shown:
         shown.until_shown("opening the model")
