@@ -24,7 +24,7 @@ from edgespec.types import (
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Decoding of all turns of one question one way; first tokens, which prefill gives, excluded."""
+    """Decoding all turns of one question one way, without first tokens, which prefill gives."""
 
     num_tokens: int
     decode_s: float
