@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import sys
+import threading
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
+from edgespec.cli.answering import InThread
 from edgespec.cli.loading import load_completer
-from edgespec.cli.options import collect_loading, collect_sampling, load_options, sampling_options
-from edgespec.errors import StorageError, UsageError
+from edgespec.cli.options import (
+    check_max_tokens,
+    collect_loading,
+    collect_sampling,
+    load_options,
+    sampling_options,
+)
+from edgespec.errors import ContextOverflowError, StorageError, UsageError
 
 if TYPE_CHECKING:
     from edgespec.bench.runner import Pair
+    from edgespec.bench.suite import Question
+    from edgespec.protocols import Completer
     from edgespec.types import SamplingParams, ServedModel
 
 
@@ -39,26 +49,64 @@ def bench(verbose: bool, /, json_file: str | None, **values: Any) -> None:  # no
 
     Only decoding is timed. The drafter starts without anything it learned in earlier runs.
     """
-    from edgespec.bench.runner import run_suite
     from edgespec.bench.suite import select
 
     loading = dataclasses.replace(collect_loading(values, bool(verbose)), remember=False)
     sampling = collect_sampling(values, values.pop("seed"))
-    if values["max_tokens"] < 2:
-        raise UsageError(f"--max-tokens is {values['max_tokens']}", "give at least 2")
-    categories = [name for name in (values["categories"] or "").split(",") if name]
-    questions = select(_suite(values["suite_file"]), categories, values["limit"])
+    check_max_tokens(values["max_tokens"], least=2)
+    if values["limit"] is not None and values["limit"] < 1:
+        raise UsageError(f"--limit is {values['limit']}", "give at least 1")
+    names = [name.strip() for name in (values["categories"] or "").split(",")]
+    questions = select(
+        _suite(values["suite_file"]), [name for name in names if name], values["limit"]
+    )
     pairs: list[Pair] = []
-    with load_completer(loading) as loaded:
+    complete = False
+    with load_completer(loading, sampling) as loaded:
         model = loaded.completer.model
         try:
-            for pair in run_suite(loaded.completer, questions, sampling, values["max_tokens"]):
-                pairs.append(pair)
-                _show_progress(pair, len(pairs), len(questions))
+            _measure(loaded.completer, questions, sampling, values["max_tokens"], pairs)
+            complete = True
         finally:  # what was measured before Ctrl-C is not lost
-            _print_table(pairs, model)
-            if json_file and pairs:
-                _write_json(json_file, pairs, model, sampling, len(pairs) == len(questions))
+            if pairs:
+                _report(pairs, model, _about(model, sampling, complete), json_file)
+
+
+def _report(
+    pairs: list[Pair], model: ServedModel, about: dict[str, object], json_file: str | None
+) -> None:
+    """Print the table and write the file; failing at one does not prevent the other."""
+    try:
+        _print_table(pairs, model)
+    finally:
+        if json_file:
+            _write_json(json_file, pairs, about)
+
+
+def _measure(
+    completer: Completer,
+    questions: Sequence[Question],
+    sampling: SamplingParams,
+    max_tokens: int,
+    pairs: list[Pair],
+) -> None:
+    """Append to `pairs` what is measured, telling on stderr how far it is."""
+    from edgespec.bench.runner import run_suite
+
+    def measured(stopped: threading.Event) -> Iterator[Pair]:
+        # After a stop the pair under way is cut short: it is no measurement.
+        suite = run_suite(completer, questions, sampling, max_tokens)
+        return itertools.takewhile(lambda _pair: not stopped.is_set(), suite)
+
+    with InThread(measured, completer.cancel) as arriving:
+        for pair in arriving:
+            pairs.append(pair)
+            _show_progress(pair, len(pairs), len(questions))
+    num_left_out = len(questions) - len(pairs)
+    if not pairs:
+        raise ContextOverflowError("no question fits the context", "use a larger --context")
+    if num_left_out:
+        click.echo(f"{num_left_out} questions do not fit the context: left out", err=True)
 
 
 def _suite(name: str | None) -> Any:  # noqa: ANN401
@@ -78,6 +126,9 @@ def _show_progress(pair: Pair, done: int, total: int) -> None:
 
 
 def _print_table(pairs: list[Pair], model: ServedModel) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     from edgespec.bench.report import table_rows
 
     headings = ("category", "questions", "plain t/s", "t/s", "speed-up", "tau", "accepted", "same")
@@ -95,17 +146,15 @@ def _print_table(pairs: list[Pair], model: ServedModel) -> None:
             f"{value.acceptance_rate:.2f}",
             "yes" if value.identical else "NO",
         )
-    console = Console(width=None if sys.stdout.isatty() else 100)
-    console.print(f"{model.name}, drafter {model.drafter}, promise: {model.exactness}")
+    width = None if sys.stdout.isatty() else 100
+    console = Console(width=width, markup=False, highlight=False)
+    heading = f"{model.name}, drafter {model.drafter}, promise: {model.exactness}"
+    console.print(heading, soft_wrap=True)
     console.print(table)
 
 
-def _write_json(
-    name: str, pairs: list[Pair], model: ServedModel, sampling: SamplingParams, complete: bool
-) -> None:
-    from edgespec.bench.report import as_json
-
-    about: dict[str, object] = {
+def _about(model: ServedModel, sampling: SamplingParams, complete: bool) -> dict[str, object]:
+    return {
         "model": model.name,
         "drafter": model.drafter,
         "exactness": model.exactness,
@@ -113,6 +162,11 @@ def _write_json(
         "sampling": dataclasses.asdict(sampling),
         "complete": complete,
     }
+
+
+def _write_json(name: str, pairs: list[Pair], about: dict[str, object]) -> None:
+    from edgespec.bench.report import as_json
+
     try:
         text = json.dumps(as_json(pairs, about), indent=2)
         Path(name).expanduser().write_text(text + "\n", encoding="utf-8")

@@ -14,6 +14,7 @@ import click
 from edgespec.cli.loading import model_on_disk, pull_all
 from edgespec.cli.options import (
     LoadOptions,
+    check_max_tokens,
     collect_loading,
     collect_sampling,
     load_options,
@@ -24,6 +25,7 @@ from edgespec.paths import user_paths
 
 if TYPE_CHECKING:
     from edgespec.protocols import Completer
+    from edgespec.types import SamplingParams
 
 
 @click.command()
@@ -41,6 +43,7 @@ def chat(verbose: bool, /, message: str | None, **values: Any) -> int:  # noqa: 
     loading = collect_loading(values, bool(verbose))
     seed = values.pop("seed")
     sampling = collect_sampling(values, secrets.randbits(31) if seed is None else seed)
+    check_max_tokens(values["max_tokens"])
     if loading.model == DEFAULT_TARGET:
         pull_all([DEFAULT_TARGET, DEFAULT_DRAFTER])
     options = ChatOptions(
@@ -50,7 +53,7 @@ def chat(verbose: bool, /, message: str | None, **values: Any) -> int:  # noqa: 
         initial_message=message,
     )
     with contextlib.ExitStack() as cleanup:
-        outcome = run_chat(_factory(loading, cleanup), options)
+        outcome = run_chat(_factory(loading, sampling, cleanup), options)
         if outcome.message:
             click.echo(f"edgespec: {outcome.message}", err=True)
         if outcome.still_running:  # a load is under way: freeing the model under it would crash
@@ -61,14 +64,16 @@ def chat(verbose: bool, /, message: str | None, **values: Any) -> int:  # noqa: 
 
 
 def _factory(
-    loading: LoadOptions, cleanup: contextlib.ExitStack
+    loading: LoadOptions, sampling: SamplingParams, cleanup: contextlib.ExitStack
 ) -> Callable[[Callable[[str], None]], Completer]:
     """Builds the completer in the app's thread; `cleanup` closes it when the app has ended."""
     path = model_on_disk(loading.model)
 
     def build(report: Callable[[str], None]) -> Completer:
         from edgespec.cli.compose import load  # loads the native library
+        from edgespec.llama.sampler import check_sampling
 
+        check_sampling(sampling, num_vocab=0)  # no option biases single tokens
         loaded = cleanup.enter_context(load(loading, path, user_paths(), report))
         return loaded.completer
 

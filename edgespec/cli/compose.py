@@ -17,6 +17,7 @@ from pathlib import Path
 from edgespec.cache.database import Database, open_database
 from edgespec.cache.facts import Facts
 from edgespec.cli.options import DEFAULT_CONTEXT, LoadOptions
+from edgespec.cli.signals import ending_at_once
 from edgespec.drafters.context import ContextDrafter
 from edgespec.drafters.none import NoDrafter
 from edgespec.engine.completer import EngineCompleter
@@ -85,8 +86,9 @@ def load(options: LoadOptions, path: Path, paths: Paths, report: Report) -> Load
         if database.notice:
             report(database.notice)
         model = cleanup.enter_context(open_model(path, Facts(database), machine, report))
-        facts = known_model_facts(model, Facts(database), machine, report)
-        loaded = _wire(options, model, facts, machine, database, cleanup)
+        with ending_at_once():
+            facts = known_model_facts(model, Facts(database), machine, report)
+            loaded = _wire(options, model, facts, machine, database, cleanup)
         loaded.on_close(cleanup.pop_all())
         return loaded
 
@@ -113,11 +115,8 @@ def open_model(path: Path, store: Facts, machine: Machine, report: Report) -> Mo
     for finding in soundness.findings:
         report(finding)
     report(f"loading {path.stem}")
-    model = Model(
-        path,
-        ModelOptions(use_extra_buffers=soundness.use_extra_buffers),
-        on_progress=lambda _share: None,  # lets Ctrl-C end the load
-    )
+    with ending_at_once():
+        model = Model(path, ModelOptions(use_extra_buffers=soundness.use_extra_buffers))
     if not model.can_generate:
         kind = model.architecture
         model.close()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgespec.cli.health import Examination, examine
 from edgespec.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgespec.cli.health import Examination
 
 
 @click.command()
@@ -21,6 +23,8 @@ def doctor(verbose: bool, /, model: str | None, measure: bool, as_json: bool) ->
 
     Models that were never measured on this machine are loaded and measured (seconds each).
     """
+    from edgespec.cli.health import examine  # loads numpy and SQLite's helpers
+
     if model is not None and not model.strip():
         raise UsageError("an empty name is no model", "give a name or leave --model out")
     found = examine(model, anew=measure, verbose=bool(verbose))

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgespec.cache.database import Database, open_database
 from edgespec.cache.facts import Facts
+from edgespec.cli.signals import ending_at_once
 from edgespec.errors import EdgeSpecError, NativeLibraryError
 from edgespec.measure.machine import Machine, copy_bandwidth, this_machine
 from edgespec.models.resolve import LocalFile, resolve
@@ -133,7 +134,8 @@ def _examine_model(
         check_gguf(path)
         about["bytes"] = path.stat().st_size
         with open_model(path, store, machine, lambda _line: None) as model:
-            facts = known_model_facts(model, store, machine, lambda _line: None)
+            with ending_at_once():
+                facts = known_model_facts(model, store, machine, lambda _line: None)
             num_bytes = model.num_bytes
     except EdgeSpecError as error:
         found.problems.append(str(error))

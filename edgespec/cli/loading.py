@@ -15,6 +15,7 @@ from edgespec.cli.pull_progress import pull_display
 from edgespec.models.resolve import LocalFile, resolve
 from edgespec.models.store import ModelStore
 from edgespec.paths import user_paths
+from edgespec.types import SamplingParams
 
 if TYPE_CHECKING:
     from edgespec.cli.compose import Loaded
@@ -49,11 +50,16 @@ def pull_all(references: Iterable[str]) -> list[Path]:
     return found
 
 
-def load_completer(options: LoadOptions) -> Loaded:
-    """Load the model and wire a completer, telling on stderr what takes long."""
+def load_completer(options: LoadOptions, sampling: SamplingParams) -> Loaded:
+    """Load the model and wire a completer, telling on stderr what takes long.
+
+    `sampling` is what it will be asked for: nonsense is refused (UsageError) before the load.
+    """
     path = model_on_disk(options.model)
     from edgespec.cli.compose import load  # loads the native library
+    from edgespec.llama.sampler import check_sampling
 
+    check_sampling(sampling, num_vocab=0)  # no option biases single tokens
     return load(options, path, user_paths(), say)
 
 

@@ -1,77 +1,119 @@
-"""The `edgespec` command: the group of subcommands, and the one place where errors become lines."""
+"""The `edgespec` command: the one place where errors become lines and exit statuses.
+
+Signal handlers come first: whatever is imported later, a user who interrupts it meets no traceback.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import os
-import signal
 import sys
-import traceback
 from collections.abc import Sequence
-from types import FrameType
+from pathlib import Path
 from typing import NoReturn
 
-import click
+from edgespec.cli import signals
+from edgespec.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, EdgeSpecError, StorageError
 
-from edgespec import __version__
-from edgespec.cli.bench import bench
-from edgespec.cli.chat import chat
-from edgespec.cli.doctor import doctor
-from edgespec.cli.models import models, pull
-from edgespec.cli.run import run
-from edgespec.cli.serve import serve
-from edgespec.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, EdgeSpecError
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived: unwind as after Ctrl-C, so that nothing half-done stays behind."""
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="edgespec")
-@click.option("--verbose", is_flag=True, help="Show llama.cpp's logs, and tracebacks of errors.")
-@click.pass_context
-def cli(context: click.Context, verbose: bool) -> None:
-    """Local language models, faster, byte for byte the same."""
-    context.obj = verbose
-
-
-for _command in (bench, chat, doctor, models, pull, run, serve):
-    cli.add_command(_command)
+_OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit; a user never sees a traceback unless asked for."""
+    signals.raise_once()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    signal.signal(signal.SIGTERM, _terminate)
+    _prepare_standard_streams()
     try:
-        status = cli.main(words, prog_name="edgespec", standalone_mode=False)
-        sys.stdout.flush()
-        sys.exit(status if isinstance(status, int) else 0)
+        status = _run(words)
+    except KeyboardInterrupt as interrupt:  # outside of any command, while modules are imported
+        status = _stopped(interrupt, words)
+    signals.ignore()
+    sys.exit(status)
+
+
+def _run(words: Sequence[str]) -> int:
+    """Run the command and return its exit status; what went wrong is told on stderr."""
+    import click
+
+    from edgespec.cli.group import Ended, cli
+
+    try:
+        result = cli.main(list(words), prog_name="edgespec", standalone_mode=False)
+        status = result if isinstance(result, int) else 0
+    except Ended as ended:
+        status = _ended(ended.cause, words)
     except EdgeSpecError as error:
-        _fail(str(error), error.exit_code, words)
+        status = _fail(str(error), error.exit_code, words)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        _fail("stopped", EXIT_INTERRUPTED, words)
-    except Terminated:
-        _fail("stopped", EXIT_TERMINATED, words)
-    except BrokenPipeError:  # the reader of our output left; there is nobody to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        status = error.exit_code
+    except OSError as error:  # of the output of --help
+        status = _ended(error, words)
+    except click.Abort:  # a question was left unanswered
+        status = _fail("stopped", EXIT_INTERRUPTED, words)
     except MemoryError:
-        _fail("not enough memory; use a smaller model or --context", 1, words)
+        status = _fail("not enough memory; use a smaller model or --context", 1, words)
     except Exception as error:  # noqa: BLE001 - a user must not meet a traceback, see the docstring
-        _fail(f"unexpected {type(error).__name__}: {error}; please report this", 1, words)
+        status = _unexpected(error, words)
+    return status
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise Terminated
+def _ended(cause: BaseException, words: Sequence[str]) -> int:
+    """Exit status after an interrupt, or an OSError that no command could foresee."""
+    if isinstance(cause, KeyboardInterrupt):
+        return _stopped(cause, words)
+    if isinstance(cause, BrokenPipeError):  # the reader of our output left: there is nobody to tell
+        _drop_output()
+        return 1
+    if isinstance(cause, OSError) and cause.errno in _OUTPUT_ERRORS:
+        _drop_output()
+        problem = f"cannot write the output: {cause.strerror}; free space there"
+        return _fail(problem, StorageError.exit_code, words)
+    return _unexpected(cause, words)
 
 
-def _fail(message: str, exit_code: int, words: Sequence[str]) -> NoReturn:
+def _stopped(interrupt: KeyboardInterrupt, words: Sequence[str]) -> int:
+    terminated = isinstance(interrupt, signals.Terminated)
+    return _fail("stopped", EXIT_TERMINATED if terminated else EXIT_INTERRUPTED, words)
+
+
+def _unexpected(error: BaseException, words: Sequence[str]) -> int:
+    return _fail(f"unexpected {type(error).__name__}: {error}; please report this", 1, words)
+
+
+def _fail(message: str, exit_code: int, words: Sequence[str]) -> int:
     if "--verbose" in words:
+        import traceback
+
         traceback.print_exc()
-    line = " ".join(message.split())
-    click.echo(f"edgespec: {line}", err=True)
-    sys.exit(exit_code)
+    with contextlib.suppress(OSError):  # nobody reads it: the status tells
+        print(f"edgespec: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    return exit_code
+
+
+def _prepare_standard_streams() -> None:
+    """Make output UTF-8 whatever the locale, and give closed streams somewhere to go.
+
+    A file that is opened while descriptor 1 or 2 is free takes its place, and would then get what
+    C code prints.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # Python found it closed
+            null = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - open to the end
+            setattr(sys, name, null)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A file name that is not UTF-8 is shown with escapes, which in JSON are JSON's own.
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """Send what is still buffered nowhere, or Python would fail once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

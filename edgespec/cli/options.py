@@ -14,6 +14,8 @@ from edgespec.types import SamplingParams
 
 DRAFTERS = ("context", "none")
 DEFAULT_CONTEXT = 8192
+MOST_CONTEXT = 1 << 24
+"""More than any model has; llama.cpp counts tokens in 32 bits and would take the rest of more."""
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -37,7 +39,14 @@ class LoadOptions:
             choices = " or ".join(DRAFTERS)
             raise UsageError(f"there is no drafter {self.drafter!r}", f"use {choices}")
         if self.num_context is not None and self.num_context < 64:
-            raise UsageError(f"a context of {self.num_context} tokens is too small", "give 64 up")
+            raise UsageError(
+                f"a context of {self.num_context} tokens is too small", "give 64 or more"
+            )
+        if self.num_context is not None and self.num_context > MOST_CONTEXT:
+            raise UsageError(
+                f"a context of {self.num_context} tokens is too large",
+                f"give {MOST_CONTEXT} or less",
+            )
         if self.num_threads is not None and not 1 <= self.num_threads <= 1024:
             raise UsageError(f"{self.num_threads} threads make no sense", "give 1 to 1024")
 
@@ -122,3 +131,9 @@ def collect_loading(values: dict[str, Any], verbose: bool) -> LoadOptions:
     """Take the options of `load_options` out of a command's values; raises UsageError."""
     names = ("model", "drafter", "num_context", "num_threads")
     return LoadOptions(verbose=verbose, **{name: values.pop(name) for name in names})
+
+
+def check_max_tokens(max_tokens: int | None, least: int = 1) -> None:
+    """Raise UsageError for a limit that leaves no room for an answer; None is no limit."""
+    if max_tokens is not None and max_tokens < least:
+        raise UsageError(f"--max-tokens is {max_tokens}", f"give at least {least}")

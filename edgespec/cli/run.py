@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgespec.cli.answering import stream_in_thread
+from edgespec.cli.answering import InThread
 from edgespec.cli.loading import load_completer
-from edgespec.cli.options import collect_loading, collect_sampling, load_options, sampling_options
+from edgespec.cli.options import (
+    check_max_tokens,
+    collect_loading,
+    collect_sampling,
+    load_options,
+    sampling_options,
+)
 from edgespec.errors import GrammarError, UsageError
-from edgespec.types import Completion, CompletionRequest, Message, SamplingParams, ServedModel
+from edgespec.types import (
+    Chunk,
+    Completion,
+    CompletionRequest,
+    Message,
+    SamplingParams,
+    ServedModel,
+)
 
 if TYPE_CHECKING:
     from edgespec.protocols import Completer
@@ -42,8 +56,9 @@ def run(verbose: bool, /, prompt: str | None, as_json: bool, **values: Any) -> i
     """
     loading = collect_loading(values, bool(verbose))
     sampling = collect_sampling(values, values.pop("seed"))
+    check_max_tokens(values["max_tokens"])
     request = _request(_whole_prompt(prompt), sampling, values)
-    with load_completer(loading) as loaded:
+    with load_completer(loading, sampling) as loaded:
         completion, interrupt = _answer(loaded.completer, request, show=not as_json)
         if as_json and completion is not None:
             report = describe(completion, request, loaded.completer.model)
@@ -90,33 +105,46 @@ def describe(
 
 def _answer(
     completer: Completer, request: CompletionRequest, *, show: bool
-) -> tuple[Completion | None, BaseException | None]:
+) -> tuple[Completion | None, KeyboardInterrupt | None]:
     """Stream the answer to stdout; an interrupt ends it and is returned beside what there is."""
-    completion = None
-    chunks = stream_in_thread(completer, request)
-    try:
+    printer, interrupt = _Printer(show), None
+    with InThread(lambda _stopped: completer.stream(request), completer.cancel) as chunks:
+        try:
+            printer.print_all(chunks)
+        except KeyboardInterrupt as error:
+            interrupt = error
+            chunks.stop()
+            printer.print_all(chunks)  # what was computed, and not yet shown, when it came
+        finally:
+            printer.end_line()
+    return printer.completion, interrupt
+
+
+class _Printer:
+    """Prints chunks (if `show`) as they come, and keeps the completion."""
+
+    def __init__(self, show: bool) -> None:
+        self.completion: Completion | None = None
+        self._show = show
+        self._in_line = False
+
+    def print_all(self, chunks: Iterable[Chunk]) -> None:
         for chunk in chunks:
-            completion = chunk.completion
-            if show:
+            self.completion = chunk.completion
+            if self._show and chunk.text:
+                self._in_line = True
                 click.echo(chunk.text, nl=False)
-                sys.stdout.flush()
-    except KeyboardInterrupt as interrupt:
-        chunks.close()
-        if show:
+
+    def end_line(self) -> None:
+        if self._in_line:
             click.echo()
-        return completion, interrupt
-    if show:
-        click.echo()
-    return completion, None
 
 
 def _request(prompt: str, sampling: SamplingParams, values: dict[str, Any]) -> CompletionRequest:
-    import dataclasses
-
     grammar, schema = values["grammar_file"], values["schema_file"]
     if grammar is not None and schema is not None:
         raise UsageError("--grammar and --json-schema exclude each other", "give one of them")
-    sampling = dataclasses.replace(
+    sampling = replace(
         sampling,
         grammar=_read_text(grammar) if grammar else None,
         json_schema=_read_text(schema) if schema else None,

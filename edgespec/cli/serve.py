@@ -33,5 +33,6 @@ def serve(verbose: bool, /, host: str, port: int, max_queue: int, **values: Any)
         default_sampling=collect_sampling(values, seed=0),
         verbose=bool(verbose),
     )
-    with bind(settings) as listener, load_completer(loading) as loaded:
+    sampling = settings.default_sampling
+    with bind(settings) as listener, load_completer(loading, sampling) as loaded:
         serve_completer(loaded.completer, settings, listener)
