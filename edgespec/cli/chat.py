@@ -52,6 +52,9 @@ def chat(verbose: bool, /, message: str | None, **values: Any) -> int:  # noqa: 
         max_tokens=values["max_tokens"],
         initial_message=message,
     )
+    # The model's thread needs the interpreter's lock once a pass, between two of them: let drawing
+    # hand it over ten times sooner than by default.
+    sys.setswitchinterval(0.0005)
     with contextlib.ExitStack() as cleanup:
         outcome = run_chat(_factory(loading, sampling, cleanup), options)
         if outcome.message:
