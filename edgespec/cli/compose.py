@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -161,7 +162,8 @@ def _drafter(
     drafter = ContextDrafter()
     if not options.remember:
         return drafter
-    key = f"context|{model.path.stem}"
+    # SQLite takes text that is UTF-8; file names may be anything.
+    key = f"context|{os.fsencode(model.path.stem).decode('utf-8', 'backslashreplace')}"
     remembered = store.get(_CALIBRATION, key) or {}
     drafter.calibration.restore(remembered.get("counts") or [])
     cleanup.callback(lambda: store.put(_CALIBRATION, key, {"counts": drafter.calibration.export()}))

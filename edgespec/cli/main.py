@@ -11,7 +11,6 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from edgespec.cli import signals
@@ -104,10 +103,9 @@ def _prepare_standard_streams() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+    for descriptor, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:  # Python found it closed
-            null = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - open to the end
-            setattr(sys, name, null)
+            setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8", closefd=False))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A file name that is not UTF-8 is shown with escapes, which in JSON are JSON's own.
