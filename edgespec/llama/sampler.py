@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edgespec.errors import GrammarError, UsageError
 from edgespec.llama import library
-from edgespec.llama.grammar import schema_to_gbnf
+from edgespec.llama.grammar import check_grammar, schema_to_gbnf
 from edgespec.llama.library import api
 from edgespec.llama.target import LlamaTarget
 from edgespec.llama.vocab import Vocabulary
@@ -84,6 +84,8 @@ class SamplerChain:
         token = self._draw(logits, masked=False)
         if not self._is_legal(token):
             token = self._draw(logits, masked=True)
+            if not self._is_legal(token):  # llama.cpp would end the process on accepting it
+                raise GrammarError("no token continues the grammar here", "let it allow more")
         api.llama_sampler_accept(self._chain, token)
         api.llama_sampler_accept(self._grammar, token)
         return token
@@ -218,10 +220,7 @@ def _grammar_sampler(params: SamplingParams, vocab: Vocabulary) -> object | None
         text = schema_to_gbnf(params.json_schema)
     if text is None:
         return None
-    if "\0" in text:
-        raise GrammarError("the grammar contains a NUL character", "remove it")
-    if not text:  # to llama.cpp, no grammar at all
-        raise GrammarError("the grammar is empty", "it must define a rule named root")
+    check_grammar(text)
     library.forget_errors()
     with library.silenced_stderr():
         sampler = api.llama_sampler_init_grammar(vocab.handle, text.encode(), b"root")

@@ -240,6 +240,39 @@ def test_a_schema_that_makes_no_sense_is_refused(schema: str) -> None:
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize(
+    ("grammar", "problem"),
+    [
+        ("root ::= " + "(" * 100_000 + '"a"' + ")" * 100_000, "nests more than 200 brackets"),
+        ("root ::= " + "(" * 100_000, "nests more than 200 brackets"),
+        ('root ::= "a"{3,1}', "repeats {3,1} times"),
+        ('root ::= "\udce9"', "half a character"),
+    ],
+    ids=["closed", "open", "backwards", "surrogate"],
+)
+def test_a_grammar_that_would_crash_or_hang_the_parser_is_refused(
+    target: LlamaTarget, grammar: str, problem: str
+) -> None:
+    with pytest.raises(GrammarError) as caught:
+        SamplerChain(SamplingParams(grammar=grammar), target.context.model.vocab)
+    assert problem in str(caught.value)
+
+
+def test_brackets_and_numbers_in_literals_are_only_text(target: LlamaTarget) -> None:
+    grammar = 'root ::= "{3,1}\\"" [({] ")" # {9,2}\n' + 'x ::= "' + "(" * 500 + '"\n'
+    assert generated(target, SamplingParams(grammar=grammar), 60) in ('{3,1}"()', '{3,1}"{)')
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("grammar", ["root ::= [z-a]", 'root ::= "a" [z-a]'])
+def test_a_grammar_that_no_token_continues_is_an_error(
+    target: LlamaTarget, grammar: str, temperature: float
+) -> None:
+    params = SamplingParams(temperature=temperature, grammar=grammar)
+    with pytest.raises(GrammarError, match="no token continues the grammar"):
+        generated(target, params, 5)
+
+
 def test_nonsense_is_refused_before_anything_is_built(target: LlamaTarget) -> None:
     with pytest.raises(UsageError, match="temperature"):
         SamplerChain(SamplingParams(temperature=-1.0), target.context.model.vocab)
