@@ -196,6 +196,7 @@ def test_speculation_switched_off_asks_no_drafter(case: Case) -> None:
     assert [list(tokens) for tokens in passes] == [[token] for token in answer]
     assert target.cells == cells
     assert drafter.num_pulled == 0
+    assert drafter.text == []
 
 
 @given(cases())
