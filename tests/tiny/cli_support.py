@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 
@@ -39,9 +40,15 @@ PROMPTLY_S = 5.0
 
 QUICK = TinySpec(repetitive=True)
 SLOW = TinySpec(
-    width=1024, ffn_width=4096, num_layers=8, num_heads=8, quantization="Q8_0", num_context=8192
+    width=1024,
+    ffn_width=4096,
+    num_layers=8,
+    num_heads=8,
+    quantization="Q8_0",
+    num_context=8192,
+    repetitive=True,
 )
-"""130 MB: milliseconds a token, a second and more for a long prompt."""
+"""130 MB: milliseconds a token, seconds for a long prompt; it never ends by itself."""
 
 WARNINGS = "error,ignore:unclosed file <_io.TextIOWrapper name='/dev/null':ResourceWarning"
 """Every warning is an error, but for a file that llama-cpp-python leaves open."""
@@ -79,7 +86,7 @@ class Cli:
     @property
     def quick(self) -> Path:
         """A model of a millisecond a token, whose answers repeat themselves."""
-        return self._model("quick.gguf", QUICK, known=True)
+        return self._model("quick.gguf", QUICK)
 
     @property
     def on_quick(self) -> tuple[str | Path, ...]:
@@ -88,24 +95,22 @@ class Cli:
 
     @property
     def slow(self) -> Path:
-        """A model that takes long enough to be interrupted anywhere; not measured yet."""
-        return self._model("slow.gguf", SLOW, known=False)
+        """A model that takes long enough to be interrupted anywhere."""
+        return self._model("slow.gguf", SLOW)
 
     def run(
         self,
         *arguments: str | Path,
         stdin: bytes | None = None,
         home: Path | None = None,
-        folder: Path | None = None,
-        **environment: str,
+        environment: Mapping[str, str] | None = None,
     ) -> Ended:
         """Run to the end; without `stdin` there is none to read."""
         done = subprocess.run(
             [COMMAND, *arguments],
             input=b"" if stdin is None else stdin,
             capture_output=True,
-            env=self.environment(home, **environment),
-            cwd=folder,
+            env=self.environment(home, environment),
             timeout=PATIENCE_S,
             check=False,
         )
@@ -117,44 +122,58 @@ class Cli:
 
     @contextmanager
     def started(
-        self, *arguments: str | Path, home: Path | None = None, **environment: str
+        self,
+        *arguments: str | Path,
+        home: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        command: Sequence[str | Path] = (COMMAND,),
+        stdin: int = subprocess.DEVNULL,
     ) -> Iterator[Running]:
-        """Start in a process group of its own; killed in the end if it still runs."""
+        """Start in a process group of its own; killed in the end if it still runs.
+
+        stderr is a terminal, so the command tells how far it is.
+        """
+        stderr, terminal = pty.openpty()
         process = subprocess.Popen(
-            [COMMAND, *arguments],
-            stdin=subprocess.DEVNULL,
+            [*command, *arguments],
+            stdin=stdin,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=self.environment(home, **environment),
+            stderr=terminal,
+            env=self.environment(home, environment),
             start_new_session=True,
         )
+        os.close(terminal)
         try:
-            yield Running(process)
+            yield Running(process, stderr)
         finally:
             process.kill()
             process.communicate()
+            os.close(stderr)
 
-    def environment(self, home: Path | None = None, **more: str) -> dict[str, str]:
-        """Ours without settings that would change what is tested; no network is asked."""
+    def environment(
+        self, home: Path | None = None, more: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """Ours without settings that would change what is tested."""
         foreign = ("EDGESPEC_", "HF_", "PIP_", "PYTHON", "LC_", "LANG")
         kept = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
         own = {"EDGESPEC_HOME": str(home or self.home), "PYTHONWARNINGS": WARNINGS}
-        return kept | own | more
+        return kept | own | dict(more or {})
 
-    def _model(self, name: str, spec: TinySpec, *, known: bool) -> Path:
+    def _model(self, name: str, spec: TinySpec) -> Path:
         path = self.folder / name
         if not path.exists():
             write_tiny_model(path, spec)
-            if known:
-                _remember(path, self.home)
+            _remember(path, self.home)
         return path
 
 
 class Running:
-    """A command under way."""
+    """A command under way, its output read as it comes."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], stderr: int) -> None:
+        assert process.stdout is not None
         self.process = process
+        self._files = {process.stdout.fileno(): "stdout", stderr: "stderr"}
         self._read = {"stdout": b"", "stderr": b""}
 
     def wait_for(self, text: str, stream: str = "stdout") -> None:
@@ -162,44 +181,59 @@ class Running:
         deadline = time.monotonic() + PATIENCE_S
         while text.encode() not in self._read[stream]:
             assert time.monotonic() < deadline, f"{text!r} never came: {self._read}"
-            more = self._more(stream, 0.2)
-            assert more or self.process.poll() is None, f"ended without {text!r}: {self._read}"
+            assert self._read_more(), f"ended without {text!r}: {self._read}"
 
-    def is_silent_for(self, seconds: float) -> bool:
-        """True if nothing is printed for so long, and the command still runs."""
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            if self._more("stdout", left):
-                return False
-        return self.process.poll() is None
+    def wait_for_output(self) -> None:
+        """Return once something was printed on stdout."""
+        while not self._read["stdout"]:
+            assert self._read_more(), f"ended without output: {self._read}"
 
-    def signal(self, number: signal.Signals, *, group: bool = False) -> Ended:
-        """Send a signal, to all of its process group as a terminal does, and see how it ends."""
+    def said(self, stream: str) -> str:
+        """What was printed on `stream` so far."""
+        return self._read[stream].decode("utf-8")
+
+    def wait_for_child(self) -> None:
+        """Return once the command has a child process."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline and self.process.poll() is None:
+            listed = subprocess.run(["ps", "-A", "-o", "ppid="], capture_output=True, check=True)
+            if str(self.process.pid).encode() in listed.stdout.split():
+                return
+        raise AssertionError(f"no child process came: {self._read}")
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the command and its children, as a terminal does."""
+        os.killpg(self.process.pid, number)
+
+    def stop(self, number: signal.Signals) -> Ended:
+        """Send a signal and see the command end promptly."""
         started = time.monotonic()
-        if group:
-            os.killpg(self.process.pid, number)
-        else:
-            self.process.send_signal(number)
-        return self.end(within=PROMPTLY_S, since=started)
+        self.send(number)
+        ended = self.end()
+        assert time.monotonic() - started < PROMPTLY_S
+        return ended
 
-    def end(self, within: float = PATIENCE_S, since: float | None = None) -> Ended:
+    def end(self) -> Ended:
         """Wait until it has ended."""
-        since = time.monotonic() if since is None else since
-        stdout, stderr = self.process.communicate(timeout=PATIENCE_S)
-        assert time.monotonic() - since < within
-        return Ended(
-            self.process.returncode,
-            (self._read["stdout"] + stdout).decode("utf-8"),
-            (self._read["stderr"] + stderr).decode("utf-8"),
-        )
+        deadline = time.monotonic() + PATIENCE_S
+        while self._read_more():
+            assert time.monotonic() < deadline, f"never ended: {self._read}"
+        status = self.process.wait(PATIENCE_S)
+        stderr = self._read["stderr"].decode("utf-8").replace("\r\n", "\n")
+        return Ended(status, self._read["stdout"].decode("utf-8"), stderr)
 
-    def _more(self, stream: str, seconds: float) -> bytes:
-        file: IO[bytes] | None = getattr(self.process, stream)
-        assert file is not None
-        ready, _, _ = select.select([file], [], [], seconds)
-        data = os.read(file.fileno(), 65536) if ready else b""
-        self._read[stream] += data
-        return data
+    def _read_more(self) -> bool:
+        """Read what there is, waiting a little for it; False once there can be nothing more."""
+        ready, _, _ = select.select(list(self._files), [], [], 0.1)
+        for descriptor in ready:
+            try:
+                data = os.read(descriptor, 65536)
+            except OSError:  # Linux ends a terminal so
+                data = b""
+            self._read[self._files[descriptor]] += data
+            if not data:
+                del self._files[descriptor]
+        return bool(self._files)
 
 
 def assert_refused(ended: Ended, exit_code: int, *words: str) -> None:
@@ -212,10 +246,12 @@ def assert_refused(ended: Ended, exit_code: int, *words: str) -> None:
         assert word in ended.stderr
 
 
-def assert_stopped(ended: Ended, number: signal.Signals, before: Sequence[str] = ()) -> None:
-    """Ended by a signal: its exit status, and one line on stderr after the lines `before`."""
+def assert_stopped(ended: Ended, number: signal.Signals, *progress: str) -> None:
+    """The exit status of a signal, and one line on stderr after lines that begin as `progress`."""
     assert ended.returncode == 128 + number, ended.stderr
-    assert ended.stderr.splitlines() == [*before, "edgespec: stopped"]
+    *before, last = ended.stderr.splitlines()
+    assert last == "edgespec: stopped"
+    assert all(line.startswith(progress) for line in before), ended.stderr
 
 
 def _remember(path: Path, home: Path) -> None:

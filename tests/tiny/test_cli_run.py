@@ -255,10 +255,13 @@ def test_output_is_utf8_whatever_the_locale(
     grammar = tmp_path / "wide.gbnf"
     grammar.write_text('root ::= "grün, 三, 🙂"\n', encoding="utf-8")
     options = (*cli.on_quick, "--grammar", grammar)
-    ended = cli.run("run", *options, PROMPT, **locale)
+    ended = cli.run("run", *options, PROMPT, environment=locale)
     assert_quiet(ended)
     assert ended.stdout == "grün, 三, 🙂\n"
-    assert cli.run("run", *options, "--json", PROMPT, **locale).json()["text"] == "grün, 三, 🙂"
+    assert (
+        cli.run("run", *options, "--json", PROMPT, environment=locale).json()["text"]
+        == "grün, 三, 🙂"
+    )
 
 
 def test_a_path_that_is_not_utf8_still_gives_json(cli: Cli, tmp_path: Path) -> None:
