@@ -3,8 +3,9 @@
 The curve is neither flat nor smooth, and it has steps where kernels change, so it is a table: one
 cost per number of rows at two context lengths, straight lines between. Machines drift by tens of
 per cent within minutes while the curve's shape holds, so real passes move two things: `drift`, one
-factor for all rows, quickly; and a factor per number of rows, slowly. Both move by small steps up
-or down, which follows the median and ignores outliers.
+factor for all rows, which plain passes set; and a factor for each number of rows beyond one, which
+passes of that many rows set, and half as much their neighbours. Each pass moves them by a tenth of
+its error, and outliers count as smaller errors.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_DRIFT_STEP = 0.03
-_SHAPE_STEP = 0.01
-_SHAPE_LIMIT = 2.0
+_RATE = 0.1
+_LARGEST_ERROR = 0.3  # natural logarithm: about a third more or less
+_DRIFT_SHARE = 0.25  # of the error of a pass of several rows
+_SHAPE_LIMIT = math.log(2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +67,19 @@ class CostModel:
         return curve * np.exp(self._log_shape + self._log_drift)
 
     def observe(self, rows: int, context: int, elapsed_ms: float) -> None:
-        """Take in the measured time of a real pass."""
+        """Take in the measured time of a real pass; one outlier moves little."""
         if not 1 <= rows <= self.max_rows or elapsed_ms <= 0:
             return
-        slower = elapsed_ms > self.pass_ms(rows, context)
-        sign = 1.0 if slower else -1.0
-        self._log_drift += sign * _DRIFT_STEP
-        shape = self._log_shape[rows - 1] + sign * _SHAPE_STEP
-        limit = math.log(_SHAPE_LIMIT)
-        self._log_shape[rows - 1] = min(max(shape, -limit), limit)
+        error = math.log(elapsed_ms / self.pass_ms(rows, context))
+        step = _RATE * min(max(error, -_LARGEST_ERROR), _LARGEST_ERROR)
+        if rows == 1:
+            self._log_drift += step
+            return
+        self._log_drift += _DRIFT_SHARE * step
+        for neighbour, share in ((rows - 1, 0.5), (rows, 1.0), (rows + 1, 0.5)):
+            if 2 <= neighbour <= self.max_rows:
+                shape = self._log_shape[neighbour - 1] + share * (1 - _DRIFT_SHARE) * step
+                self._log_shape[neighbour - 1] = min(max(shape, -_SHAPE_LIMIT), _SHAPE_LIMIT)
 
 
 def _interpolate(costs: Mapping[int, float], rows: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -32,7 +32,7 @@ from edgespec.types import Exactness
 
 SOUNDNESS, MODEL = "soundness", "model"
 
-MAX_SPREAD = 1.3
+MAX_SPREAD = 1.2
 """Facts are remembered only if single rows took, in the median, at most this times the least."""
 
 _SAMPLE_BYTES = 1 << 20

@@ -175,7 +175,10 @@ def _compare(
         if rows > len(reference):
             _extend_reference(context, tokens, reference, single_ms, max_rows)
         context.remove(NUM_SHORT)
-        logits, times[rows] = _timed_pass(context, tokens[:rows])
+        _, first_ms = _timed_pass(context, tokens[:rows])  # builds the graph for so many rows
+        context.remove(NUM_SHORT)
+        logits, second_ms = _timed_pass(context, tokens[:rows])
+        times[rows] = min(first_ms, second_ms)
         differences = (float(np.abs(a - b).max()) for a, b in zip(reference, logits, strict=False))
         margin = max(margin, *differences)
         if margin == 0:
@@ -183,8 +186,9 @@ def _compare(
         elif stop_at_difference:
             break
     context.remove(NUM_SHORT)
-    times[1] = statistics.median(single_ms)
-    return _Comparison(max_rows, margin, times, times[1] / min(single_ms))
+    # The least is what the work takes; whatever a busy machine adds is no property of the model.
+    times[1] = min(single_ms)
+    return _Comparison(max_rows, margin, times, statistics.median(single_ms) / times[1])
 
 
 def _single_rows(
@@ -223,8 +227,8 @@ def probe_single_rows(model: Model, num_threads: int) -> SettingResult:
         tokens = _tokens(model.vocab.num_tokens, NUM_SHORT + NUM_SINGLES)
         context.decode(tokens[:NUM_SHORT], 0)
         _single_rows(context, tokens[NUM_SHORT:], single_ms)
-    elapsed = statistics.median(single_ms)
-    spread = elapsed / min(single_ms)
+    elapsed = min(single_ms)
+    spread = statistics.median(single_ms) / elapsed
     return SettingResult(CANDIDATES[0], 1, 0.0, {1: elapsed}, {1: elapsed}, spread)
 
 
