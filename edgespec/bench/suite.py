@@ -23,7 +23,8 @@ class Question:
 def read_suite(path: Path) -> tuple[Question, ...]:
     """Read `question_id, category, turns` objects, one a line; UsageError names a bad line."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: JSON may hold U+2028 and its kin as they are.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the suite {path}: {error}", "check the path") from error
     questions = tuple(
@@ -61,11 +62,13 @@ def select(
 def _question(line: str, where: str) -> Question:
     try:
         value = json.loads(line)
-        turns = tuple(value["turns"])
-        if not turns or not all(isinstance(turn, str) for turn in turns):
-            raise TypeError("turns must be strings")
-        return Question(str(value["question_id"]), str(value["category"]), turns)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        turns = value["turns"]
+        if not isinstance(turns, list) or not all(isinstance(turn, str) for turn in turns):
+            raise TypeError("turns must be a list of strings")
+        if not turns:
+            raise TypeError("turns must not be empty")
+        return Question(str(value["question_id"]), str(value["category"]), tuple(turns))
+    except (json.JSONDecodeError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(
             f"{where} is not a question: {error}",
             "each line must be a JSON object with question_id, category and turns",

@@ -106,7 +106,8 @@ def _measure(
     if not pairs:
         raise ContextOverflowError("no question fits the context", "use a larger --context")
     if num_left_out:
-        click.echo(f"{num_left_out} questions do not fit the context: left out", err=True)
+        subject = "question does" if num_left_out == 1 else "questions do"
+        click.echo(f"{num_left_out} {subject} not fit the context: left out", err=True)
 
 
 def _suite(name: str | None) -> Any:  # noqa: ANN401

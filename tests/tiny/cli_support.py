@@ -29,7 +29,7 @@ from edgespec.engine.cost import CostTable
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.measure.facts import MODEL, known_soundness, measure_model, model_key
-from edgespec.measure.machine import this_machine
+from edgespec.measure.machine import Machine, this_machine
 
 COMMAND = Path(sys.executable).with_name("edgespec")
 PATIENCE_S = 120.0
@@ -120,6 +120,18 @@ class Cli:
         """The object that `run --json` prints."""
         return self.run("run", *self.on_quick, "--json", *arguments, stdin=stdin).json()
 
+    def redirected(self, redirection: str, *arguments: str | Path) -> Ended:
+        """Run with a shell's redirection behind the command."""
+        done = subprocess.run(
+            ["bash", "-c", f'"$0" "$@" {redirection}', COMMAND, *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=self.environment(),
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        return Ended(done.returncode, done.stdout.decode("utf-8"), done.stderr.decode("utf-8"))
+
     @contextmanager
     def started(
         self,
@@ -163,7 +175,7 @@ class Cli:
         path = self.folder / name
         if not path.exists():
             write_tiny_model(path, spec)
-            _remember(path, self.home)
+            remember(path, self.home, replace(this_machine(), num_threads=1))
         return path
 
 
@@ -254,8 +266,8 @@ def assert_stopped(ended: Ended, number: signal.Signals, *progress: str) -> None
     assert all(line.startswith(progress) for line in before), ended.stderr
 
 
-def _remember(path: Path, home: Path) -> None:
-    machine = replace(this_machine(), num_threads=1)
+def remember(path: Path, home: Path, machine: Machine) -> None:
+    """Measure the model and put it into the home's database, drafting made worth it."""
     with open_database(home / "edgespec.db") as database:
         store = Facts(database)
         options = ModelOptions(use_extra_buffers=known_soundness(store, machine).use_extra_buffers)

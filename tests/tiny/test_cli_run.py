@@ -298,32 +298,23 @@ def test_a_reader_that_never_reads(cli: Cli) -> None:
     assert status in (0, 1)  # the object may fit into the pipe before the reader has left
 
 
-def redirected(cli: Cli, redirection: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    words = " ".join(["run", *map(str, cli.on_quick), "--max-tokens", "8", *arguments])
-    return subprocess.run(
-        ["bash", "-c", f"{COMMAND} {words} hello {redirection}"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        env=cli.environment(),
-        timeout=PATIENCE_S,
-        check=False,
-    )
+def short(cli: Cli) -> tuple[str | Path, ...]:
+    return ("run", *cli.on_quick, "--max-tokens", "8", "hello")
 
 
 @pytest.mark.parametrize("arguments", [(), ("--json",)])
 def test_a_full_disk_under_the_output(cli: Cli, arguments: tuple[str, ...]) -> None:
-    done = redirected(cli, ">/dev/full", *arguments)
-    assert done.returncode == 9
-    assert done.stderr.decode().splitlines() == [
+    ended = cli.redirected(">/dev/full", *short(cli), *arguments)
+    assert ended.returncode == 9
+    assert ended.stderr.splitlines() == [
         "edgespec: cannot write the output: No space left on device; free space there"
     ]
 
 
 def test_closed_streams(cli: Cli) -> None:
-    usual = redirected(cli, "")
+    usual = cli.redirected("", *short(cli))
     assert usual.returncode == 0
+    assert usual.stdout
     for redirection in ("<&-", "2>&-"):
-        done = redirected(cli, redirection)
-        assert (done.returncode, done.stdout, done.stderr) == (0, usual.stdout, b"")
-    done = redirected(cli, ">&-")
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+        assert cli.redirected(redirection, *short(cli)) == usual
+    assert cli.redirected(">&-", *short(cli)) == Ended(0, "", "")

@@ -1,0 +1,68 @@
+"""The real default models: pulled into the user's own folder once, loaded once a session.
+
+The database is a new one, so what a developer's own remembers neither helps nor is touched; the
+models are measured each time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgespec.cli.compose import Loaded, load
+from edgespec.cli.options import LoadOptions
+from edgespec.llama.model import Model, ModelOptions
+from edgespec.models.progress import SilentProgress
+from edgespec.models.pull import pull
+from edgespec.models.registry import DEFAULT_DRAFTER, DEFAULT_TARGET
+from edgespec.paths import user_paths
+from edgespec.protocols import Completer
+
+FOLDER = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test of this folder as real."""
+    for item in items:
+        if item.path.is_relative_to(FOLDER):
+            item.add_marker(pytest.mark.real)
+
+
+def on_disk(name: str) -> Path:
+    """Path of a known model, pulled if it is not there."""
+    # The default models have no terms to accept.
+    return pull(name, user_paths(), SilentProgress(), accept_terms=lambda _model: False).path
+
+
+@pytest.fixture(scope="session")
+def target_path() -> Path:
+    return on_disk(DEFAULT_TARGET)
+
+
+@pytest.fixture(scope="session")
+def drafter_path() -> Path:
+    return on_disk(DEFAULT_DRAFTER)
+
+
+@pytest.fixture(scope="session")
+def real(target_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
+    """The default model, as every command loads it."""
+    paths = dataclasses.replace(user_paths(), data=tmp_path_factory.mktemp("edgespec"))
+    with load(LoadOptions(), target_path, paths, report=lambda _line: None) as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="session")
+def real_completer(real: Loaded) -> Completer:
+    return real.completer
+
+
+@pytest.fixture(scope="session")
+def vocabularies(target_path: Path, drafter_path: Path) -> Iterator[dict[str, Model]]:
+    """The default pair without weights: tokenizers and chat templates."""
+    options = ModelOptions(vocabulary_only=True)
+    with Model(target_path, options) as target, Model(drafter_path, options) as drafter:
+        yield {DEFAULT_TARGET: target, DEFAULT_DRAFTER: drafter}

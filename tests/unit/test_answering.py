@@ -1,0 +1,219 @@
+"""Answers computed in a thread: every item arrives once, in order, and nothing outlives the block."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from fakes import FakeSampler, FakeTarget, TinyBridge, make_engine
+
+from edgespec.cli.answering import InThread
+from edgespec.engine.completer import EngineCompleter
+from edgespec.types import Chunk, CompletionRequest, ServedModel
+
+
+def workers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "answer"]
+
+
+class Counting:
+    """Counts upwards in a thread until cancelled; each number but the first takes `gap_s`."""
+
+    def __init__(self, gap_s: float = 0.001, *, deaf_to: int = 0) -> None:
+        self.thread: threading.Thread | None = None
+        self.num_cancels = 0
+        self.ended = False
+        self._gap_s = gap_s
+        self._deaf_to = deaf_to  # cancels that come too early to be heard
+        self._cancelled = threading.Event()
+
+    def count(self, _stopped: threading.Event) -> Iterator[int]:
+        self.thread = threading.current_thread()
+        try:
+            for number in itertools.count():
+                yield number
+                if self._cancelled.wait(self._gap_s):
+                    yield -1
+                    return
+        finally:
+            self.ended = True
+
+    def cancel(self) -> None:
+        self.num_cancels += 1
+        if self.num_cancels > self._deaf_to:
+            self._cancelled.set()
+
+
+def test_items_arrive_in_order_from_another_thread() -> None:
+    seen: list[threading.Thread] = []
+
+    def compute(_stopped: threading.Event) -> Iterator[int]:
+        for number in range(1000):
+            seen.append(threading.current_thread())
+            yield number
+
+    with InThread(compute, cancel=lambda: None) as items:
+        assert list(items) == list(range(1000))
+        assert list(items) == []  # an end is an end
+    assert set(seen).isdisjoint({threading.main_thread()})
+    assert not workers()
+
+
+def test_what_the_worker_raises_is_raised_here_after_what_came_before() -> None:
+    class Fault(Exception):
+        pass
+
+    def compute(_stopped: threading.Event) -> Iterator[str]:
+        yield "before"
+        raise Fault("at fault")
+
+    arrived = []
+    with (
+        pytest.raises(Fault, match="at fault"),
+        InThread(compute, cancel=lambda: None) as items,
+    ):
+        for item in items:
+            arrived.append(item)
+    assert arrived == ["before"]
+    assert not workers()
+
+
+def test_a_generator_that_raises_at_once() -> None:
+    def compute(_stopped: threading.Event) -> Iterator[int]:
+        raise ValueError("no iterator")
+
+    with pytest.raises(ValueError, match="no iterator"), InThread(compute, lambda: None) as items:
+        next(iter(items))
+
+
+def test_leaving_early_cancels_and_waits() -> None:
+    counting = Counting()
+    with InThread(counting.count, counting.cancel) as items:
+        assert next(iter(items)) == 0
+    assert counting.ended
+    assert counting.num_cancels >= 1
+    assert counting.thread is not None
+    assert not counting.thread.is_alive()
+
+
+def test_an_error_in_the_block_waits_for_the_worker_too() -> None:
+    """The caller frees the model next: the worker must be out of it."""
+    counting = Counting()
+    with (
+        pytest.raises(BrokenPipeError),
+        InThread(counting.count, counting.cancel) as items,
+    ):
+        for _ in items:
+            raise BrokenPipeError
+    assert counting.ended
+    assert not workers()
+
+
+def test_a_cancel_that_comes_too_early_is_repeated() -> None:
+    counting = Counting(gap_s=0.005, deaf_to=3)
+    with InThread(counting.count, counting.cancel) as items:
+        next(iter(items))
+    assert counting.num_cancels > 3
+    assert counting.ended
+
+
+def test_nothing_is_cancelled_when_all_has_arrived() -> None:
+    counting = Counting()
+
+    def three(stopped: threading.Event) -> Iterator[int]:
+        return itertools.islice(counting.count(stopped), 3)
+
+    with InThread(three, counting.cancel) as items:
+        assert list(items) == [0, 1, 2]
+        for worker in workers():
+            worker.join()
+    assert counting.num_cancels == 0
+
+
+def test_after_a_stop_the_rest_can_be_had() -> None:
+    counting = Counting()
+    with InThread(counting.count, counting.cancel) as items:
+        first = list(itertools.islice(items, 3))
+        items.stop()
+        rest = list(items)
+    assert first == [0, 1, 2]
+    assert rest[-1] == -1
+    assert rest[:-1] == list(range(3, 3 + len(rest) - 1))
+
+
+def test_the_event_tells_the_worker_to_end() -> None:
+    cancelled = threading.Event()
+
+    def answers(stopped: threading.Event) -> Iterator[str]:
+        """Questions that are cancelled one by one; only the event ends the row of them."""
+        while not stopped.is_set():
+            yield "measured"
+            cancelled.wait(0.001)
+
+    with InThread(answers, cancelled.set) as items:
+        assert next(iter(items)) == "measured"
+    assert not workers()
+
+
+def test_a_signal_interrupts_the_wait_at_once() -> None:
+    """The point of it all: the worker computes on, the main thread hears the signal."""
+    counting = Counting(gap_s=30.0)
+    sent_at = 0.0
+
+    def interrupt() -> None:
+        nonlocal sent_at
+        sent_at = time.monotonic()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Timer(0.05, interrupt)
+    timer.start()
+    with (
+        pytest.raises(KeyboardInterrupt),
+        InThread(counting.count, counting.cancel) as items,
+    ):
+        for _ in items:
+            pass
+    assert time.monotonic() - sent_at < 5
+    assert counting.ended
+    timer.join()
+
+
+def completer(target: FakeTarget) -> EngineCompleter:
+    bridge = TinyBridge()
+    model = ServedModel("fake", "", target.num_context, 0, "fake", "identical")
+    return EngineCompleter(make_engine(target), bridge, lambda _: FakeSampler(), model)
+
+
+def test_an_interrupted_answer_ends_with_what_was_said() -> None:
+    """With the real completer: after a stop its last chunk tells of the tokens so far."""
+    target = FakeTarget(num_vocab=TinyBridge().num_vocab, num_context=4096)
+    third = threading.Event()
+
+    def slow_down(_tokens: object) -> None:
+        if len(target.passes) >= 3:
+            third.set()
+            time.sleep(0.005)
+
+    target.on_pass = slow_down
+    answering = completer(target)
+    request = CompletionRequest("ab a", max_tokens=2000)
+    chunks: list[Chunk] = []
+    with InThread(lambda _stopped: answering.stream(request), answering.cancel) as arriving:
+        assert third.wait(30)
+        arriving.stop()
+        chunks += arriving
+    completion = chunks[-1].completion
+    assert completion is not None
+    if completion.finish_reason == "cancelled":
+        assert len(completion.token_ids) >= 3
+    else:  # the pseudo-model ended its turn by itself
+        assert completion.finish_reason == "stop"
+    assert "".join(chunk.text for chunk in chunks) == completion.text
+    again = list(answering.stream(CompletionRequest("ab a", max_tokens=2)))
+    assert again[-1].completion is not None
+    assert len(again[-1].completion.token_ids) <= 2
