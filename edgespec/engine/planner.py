@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 from edgespec.types import EMPTY_DRAFT, Draft, Proposal
 
-MIN_GAIN = 1.1
+MIN_GAIN = 1.2
 """A draft is verified only if its expected speed is this many times that of plain decoding."""
 
 

@@ -1,4 +1,4 @@
-"""Answers computed in a thread: every item arrives once, in order, and nothing outlives the block."""
+"""Answers computed in a thread: each item arrives once, in order; nothing outlives the block."""
 
 from __future__ import annotations
 

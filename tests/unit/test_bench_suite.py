@@ -125,7 +125,7 @@ def test_a_selection_is_the_first_of_each_category_in_order(
         assert all(name in refused.value.remedy for name in known)
         return
     selected = select(questions, chosen, limit)
-    positions = []
+    positions: list[int] = []
     for question in selected:  # the same objects, in the same order
         start = positions[-1] + 1 if positions else 0
         found = next(i for i in range(start, len(questions)) if questions[i] is question)
