@@ -67,7 +67,7 @@ class ModelStore:
             return self._describe(path) if path.is_file() else None
         folder = self._paths.models.resolve()
         for path in (folder / target.path, target.path):
-            if path.is_file() and path.resolve().is_relative_to(folder):
+            if path.is_file() and _in_place(path).is_relative_to(folder):
                 return self._describe(path)
         if target.path.is_file():
             raise UsageError(f"{target} is not in the model folder {folder}", "handle it yourself")
@@ -178,13 +178,18 @@ class ModelStore:
 
     def _name(self, path: Path) -> str:
         """The reference that leads to `path`."""
-        inside = path.resolve().relative_to(self._paths.models.resolve())
+        inside = _in_place(path).relative_to(self._paths.models.resolve())
         if len(inside.parts) == 1 and inside.stem in self._known:
             return inside.stem
         if len(inside.parts) > 3 and inside.parts[0] == "hf":
             _, owner, repo, *file = inside.parts
             return str(HubFile(f"{owner}/{repo}", "/".join(file)))
         return str(path)
+
+
+def _in_place(path: Path) -> Path:
+    """Where the file itself is, though it be a link to another: only its folder is resolved."""
+    return path.parent.resolve() / path.name
 
 
 def _move(source: Path, destination: Path) -> None:

@@ -221,3 +221,15 @@ def test_records_survive_the_round_trip(paths: Paths) -> None:
     assert record.size_bytes == len(CONTENT)
     path.unlink()
     assert not is_verified(path)
+
+
+def test_a_linked_model_is_known_by_its_place_in_the_folder(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere.gguf"
+    elsewhere.write_bytes(b"GGUF")
+    paths = Paths(tmp_path / "home", tmp_path / "cache")
+    paths.models.mkdir(parents=True)
+    (paths.models / "smollm2-135m.gguf").symlink_to(elsewhere)
+    store = ModelStore(paths)
+    assert [stored.name for stored in store.list()] == ["smollm2-135m"]
+    found = store.find("smollm2-135m")
+    assert found is not None and found.path.name == "smollm2-135m.gguf"
