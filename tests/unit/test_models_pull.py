@@ -322,11 +322,20 @@ def test_two_processes_pull_one_model_once(world: World, tmp_path: Path) -> None
     assert world.model_files == ["tiny-model.gguf", "tiny-model.gguf.json"]
 
 
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Wait for what another process is about to do."""
+    deadline = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_ctrl_c_during_a_download_from_the_hub(world: World) -> None:
     ref = f"hf:{MODEL.hub.repo}:{MODEL.hub.file}"
     world.hub.script.pause_after = 65_536
     process = programs.start(["cli", "pull", ref], world.environment)
     assert world.hub.script.paused.wait(30)
+    wait_until(lambda: any(p.stat().st_size for p in world.paths.downloads.glob("*.part")))
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == EXIT_INTERRUPTED
