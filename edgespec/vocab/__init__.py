@@ -1,0 +1,1 @@
+"""Vocabularies: the bridge between them, and heads trimmed to the tokens that matter."""

@@ -1,0 +1,207 @@
+"""A drafter's head cut down to the tokens that matter (VocabTrim, arXiv 2506.22694).
+
+The output layer of a tiny model is most of its bytes: one row per token of the vocabulary. A
+trimmed file keeps some rows, sliced in their quantized form, and is otherwise as its parent:
+
+- tied models: `token_embd.weight` holds the kept rows, which llama.cpp takes as the head, too;
+- others: `output.weight` holds them, and `token_embd.weight` the same rows of the embeddings,
+  because llama.cpp wants both to have one row per token;
+- `tokenizer.ggml.model` is "none" and `{arch}.vocab_size` the number of rows: no tokenizer.
+
+Token i of the file is token `kept[i]` of the parent, in and out. Tokens that were not kept can
+still be read, though never said: feed their embeddings (see embeddings.py) instead of ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf import GGUFValueType, GGUFWriter
+from gguf.gguf_reader import ReaderTensor
+from numpy.typing import NDArray
+
+from edgespec.errors import ModelFileError, UsageError
+from edgespec.llama.gguf_file import GgufFile, replacing
+
+FORMAT_VERSION = 1
+"""Of the keys `edgespec.trim.*`."""
+
+EMBEDDINGS, HEAD = "token_embd.weight", "output.weight"
+
+_PREFIX = "edgespec.trim."
+_CHUNK_BYTES = 1 << 22
+_RECURRENT_PARTS = ("ssm_", "time_mix_", "shortconv.")
+"""Parts of tensor names that only models with a recurrent state have."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrimInfo:
+    """What a trimmed file says of itself.
+
+    `kept` holds the parent's token ids by row, ascending, int32, of `num_parent_tokens` in all.
+    `origin` tells where the counts came from by which they were chosen.
+    """
+
+    kept: NDArray[np.int32]
+    num_parent_tokens: int
+    parent_sha256: str
+    origin: str
+
+    @property
+    def num_kept(self) -> int:
+        """Tokens that the trimmed model can say."""
+        return len(self.kept)
+
+
+def write_trimmed(
+    source: Path,
+    destination: Path,
+    kept: NDArray[np.int32],
+    origin: str,
+    on_progress: Callable[[float], None] = lambda _share: None,
+    parent_sha256: str | None = None,
+) -> TrimInfo:
+    """Write `source` with only the rows `kept` (ids in any order, each once) of its head.
+
+    `on_progress` gets the share written, 0 to 1. `parent_sha256` is computed if not given. The
+    file appears whole or not at all. Raises ModelFileError for a model that cannot be trimmed,
+    UsageError for ids outside the vocabulary, StorageError.
+    """
+    parent = GgufFile(source)
+    num_tokens = check_trimmable(parent)
+    rows = np.unique(kept).astype(np.int32)
+    if len(rows) != len(kept) or not len(rows):
+        raise UsageError(f"{len(kept)} ids to keep, {len(rows)} of them different")
+    if rows[0] < 0 or rows[-1] >= num_tokens:
+        wrong = rows[0] if rows[0] < 0 else rows[-1]
+        raise UsageError(f"token {wrong} is not one of the {num_tokens:,} of {source.name}")
+    info = TrimInfo(rows, num_tokens, parent_sha256 or file_sha256(source), origin)
+    tensors = {t.name: _data(t, rows) for t in parent.tensors.values()}
+    needed = sum(data.nbytes for data in tensors.values()) + 16 * len(rows) + (1 << 20)
+    with replacing(destination, needed) as scratch:
+        _write(scratch, parent, tensors, info, on_progress)
+    return info
+
+
+def read_trim_info(path: Path) -> TrimInfo | None:
+    """What a trimmed file says of itself; None for a model that is not trimmed.
+
+    Raises ModelFileError for a file that is no GGUF or was trimmed in another format's version.
+    """
+    return trim_info(GgufFile(path))
+
+
+def trim_info(file: GgufFile) -> TrimInfo | None:
+    """`read_trim_info` of an open file."""
+    version = file.value(f"{_PREFIX}version", None)
+    if version is None:
+        return None
+    kept = file.array(f"{_PREFIX}kept")
+    if version != FORMAT_VERSION or kept is None:
+        raise ModelFileError(
+            f"{file.path} was trimmed in format {version}, this is {FORMAT_VERSION}",
+            "trim it again",
+        )
+    return TrimInfo(
+        kept=np.array(kept, dtype=np.int32),
+        num_parent_tokens=int(file.value(f"{_PREFIX}parent_tokens", 0)),
+        parent_sha256=str(file.value(f"{_PREFIX}parent_sha256", "")),
+        origin=str(file.value(f"{_PREFIX}origin", "")),
+    )
+
+
+def check_trimmable(parent: GgufFile) -> int:
+    """Tokens of the vocabulary; raises ModelFileError, with the reason, if it cannot be trimmed."""
+    name = parent.path.name
+    if trim_info(parent) is not None:
+        raise ModelFileError(f"{name} is trimmed already", "give the model it was made from")
+    embeddings = parent.tensors.get(EMBEDDINGS)
+    if embeddings is None or len(embeddings.shape) != 2:
+        raise ModelFileError(
+            f"{name} ({parent.architecture}) has no tensor {EMBEDDINGS}", "it cannot be trimmed"
+        )
+    num_tokens = int(embeddings.shape[1])
+    for tensor in parent.tensors.values():
+        in_body = tensor.name.startswith("blk.")
+        if any(part in tensor.name for part in _RECURRENT_PARTS):
+            raise ModelFileError(
+                f"{name} ({parent.architecture}) is recurrent", "it cannot serve as drafter"
+            )
+        if tensor.name in (EMBEDDINGS, HEAD) or in_body:
+            continue
+        if num_tokens in tensor.shape.tolist():
+            raise ModelFileError(
+                f"{name} ({parent.architecture}) keeps {tensor.name} by token, too",
+                "it cannot be trimmed",
+            )
+    head = parent.tensors.get(HEAD, embeddings)
+    if head.shape.tolist() != embeddings.shape.tolist():
+        raise ModelFileError(f"{name} has a head of another shape", "it cannot be trimmed")
+    return num_tokens
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal; raises ModelFileError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _data(tensor: ReaderTensor, rows: NDArray[np.int32]) -> NDArray[Any]:
+    """A tensor's data, of embeddings and head only `rows`; quantized rows stay as they are."""
+    data: NDArray[Any] = tensor.data
+    return data[rows] if tensor.name in (EMBEDDINGS, HEAD) else data
+
+
+def _write(
+    path: Path,
+    parent: GgufFile,
+    tensors: dict[str, NDArray[Any]],
+    info: TrimInfo,
+    on_progress: Callable[[float], None],
+) -> None:
+    writer = GGUFWriter(path, parent.architecture)
+    try:
+        _add_metadata(writer, parent, info)
+        for name, data in tensors.items():
+            writer.add_tensor(name, data, raw_dtype=parent.tensors[name].tensor_type)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        file = writer.fout[0]
+        writer.write_padding(file, file.tell())
+        total, done = sum(data.nbytes for data in tensors.values()), 0
+        for data in tensors.values():  # not the writer's own way, which hides why a disk refused
+            content = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+            for start in range(0, len(content), _CHUNK_BYTES):
+                done += file.write(content[start : start + _CHUNK_BYTES])
+                on_progress(done / total)
+            writer.write_padding(file, data.nbytes)
+    finally:
+        writer.close()
+
+
+def _add_metadata(writer: GGUFWriter, parent: GgufFile, info: TrimInfo) -> None:
+    vocab_size = f"{parent.architecture}.vocab_size"
+    # The writer adds the architecture itself and aligns by the default.
+    ours = {"general.architecture", "general.alignment", vocab_size}
+    for field in parent.fields():
+        if field.name in ours or field.name.startswith("tokenizer."):
+            continue
+        kind, *rest = field.types
+        writer.add_key_value(field.name, field.contents(), kind, rest[-1] if rest else None)
+    writer.add_uint32(vocab_size, info.num_kept)
+    writer.add_tokenizer_model("none")
+    writer.add_uint32(f"{_PREFIX}version", FORMAT_VERSION)
+    writer.add_uint32(f"{_PREFIX}parent_tokens", info.num_parent_tokens)
+    writer.add_string(f"{_PREFIX}parent_sha256", info.parent_sha256)
+    writer.add_string(f"{_PREFIX}origin", info.origin)
+    kept = info.kept.tolist()
+    writer.add_key_value(f"{_PREFIX}kept", kept, GGUFValueType.ARRAY, GGUFValueType.INT32)
