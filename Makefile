@@ -5,9 +5,7 @@ PYTHON = python3
 BIN = .venv/bin
 TREE = build/tree/edgespec
 # Where imports are looked up by the type checker: the package, the scripts, helpers of the tests.
-# Each test folder is checked by itself, because each may have a conftest of its own.
-TYPE_PATH = build/tree:scripts
-TEST_FOLDERS = tests/unit tests/tiny tests/real tests/bootstrap
+TYPE_PATH = build/tree:scripts:tests/support
 
 .PHONY: help setup setup-dev chat check test lint tree clean
 
@@ -33,14 +31,11 @@ tree: setup-dev
 lint: tree
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@MYPYPATH=$(TYPE_PATH) $(BIN)/mypy --explicit-package-bases $(TREE) scripts tests/conftest.py
-	@for folder in $(TEST_FOLDERS); do \
-	    MYPYPATH=$(TYPE_PATH):$$folder $(BIN)/mypy --explicit-package-bases $$folder || exit 1; \
-	done
+	@MYPYPATH=$(TYPE_PATH) $(BIN)/mypy --explicit-package-bases $(TREE) scripts tests
 	@cd build/tree && PYTHONPATH=. ../../$(BIN)/lint-imports --config ../../pyproject.toml
 
 check: lint
-	@$(BIN)/python -m pytest -q tests/unit
+	@$(BIN)/python -m pytest -q -n 2 tests/unit
 
 test: lint
 	@$(BIN)/python -m pytest

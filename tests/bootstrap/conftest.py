@@ -1,4 +1,4 @@
-"""Makes the bootstrap importable, which lies outside every installed package; a venv to copy."""
+"""A virtual environment, made once, to copy."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgespec.cache.database import open_database, open_in_memory
@@ -27,6 +27,7 @@ json_values = st.recursive(
 )
 
 
+@settings(max_examples=40)  # each makes a database
 @given(st.dictionaries(st.text(), json_values), st.text(), st.text())
 def test_facts_round_trip(value: dict[str, object], kind: str, key: str) -> None:
     with open_in_memory() as database:

@@ -82,7 +82,7 @@ def check(reply: Reply, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_nearly_right_questions(server: Running, path: str, data: st.DataObject) -> None:
     body = json.dumps(data.draw(bodies(path))).encode()

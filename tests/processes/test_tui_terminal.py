@@ -18,6 +18,7 @@ from fcntl import ioctl
 from pathlib import Path
 
 import pytest
+import tui_support
 
 PROGRAM = """
 import sys, time
@@ -43,7 +44,7 @@ class Terminal:
         self._leader, follower = pty.openpty()
         ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
         self.attributes_before = termios.tcgetattr(self._leader)
-        paths = {"PYTHONPATH": str(Path(__file__).parent), "TERM": "xterm-256color"}
+        paths = {"PYTHONPATH": str(Path(tui_support.__file__).parent), "TERM": "xterm-256color"}
         self.process = subprocess.Popen(
             [sys.executable, "-c", program],
             stdin=follower,

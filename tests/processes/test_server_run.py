@@ -17,6 +17,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+import server_support
 from server_support import EchoCompleter, Running, post, running_server, send
 from starlette.applications import Starlette
 from starlette.types import Message
@@ -146,9 +147,9 @@ def server_process(
     prefill_s: float = 0.0, verbose: str = "quiet"
 ) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """The program above in a process of its own, and its port."""
-    here = str(Path(__file__).parent)
+    support = str(Path(server_support.__file__).parent)
     process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", PROGRAM, here, str(prefill_s), verbose],
+        [sys.executable, "-W", "error", "-c", PROGRAM, support, str(prefill_s), verbose],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
