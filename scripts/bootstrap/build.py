@@ -16,7 +16,10 @@ from bootstrap.errors import BootstrapError, DiskFullError
 from bootstrap.recipes import Recipe
 
 LEAN_CMAKE = Path(__file__).with_name("lean.cmake")
-SOURCE_EDITS = Path(__file__).with_name("invariant_sums.py")
+SOURCE_EDITS = tuple(
+    Path(__file__).with_name(name)
+    for name in ("source_edits.py", "invariant_sums.py", "row_kernels.py", "edgespec_rows.h")
+)
 
 _WHEEL_EXCLUDE = "/lib;/include;/bin"
 """Second copies of the libraries, and headers: nothing but `llama_cpp` goes into site-packages."""
@@ -37,7 +40,7 @@ _BYTES_PER_JOB = 1_500_000_000
 
 def build_files_digest() -> str:
     """A hash of what besides the recipe decides how a wheel is built."""
-    files = (LEAN_CMAKE, SOURCE_EDITS)
+    files = (LEAN_CMAKE, *SOURCE_EDITS)
     text = "".join(file.read_text(encoding="utf-8") for file in files) + _WRAPPER + _WHEEL_EXCLUDE
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

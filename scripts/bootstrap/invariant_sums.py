@@ -9,14 +9,13 @@ others must get the logits, bit for bit, that it gets alone. Two places of ggml'
 - K-quants without a repacked layout use a tiled kernel from 8 rows on and plain dot products below.
   From 33 rows on will do: drafts are shorter, and prompts are longer.
 
-CMake runs this on the unpacked source before it compiles (lean.cmake). Source that does not look as
+Source that does not look as
 expected is left alone: then fewer rows agree, which EdgeSpec measures, and nothing else changes.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,10 +124,3 @@ def _scaling(loop: _Loop) -> list[str]:
         factor = f"_mm{loop.width}_mul_ps({column}, row_scale)"
         lines.append(f"{pad}    {sums}[i] = _mm{loop.width}_fmadd_ps({term}, {factor}, {sums}[i]);")
     return [*lines, f"{pad}}}"]
-
-
-if __name__ == "__main__":
-    try:
-        edit(Path(sys.argv[1]))
-    except (UnexpectedSourceError, OSError) as problem:
-        sys.exit(f"llama.cpp is built as it is: {problem}")

@@ -3,9 +3,10 @@
 # Nothing in the wheel uses it, and it is half of the build time.
 set(LLAMA_BUILD_COMMON OFF)
 
-# The source is pip's own unpacked copy; see invariant_sums.py for what is edited and why.
+# The source is pip's own unpacked copy; see source_edits.py for what is edited and why.
 execute_process(
-    COMMAND ${EDGESPEC_PYTHON} ${CMAKE_CURRENT_LIST_DIR}/invariant_sums.py ${CMAKE_CURRENT_SOURCE_DIR}
+    COMMAND ${EDGESPEC_PYTHON} -m bootstrap.source_edits ${CMAKE_CURRENT_SOURCE_DIR}
+    WORKING_DIRECTORY ${CMAKE_CURRENT_LIST_DIR}/..
     ERROR_VARIABLE EDGESPEC_PROBLEM
     RESULT_VARIABLE EDGESPEC_STATUS)
 if(EDGESPEC_STATUS)
