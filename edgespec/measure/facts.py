@@ -93,7 +93,8 @@ def known_soundness(store: FactStore, machine: Machine) -> Soundness:
     soundness = Soundness.from_json(remembered) if remembered else None
     if soundness is None:
         soundness = check_soundness(machine.num_threads)
-        store.put(SOUNDNESS, key, soundness.to_json())
+        if soundness.is_final:
+            store.put(SOUNDNESS, key, soundness.to_json())
     return soundness
 
 

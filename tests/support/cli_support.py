@@ -204,17 +204,17 @@ class Running:
         """What was printed on `stream` so far."""
         return self._read[stream].decode("utf-8")
 
-    def wait_for_child(self) -> None:
-        """Return once the command has a child process."""
+    def wait_for_child(self) -> int:
+        """Return the process id of the command's child once it has one."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline and self.process.poll() is None:
-            listed = subprocess.run(["ps", "-A", "-o", "ppid="], capture_output=True, check=True)
-            if str(self.process.pid).encode() in listed.stdout.split():
-                return
+            for pid, parent in processes():
+                if parent == self.process.pid:
+                    return pid
         raise AssertionError(f"no child process came: {self._read}")
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to the command and its children, as a terminal does."""
+        """Send a signal to the command and its process group, as a terminal does."""
         os.killpg(self.process.pid, number)
 
     def stop(self, number: signal.Signals) -> Ended:
@@ -246,6 +246,26 @@ class Running:
             if not data:
                 del self._files[descriptor]
         return bool(self._files)
+
+
+def processes() -> Iterator[tuple[int, int]]:
+    """Every process of this machine that has not ended: its id and its parent's."""
+    command = ["ps", "-A", "-o", "pid=,ppid=,stat="]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True)
+    for line in listed.stdout.splitlines():
+        pid, parent, state = line.split()
+        if not state.startswith("Z"):
+            yield int(pid), int(parent)
+
+
+def assert_ends(pid: int) -> None:
+    """The process ends, in a while."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if pid not in [other for other, _ in processes()]:
+            return
+        time.sleep(0.05)
+    pytest.fail(f"process {pid} lives on")
 
 
 def assert_refused(ended: Ended, exit_code: int, *words: str) -> None:

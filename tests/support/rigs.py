@@ -33,6 +33,8 @@ MOST_ROWS = 8
 
 OpenModel = Callable[[TinySpec], Model]
 WriteModel = Callable[[TinySpec], Path]
+Sabotage = Callable[[str, str], None]
+"""Which children of the self-check, by their first argument, and the code that they run first."""
 
 # With a BF16 cache for the keys one row takes the same way through attention as several do.
 EXACT = ContextOptions(num_context=1024, num_threads=1, type_k="bf16", type_v="f16")

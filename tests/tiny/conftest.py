@@ -1,4 +1,4 @@
-"""Tiny models: written once a session, opened once, closed at its end."""
+"""Tiny models: written once a session, opened once, closed at its end. Bad children, a database."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rigs import OpenModel, WriteModel
+from rigs import OpenModel, Sabotage, WriteModel
 
+from edgespec.cache.database import Database, open_in_memory
 from edgespec.llama import library
 from edgespec.llama.model import Model
 from edgespec.llama.tiny import TinySpec, write_tiny_model
@@ -44,3 +45,29 @@ def open_model(write_model: WriteModel) -> Iterator[OpenModel]:
     yield load
     for model in models.values():
         model.close()
+
+
+@pytest.fixture
+def sabotage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sabotage:
+    """Run code at the start of the self-check's children whose first argument, 0 or 1, is given.
+
+    It stands in a `sitecustomize` module, which Python runs before anything else.
+    """
+    folder = tmp_path / "sabotage"
+
+    def install(arguments: str, code: str) -> None:
+        folder.mkdir()
+        is_child = "sys.orig_argv[2:3] == ['edgespec.measure.soundness_child']"
+        is_meant = f"sys.orig_argv[3] in {arguments!r}"
+        body = "".join(f"    {line}\n" for line in code.splitlines())
+        text = f"import sys\nif {is_child} and {is_meant}:\n{body}"
+        (folder / "sitecustomize.py").write_text(text)
+        monkeypatch.setenv("PYTHONPATH", str(folder))
+
+    return install
+
+
+@pytest.fixture
+def database() -> Iterator[Database]:
+    with open_in_memory() as it:
+        yield it

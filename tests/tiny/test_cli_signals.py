@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_support import COMMAND, PATIENCE_S, Cli, Running, assert_refused, assert_stopped
+from cli_support import (
+    COMMAND,
+    PATIENCE_S,
+    Cli,
+    Running,
+    assert_ends,
+    assert_refused,
+    assert_stopped,
+)
 
 INT, TERM = signal.SIGINT, signal.SIGTERM
 LOADING = ("loading ", "measuring ")
@@ -44,18 +52,6 @@ def answers_quickly(cli: Cli, home: Path | None = None) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-def assert_group_ends(group: int) -> None:
-    """Killed children vanish when their new parent has taken note, which may take a moment."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.05)
-    pytest.fail(f"processes of group {group} live on")
-
-
 @both
 def test_while_the_library_is_proved(cli: Cli, tmp_path: Path, number: signal.Signals) -> None:
     """The children die with us, and their death is not taken for the library's fault."""
@@ -64,9 +60,9 @@ def test_while_the_library_is_proved(cli: Cli, tmp_path: Path, number: signal.Si
     model = cli.quick
     environment = {"TMPDIR": str(temporary)}
     with cli.started("run", "--model", model, "hi", home=home, environment=environment) as running:
-        running.wait_for_child()
+        child = running.wait_for_child()
         assert_stopped(running.stop(number), number)
-        assert_group_ends(running.process.pid)
+        assert_ends(child)
     assert list(temporary.iterdir()) == []
     answers_quickly(cli, home)
 

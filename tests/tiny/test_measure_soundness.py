@@ -1,7 +1,6 @@
 """The self-check of the native library, in children that answer, crash, babble or hang.
 
-A child dies for real: a `sitecustomize` module, found before anything else, does to it what a bad
-build would do. It looks at the command line, so that it can spare one of the two runs.
+A child dies for real: code that it runs before anything else does to it what a bad build would do.
 """
 
 from __future__ import annotations
@@ -9,52 +8,26 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from raw_llama import RawModel
-from rigs import WriteModel
+from rigs import Sabotage, WriteModel
 
-from edgespec.cache.database import Database, open_in_memory
+from edgespec.cache.database import Database
 from edgespec.cache.facts import Facts
 from edgespec.errors import NativeLibraryError
 from edgespec.llama.tiny import SELF_CHECK_SPECS, TinySpec
 from edgespec.measure import soundness
 from edgespec.measure.facts import known_soundness
 from edgespec.measure.machine import Machine, this_machine
-from edgespec.measure.soundness import Soundness, check_soundness, run_child
+from edgespec.measure.soundness import ChildReport, Soundness, check_soundness, run_child
 
 TINY = TinySpec(num_layers=1, width=64, ffn_width=64, quantization="Q8_0", num_vocab=384)
 CRASH = "import ctypes, resource\nresource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
 CRASH += "ctypes.string_at(0)\n"
 HANG = "import time\ntime.sleep(1000)\n"
-
-Sabotage = Callable[[str, str], None]
-
-
-@pytest.fixture
-def sabotage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sabotage:
-    """Run `code` at the start of children whose first argument, 0 or 1, is in `arguments`."""
-    folder = tmp_path / "sabotage"
-
-    def install(arguments: str, code: str) -> None:
-        folder.mkdir()
-        is_child = "sys.orig_argv[2:3] == ['edgespec.measure.soundness_child']"
-        is_meant = f"sys.orig_argv[3] in {arguments!r}"
-        body = "".join(f"    {line}\n" for line in code.splitlines())
-        text = f"import sys\nif {is_child} and {is_meant}:\n{body}"
-        (folder / "sitecustomize.py").write_text(text)
-        monkeypatch.setenv("PYTHONPATH", str(folder))
-
-    return install
-
-
-@pytest.fixture
-def database() -> Iterator[Database]:
-    with open_in_memory() as it:
-        yield it
 
 
 def test_a_child_tells_the_logits_of_every_model(write_model: WriteModel) -> None:
@@ -122,8 +95,7 @@ def test_a_child_that_hangs_is_ended(
     sabotage("1", HANG)
     monkeypatch.setattr(soundness, "_TIMEOUT_S", 1.0)
     report = run_child([write_model(TINY)], use_extra_buffers=True, num_threads=1)
-    assert report.logits is None
-    assert report.death == "no answer within 1 seconds"
+    assert report == ChildReport(None, "no answer within 1 seconds", "time")
 
 
 def test_a_python_that_is_gone_is_a_death(

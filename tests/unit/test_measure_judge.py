@@ -54,6 +54,17 @@ def test_a_crash_is_told_with_its_signal() -> None:
     assert "make setup" in finding
 
 
+def test_a_crash_is_final_and_an_end_by_others_is_not() -> None:
+    assert judge([[1.0]], ChildReport(None, "killed by SIGSEGV")).is_final
+    assert judge([[1.0]], ChildReport(None, "no answer within 60 seconds", "time")).is_final
+    verdict = judge([[1.0]], ChildReport(None, "killed by SIGKILL", "others"))
+    assert not verdict.is_final
+    assert not verdict.use_extra_buffers
+    (finding,) = verdict.findings
+    assert "killed by SIGKILL" in finding
+    assert "make setup" not in finding
+
+
 @pytest.mark.parametrize("difference", [0.999, -0.999])
 def test_up_to_one_unit_is_rounding_and_beyond_is_not(difference: float) -> None:
     assert judge([[0.0]], ChildReport([[difference]])).use_extra_buffers
