@@ -16,7 +16,7 @@ from pathlib import Path
 
 import sqlite_utils
 
-from edgespec.cache.migrations import newest_schema, upgrade
+from edgespec.cache.migrations import back_up, newest_schema, upgrade
 from edgespec.errors import StorageError
 
 BUSY_TIMEOUT_S = 2.0
@@ -95,21 +95,48 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
-        upgrade(sqlite_utils.Database(connection), str(path))
+        upgrade(sqlite_utils.Database(connection), str(path), lambda old: _back_up(path, old))
     except BaseException:
         connection.close()
         raise
     return connection
 
 
+def connect(path: Path, busy_timeout_s: float, num_cache_bytes: int) -> sqlite3.Connection:
+    """One more connection to a database that `open_database` has opened, for any one thread.
+
+    Transactions are the caller's own (`edgespec.cache.tokens.transaction`). Raises sqlite3.Error.
+    """
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw",  # never makes a new, empty file
+        uri=True,
+        timeout=busy_timeout_s,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute(f"PRAGMA cache_size=-{num_cache_bytes // 1024}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _back_up(path: Path, schema: int) -> None:
+    try:
+        back_up(path, schema)
+    except (OSError, sqlite3.Error) as error:
+        raise sqlite3.OperationalError(f"no backup before the upgrade: {error}") from error
+
+
 def _set_aside(path: Path, error: sqlite3.DatabaseError) -> Database:
     """Rename a damaged database and start a new one in its place."""
     aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
     try:
-        path.rename(aside)
-        for suffix in ("-wal", "-shm"):
+        for suffix in ("-wal", "-shm", ""):  # the log holds what was committed last
             with contextlib.suppress(FileNotFoundError):
-                path.with_name(path.name + suffix).unlink()
+                path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
         notice = f"the database was damaged ({error}); it was set aside as {aside.name}"
         return Database(_connect(path), path, notice)
     except (OSError, sqlite3.Error, StorageError) as second:

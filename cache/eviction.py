@@ -1,0 +1,70 @@
+"""Keeping the database below its limit: what was of no use for longest is forgotten first.
+
+Age is counted in recordings, not in seconds: `touched` is the number of the newest sequence at the
+time of the last use. Imported text may fill at most half of what is there before its own oldest
+sequences go first, so that one large import does not push out what the target said.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from edgespec.cache.tokens import TokenStore, transaction
+
+DEFAULT_LIMIT = 256 << 20
+"""Bytes that the database may take."""
+
+_ROOM = 0.95
+"""Eviction goes on until this share of the limit is in use, so that it is not needed each turn."""
+
+_AT_ONCE = 16
+"""Sequences forgotten in one transaction: others can write in between."""
+
+_STATISTICS_SHARE = 0.5
+
+
+def bytes_in_use(connection: sqlite3.Connection) -> int:
+    """Bytes of the pages that hold something."""
+    pages, free, size = (
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - free) * size
+
+
+def evict(connection: sqlite3.Connection, limit_bytes: int) -> int:
+    """Forget sequences until the database is within its limit; the number of tokens forgotten.
+
+    Raises sqlite3.Error; what was forgotten before stays forgotten.
+    """
+    if bytes_in_use(connection) <= limit_bytes:
+        return 0
+    store = TokenStore(connection)
+    num_forgotten = 0
+    while bytes_in_use(connection) > limit_bytes * _ROOM:
+        with transaction(connection):
+            victims = _victims(connection)
+            num_forgotten += sum(store.remove(sequence) for sequence in victims)
+        if not victims:
+            break
+    return num_forgotten
+
+
+def _victims(connection: sqlite3.Connection) -> list[int]:
+    """The sequences to go next, the one unused for longest first."""
+    by_tier = dict(
+        connection.execute(
+            "SELECT tier, sum(num_tokens) FROM sequences JOIN scopes ON scopes.id = scope"
+            " GROUP BY tier"
+        )
+    )
+    statistics = by_tier.get("statistics", 0)
+    tiers = ("statistics", "model")
+    if statistics > _STATISTICS_SHARE * sum(by_tier.values()):
+        tiers = ("statistics", "statistics")
+    rows = connection.execute(
+        "SELECT sequences.id FROM sequences JOIN scopes ON scopes.id = scope"
+        " WHERE tier IN (?, ?) ORDER BY touched, sequences.id LIMIT ?",
+        (*tiers, _AT_ONCE),
+    )
+    return [int(sequence) for (sequence,) in rows]

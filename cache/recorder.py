@@ -1,0 +1,130 @@
+"""The writer thread: what is to be remembered waits in a short queue, off the hot path.
+
+A killed process loses what was still in the queue, at most the current turn. A full queue, a lock
+that somebody holds too long, a full disk: the recording is dropped and `notice` says so; a chat
+never waits and never fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import sqlite3
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgespec.cache.database import connect
+from edgespec.cache.eviction import DEFAULT_LIMIT, evict
+from edgespec.cache.tokens import Recording, Tier, TokenStore, VocabularyKey
+
+_MAX_WAITING = 64
+_BUSY_TIMEOUT_S = 5.0
+_CACHE_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A sequence to record."""
+
+    vocabulary: VocabularyKey
+    tier: Tier
+    recording: Recording
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """Sequences that drafts were kept from."""
+
+    sequences: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Flush:
+    """Everything before this is written when `done` is set."""
+
+    done: threading.Event
+
+
+class Recorder:
+    """Records in a thread of its own; every method returns at once except `flush` and `close`.
+
+    `notice` is empty, or one line on the last recording that failed.
+    """
+
+    def __init__(self, path: Path, limit_bytes: int = DEFAULT_LIMIT) -> None:
+        """`path` is a database that `open_database` has opened."""
+        self._path = path
+        self._limit_bytes = limit_bytes
+        self._jobs: queue.Queue[_Turn | _Use | _Flush | None] = queue.Queue(_MAX_WAITING)
+        self._connection: sqlite3.Connection | None = None
+        self.notice = ""
+        self._worker = threading.Thread(target=self._work, name="recorder", daemon=True)
+        self._worker.start()
+
+    def record(self, vocabulary: VocabularyKey, tier: Tier, recording: Recording) -> bool:
+        """Remember a sequence soon; False if too much is waiting already."""
+        return self._put(_Turn(vocabulary, tier, recording))
+
+    def touch(self, sequences: Iterable[int]) -> bool:
+        """Note soon that drafts were kept from these sequences."""
+        return self._put(_Use(frozenset(sequences)))
+
+    def flush(self, timeout_s: float = 10.0) -> bool:
+        """Wait until all that came before is written; False if it takes longer."""
+        flush = _Flush(threading.Event())
+        try:
+            self._jobs.put(flush, timeout=timeout_s)
+        except queue.Full:
+            return False
+        return flush.done.wait(timeout_s)
+
+    def close(self, timeout_s: float = 10.0) -> bool:
+        """Write what is waiting and end the thread; False if it takes longer."""
+        with contextlib.suppress(queue.Full):
+            self._jobs.put(None, timeout=timeout_s)
+        self._worker.join(timeout_s)
+        return not self._worker.is_alive()
+
+    def _put(self, job: _Turn | _Use) -> bool:
+        try:
+            self._jobs.put_nowait(job)
+        except queue.Full:
+            self.notice = "the database is too slow to keep up; an answer was not remembered"
+            return False
+        return True
+
+    def _work(self) -> None:
+        try:
+            while (job := self._jobs.get()) is not None:
+                if isinstance(job, _Flush):
+                    job.done.set()
+                else:
+                    self._try(job)
+        finally:
+            if self._connection is not None:
+                self._connection.close()
+
+    def _try(self, job: _Turn | _Use) -> None:
+        try:
+            self._write(job)
+        except sqlite3.OperationalError as error:  # locked, full, read-only: may pass
+            self.notice = f"an answer was not remembered ({error})"
+        except sqlite3.Error as error:
+            self.notice = f"the database is damaged ({error}); run `edgespec db check`"
+        except ValueError as error:  # token ids that are none
+            self.notice = f"an answer was not remembered ({error})"
+
+    def _write(self, job: _Turn | _Use) -> None:
+        if self._connection is None:
+            self._connection = connect(self._path, _BUSY_TIMEOUT_S, _CACHE_BYTES)
+            # Copying the log back is done after the commit, while nobody waits.
+            self._connection.execute("PRAGMA wal_autocheckpoint=0")
+        store = TokenStore(self._connection)
+        if isinstance(job, _Turn):
+            store.record(store.scope(job.vocabulary, job.tier), job.recording)
+            evict(self._connection, self._limit_bytes)
+        else:
+            store.touch(job.sequences)
+        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()

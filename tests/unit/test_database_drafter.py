@@ -1,0 +1,244 @@
+"""The `database` strategy, over the real index and over a small one of its own."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from token_support import Recorded, in_memory
+
+from edgespec.drafters.calibration import Calibration
+from edgespec.drafters.database import (
+    NUM_TIERS,
+    DatabaseDrafter,
+    evidence_kind,
+    new_calibration,
+)
+from edgespec.types import Proposal
+
+TEXTS = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=30), max_size=4)
+
+
+def drafter_over(recorded: Recorded, neighbours: int = 8) -> DatabaseDrafter:
+    return DatabaseDrafter(
+        [recorded.reader(neighbours), recorded.reader(neighbours, tier="statistics")]
+    )
+
+
+def proposed(drafter: DatabaseDrafter, count: int = 50) -> list[int]:
+    return [proposal.token for proposal in itertools.islice(drafter.propose(), count)]
+
+
+@dataclass(frozen=True)
+class Found:
+    token: int
+    length: int
+    support: int
+    total: int
+
+
+class CountingIndex:
+    """Passes look-ups on and counts them."""
+
+    def __init__(self, recorded: Recorded) -> None:
+        self._reader = recorded.reader()
+        self.num_lookups = 0
+
+    def lookup(self, suffix: Sequence[int]):  # type: ignore[no-untyped-def]  # noqa: ANN201
+        self.num_lookups += 1
+        return self._reader.lookup(suffix)
+
+
+def test_an_answer_given_before_is_proposed_from_its_prompt_on() -> None:
+    recorded = in_memory()
+    prompt, answer = list(range(40)), list(range(100, 160))
+    recorded.add(answer, context=prompt)
+    drafter = drafter_over(recorded)
+    drafter.begin(prompt)
+    assert proposed(drafter, 60) == answer
+    drafter.extend(answer[:7])
+    assert proposed(drafter, 5) == answer[7:12]
+
+
+def test_an_empty_database_proposes_nothing() -> None:
+    drafter = drafter_over(in_memory())
+    drafter.begin([1, 2, 3])
+    assert proposed(drafter) == []
+    drafter.extend([4])
+    assert proposed(drafter) == []
+    assert DatabaseDrafter([]).calibration.num_kinds == new_calibration().num_kinds
+
+
+def test_the_surer_tier_speaks_and_the_other_takes_over() -> None:
+    recorded = in_memory()
+    for _ in range(2):
+        recorded.add([1, 2, 3, 4, 5, 6])
+    recorded.add([9, 1, 2, 3, 4, 5, 6, 7, 8], tier="statistics")
+    drafter = drafter_over(recorded)
+    drafter.begin([1, 2, 3])
+    guesses = list(drafter.propose())
+    assert [guess.token for guess in guesses] == [4, 5, 6, 7, 8]
+    tiers = [guess.evidence // (drafter.calibration.num_kinds // NUM_TIERS) for guess in guesses]
+    assert tiers == [0, 0, 0, 1, 1]
+
+
+def test_a_tier_that_was_wrong_here_is_asked_anew() -> None:
+    recorded = in_memory()
+    recorded.add([1, 2, 3, 4])
+    recorded.add([2, 7, 8, 9])
+    drafter = drafter_over(recorded)
+    drafter.begin([1, 2])
+    assert proposed(drafter, 1) == [3]
+    drafter.extend([7])
+    assert proposed(drafter) == [8, 9]
+
+
+def test_a_long_match_is_followed_without_another_look_up() -> None:
+    recorded = in_memory()
+    recorded.add(range(100))
+    index = CountingIndex(recorded)
+    drafter = DatabaseDrafter([index])
+    drafter.begin(range(20))
+    for token in range(20, 60):
+        assert proposed(drafter, 3) == [token, token + 1, token + 2]
+        drafter.extend([token])
+    assert index.num_lookups == 1
+    drafter.extend([777])
+    assert proposed(drafter) == []
+    assert index.num_lookups == 2
+    assert proposed(drafter) == []
+    assert index.num_lookups == 2, "the text is the same"
+
+
+def test_a_short_match_is_looked_up_with_every_kept_token() -> None:
+    recorded = in_memory()
+    recorded.add(range(100))
+    index = CountingIndex(recorded)
+    drafter = DatabaseDrafter([index])
+    drafter.begin([5, 6])
+    assert proposed(drafter, 1) == [7]
+    drafter.extend([7])
+    assert proposed(drafter, 1) == [8]
+    assert index.num_lookups == 2
+
+
+@given(TEXTS, st.lists(st.integers(0, 3), min_size=1, max_size=20), st.integers(0, 10))
+def test_proposing_changes_nothing(texts: list[list[int]], text: list[int], count: int) -> None:
+    recorded = in_memory()
+    for sequence in texts:
+        recorded.add(sequence)
+    drafter = drafter_over(recorded)
+    drafter.begin(text)
+    first = list(itertools.islice(drafter.propose(), count))
+    assert list(itertools.islice(drafter.propose(), count)) == first
+    assert all(0 < proposal.acceptance < 1 for proposal in first)
+    assert all(0 <= p.evidence < drafter.calibration.num_kinds for p in first)
+
+
+@given(TEXTS, st.lists(st.integers(0, 3), min_size=1, max_size=12), st.data())
+def test_step_by_step_the_guesses_are_those_of_a_new_look_up(
+    texts: list[list[int]], text: list[int], data: st.DataObject
+) -> None:
+    """Following a cursor and starting anew at the same place propose the same first token."""
+    recorded = in_memory()
+    for sequence in texts:
+        recorded.add(sequence)
+    drafter = drafter_over(recorded, neighbours=1000)
+    drafter.begin(text)
+    whole = list(text)
+    for _ in range(8):
+        fresh = drafter_over(recorded, neighbours=1000)
+        fresh.begin(whole)
+        assert proposed(drafter, 1) == proposed(fresh, 1)
+        kept = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=3))
+        drafter.extend(kept)
+        whole += kept
+
+
+def test_learning_raises_and_lowers_the_estimate_of_that_evidence() -> None:
+    recorded = in_memory()
+    recorded.add([1, 2, 3, 4])
+    drafter = drafter_over(recorded)
+    drafter.begin([1, 2])
+    [guess] = itertools.islice(drafter.propose(), 1)
+    for _ in range(30):
+        drafter.learn([guess], [guess.token])
+    [surer] = itertools.islice(drafter.propose(), 1)
+    assert surer.acceptance > max(guess.acceptance, 0.7)
+    for _ in range(200):
+        drafter.learn([guess], [guess.token + 1])
+    [doubtful] = itertools.islice(drafter.propose(), 1)
+    assert doubtful.acceptance < 0.2
+
+
+def test_nothing_is_learned_from_guesses_after_the_first_wrong_one() -> None:
+    drafter = DatabaseDrafter([])
+    proposals = [Proposal(token, 0.5, evidence=token) for token in range(4)]
+    calibrated = DatabaseDrafter([in_memory().reader()], drafter.calibration)
+    calibrated.learn(proposals, [0, 9, 2, 3])
+    assert drafter.calibration.export()[:4] == [[1, 0], [0, 1], [0, 0], [0, 0]]
+
+
+def test_a_kept_guess_tells_its_tier_which_sequences_helped() -> None:
+    recorded = in_memory()
+    helpful = recorded.add([1, 2, 3], tier="statistics")
+    recorded.add([1, 5, 3], tier="statistics")
+    reader = recorded.reader(tier="statistics")
+    drafter = DatabaseDrafter([recorded.reader(), reader])
+    drafter.begin([1, 2])
+    guesses = list(drafter.propose())
+    drafter.learn(guesses, [8])
+    assert reader.used == set()
+    drafter.learn(guesses, [3])
+    assert reader.used == {helpful}
+
+
+def test_kinds_of_evidence_tell_tier_length_and_agreement_apart() -> None:
+    kinds = {
+        evidence_kind(tier, Found(0, length, support, total))
+        for tier in range(NUM_TIERS)
+        for length in (2, 3, 4, 6, 9, 14, 22, 32)
+        for support, total in ((1, 3), (2, 3), (1, 1), (3, 3))
+    }
+    assert kinds == set(range(new_calibration().num_kinds))
+
+
+@given(st.integers(0, 1), st.integers(0, 100), st.integers(1, 50), st.integers(0, 50))
+def test_every_continuation_is_some_kind(tier: int, length: int, support: int, others: int) -> None:
+    kind = evidence_kind(tier, Found(0, length, support, support + others))
+    assert 0 <= kind < new_calibration().num_kinds
+
+
+def test_longer_and_more_unanimous_matches_start_out_surer() -> None:
+    calibration = new_calibration()
+
+    def estimate(tier: int, length: int, support: int, total: int) -> float:
+        return calibration.estimate(evidence_kind(tier, Found(0, length, support, total)))
+
+    for tier in range(NUM_TIERS):
+        for length in (2, 4, 9):
+            assert estimate(tier, length, 1, 3) < estimate(tier, length, 2, 3)
+            assert estimate(tier, length, 2, 3) < estimate(tier, length, 3, 3)
+            assert estimate(tier, length, 3, 3) < estimate(tier, 3 * length, 3, 3)
+
+
+def test_more_tiers_than_the_calibration_knows_are_refused() -> None:
+    reader = in_memory().reader()
+    with pytest.raises(ValueError, match="3 tiers"):
+        DatabaseDrafter([reader, reader, reader])
+
+
+def test_a_calibration_is_used_as_it_was_kept() -> None:
+    counts = [[50.0, 0.0]] * new_calibration().num_kinds
+    calibration: Calibration = new_calibration()
+    calibration.restore(counts)
+    recorded = in_memory()
+    recorded.add([1, 2, 3])
+    drafter = DatabaseDrafter([recorded.reader()], calibration)
+    drafter.begin([1, 2])
+    [guess] = drafter.propose()
+    assert guess.acceptance > 0.85
