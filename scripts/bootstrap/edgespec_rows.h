@@ -1,13 +1,15 @@
-// Matrix times a few rows, for Q4_K and Q6_K weights in ggml's 8x8 repacked layout (AVX-512 VNNI).
+// Matrix times a few rows, for Q4_K, Q6_K, Q4_0 and Q8_0 weights in ggml's repacked layouts
+// (AVX-512 VNNI).
 //
 // One kernel serves every number of rows, and each row is added up in the same order whatever rows
-// come with it: its results are the same bits alone, in a draft of ten, or in a prompt. Weights
-// are unpacked once for up to sixteen rows, so that a pass over a few rows costs little more than the
+// come with it: its results are the same bits alone, in a draft of ten, or in a prompt. Weights are
+// unpacked once for up to sixteen rows, so that a pass over a few rows costs little more than the
 // reading of the weights, which a pass over one row has to pay as well.
 //
-// Layout (repack.h): eight columns side by side; a 64-byte load holds 8 bytes of each. VPDPBUSD with
-// 8 bytes of a row, broadcast, leaves two 32-bit sums a column (lanes 2c and 2c + 1). Sums over 32
-// (Q4_K) or 16 (Q6_K) weights fit into 16 bits, so two of them go with two scales into VPDPWSSD.
+// Layout (repack.h): eight columns side by side (Q8_0: twice four); 64 bytes hold 8 bytes of each.
+// VPDPBUSD with 8 bytes of a row, broadcast, leaves two 32-bit sums a column (lanes 2c and 2c + 1).
+// Sums over 32 (Q4_K) or 16 (Q6_K) weights fit into 16 bits, so two of them go with two scales into
+// VPDPWSSD.
 #pragma once
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512VNNI__)
@@ -105,11 +107,15 @@ EDGESPEC_INLINE void prepare(const block_q8_K & from, q6_row & to) {
 
 struct q4_K {
     using block = block_q4_Kx8;
+    using value = block_q8_K;
     using row = q4_row;
+    static constexpr int SIZE = QK_K;
+    static constexpr int BLOCKS = 1;  // blocks side by side that hold eight columns
 
     // Adds one super-block's products to `sums`, 16 lanes a row.
     template <int NR>
-    EDGESPEC_INLINE void add(const block & weights, const row * rows, __m512 * sums) {
+    EDGESPEC_INLINE void add(const block * weights_at, int, const row * rows, __m512 * sums) {
+        const block & weights = *weights_at;
         __m256i scales[4], minima[4];
         unpack_scales(weights.scales, scales, minima);
         const __m512i nibble = _mm512_set1_epi8(0x0F);
@@ -189,10 +195,14 @@ struct q4_K {
 
 struct q6_K {
     using block = block_q6_Kx8;
+    using value = block_q8_K;
     using row = q6_row;
+    static constexpr int SIZE = QK_K;
+    static constexpr int BLOCKS = 1;
 
     template <int NR>
-    EDGESPEC_INLINE void add(const block & weights, const row * rows, __m512 * sums) {
+    EDGESPEC_INLINE void add(const block * weights_at, int, const row * rows, __m512 * sums) {
+        const block & weights = *weights_at;
         const __m512i nibble = _mm512_set1_epi8(0x0F), top = _mm512_set1_epi8(0x30);
         __m512i products[NR];
         for (int r = 0; r < NR; r++) {
@@ -241,6 +251,81 @@ struct q6_K {
     }
 };
 
+// One block of 32 values of one row; `starts` undoes the offset that makes the weights unsigned.
+template <int OFFSET> struct alignas(16) small_row {
+    int8_t quants[QK8_0];
+    int32_t starts[2];  // -OFFSET times the sums of values 0-3 and of values 4-7 of each 8
+    float scale;
+};
+
+template <int OFFSET> EDGESPEC_INLINE void prepare(const block_q8_0 & from, small_row<OFFSET> & to) {
+    memcpy(to.quants, from.qs, QK8_0);
+    const __m256i quants = _mm256_loadu_si256((const __m256i *) from.qs);
+    const __m256i fours = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), quants);
+    const __m128i eights = _mm_add_epi32(_mm256_castsi256_si128(fours), _mm256_extracti128_si256(fours, 1));
+    const __m128i sums = _mm_add_epi32(eights, _mm_shuffle_epi32(eights, _MM_SHUFFLE(1, 0, 3, 2)));
+    const __m128i starts = _mm_mullo_epi32(sums, _mm_set1_epi32(-OFFSET));
+    _mm_storel_epi64((__m128i *) to.starts, starts);
+    to.scale = _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(from.d)));
+}
+
+// Adds 32 values of each row: `quants[i]` holds values 8i to 8i + 7 of eight columns, unsigned.
+template <int NR, int OFFSET>
+EDGESPEC_INLINE void add_small(const __m512i * quants, __m512 d, const small_row<OFFSET> * rows, __m512 * sums) {
+    for (int r = 0; r < NR; r++) {
+        __m512i products = eight_bytes(rows[r].starts);
+        for (int i = 0; i < 4; i++) {
+            products = _mm512_dpbusd_epi32(products, quants[i], eight_bytes(rows[r].quants + 8 * i));
+        }
+        const __m512 scale = _mm512_mul_ps(d, _mm512_set1_ps(rows[r].scale));
+        sums[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), scale, sums[r]);
+    }
+}
+
+struct q4_0 {
+    using block = block_q4_0x8;
+    using value = block_q8_0;
+    using row = small_row<8>;
+    static constexpr int SIZE = QK4_0;
+    static constexpr int BLOCKS = 1;
+
+    template <int NR>
+    EDGESPEC_INLINE void add(const block * weights_at, int, const row * rows, __m512 * sums) {
+        const __m512i nibble = _mm512_set1_epi8(0x0F), offset = _mm512_set1_epi8((char) 0x88);
+        __m512i quants[4];
+        for (int i = 0; i < 2; i++) {  // repacking made the nibbles signed: 0x88 takes that back
+            const __m512i packed = _mm512_xor_si512(_mm512_loadu_si512(weights_at->qs + 64 * i), offset);
+            quants[i] = _mm512_and_si512(packed, nibble);
+            quants[i + 2] = _mm512_and_si512(_mm512_srli_epi16(packed, 4), nibble);
+        }
+        add_small<NR>(quants, halves_twice(weights_at->d), rows, sums);
+    }
+};
+
+struct q8_0 {
+    using block = block_q8_0x4;
+    using value = block_q8_0;
+    using row = small_row<128>;
+    static constexpr int SIZE = QK8_0;
+    static constexpr int BLOCKS = 2;
+
+    template <int NR>
+    EDGESPEC_INLINE void add(const block * weights_at, int num_blocks, const row * rows, __m512 * sums) {
+        const block & first = weights_at[0], & second = weights_at[num_blocks];
+        const __m512i offset = _mm512_set1_epi8((char) 0x80);
+        __m512i quants[4];
+        for (int i = 0; i < 4; i++) {
+            const __m512i low = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *) (first.qs + 32 * i)));
+            const __m256i high = _mm256_loadu_si256((const __m256i *) (second.qs + 32 * i));
+            quants[i] = _mm512_xor_si512(_mm512_inserti64x4(low, high, 1), offset);
+        }
+        ggml_half d[8];
+        memcpy(d, first.d, 8);
+        memcpy(d + 4, second.d, 8);
+        add_small<NR>(quants, halves_twice(d), rows, sums);
+    }
+};
+
 // Eight columns times NR rows, which lie side by side: super-block b of row r is rows[b * NR + r].
 template <typename K, int NR>
 __attribute__((noinline)) static void eight_columns(int num_blocks, const typename K::block * weights, const typename K::row * rows,
@@ -250,7 +335,7 @@ __attribute__((noinline)) static void eight_columns(int num_blocks, const typena
         sums[r] = _mm512_setzero_ps();
     }
     for (int b = 0; b < num_blocks; b++) {
-        K::template add<NR>(weights[b], rows + b * NR, sums);
+        K::template add<NR>(weights + b, num_blocks, rows + b * NR, sums);
     }
     for (int r = 0; r < NR; r++) {
         store_columns(to + r * stride, sums[r]);
@@ -269,14 +354,14 @@ static void tile(int num_rows, int num_blocks, const typename K::block * weights
     eight_columns<K, NR>(num_blocks, weights, rows, to, stride);
 }
 
-// `num_columns` columns of `size` weights times `num_rows` rows of block_q8_K, one after another.
+// `num_columns` columns of `size` weights times `num_rows` quantized rows, one after another.
 // Result (row, column) goes to to[row * stride + column].
 template <typename K>
 static void multiply(int size, float * to, size_t stride, const void * weights, const void * values,
                      int num_rows, int num_columns) {
-    const int num_blocks = size / QK_K;
+    const int num_blocks = size / K::SIZE;
     const auto * columns = (const typename K::block *) weights;
-    const auto * from = (const block_q8_K *) values;
+    const auto * from = (const typename K::value *) values;
     static thread_local std::vector<typename K::row> rows;
     for (int start = 0; start < num_rows; start += CACHED_ROWS) {
         const int count = std::min(num_rows - start, CACHED_ROWS);
@@ -290,7 +375,7 @@ static void multiply(int size, float * to, size_t stride, const void * weights, 
         }
         for (int x = 0; x < num_columns / 8; x++) {
             for (int r = 0; r < count; r += TILE) {
-                tile<K>(std::min(count - r, TILE), num_blocks, columns + (size_t) x * num_blocks,
+                tile<K>(std::min(count - r, TILE), num_blocks, columns + (size_t) x * num_blocks * K::BLOCKS,
                         rows.data() + (size_t) r * num_blocks, to + (start + r) * stride + 8 * x, stride);
             }
         }

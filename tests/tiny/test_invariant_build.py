@@ -16,10 +16,11 @@ from edgespec.measure.machine import this_machine
 from edgespec.measure.probe import ROWS, probe_model
 
 IS_X86 = platform.machine() in ("x86_64", "AMD64")
+EDITED = ("Q4_K", "Q6_K", "Q4_0", "Q8_0")
 
 
-@pytest.mark.parametrize("quantization", ["Q4_K", "Q6_K"])
-def test_k_quants_agree_for_every_number_of_rows(tmp_path: Path, quantization: str) -> None:
+@pytest.mark.parametrize("quantization", EDITED)
+def test_rows_agree_for_every_number_of_rows(tmp_path: Path, quantization: str) -> None:
     spec = TinySpec(quantization=quantization)  # type: ignore[arg-type]
     with Model(write_tiny_model(tmp_path / "tiny.gguf", spec)) as model:
         chosen = probe_model(model, this_machine().num_threads)[-1]
@@ -27,7 +28,7 @@ def test_k_quants_agree_for_every_number_of_rows(tmp_path: Path, quantization: s
     assert chosen.max_rows >= least, chosen
 
 
-@pytest.mark.parametrize("quantization", ["Q4_K", "Q6_K"])
+@pytest.mark.parametrize("quantization", EDITED)
 def test_repacked_kernels_compute_what_plain_ones_do(tmp_path: Path, quantization: str) -> None:
     """Against ggml's own dot products over the weights as they are in the file."""
     path = write_tiny_model(tmp_path / "tiny.gguf", TinySpec(quantization=quantization))  # type: ignore[arg-type]

@@ -11,7 +11,8 @@ from bootstrap.row_kernels import HEADER, REPACK, edit
 from bootstrap.source_edits import edit_all
 
 # The places of repack.cpp that are edited, in their order, with something between.
-PLACES = """#include "repack.h"
+PLACES = (
+    """#include "repack.h"
 
 template <> void gemv<block_q6_K, 8, 8, GGML_TYPE_Q8_K>(int n) {
     ggml_gemv_q6_K_8x8_q8_K(n, s, bs, vx, vy, nr, nc);
@@ -29,11 +30,16 @@ class tensor_traits_base : public ggml::cpu::tensor_traits {
             }
             const int64_t i11_processed = ne11 - ne11 % 4;
         }
-    } else if (cur->type == GGML_TYPE_Q6_K) {
+        const int64_t min_chunk_size = NB_COLS;
+"""
+    f"        {row_kernels._START}\n        {row_kernels._END}\n"
+    """    } else if (cur->type == GGML_TYPE_Q6_K) {
         if (ggml_cpu_has_neon()) {
         }
+    } else if (cur->type == GGML_TYPE_Q8_0) {
     }
 """
+)
 
 
 @pytest.fixture
@@ -49,7 +55,7 @@ def test_the_kernel_comes_in_and_is_called_where_it_was_built(source: Path) -> N
     assert f'#include "repack.h"\n#include "{HEADER.name}"\n' in text
     assert (source / REPACK).with_name(HEADER.name).read_text() == HEADER.read_text()
     # Everything but the include depends on the processor.
-    assert text.count("#ifdef EDGESPEC_ROWS") == text.count("#endif") == 5
+    assert text.count("#ifdef EDGESPEC_ROWS") == text.count("#endif") == 6
     assert text.count("edgespec::multiply<") == 2
 
 
@@ -64,6 +70,8 @@ def test_what_is_left_without_the_kernel_is_the_source_as_it_was(source: Path) -
     plain = "\n".join(kept).replace(f'#include "{HEADER.name}"\n', "")
     plain = plain.replace("        const int64_t num_ungrouped = ne11 % 4;\n", "")
     plain = plain.replace("num_ungrouped", "ne11 % 4")
+    plain = plain.replace("        const int64_t num_aligned = NB_COLS;\n", "")
+    plain = plain.replace("num_aligned", "NB_COLS")
     assert [line for line in plain.splitlines() if line] == [
         line for line in PLACES.splitlines() if line
     ]
