@@ -144,22 +144,28 @@ class Drafter(Protocol):
         """Measured milliseconds to propose one more token; 0 for look-ups."""
         ...
 
+    @property
+    def outlook(self) -> float:
+        """Share of its guesses that were kept lately: what to expect of one not yet pulled."""
+        ...
+
     def begin(self, prompt: Sequence[int]) -> None:
         """Start an answer to `prompt` (all tokens of the context, system message included)."""
         ...
 
-    def propose(self) -> Iterator[Proposal]:
-        """Yield one guess after another, each following the one before; changes nothing visible.
+    def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
+        """Yield one guess after another, the first following the conversation and then `prefix`.
 
-        Lazy: the planner pulls another token only while it is worth `cost_ms`. Valid until the next
-        `extend`. May yield nothing.
+        Lazy: the planner pulls another token only while it is worth `cost_ms`. Changes nothing
+        visible. Valid until the next `extend` or `propose`. May yield nothing.
         """
         ...
 
     def learn(self, proposals: Sequence[Proposal], kept: Sequence[int]) -> None:
-        """Calibrate the estimates: `proposals` is what was pulled, `kept` what the target said.
+        """Calibrate the estimates: `proposals` is what was pulled in a row from one `propose`.
 
-        Tells of proposals that were never verified, too: the target's next token judges the first.
+        `kept` is what the target said from there on; it judges guesses that were never verified,
+        too. Those beyond it, or beyond the first wrong one, are not judged.
         """
         ...
 

@@ -25,6 +25,10 @@ class Message:
     content: str
 
 
+Prompt = tuple[Message, ...] | str
+"""A conversation, or plain text to be continued."""
+
+
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
     """What the sampler chain does to the logits; by default it is greedy and nothing else is on.
@@ -64,7 +68,7 @@ class CompletionRequest:
     until the prompt fits.
     """
 
-    prompt: tuple[Message, ...] | str
+    prompt: Prompt
     sampling: SamplingParams = SamplingParams()
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()

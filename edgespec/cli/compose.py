@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from edgespec.cache.database import Database, open_database
 from edgespec.cache.facts import Facts
+from edgespec.cli.drafting import Drafters
 from edgespec.cli.options import DEFAULT_CONTEXT, LoadOptions
 from edgespec.cli.signals import ending_at_once
-from edgespec.drafters.context import ContextDrafter
-from edgespec.drafters.none import NoDrafter
 from edgespec.engine.completer import EngineCompleter
 from edgespec.engine.cost import CostModel
 from edgespec.engine.engine import Engine
@@ -39,7 +37,6 @@ from edgespec.types import SamplingParams, ServedModel
 
 Report = Callable[[str], None]
 
-_CALIBRATION = "calibration"
 _BATCH_BY_SIZE = ((2e9, 512), (4e9, 256), (9e9, 128), (float("inf"), 64))
 """Most tokens of one prefill pass by number of parameters: bounds the wait for a cancel."""
 
@@ -89,7 +86,7 @@ def load(options: LoadOptions, path: Path, paths: Paths, report: Report) -> Load
         model = cleanup.enter_context(open_model(path, Facts(database), machine, report))
         with ending_at_once():
             facts = known_model_facts(model, Facts(database), machine, report)
-            loaded = _wire(options, model, facts, machine, database, cleanup)
+            loaded = _wire(options, model, facts, machine, database, report, cleanup)
         loaded.on_close(cleanup.pop_all())
         return loaded
 
@@ -133,14 +130,15 @@ def _wire(
     facts: ModelFacts,
     machine: Machine,
     database: Database,
+    report: Report,
     cleanup: contextlib.ExitStack,
 ) -> Loaded:
     """Build context, target, engine and completer over an open model."""
     context = cleanup.enter_context(Context(model, context_options(options, model, facts, machine)))
-    drafter = _drafter(options, model, Facts(database), cleanup)
+    drafters = Drafters(options, context, Facts(database), report, cleanup)
     engine = Engine(
         LlamaTarget(context, facts.max_rows),
-        drafter,
+        drafters.all,
         CostModel(facts.table, facts.max_rows),
         time.perf_counter,
     )
@@ -148,26 +146,11 @@ def _wire(
     def make_sampler(sampling: SamplingParams) -> SamplerChain:
         return SamplerChain(sampling, model.vocab, model.num_context_train)
 
-    served = _served_model(model, context, facts, drafter.name)
-    completer = EngineCompleter(engine, ModelBridge(model), make_sampler, served)
+    served = _served_model(model, context, facts, drafters.name)
+    completer = EngineCompleter(
+        engine, ModelBridge(model), make_sampler, served, drafters.prompt_readers
+    )
     return Loaded(model, completer, facts, machine)
-
-
-def _drafter(
-    options: LoadOptions, model: Model, store: Facts, cleanup: contextlib.ExitStack
-) -> ContextDrafter | NoDrafter:
-    """The drafter asked for, with what it learned before; none for models that cannot roll back."""
-    if options.drafter == "none" or not model.can_roll_back:
-        return NoDrafter()
-    drafter = ContextDrafter()
-    if not options.remember:
-        return drafter
-    # SQLite takes text that is UTF-8; file names may be anything.
-    key = f"context|{os.fsencode(model.path.stem).decode('utf-8', 'backslashreplace')}"
-    remembered = store.get(_CALIBRATION, key) or {}
-    drafter.calibration.restore(remembered.get("counts") or [])
-    cleanup.callback(lambda: store.put(_CALIBRATION, key, {"counts": drafter.calibration.export()}))
-    return drafter
 
 
 def _served_model(model: Model, context: Context, facts: ModelFacts, drafter: str) -> ServedModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from edgespec.cli.models import accept_terms_by_asking
-from edgespec.cli.options import LoadOptions
+from edgespec.cli.options import LOOK_UP_ONLY, NO_DRAFTER, DrafterFiles, LoadOptions
 from edgespec.cli.pull_progress import pull_display
+from edgespec.errors import UnknownModelError
 from edgespec.models.resolve import LocalFile, resolve
 from edgespec.models.store import ModelStore
 from edgespec.paths import user_paths
@@ -60,7 +62,21 @@ def load_completer(options: LoadOptions, sampling: SamplingParams) -> Loaded:
     from edgespec.llama.sampler import check_sampling
 
     check_sampling(sampling, num_vocab=0)  # no option biases single tokens
+    options = dataclasses.replace(options, drafter_files=_drafter_files(options.drafter))
     return load(options, path, user_paths(), say)
+
+
+def _drafter_files(drafter: str) -> DrafterFiles | None:
+    """The model that `drafter` names, pulled if it is missing; None for what is no model."""
+    if drafter in (NO_DRAFTER, LOOK_UP_ONLY):
+        return None
+    try:
+        return DrafterFiles(model_on_disk(drafter))
+    except UnknownModelError as error:
+        raise UnknownModelError(
+            f"{drafter!r} is no drafter: {error.problem}",
+            f"{error.remedy}, {LOOK_UP_ONLY} or {NO_DRAFTER}",
+        ) from error
 
 
 def say(line: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,7 +13,8 @@ from edgespec.errors import UsageError
 from edgespec.models.registry import DEFAULT_TARGET
 from edgespec.types import SamplingParams
 
-DRAFTERS = ("context", "none")
+LOOK_UP_ONLY = "context"
+NO_DRAFTER = "none"
 DEFAULT_CONTEXT = 8192
 MOST_CONTEXT = 1 << 24
 """More than any model has; llama.cpp counts tokens in 32 bits and would take the rest of more."""
@@ -21,23 +23,36 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 @dataclass(frozen=True, slots=True)
+class DrafterFiles:
+    """The model that drafts: the whole file, and the trimmed one that runs in its place, if any."""
+
+    whole: Path
+    trimmed: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """How statistics call it."""
+        return self.whole.stem
+
+
+@dataclass(frozen=True, slots=True)
 class LoadOptions:
     """What a command asks to be loaded; None means the default.
 
-    `remember` lets the drafter use what it learned in earlier runs, and keep what it learns now.
+    `drafter` is a model, "context" (look-ups in the conversation only) or "none". `remember` lets
+    drafters use what they learned in earlier runs, and keep what they learn now. `drafter_files` is
+    the model that `drafter` was found to be.
     """
 
     model: str = DEFAULT_TARGET
-    drafter: str = "context"
+    drafter: str = LOOK_UP_ONLY
     num_context: int | None = None
     num_threads: int | None = None
     verbose: bool = False
     remember: bool = True
+    drafter_files: DrafterFiles | None = None
 
     def __post_init__(self) -> None:
-        if self.drafter not in DRAFTERS:
-            choices = " or ".join(DRAFTERS)
-            raise UsageError(f"there is no drafter {self.drafter!r}", f"use {choices}")
         if self.num_context is not None and self.num_context < 64:
             raise UsageError(
                 f"a context of {self.num_context} tokens is too small", "give 64 or more"
@@ -63,10 +78,11 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--drafter",
-            default="context",
+            default=LOOK_UP_ONLY,
             show_default=True,
             metavar="D",
-            help=f"What proposes tokens to verify: {' or '.join(DRAFTERS)}.",
+            help=f"What proposes tokens to verify: {LOOK_UP_ONLY} (the conversation itself), "
+            f"a small model beside it (named as in --model), or {NO_DRAFTER}.",
         ),
         click.option(
             "--context",

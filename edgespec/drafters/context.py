@@ -39,6 +39,7 @@ class ContextDrafter:
 
     name = "context"
     cost_ms = 0.0
+    outlook = 1.0  # asking costs nothing, so it is always worth it
 
     def __init__(self, calibration: Calibration | None = None) -> None:
         """`calibration` must have been made by `new_calibration`."""
@@ -53,9 +54,9 @@ class ContextDrafter:
             self._automaton, self._text, known = SuffixAutomaton(), [], 0
         self.extend(prompt[known:])
 
-    def propose(self) -> Iterator[Proposal]:
-        """Follow the longest match; ends where nothing ever followed."""
-        match: Match | None = self._automaton.longest_match()
+    def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
+        """Follow the longest match of the text and `prefix`; ends where nothing ever followed."""
+        match: Match | None = self._automaton.longest_match(prefix)
         while match is not None and match.length > 0:
             guess = self._automaton.continuation(match)
             if guess is None:

@@ -12,11 +12,12 @@ class NoDrafter:
 
     name = "none"
     cost_ms = 0.0
+    outlook = 0.0
 
     def begin(self, prompt: Sequence[int]) -> None:
         """Nothing to prepare."""
 
-    def propose(self) -> Iterator[Proposal]:
+    def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
         """Yield nothing."""
         return iter(())
 

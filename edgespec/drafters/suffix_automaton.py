@@ -74,10 +74,21 @@ class SuffixAutomaton:
             self._append(token)
             self._count()
 
-    def longest_match(self) -> Match:
-        """The longest suffix of the text that occurred before; length 0 if there is none."""
+    def longest_match(self, following: Iterable[int] = ()) -> Match:
+        """The longest suffix of the text, and of what may follow it, that occurred before.
+
+        Length 0 if there is none. `following` is not appended.
+        """
         state = max(self._link[self._last], ROOT)
-        return Match(state, self._length[state])
+        length = self._length[state]
+        for token in following:
+            while state != ROOT and token not in self._next[state]:
+                state = self._link[state]
+                length = self._length[state]
+            if token in self._next[state]:
+                state = self._next[state][token]
+                length += 1
+        return Match(state, length)
 
     def continuation(self, match: Match) -> Continuation | None:
         """What most often followed `match`, or None if nothing ever did."""

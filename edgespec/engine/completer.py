@@ -19,6 +19,7 @@ from edgespec.types import (
     CompletionRequest,
     FinishReason,
     Message,
+    Prompt,
     SamplingParams,
     ServedModel,
     TokenLogprob,
@@ -31,13 +32,22 @@ class EngineCompleter:
     """Implements `edgespec.protocols.Completer` over an engine: one answer at a time."""
 
     def __init__(
-        self, engine: Engine, bridge: TextBridge, make_sampler: SamplerFactory, model: ServedModel
+        self,
+        engine: Engine,
+        bridge: TextBridge,
+        make_sampler: SamplerFactory,
+        model: ServedModel,
+        prompt_readers: Sequence[Callable[[Prompt], None]] = (),
     ) -> None:
-        """`make_sampler` builds a fresh chain for each answer and raises on nonsense values."""
+        """`make_sampler` builds a fresh chain for each answer and raises on nonsense values.
+
+        `prompt_readers` are told each prompt as text: drafters with a template of their own.
+        """
         self._engine = engine
         self._bridge = bridge
         self._make_sampler = make_sampler
         self._model = model
+        self._prompt_readers = tuple(prompt_readers)
 
     @property
     def model(self) -> ServedModel:
@@ -50,6 +60,8 @@ class EngineCompleter:
         tally = Tally(time.perf_counter)
         num_context = self._engine.target.num_context
         prompt = encode_prompt(request, self._bridge, num_context)
+        for read in self._prompt_readers:
+            read(prompt.prompt)
         room = num_context - len(prompt.tokens)
         limits = Limits(
             max_tokens=min(request.max_tokens or room, room),

@@ -10,15 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from edgespec.drafters.none import NoDrafter
 from edgespec.engine.cost import CostModel
 from edgespec.engine.planner import EMPTY_PLAN, Plan, plan
 from edgespec.engine.tally import Tally
 from edgespec.engine.verify import TokenHook, verify
 from edgespec.errors import UsageError
 from edgespec.protocols import Drafter, Sampler, Target
-
-_NO_DRAFTER = NoDrafter()  # what plain decoding drafts with
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +28,18 @@ class Limits:
 
 
 class Engine:
-    """One target, one drafter, one conversation at a time."""
+    """One target, its drafters, one conversation at a time."""
 
     def __init__(
-        self, target: Target, drafter: Drafter, costs: CostModel, clock: Callable[[], float]
+        self,
+        target: Target,
+        drafters: Sequence[Drafter],
+        costs: CostModel,
+        clock: Callable[[], float],
     ) -> None:
-        """`clock` returns seconds; it must be monotonic."""
+        """`clock` returns seconds; it must be monotonic. Without drafters it decodes plainly."""
         self._target = target
-        self._drafter = drafter
+        self._drafters = tuple(drafters)
         self._costs = costs
         self._clock = clock
         self._cached: list[int] = []  # the tokens whose keys and values the cache holds
@@ -63,18 +64,19 @@ class Engine:
         text = list(prompt)
         end = min(len(text) + limits.max_tokens, self._target.num_context)
         self._prefill(text, limits, tally)
-        drafter = self._drafter if limits.speculate else _NO_DRAFTER
-        drafter.begin(text)
+        drafters = self._drafters if limits.speculate else ()
+        for drafter in drafters:
+            drafter.begin(text)
         sampler.begin(text)
         chosen = EMPTY_PLAN
         while True:
             verified = verify(self._target, sampler, chosen.draft, is_last)
-            self._keep(text, chosen, verified.tokens, drafter)
+            self._keep(text, chosen, verified.tokens, drafters)
             tally.verified(chosen.draft, len(verified.tokens))
             yield verified.tokens
             if verified.ended or len(text) >= end:
                 return
-            chosen = self._plan(text, end, drafter)
+            chosen = self._plan(text, end, drafters)
             self._score(text, chosen)
 
     def forget(self) -> None:
@@ -99,16 +101,16 @@ class Engine:
             self._cached = text[: self._target.num_cached]
         tally.prefilled(len(text), start)
 
-    def _plan(self, text: list[int], end: int, drafter: Drafter) -> Plan:
+    def _plan(self, text: list[int], end: int, drafters: Sequence[Drafter]) -> Plan:
         """Choose the draft for the next pass; it never emits beyond `end` tokens of text.
 
         A target that cannot forget a wrong guess gets none.
         """
         rows = min(self._target.max_rows, end - len(text), self._costs.max_rows)
-        if rows < 2 or not self._target.can_roll_back:
+        if rows < 2 or not drafters or not self._target.can_roll_back:
             return EMPTY_PLAN
         curve = self._costs.curve_ms(len(text) - 1)[:rows].tolist()
-        return plan(drafter.propose(), drafter.name, curve, drafter.cost_ms)
+        return plan(drafters, curve)
 
     def _score(self, text: list[int], chosen: Plan) -> None:
         """One target pass: row 0 is the last kept token, row i is draft token i - 1."""
@@ -118,9 +120,13 @@ class Engine:
         self._costs.observe(len(rows), len(text) - 1, (self._clock() - started) * 1e3)
 
     def _keep(
-        self, text: list[int], chosen: Plan, emitted: tuple[int, ...], drafter: Drafter
+        self,
+        text: list[int],
+        chosen: Plan,
+        emitted: tuple[int, ...],
+        drafters: Sequence[Drafter],
     ) -> None:
-        """Append what was emitted and drop the rest of the draft; the drafter learns from both.
+        """Append what was emitted and drop the rest of the draft; the drafters learn from both.
 
         Cached before: text plus the draft. Kept: text plus all emitted tokens but the last, which
         no pass has read yet.
@@ -128,8 +134,11 @@ class Engine:
         text.extend(emitted)
         self._target.truncate(len(text) - 1)
         self._cached = text[:-1]
-        drafter.learn(chosen.pulled, emitted)
-        drafter.extend(emitted)
+        for pulled in chosen.pulled:
+            if pulled.start < len(emitted):  # all draft tokens before it were kept
+                pulled.drafter.learn(pulled.proposals, emitted[pulled.start :])
+        for drafter in drafters:
+            drafter.extend(emitted)
 
 
 def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:

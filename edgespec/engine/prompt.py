@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgespec.errors import ContextOverflowError, UsageError
 from edgespec.protocols import TextBridge
-from edgespec.types import CompletionRequest, Message
+from edgespec.types import CompletionRequest, Message, Prompt
 
 _ANSWER_SHARE = 4
 """Dropping old turns leaves a quarter of the context for the answer, unless it needs less."""
@@ -15,9 +15,10 @@ _ANSWER_SHARE = 4
 
 @dataclass(frozen=True, slots=True)
 class EncodedPrompt:
-    """Token ids of a prompt, and how many of its messages were left out to make it fit."""
+    """Token ids of a prompt, what of it they stand for, and how many messages were left out."""
 
     tokens: list[int]
+    prompt: Prompt
     num_dropped_messages: int = 0
 
 
@@ -32,12 +33,14 @@ def encode_prompt(
     if request.max_tokens is not None and request.max_tokens < 1:
         raise UsageError(f"max_tokens is {request.max_tokens}", "give at least 1")
     if isinstance(request.prompt, str):
-        return _fitting(bridge.encode(request.prompt), num_context - 1, num_context)
+        tokens = _fitting(bridge.encode(request.prompt), num_context - 1, num_context)
+        return EncodedPrompt(tokens, request.prompt)
     messages = list(request.prompt)
     if not messages:
         raise UsageError("the conversation has no messages", "give at least one")
     if request.overflow == "error":
-        return _fitting(bridge.encode_chat(messages), num_context - 1, num_context)
+        tokens = _fitting(bridge.encode_chat(messages), num_context - 1, num_context)
+        return EncodedPrompt(tokens, request.prompt)
     return _drop_oldest(messages, bridge, num_context, request.max_tokens)
 
 
@@ -49,11 +52,11 @@ def _drop_oldest(
     while True:
         tokens = bridge.encode_chat(messages)
         if len(tokens) <= num_context - reserve:
-            return EncodedPrompt(tokens, num_dropped)
+            return EncodedPrompt(tokens, tuple(messages), num_dropped)
         droppable = _oldest_turn(messages)
         if not droppable:
             fitting = _fitting(tokens, num_context - 1, num_context)
-            return EncodedPrompt(fitting.tokens, num_dropped)
+            return EncodedPrompt(fitting, tuple(messages), num_dropped)
         messages = [m for i, m in enumerate(messages) if i not in droppable]
         num_dropped += len(droppable)
 
@@ -66,7 +69,7 @@ def _oldest_turn(messages: Sequence[Message]) -> list[int]:
     return [i for i in spoken if i < end] if end is not None else []
 
 
-def _fitting(tokens: list[int], limit: int, num_context: int) -> EncodedPrompt:
+def _fitting(tokens: list[int], limit: int, num_context: int) -> list[int]:
     if not tokens:
         raise UsageError("the prompt is empty", "give at least one word")
     if len(tokens) > limit:
@@ -74,4 +77,4 @@ def _fitting(tokens: list[int], limit: int, num_context: int) -> EncodedPrompt:
             f"the prompt takes {len(tokens)} tokens and the context holds {num_context}",
             "shorten it or use a larger context (--context)",
         )
-    return EncodedPrompt(tokens)
+    return tokens

@@ -51,11 +51,19 @@ class ContextOptions:
 class Context:
     """KV cache and compute buffers over a model; close it before the model."""
 
-    def __init__(self, model: Model, options: ContextOptions) -> None:
-        """Allocate a context; raises NativeLibraryError when llama.cpp refuses or memory is out."""
+    def __init__(
+        self, model: Model, options: ContextOptions, abort_with: Context | None = None
+    ) -> None:
+        """Allocate a context; raises NativeLibraryError when llama.cpp refuses or memory is out.
+
+        Aborting `abort_with` aborts this one, too.
+        """
         self.model = model
         self.options = options
-        self._abort_flag = ctypes.create_string_buffer(2)
+        own_flag = ctypes.create_string_buffer(2)
+        self._abort_flag: ctypes.Array[ctypes.c_char] = (
+            own_flag if abort_with is None else abort_with._abort_flag
+        )
         library.forget_errors()
         self._handle = api.llama_init_from_model(model.handle, self._params(options))
         if self._handle is None:

@@ -198,6 +198,7 @@ class FakeDrafter:
         cost_ms: float = 0.0,
     ) -> None:
         self.cost_ms = cost_ms
+        self.outlook = 1.0
         self.text: list[int] = []
         self.learned: list[tuple[tuple[Proposal, ...], tuple[int, ...]]] = []
         self.num_pulled = 0
@@ -208,10 +209,10 @@ class FakeDrafter:
         self.text = list(prompt)
         self._pulled = []
 
-    def propose(self) -> Iterator[Proposal]:
+    def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
         asked_at = len(self.text)
         self._pulled = []
-        for proposal in self._guess(tuple(self.text)):
+        for proposal in self._guess((*self.text, *prefix)):
             assert len(self.text) == asked_at, "a draft is valid until the next extend"
             self.num_pulled += 1
             self._pulled.append(proposal)
@@ -265,7 +266,7 @@ def make_engine(
     target: FakeTarget, drafter: Drafter | None = None, costs: CostModel | None = None
 ) -> Engine:
     """An engine over fakes; by default nothing is drafted, and drafting would pay."""
-    return Engine(target, drafter or FakeDrafter(), costs or flat_costs(), FakeClock())
+    return Engine(target, [drafter or FakeDrafter()], costs or flat_costs(), FakeClock())
 
 
 _SIXTEEN_TOKENS = Limits(max_tokens=16)

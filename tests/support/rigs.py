@@ -99,6 +99,7 @@ class Replay:
 
     name = "replay"
     cost_ms = 0.0
+    outlook = 1.0
 
     def __init__(self, answer: Sequence[int], num_vocab: int) -> None:
         self._answer = answer
@@ -108,8 +109,8 @@ class Replay:
     def begin(self, prompt: Sequence[int]) -> None:
         self._num_prompt = self._num_text = len(prompt)
 
-    def propose(self) -> Iterator[Proposal]:
-        start = self._num_text - self._num_prompt
+    def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
+        start = self._num_text - self._num_prompt + len(prefix)
         for index, token in enumerate(self._answer[start:], start):
             wrong = index % 3 == 2
             yield Proposal((token + 1) % self._num_vocab if wrong else token, 1.0)
@@ -124,7 +125,7 @@ class Replay:
 def eager_engine(target: LlamaTarget, drafter: Drafter) -> Engine:
     """An engine that drafts whatever it can: drafts look free, and its clock stands still."""
     costs = {1: 10.0, MOST_ROWS: 10.1}
-    return Engine(target, drafter, CostModel(CostTable(0, 1024, costs, costs), MOST_ROWS), _still)
+    return Engine(target, [drafter], CostModel(CostTable(0, 1024, costs, costs), MOST_ROWS), _still)
 
 
 def _still() -> float:

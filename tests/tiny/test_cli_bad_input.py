@@ -182,7 +182,6 @@ def test_an_argument_that_is_not_utf8_is_read_all_the_same(cli: Cli) -> None:
         (("--context", "3"), ("context of 3 tokens is too small",)),
         (("--context", "5000000000"), ("context of 5000000000 tokens is too large",)),
         (("--threads", "0"), ("0 threads",)),
-        (("--drafter", "oracle"), ("'oracle'", "context or none")),
         (("--raw", "--system", "Be brief."), ("--raw and --system",)),
     ],
 )
@@ -190,6 +189,12 @@ def test_values_that_make_no_sense(
     cli: Cli, options: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
     assert_refused(run(cli, *options, "hello"), USAGE, *words)
+
+
+def test_a_drafter_that_is_no_model(cli: Cli) -> None:
+    """The rest of the line tells what can be given."""
+    ended = run(cli, "--drafter", "oracle", "hello")
+    assert_refused(ended, UNKNOWN_MODEL, "'oracle' is no drafter", "smollm2-135m", "or none")
 
 
 def test_values_are_checked_before_the_model_is_read(cli: Cli, tmp_path: Path) -> None:

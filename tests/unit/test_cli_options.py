@@ -16,7 +16,6 @@ from click.testing import CliRunner
 from edgespec.cli import signals
 from edgespec.cli.group import Ended, cli
 from edgespec.cli.options import (
-    DRAFTERS,
     MOST_CONTEXT,
     LoadOptions,
     check_max_tokens,
@@ -97,7 +96,6 @@ def test_every_option_reaches_its_field() -> None:
 @pytest.mark.parametrize(
     ("words", "value"),
     [
-        (("--drafter", "oracle"), "'oracle'"),
         (("--context", "63"), "63"),
         (("--context", "-1"), "-1"),
         (("--context", str(MOST_CONTEXT + 1)), str(MOST_CONTEXT + 1)),
@@ -115,8 +113,6 @@ def test_nonsense_is_refused_with_the_value(words: tuple[str, ...], value: str) 
 def test_the_limits_themselves_are_fine() -> None:
     for words in (("--context", "64"), ("--context", str(MOST_CONTEXT)), ("--threads", "1024")):
         parse(*words)
-    for drafter in DRAFTERS:
-        assert parse("--drafter", drafter)[0].drafter == drafter
 
 
 def test_max_tokens() -> None:

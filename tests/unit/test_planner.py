@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import doctest
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from hypothesis import given
@@ -22,16 +22,43 @@ STEPS = [53.0, 87.0, 91.0, 95.0, 103.0, 111.0, 118.0, 125.0]  # 1.5B Q4_K_M on a
 
 
 class Source:
-    """Proposes tokens 100, 101, ... with the given estimates, and counts what is pulled."""
+    """Proposes tokens 100, 101, ... with the given estimates, and counts what is pulled.
 
-    def __init__(self, acceptance: Sequence[float]) -> None:
-        self._acceptance = acceptance
-        self.num_pulled = 0
+    It goes on after a prefix only if that is what it would have said itself, or says so from
+    `rejoins` on.
+    """
 
-    def propose(self) -> Iterator[Proposal]:
-        for index, share in enumerate(self._acceptance):
+    def __init__(
+        self,
+        acceptance: Sequence[float],
+        cost_ms: float = 0.0,
+        *,
+        name: str = "s",
+        outlook: float = 1.0,
+        first_token: int = 100,
+        rejoins: int | None = None,
+    ) -> None:
+        self.name, self.cost_ms, self.outlook = name, cost_ms, outlook
+        self.num_pulled = self.num_asked = 0
+        self._acceptance, self._first, self._rejoins = acceptance, first_token, rejoins
+
+    def begin(self, prompt: Sequence[int]) -> None:
+        """Nothing to prepare."""
+
+    def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
+        self.num_asked += 1
+        own = list(range(self._first, self._first + len(prefix)))
+        if list(prefix) != own and (self._rejoins is None or len(prefix) < self._rejoins):
+            return
+        for index, share in enumerate(self._acceptance[len(prefix) :], len(prefix)):
             self.num_pulled += 1
-            yield Proposal(100 + index, share)
+            yield Proposal(self._first + index, share)
+
+    def learn(self, proposals: Sequence[Proposal], kept: Sequence[int]) -> None:
+        """Nothing to learn."""
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        """Nothing to remember."""
 
 
 def speed(
@@ -66,7 +93,7 @@ def test_a_free_draft_is_as_good_as_the_best_of_all_lengths(
 def test_a_costly_draft_is_as_good_as_the_best_of_all_lengths(
     acceptance: list[float], costs: list[float], cost_ms: float
 ) -> None:
-    chosen = plan(Source(acceptance).propose(), "s", costs, cost_ms)
+    chosen = plan([Source(acceptance, cost_ms)], costs)
     best = best_speed(acceptance, costs, cost_ms)
     if len(chosen.draft) == 0:
         assert best <= MIN_GAIN / costs[0] * (1 + 1e-12)
@@ -79,15 +106,16 @@ def test_a_costly_draft_is_as_good_as_the_best_of_all_lengths(
 def test_the_draft_is_the_head_of_what_was_pulled(
     acceptance: list[float], costs: list[float], cost_ms: float
 ) -> None:
-    source = Source(acceptance)
-    chosen = plan(source.propose(), "mine", costs, cost_ms)
+    source = Source(acceptance, cost_ms, name="mine")
+    chosen = plan([source], costs)
     length = len(chosen.draft)
     assert length <= len(costs) - 1
     assert chosen.draft.is_chain
     assert chosen.draft.tokens == tuple(range(100, 100 + length))
     assert chosen.draft.acceptance == tuple(acceptance[:length])
     assert chosen.draft.sources == ("mine",) * length
-    assert [p.token for p in chosen.pulled] == list(range(100, 100 + source.num_pulled))
+    pulled = [proposal.token for run in chosen.pulled for proposal in run.proposals]
+    assert pulled == list(range(100, 100 + source.num_pulled))
     assert length <= source.num_pulled <= max(len(costs) - 1, 1)
 
 
@@ -95,10 +123,9 @@ def test_the_draft_is_the_head_of_what_was_pulled(
 def test_an_endless_source_is_pulled_no_further_than_the_curve(
     costs: list[float], share: float, cost_ms: float
 ) -> None:
-    pulled = itertools.count()
-    endless = (Proposal(next(pulled), share) for _ in itertools.repeat(None))
-    plan(endless, "", costs, cost_ms)
-    assert next(pulled) <= max(len(costs) - 1, 1)
+    endless = Source([share] * 100, cost_ms)
+    plan([endless], costs)
+    assert endless.num_pulled <= max(len(costs) - 1, 1)
 
 
 @given(st.lists(SHARES, max_size=10), CURVES, st.sampled_from([0.25, 0.5, 2.0, 4.0]))
@@ -110,23 +137,23 @@ def test_a_machine_that_is_slower_in_all_plans_the_same(
 
 
 def test_a_source_that_cannot_pay_is_not_pulled() -> None:
-    source = Source([1.0] * 8)
-    chosen = plan(source.propose(), "", [10.0, 40.0, 60.0, 80.0], cost_ms=5.0)
+    source = Source([1.0] * 8, cost_ms=5.0)
+    chosen = plan([source], [10.0, 40.0, 60.0, 80.0])
     assert source.num_pulled == 0
     assert len(chosen.draft) == 0
 
 
 def test_a_free_source_that_cannot_pay_is_asked_once_to_be_judged() -> None:
     source = Source([1.0] * 8)
-    chosen = plan(source.propose(), "", [10.0, 40.0, 60.0, 80.0])
+    chosen = plan([source], [10.0, 40.0, 60.0, 80.0])
     assert source.num_pulled == 1
     assert len(chosen.draft) == 0
-    assert [p.token for p in chosen.pulled] == [100]
+    assert [[p.token for p in run.proposals] for run in chosen.pulled] == [[100]]
 
 
 def test_a_single_row_leaves_no_place_for_a_draft() -> None:
     source = Source([1.0] * 8)
-    chosen = plan(source.propose(), "", [10.0])
+    chosen = plan([source], [10.0])
     assert len(chosen.draft) == 0
     assert len(chosen.pulled) == 1
 
@@ -135,15 +162,15 @@ def test_pulling_goes_on_while_a_longer_draft_may_still_pay() -> None:
     # Two and three rows never pay on this curve; eight of them would.
     curve = [10.0, 31.0, 32.0, 33.0, 34.0, 35.0, 36.0, 37.0]
     hopeful = Source([1.0] * 7)
-    assert len(plan(hopeful.propose(), "", curve).draft) == 7
+    assert len(plan([hopeful], curve).draft) == 7
     hopeless = Source([0.3] * 7)
-    assert len(plan(hopeless.propose(), "", curve).draft) == 0
+    assert len(plan([hopeless], curve).draft) == 0
     assert hopeless.num_pulled == 1
 
 
 def test_pulling_stops_where_a_guess_ends_all_hope() -> None:
     source = Source([0.95, 0.95, 0.01, 1.0, 1.0, 1.0, 1.0])
-    chosen = plan(source.propose(), "", STEPS)
+    chosen = plan([source], STEPS)
     assert source.num_pulled == 3
     assert len(chosen.draft) == 2
 
@@ -151,8 +178,7 @@ def test_pulling_stops_where_a_guess_ends_all_hope() -> None:
 def test_drafting_costs_what_it_costs() -> None:
     acceptance = [0.9] * 7
     lengths = [
-        len(plan(Source(acceptance).propose(), "", STEPS, cost_ms).draft)
-        for cost_ms in (0.0, 3.0, 7.0, 40.0)
+        len(plan([Source(acceptance, cost_ms)], STEPS).draft) for cost_ms in (0.0, 3.0, 7.0, 40.0)
     ]
     assert lengths == sorted(lengths, reverse=True)
     assert lengths[0] == 7
@@ -171,8 +197,78 @@ def test_four_rows_may_be_cheaper_than_three() -> None:
 
 
 def test_an_empty_source_gives_an_empty_plan() -> None:
-    assert plan(iter(()), "", STEPS) == planner.EMPTY_PLAN
+    assert plan([], STEPS) == plan([Source([])], STEPS) == planner.EMPTY_PLAN
 
 
 def test_the_examples_in_the_text_hold() -> None:
     assert doctest.testmod(planner).failed == 0
+
+
+FLAT = [30.0, 33.0, 36.0, 40.0, 44.0, 48.0, 52.0, 56.0]  # 1.5B Q4_K_M with EdgeSpec's row kernel
+
+
+def test_a_look_up_that_is_as_sure_spares_the_costly_drafter() -> None:
+    free = Source([0.9] * 7, name="context")
+    costly = Source([0.99] * 7, 4.0, name="model", outlook=0.8, first_token=200)
+    chosen = plan([costly, free], FLAT)
+    assert set(chosen.draft.sources) == {"context"}
+    assert costly.num_pulled == 0
+
+
+def test_a_doubtful_look_up_gives_way_to_the_costly_drafter() -> None:
+    free = Source([0.1] * 7, name="context")
+    costly = Source([0.9] * 7, 4.0, name="model", outlook=0.8, first_token=200)
+    chosen = plan([free, costly], FLAT)
+    assert chosen.draft.tokens[0] == 200
+    assert set(chosen.draft.sources) == {"model"}
+
+
+def test_the_likelier_guess_is_taken_whoever_was_expected_to_make_it() -> None:
+    free = Source([0.5] * 7, name="context")
+    costly = Source([0.2] * 7, 4.0, name="model", outlook=0.9, first_token=200)
+    chosen = plan([free, costly], FLAT)
+    assert costly.num_pulled == 1
+    assert chosen.draft.sources[0] == "context"
+
+
+def test_a_look_up_takes_over_within_a_draft() -> None:
+    """The model writes two tokens, then what it writes is found in the text."""
+    free = Source([0.95] * 7, name="context", rejoins=2)
+    costly = Source([0.9, 0.9, 0.3, 0.3, 0.3, 0.3, 0.3], 4.0, name="model", outlook=0.8)
+    costly._first = 200
+    free.propose = _silent_at_first(free)  # type: ignore[method-assign]
+    chosen = plan([free, costly], FLAT)
+    assert chosen.draft.tokens == (200, 201, 102, 103, 104, 105, 106)
+    assert chosen.draft.sources == ("model",) * 2 + ("context",) * 5
+    assert [run.start for run in chosen.pulled if run.drafter is free] == [2]
+
+
+def test_the_costly_drafter_goes_on_where_the_look_up_ends() -> None:
+    free = Source([0.95] * 3, name="context")
+    costly = Source([0.9] * 7, 1.0, name="model", outlook=0.8, first_token=200, rejoins=3)
+    chosen = plan([free, costly], FLAT)
+    assert chosen.draft.tokens[:4] == (100, 101, 102, 203)
+    assert chosen.draft.sources[:4] == ("context",) * 3 + ("model",)
+
+
+def test_a_drafter_of_which_nothing_is_expected_is_not_asked() -> None:
+    hopeless = Source([1.0] * 7, 4.0, outlook=0.05)
+    assert plan([hopeless], FLAT) == planner.EMPTY_PLAN
+    assert hopeless.num_asked == 0
+
+
+@given(st.lists(SHARES, max_size=8), st.lists(SHARES, max_size=8), CURVES)
+def test_a_second_look_up_never_makes_the_plan_worse(
+    first: list[float], second: list[float], costs: list[float]
+) -> None:
+    """Both say the same tokens, so at each place the surer estimate counts."""
+    both = [Source(first, name="a"), Source(second, name="b")]
+    chosen = plan(both, costs).draft
+    surest = [max(pair) for pair in itertools.zip_longest(first, second, fillvalue=0.0)]
+    assert chosen.acceptance == tuple(surest[: len(chosen)])
+    assert len(chosen) == best_length(surest, costs)
+
+
+def _silent_at_first(source: Source) -> Callable[..., Iterator[Proposal]]:
+    speak = source.propose
+    return lambda prefix=(): speak(prefix) if len(prefix) >= 2 else iter(())

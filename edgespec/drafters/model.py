@@ -1,0 +1,223 @@
+"""The `model` strategy: a small model, of any vocabulary, writes on; the target checks.
+
+The drafter follows the conversation in its own tokens and its own chat template. It reads lazily:
+what the target said since it was last asked goes in with its next guess, in one pass, and nothing
+is read as long as nobody asks. Guesses come out as target tokens through the byte bridge; their
+estimates are the drafter's own probabilities, corrected by how often such guesses were kept.
+
+    reader      what was said, in drafter tokens     [p p p a a a]
+    model cache what the model has read              [p p p a g g]   g: its own guesses, refused
+    ask         cut the cache to the common part, read the rest, guess, read the guess, guess ...
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from edgespec.drafters.calibration import Calibration
+from edgespec.types import Prompt, Proposal
+from edgespec.vocab.aligner import learn
+from edgespec.vocab.ngrams import NgramCache
+from edgespec.vocab.reader import DrafterReader
+from edgespec.vocab.tokenizer import ByteTokenizer
+from edgespec.vocab.translator import DraftTranslator
+
+NUM_SINKS = 4
+"""Tokens at the beginning that are always read: attention rests on them (StreamingLLM)."""
+
+WINDOW = 512
+"""Most tokens that are read at once before the first guess: a longer past is cut off, because
+reading it would cost more time than the guesses gain."""
+
+_RESERVE = 64
+"""Cells of the KV cache kept free for guesses; with fewer, the past is cut to `WINDOW` again."""
+
+_EDGES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.87, 0.92, 0.95, 0.97, 0.98, 0.99)
+"""Lower bounds of the classes of probability, but for the first, which begins at 0."""
+
+_NUM_PLACES = 3
+"""Classes of places in a draft: the first token, the second, all others."""
+
+_PRIOR_OUTLOOK = 0.7
+_OUTLOOK_RATE = 0.04
+_RECOVERY_RATE = 0.01
+"""How fast the outlook forgets, a guess, and returns to its prior, a pass without being asked."""
+
+_COST_RATE = 0.1
+_FEW_TOKENS = 16  # more of them read at once say nothing of what a guess costs
+
+
+class DraftModel(Protocol):
+    """A model with a KV cache of one sequence that guesses greedily."""
+
+    @property
+    def num_context(self) -> int:
+        """Cells of the KV cache."""
+        ...
+
+    def read(self, tokens: Sequence[int]) -> None:
+        """Append `tokens` (at least one) to the cache; raises with the cache empty."""
+        ...
+
+    def guess(self) -> tuple[int, float]:
+        """The likeliest token after those read, and its probability."""
+        ...
+
+    def truncate(self, num_tokens: int) -> None:
+        """Forget all but the first `num_tokens` tokens."""
+        ...
+
+
+class ModelDrafter:
+    """Implements `edgespec.protocols.Drafter` with a `DraftModel` behind the byte bridge."""
+
+    def __init__(
+        self,
+        name: str,
+        model: DraftModel,
+        vocabularies: tuple[ByteTokenizer, ByteTokenizer],
+        render: Callable[[Prompt], list[int]],
+        ngrams: NgramCache,
+        cost_ms: float,
+        clock: Callable[[], float],
+        calibration: Calibration | None = None,
+    ) -> None:
+        """`vocabularies` are the target's and the drafter's; `render` gives a prompt's drafter
+
+        tokens. `cost_ms` is what a guess takes, refined in use. `clock` gives seconds.
+        `calibration` must have been made by `new_calibration`.
+        """
+        self.name = name
+        self.cost_ms = cost_ms
+        self.outlook = _PRIOR_OUTLOOK
+        self.calibration = calibration if calibration is not None else new_calibration()
+        self.ngrams = ngrams
+        self._model = model
+        self._target, self._vocab = vocabularies
+        self._reader = DrafterReader(self._target, self._vocab)
+        self._translator = DraftTranslator(self._target, self._vocab, ngrams)
+        self._render = render
+        self._clock = clock
+        self._prompt: Prompt | None = None
+        self._unread: list[int] = []
+        self._num_skipped = 0  # tokens after the first NUM_SINKS that were not read
+        self._cached: list[int] = []
+        self._num_valid = 0  # tokens of the cache that need not be compared again
+        self._was_asked = False
+        self._is_new = True  # the prompt has not been read yet
+
+    def read_prompt(self, prompt: Prompt) -> None:
+        """What the next answer is to: the conversation as messages, or plain text."""
+        self._prompt = prompt
+
+    def begin(self, prompt: Sequence[int]) -> None:
+        """Start an answer; the prompt comes by `read_prompt`, or else as these target tokens."""
+        if self._prompt is None:
+            self._prompt = b"".join(map(self._target.piece, prompt)).decode("utf-8", "replace")
+        self._unread = []
+        self._is_new = True
+
+    def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
+        """Guess on, token by token; each `next` costs about `cost_ms`."""
+        started = self._clock()
+        self._was_asked = True
+        num_read = self._catch_up(prefix)
+        self._translator.start()
+        place = len(prefix)
+        while self._reader.can_draft:
+            token, probability = self._model.guess()
+            for bridged in self._translator.push(token, probability):
+                kind = evidence_kind(bridged.acceptance, place)
+                if num_read <= _FEW_TOKENS:
+                    elapsed = (self._clock() - started) * 1e3
+                    self.cost_ms += _COST_RATE * (min(elapsed, 4 * self.cost_ms) - self.cost_ms)
+                yield Proposal(bridged.token, self.calibration.estimate(kind), kind)
+                started, num_read, place = self._clock(), 1, place + 1
+            if self._translator.is_over or len(self._cached) >= self._model.num_context:
+                return
+            self._append([token])
+
+    def learn(self, proposals: Sequence[Proposal], kept: Sequence[int]) -> None:
+        """Count every guess that the target's answer judged, up to the first wrong one."""
+        for proposal, token in zip(proposals, kept, strict=False):
+            right = proposal.token == token
+            self.calibration.observe(proposal.evidence, right)
+            self.outlook += _OUTLOOK_RATE * (right - self.outlook)
+            if not right:
+                return
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        """Note what the target kept; it is read when the next guess is asked for."""
+        self._unread.extend(tokens)
+        if not self._was_asked:
+            self.outlook += _RECOVERY_RATE * (_PRIOR_OUTLOOK - self.outlook)
+        self._was_asked = False
+
+    def _catch_up(self, prefix: Sequence[int]) -> int:
+        """Bring the cache to all that was said, and `prefix`; returns the tokens read."""
+        if self._is_new:
+            assert self._prompt is not None
+            self._reader.begin(self._render(self._prompt))
+            self._prompt, self._is_new, self._num_valid = None, False, 0
+            self._num_skipped = min(self._num_skipped, len(self._reader.tokens))
+        feed = self._reader.extend(self._unread)
+        self._unread = []
+        for stretch in self._reader.take_aligned():
+            learn(self.ngrams, self._target, stretch)
+        self._num_valid = max(min(self._num_valid, feed.num_keep - self._num_skipped), 0)
+        said, extra = self._reader.tokens, self._read_as_text(prefix)
+        wanted = [*self._past(said), *extra]
+        num_kept = _common_prefix(self._cached, wanted, self._num_valid)
+        if len(wanted) - num_kept > WINDOW or len(wanted) + _RESERVE > self._model.num_context:
+            window = min(WINDOW, self._model.num_context // 2)
+            self._num_skipped = max(len(said) - NUM_SINKS - window, 0)
+            wanted = [*self._past(said), *extra]
+            num_kept = _common_prefix(self._cached, wanted, 0)
+        num_kept = min(num_kept, len(wanted) - 1)  # the last one is read for what follows it
+        self._model.truncate(num_kept)
+        del self._cached[num_kept:]
+        self._append(wanted[num_kept:])
+        self._num_valid = len(wanted) - len(extra)
+        return len(wanted) - num_kept
+
+    def _past(self, said: Sequence[int]) -> list[int]:
+        """What of all that was said is read."""
+        return [*said[:NUM_SINKS], *said[NUM_SINKS + self._num_skipped :]]
+
+    def _append(self, tokens: list[int]) -> None:
+        try:
+            self._model.read(tokens)
+        except BaseException:
+            self._cached, self._num_valid = [], 0
+            raise
+        self._cached.extend(tokens)
+
+    def _read_as_text(self, prefix: Sequence[int]) -> list[int]:
+        """Draft tokens of another drafter, as this one would write them by themselves."""
+        return self._vocab.encode(b"".join(map(self._target.piece, prefix))).tokens
+
+
+def new_calibration() -> Calibration:
+    """Calibration over the kinds of evidence of this strategy; the prior believes the drafter."""
+    bounds = (0.0, *_EDGES, 1.0)
+    middles = [(low + high) / 2 for low, high in itertools.pairwise(bounds)]
+    return Calibration(middles * _NUM_PLACES)
+
+
+def evidence_kind(probability: float, place: int) -> int:
+    """Number of the class of evidence behind a guess at a place in the draft."""
+    return bisect.bisect_right(_EDGES, probability) + min(place, _NUM_PLACES - 1) * (
+        len(_EDGES) + 1
+    )
+
+
+def _common_prefix(cached: Sequence[int], wanted: Sequence[int], start: int) -> int:
+    """Length of the common prefix, the first `start` being known to be equal."""
+    length = min(len(cached), len(wanted))
+    for index in range(min(start, length), length):
+        if cached[index] != wanted[index]:
+            return index
+    return length

@@ -1,0 +1,77 @@
+"""A small model that guesses the next token, whole or with a trimmed head.
+
+A trimmed model (edgespec.vocab.trim) has logits for the kept tokens only and no tokenizer; it is
+fed rows of the whole model's embedding table instead of ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgespec.llama.context import Context
+
+EmbeddingLookup = Callable[[Sequence[int]], NDArray[np.float32]]
+"""Embeddings of token ids: (num_tokens, num_embedding), float32."""
+
+
+class LlamaDraftModel:
+    """Implements `edgespec.drafters.model.DraftModel` over sequence 0 of a context."""
+
+    def __init__(
+        self,
+        context: Context,
+        embeddings: EmbeddingLookup | None = None,
+        kept: NDArray[np.int32] | None = None,
+    ) -> None:
+        """`kept[i]` is the token of logit i; without it, i. Both are given for a trimmed model."""
+        self.context = context
+        self._embeddings = embeddings
+        self._kept = kept
+        self._num_cached = 0
+
+    @property
+    def num_context(self) -> int:
+        """Cells of the KV cache."""
+        return self.context.num_context
+
+    @property
+    def num_cached(self) -> int:
+        """Tokens in the KV cache."""
+        return self._num_cached
+
+    def read(self, tokens: Sequence[int]) -> None:
+        """Append `tokens` (at least one); `guess` then tells what may follow the last.
+
+        Raises Cancelled or NativeLibraryError; the cache is then empty.
+        """
+        size = self.context.options.num_batch
+        try:
+            for start in range(0, len(tokens), size):
+                part = tokens[start : start + size]
+                rows = part if self._embeddings is None else self._embeddings(part)
+                self.context.decode(rows, self._num_cached)
+                self._num_cached += len(part)
+            self.context.synchronize()
+        except BaseException:  # whatever ended the pass, what it left in the cache is not known
+            self.truncate(0)
+            raise
+
+    def guess(self) -> tuple[int, float]:
+        """The likeliest next token and its probability among the tokens that the head knows."""
+        logits = self.context.logits(0)
+        best = int(logits.argmax())
+        probability = 1.0 / float(np.exp(logits - logits[best]).sum())
+        return (best if self._kept is None else int(self._kept[best])), probability
+
+    def truncate(self, num_tokens: int) -> None:
+        """Forget all but the first `num_tokens` tokens of the cache."""
+        if num_tokens >= self._num_cached:
+            return
+        if num_tokens == 0:
+            self.context.clear()
+        else:
+            self.context.remove(num_tokens)
+        self._num_cached = num_tokens
