@@ -13,8 +13,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import filelock
+from typing import TYPE_CHECKING
 
 from edgespec.errors import BusyError, ChecksumError, UnknownModelError, UsageError
 from edgespec.models.disk import disk_errors, require_space, sync_folder
@@ -23,6 +22,9 @@ from edgespec.models.records import is_verified, read_record, record_path, write
 from edgespec.models.registry import KNOWN_MODELS, HubFile, KnownModel
 from edgespec.models.resolve import LocalFile, download_stem, resolve, stored_path
 from edgespec.paths import Paths
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ class ModelStore:
 
         Raises UnknownModelError when there is nothing of it on disk, BusyError while it is pulled.
         """
+        import filelock
+
         target = resolve(ref, self._known)
         if isinstance(target, LocalFile):
             return self._delete(ref, None)
@@ -125,8 +129,10 @@ class ModelStore:
         write_record(stored.path, digest, stored.source or "local")
         return self._describe(stored.path)
 
-    def lock(self, ref: KnownModel | HubFile) -> filelock.BaseFileLock:
+    def lock(self, ref: KnownModel | HubFile) -> BaseFileLock:
         """The lock that whoever fetches or removes `ref` holds, across processes."""
+        import filelock  # loads asyncio; what only looks into the folder needs neither
+
         folder = self._paths.ensure(self._paths.downloads)
         return filelock.FileLock(folder / f"{download_stem(ref)}.lock")
 

@@ -7,6 +7,7 @@ type checkers and import linters want one folder to search. Run from the root of
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -19,7 +20,9 @@ def link_tree(root: Path, tree: Path) -> None:
     sources = [path for path in (root / "edgespec").iterdir() if path.name != "__pycache__"]
     wanted = {path.name: path for path in [*sources, *(root / name for name in MAPPED)]}
     for link in tree.iterdir():
-        if link.name not in wanted:
+        if link.name == "__pycache__":  # of whoever imported from here
+            shutil.rmtree(link)
+        elif link.name not in wanted:
             link.unlink()
     for name, source in wanted.items():
         target = os.path.relpath(source.resolve(), tree.resolve())

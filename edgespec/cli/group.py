@@ -1,18 +1,24 @@
-"""The group of subcommands."""
+"""The group of subcommands; each is imported when it is asked for, with all that it needs."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import click
 
 from edgespec import __version__
-from edgespec.cli.bench import bench
-from edgespec.cli.chat import chat
-from edgespec.cli.doctor import doctor
-from edgespec.cli.models import models, pull
-from edgespec.cli.run import run
-from edgespec.cli.serve import serve
+
+_MODULES = {
+    "bench": "edgespec.cli.bench",
+    "chat": "edgespec.cli.chat",
+    "doctor": "edgespec.cli.doctor",
+    "models": "edgespec.cli.models",
+    "pull": "edgespec.cli.models",
+    "run": "edgespec.cli.run",
+    "serve": "edgespec.cli.serve",
+}
+"""Where each command is, under its own name."""
 
 
 class Ended(Exception):
@@ -24,7 +30,17 @@ class Ended(Exception):
 
 
 class Commands(click.Group):
-    """A group that lets interrupts and failed output through to its caller, as `Ended`."""
+    """A group that imports late, and lets interrupts and failed output through as `Ended`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all commands, in order."""
+        return sorted({*_MODULES, *super().list_commands(ctx)})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, imported; None if there is none."""
+        if cmd_name in _MODULES and cmd_name not in self.commands:
+            self.add_command(getattr(import_module(_MODULES[cmd_name]), cmd_name))
+        return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
         """Run the subcommand."""
@@ -44,7 +60,3 @@ class Commands(click.Group):
 def cli(context: click.Context, verbose: bool) -> None:
     """Local language models, faster, byte for byte the same."""
     context.obj = verbose
-
-
-for _command in (bench, chat, doctor, models, pull, run, serve):
-    cli.add_command(_command)

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgespec.cli.models import accept_terms_by_asking
 from edgespec.cli.options import LOOK_UP_ONLY, NO_DRAFTER, DrafterFiles, LoadOptions
-from edgespec.cli.pull_progress import pull_display
 from edgespec.errors import UnknownModelError
 from edgespec.models.resolve import LocalFile, resolve
 from edgespec.models.store import ModelStore
@@ -36,20 +34,23 @@ def model_on_disk(reference: str) -> Path:
 
 def pull_all(references: Iterable[str]) -> list[Path]:
     """Pull what is missing of `references`; one that is on disk costs nothing."""
-    paths = user_paths()
-    store = ModelStore(paths)
+    store = ModelStore(user_paths())
     found = []
     for reference in references:
         stored = store.find(reference)
-        if stored is None:
-            from edgespec.models.pull import pull  # the network libraries load only here
-
-            with pull_display() as display, display.model(reference):
-                ask = accept_terms_by_asking(display)
-                found.append(pull(reference, paths, display, accept_terms=ask).path)
-        else:
-            found.append(stored.path)
+        found.append(stored.path if stored is not None else _pull(reference))
     return found
+
+
+def _pull(reference: str) -> Path:
+    """Pull one model, telling how far it is; libraries for network and progress load only here."""
+    from edgespec.cli.models import accept_terms_by_asking
+    from edgespec.cli.pull_progress import pull_display
+    from edgespec.models.pull import pull
+
+    with pull_display() as display, display.model(reference):
+        ask = accept_terms_by_asking(display)
+        return pull(reference, user_paths(), display, accept_terms=ask).path
 
 
 def load_completer(options: LoadOptions, sampling: SamplingParams) -> Loaded:

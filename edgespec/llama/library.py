@@ -105,10 +105,15 @@ def build_id() -> str:
     Changes with anything that may change logits or speed: version, compiler, flags.
     """
     digest = hashlib.sha256()
-    for file in sorted(library_folder().glob("*ggml*")):
-        if not file.is_symlink():
-            digest.update(file.name.encode() + file.read_bytes())
+    for file in _distinct(sorted(library_folder().glob("*ggml*"))):
+        digest.update(file.name.encode() + file.read_bytes())
     return f"{llama_cpp.__version__}/{digest.hexdigest()[:16]}"
+
+
+def _distinct(files: list[Path]) -> list[Path]:
+    """One of each library: wheels hold copies where a build has links from one name to another."""
+    by_kind = {(file.name.split(".")[0], file.stat().st_size): file for file in files}
+    return sorted(by_kind.values())
 
 
 def library_folder() -> Path:

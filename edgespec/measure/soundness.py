@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Literal
 
 from edgespec.errors import NativeLibraryError
-from edgespec.llama.tiny import SELF_CHECK_SPECS, write_tiny_model
 
 _TIMEOUT_S = 60.0
 _FROM_OUTSIDE = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGHUP)
@@ -79,6 +78,9 @@ def check_soundness(num_threads: int) -> Soundness:
 
     Raises NativeLibraryError when it cannot be used at all.
     """
+    # Needs gguf, which takes long to import, and is seldom done.
+    from edgespec.llama.tiny import SELF_CHECK_SPECS, write_tiny_model
+
     with tempfile.TemporaryDirectory(prefix="edgespec-") as folder:
         paths = [
             write_tiny_model(Path(folder) / f"{index}.gguf", spec)

@@ -95,6 +95,33 @@ def test_importing_the_command_line_loads_nothing_heavy(cli: Cli, module: str) -
     assert set(HEAVY) & set(done.stdout.split()) == set()
 
 
+def test_an_answer_loads_nothing_that_it_does_not_need(cli: Cli) -> None:
+    """Time to the first token, from the start of the process, is what a user feels."""
+    modules = "print(*sorted({m.split('.')[0] for m in sys.modules}), file=sys.stderr)"
+    wired = python(cli, "-c", f"import sys, edgespec.cli.run, edgespec.cli.compose; {modules}")
+    command = f"import atexit, sys; atexit.register(lambda: {modules})\n"
+    command += "from edgespec.cli.main import main; main(sys.argv[1:])"
+    options = ("run", *map(str, cli.on_quick), "--max-tokens", "1", "hi")
+    answered = python(cli, "-c", command, *options)
+    needed = {"gguf", "llama_cpp", "numpy", "sqlite_utils"}  # gguf: the model was never checked
+    for done, allowed in ((wired, needed - {"gguf"}), (answered, needed)):
+        assert done.returncode == 0, done.stderr
+        loaded = set(done.stderr.split())
+        assert allowed <= loaded
+        assert {"filelock", "gguf", "rich", *HEAVY} & loaded == allowed
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_imports_no_other(cli: Cli, command: str) -> None:
+    script = f"from edgespec.cli.group import cli; cli.main(['{command}', '--help'], 'x')"
+    report = "import atexit, sys; atexit.register(lambda: print(*sys.modules)); "
+    done = python(cli, "-c", report + script)
+    assert done.returncode == 0, done.stderr
+    commands = {f"edgespec.cli.{name}" for name in COMMANDS if name != "pull"}
+    own = f"edgespec.cli.{'models' if command == 'pull' else command}"
+    assert commands & set(done.stdout.splitlines()[-1].split()) == {own}
+
+
 def test_signals_are_handled_before_anything_large_is_imported(cli: Cli) -> None:
     script = "import sys, edgespec.cli.main; print('click' in sys.modules)"
     assert python(cli, "-c", script).stdout == "False\n"

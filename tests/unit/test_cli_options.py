@@ -127,7 +127,9 @@ def test_max_tokens() -> None:
 
 def test_every_command_takes_the_same_loading_options() -> None:
     for name in ("run", "chat", "serve", "bench"):
-        options = {option for p in cli.commands[name].params for option in p.opts}
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        options = {option for p in command.params for option in p.opts}
         assert {"--model", "--drafter", "--context", "--threads", "--temperature"} <= options
 
 
