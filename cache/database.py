@@ -11,12 +11,11 @@ import contextlib
 import os
 import sqlite3
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import sqlite_utils
-
-from edgespec.cache.migrations import back_up, newest_schema, upgrade
+from edgespec.cache.schema import is_newest, newest_schema
 from edgespec.errors import StorageError
 
 BUSY_TIMEOUT_S = 2.0
@@ -95,7 +94,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
-        upgrade(sqlite_utils.Database(connection), str(path), lambda old: _back_up(path, old))
+        if not is_newest(connection):
+            _migrate(connection, str(path), lambda old: _back_up(path, old))
     except BaseException:
         connection.close()
         raise
@@ -123,7 +123,20 @@ def connect(path: Path, busy_timeout_s: float, num_cache_bytes: int) -> sqlite3.
     return connection
 
 
+def _migrate(
+    connection: sqlite3.Connection, where: str, backup: Callable[[int], None] | None
+) -> None:
+    """Bring the schema up to date; imports what that takes only here, as it is seldom done."""
+    import sqlite_utils
+
+    from edgespec.cache.migrations import upgrade
+
+    upgrade(sqlite_utils.Database(connection), where, backup)
+
+
 def _back_up(path: Path, schema: int) -> None:
+    from edgespec.cache.migrations import back_up
+
     try:
         back_up(path, schema)
     except (OSError, sqlite3.Error) as error:
@@ -145,5 +158,5 @@ def _set_aside(path: Path, error: sqlite3.DatabaseError) -> Database:
 
 def _in_memory(notice: str) -> Database:
     connection = sqlite3.connect(":memory:", check_same_thread=False)
-    upgrade(sqlite_utils.Database(connection), ":memory:")
+    _migrate(connection, ":memory:", None)
     return Database(connection, None, notice)

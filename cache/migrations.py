@@ -1,6 +1,6 @@
 """The schema, as numbered migrations; each runs once, in a transaction of its own.
 
-Never edit a migration that was released: add one.
+Never edit a migration that was released: add one, and its name to `edgespec.cache.schema`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from pathlib import Path
 from sqlite_utils import Database, Migrations
 from sqlite_utils.db import Table
 
+from edgespec.cache.schema import MIGRATION_SET, NAMES
 from edgespec.errors import StorageError
 
-migrations = Migrations("edgespec")
+migrations = Migrations(MIGRATION_SET)
 
 
 @migrations()
@@ -96,14 +97,6 @@ def m004_conversations(db: Database) -> None:
     messages.enable_fts(["content"], fts_version="FTS5", tokenize="unicode61", create_triggers=True)
 
 
-_NAMES = ("m001_facts", "m002_tokens", "m003_drafting", "m004_conversations")
-
-
-def newest_schema() -> int:
-    """Number of the newest migration that this EdgeSpec knows."""
-    return len(_NAMES)
-
-
 def upgrade(db: Database, where: str, backup: Callable[[int], None] | None = None) -> None:
     """Apply what is missing; raises StorageError for a database of a newer EdgeSpec.
 
@@ -143,7 +136,7 @@ def back_up(path: Path, schema: int) -> Path:
 
 def _pending(db: Database, where: str) -> bool:
     """True if a migration is missing; raises StorageError if one is unknown."""
-    unknown = {applied.name for applied in migrations.applied(db)} - set(_NAMES)
+    unknown = {applied.name for applied in migrations.applied(db)} - set(NAMES)
     if unknown:
         raise StorageError(
             f"the database {where} was written by a newer EdgeSpec ({', '.join(sorted(unknown))})",

@@ -1,0 +1,31 @@
+"""Which migrations a database has had: asked at every start, so without what applies them.
+
+sqlite-utils writes down each migration in a table of its own and takes long to import.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+MIGRATION_SET = "edgespec"
+NAMES = ("m001_facts", "m002_tokens", "m003_drafting", "m004_conversations")
+"""Names of all migrations (`edgespec.cache.migrations`), in order."""
+
+
+def newest_schema() -> int:
+    """Number of the newest migration that this EdgeSpec knows."""
+    return len(NAMES)
+
+
+def is_newest(connection: sqlite3.Connection) -> bool:
+    """True if every migration was applied, and no other; raises sqlite3.Error.
+
+    False, too, where nothing can be read: applying what is missing will tell why.
+    """
+    try:
+        rows = connection.execute(
+            "SELECT name FROM _sqlite_migrations WHERE migration_set = ?", [MIGRATION_SET]
+        ).fetchall()
+    except sqlite3.OperationalError:  # in a new database there is no such table
+        return False
+    return {name for (name,) in rows} == set(NAMES)
