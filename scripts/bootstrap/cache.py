@@ -11,6 +11,8 @@ import errno
 import fcntl
 import hashlib
 import json
+import os
+import re
 import shutil
 import tempfile
 import time
@@ -24,6 +26,10 @@ RECORD = "build.json"
 _PREFIX = ".building-"
 _LOCK = "lock"
 _UNLOCKED_SECONDS = 600.0
+_ENTRY = re.compile(r"\d.*-[0-9a-f]{16}")
+
+NUM_KEPT = 3
+"""Wheels that stay when another is built: of a second clone, a second compiler, the last edit."""
 
 BUILD_VARIABLES = ("CMAKE_ARGS", "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS")
 """Variables of the user's environment that reach the build, and so are part of the key."""
@@ -98,11 +104,23 @@ class WheelCache:
         found = self.find(key)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, "no wheel after storing it", str(self._folder))
+        self.mark_used(key)
         return found
 
     def drop(self, key: WheelKey) -> None:
         """Forget the wheel of `key`, if there is one."""
         shutil.rmtree(self._folder / key.name, ignore_errors=True)
+
+    def mark_used(self, key: WheelKey) -> None:
+        """Note that the wheel of `key` was installed now, which keeps it from being pruned."""
+        with contextlib.suppress(OSError):  # removed in this moment, or a cache only to be read
+            os.utime(self._folder / key.name)
+
+    def prune(self, num_kept: int = NUM_KEPT) -> None:
+        """Remove all wheels but the `num_kept` last used; what cannot be removed stays."""
+        entries = [path for path in self._folder.iterdir() if _ENTRY.fullmatch(path.name)]
+        for entry in sorted(entries, key=_modified, reverse=True)[num_kept:]:
+            shutil.rmtree(entry, ignore_errors=True)
 
     @contextlib.contextmanager
     def workspace(self) -> Iterator[Path]:
@@ -118,6 +136,14 @@ class WheelCache:
                 yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _modified(path: Path) -> float:
+    """Time of the last change; long ago if another process has just removed it."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _in_use(workspace: Path) -> bool:

@@ -93,8 +93,10 @@ class Bootstrap:
         """Install a build by `recipe` that loads; a cached one that does not is built again."""
         key = self._key(recipe)
         wheel = self._cache.find(key)
-        if wheel is not None and not self._install(key, wheel):
-            return
+        if wheel is not None:
+            self._cache.mark_used(key)
+            if not self._install(key, wheel):
+                return
         self._cache.drop(key)
         self._console.say(f"building llama.cpp with {recipe.label}; this takes a minute or more")
         with self._cache.workspace() as workspace:
@@ -107,6 +109,7 @@ class Bootstrap:
                 f"llama.cpp built with {recipe.label} is of no use: {problem}",
                 "the output is in build/bootstrap.log",
             )
+        self._cache.prune()
 
     def _install(self, key: WheelKey, wheel: Path) -> str:
         """Install and try a wheel; an empty text, or what is wrong with it."""

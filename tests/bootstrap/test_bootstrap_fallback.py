@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,28 @@ def test_a_cached_wheel_is_not_built_again(bench: Bench) -> None:
     for _ in range(2):
         bench.bootstrap(builder, CLANG_19).install_llama()
     assert builder.built == ["clang"]
+
+
+def test_old_wheels_go_when_a_new_one_works(bench: Bench) -> None:
+    """Those last used stay: of the two that come from the cache again, none is built anew."""
+    clangs = [replace(CLANG_19, version=(19, 1, minor)) for minor in range(4)]
+    builder = TinyBuilder({"clang": SOUND})
+    for clang in (*clangs[:3], clangs[0], clangs[1], clangs[3]):
+        bench.bootstrap(builder, clang).install_llama()
+    assert len(builder.built) == 4
+    left = {path.name[:19] for path in (bench.root / "wheels").iterdir()}
+    assert left == {f"0.3.36-clang19.1.{minor}-" for minor in (0, 1, 3)}
+
+
+def test_a_build_that_is_of_no_use_drives_no_other_out(bench: Bench) -> None:
+    clangs = [replace(CLANG_19, version=(19, 1, minor)) for minor in range(3)]
+    for clang in clangs:
+        bench.bootstrap(TinyBuilder({"clang": SOUND}), clang).install_llama()
+    before = set((bench.root / "wheels").iterdir())
+    useless = TinyBuilder({"gcc": CRASHES, "zig": CRASHES})
+    with pytest.raises(BootstrapError, match="of no use"):
+        bench.bootstrap(useless, GCC_13).install_llama()
+    assert set((bench.root / "wheels").iterdir()) == before
 
 
 @pytest.mark.parametrize("broken", [CRASHES, DOES_NOT_LOAD])

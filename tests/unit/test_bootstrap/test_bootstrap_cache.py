@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from bootstrap.cache import (
+    NUM_KEPT,
     RECORD,
     WheelCache,
     WheelKey,
@@ -123,6 +124,69 @@ def test_a_damaged_entry_is_not_found_and_is_replaced(tmp_path: Path) -> None:
     assert cache.find(KEY) is None
     with cache.workspace() as workspace:
         assert cache.add(KEY, built(workspace, b"new")).read_bytes() == b"new"
+
+
+def add_old(cache: WheelCache, *ages: float) -> list[WheelKey]:
+    """Entries that were last used so many seconds ago."""
+    keys = [dataclasses.replace(KEY, build_files=f"edit {index}") for index in range(len(ages))]
+    for key, age in zip(keys, ages, strict=True):
+        with cache.workspace() as workspace:
+            entry = cache.add(key, built(workspace)).parent
+        then = time.time() - age
+        os.utime(entry, (then, then))
+    return keys
+
+
+def found(cache: WheelCache, keys: list[WheelKey]) -> list[bool]:
+    return [cache.find(key) is not None for key in keys]
+
+
+def test_the_last_used_stay_and_the_others_go(tmp_path: Path) -> None:
+    cache = WheelCache(tmp_path)
+    keys = add_old(cache, 50, 10, 40, 20, 30)
+    cache.prune()
+    assert found(cache, keys) == [False, True, False, True, True]
+    assert len(list(tmp_path.iterdir())) == NUM_KEPT == 3
+    cache.prune()
+    assert found(cache, keys) == [False, True, False, True, True]
+
+
+def test_a_wheel_that_was_installed_again_is_not_old(tmp_path: Path) -> None:
+    cache = WheelCache(tmp_path)
+    keys = add_old(cache, 50, 10, 40, 20)
+    cache.mark_used(keys[0])
+    cache.prune(num_kept=2)
+    assert found(cache, keys) == [True, True, False, False]
+
+
+def test_a_new_wheel_is_the_last_used(tmp_path: Path) -> None:
+    cache = WheelCache(tmp_path)
+    keys = add_old(cache, 50, 10)
+    with cache.workspace() as workspace:
+        wheel = built(workspace)
+        os.utime(workspace, (0, 0))
+        cache.add(KEY, wheel)
+    cache.prune(num_kept=1)
+    assert found(cache, [*keys, KEY]) == [False, False, True]
+
+
+def test_only_wheels_are_pruned(tmp_path: Path) -> None:
+    """Not builds that run, nor what somebody else put there; damaged entries are old wheels."""
+    cache = WheelCache(tmp_path)
+    keys = add_old(cache, 10, 20)
+    (tmp_path / keys[1].name / RECORD).unlink()
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "mine").mkdir()
+    with cache.workspace() as workspace:
+        cache.prune(num_kept=0)
+        assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "mine", workspace.name}
+
+
+def test_what_is_gone_is_no_error(tmp_path: Path) -> None:
+    cache = WheelCache(tmp_path)
+    cache.mark_used(KEY)
+    assert list(tmp_path.iterdir()) == []
+    cache.prune()
 
 
 def test_workspaces_of_killed_builds_are_removed_and_of_running_ones_kept(tmp_path: Path) -> None:
