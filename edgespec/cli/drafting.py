@@ -8,36 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Callable
-from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from edgespec.cache.facts import Facts
 from edgespec.cli.options import NO_DRAFTER, DrafterFiles, LoadOptions
 from edgespec.drafters.calibration import Calibration
 from edgespec.drafters.context import ContextDrafter
 from edgespec.drafters.guarded import GuardedDrafter
-from edgespec.drafters.model import ModelDrafter
-from edgespec.errors import UsageError
-from edgespec.llama.bridge import ModelBridge
-from edgespec.llama.context import Context, ContextOptions
-from edgespec.llama.draft_model import LlamaDraftModel
-from edgespec.llama.model import Model, ModelOptions
+from edgespec.llama.context import Context
 from edgespec.protocols import Drafter
 from edgespec.types import Prompt
-from edgespec.vocab.embeddings import EmbeddingTable
-from edgespec.vocab.ngrams import NgramCache
-from edgespec.vocab.tokenizer import ByteTokenizer
-from edgespec.vocab.trim import read_trim_info
 
 Report = Callable[[str], None]
 
 _CALIBRATION = "calibration"
-_BATCH = 128
-_NUM_TIMED = 5
 
 
 class Drafters:
@@ -71,6 +55,8 @@ class Drafters:
         return "+".join(drafter.name for drafter in self.all) or NO_DRAFTER
 
     def _add_model(self, files: DrafterFiles, target: Context, report: Report) -> None:
+        from edgespec.cli.model_drafting import open_model_drafter  # reads GGUF files: much to load
+
         model = open_model_drafter(files, target, self._cleanup)
         self._remember(model.name, model.calibration)
         self.all.append(GuardedDrafter(model, report))
@@ -87,90 +73,3 @@ class Drafters:
         self._cleanup.callback(
             lambda: store.put(_CALIBRATION, key, {"counts": calibration.export()})
         )
-
-
-def open_model_drafter(
-    files: DrafterFiles, target: Context, cleanup: contextlib.ExitStack
-) -> ModelDrafter:
-    """Load the drafter and bind it to `target`, whose threads and abort it shares.
-
-    Raises ModelFileError, NativeLibraryError or UsageError; `cleanup` closes what was opened.
-    """
-    running = files.trimmed or files.whole
-    options = ModelOptions(use_extra_buffers=target.model.options.use_extra_buffers)
-    model = cleanup.enter_context(Model(running, options))
-    _check(model, target.model)
-    spoken = model
-    embeddings, kept = None, None
-    if files.trimmed is not None:
-        spoken = cleanup.enter_context(Model(files.whole, ModelOptions(vocabulary_only=True)))
-        embeddings, kept = EmbeddingTable(files.whole).rows, _kept_tokens(files.trimmed)
-    context_options = ContextOptions(
-        num_context=min(target.num_context + _BATCH, max(spoken.num_context_train, 512)),
-        num_threads=target.options.num_threads,
-        num_batch=_BATCH,
-    )
-    context = cleanup.enter_context(Context(model, context_options, abort_with=target))
-    draft_model = LlamaDraftModel(context, embeddings, kept)
-    return ModelDrafter(
-        files.name,
-        draft_model,
-        (ByteTokenizer(target.model.vocab), ByteTokenizer(spoken.vocab)),
-        _Renderer(spoken),
-        NgramCache(),
-        _guess_ms(draft_model),
-        time.perf_counter,
-    )
-
-
-def _check(drafter: Model, target: Model) -> None:
-    if not drafter.can_roll_back or not drafter.can_generate:
-        raise UsageError(
-            f"{drafter.path.name} ({drafter.architecture}) cannot take back a wrong guess",
-            "use a decoder-only transformer as drafter",
-        )
-    if drafter.num_parameters > target.num_parameters:
-        raise UsageError(
-            f"the drafter {drafter.path.name} is larger than {target.path.name}",
-            "use a smaller drafter, or none",
-        )
-
-
-def _kept_tokens(trimmed: Path) -> NDArray[np.int32]:
-    info = read_trim_info(trimmed)
-    if info is None:
-        raise UsageError(f"{trimmed.name} is not a trimmed model", "run `edgespec trim` again")
-    return info.kept
-
-
-def _guess_ms(model: LlamaDraftModel) -> float:
-    """Milliseconds of one guess; leaves the cache empty."""
-    model.read([0])
-    times = []
-    for _ in range(_NUM_TIMED):
-        started = time.perf_counter()
-        model.guess()
-        model.read([0])
-        times.append((time.perf_counter() - started) * 1e3)
-    model.truncate(0)
-    return min(times)
-
-
-class _Renderer:
-    """A prompt in the drafter's own tokens and template."""
-
-    def __init__(self, model: Model) -> None:
-        self._bridge = ModelBridge(model)
-        self._has_template = model.chat_template is not None
-
-    def __call__(self, prompt: Prompt) -> list[int]:
-        """Token ids; where the drafter's template cannot say it, plain text."""
-        if isinstance(prompt, str):
-            return self._bridge.encode(prompt)
-        if self._has_template:
-            try:
-                return self._bridge.encode_chat(prompt)
-            except UsageError:  # some templates know no system role
-                pass
-        turns = (f"{message.role}: {message.content}\n" for message in prompt)
-        return self._bridge.encode("".join(turns) + "assistant: ")
