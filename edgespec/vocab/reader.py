@@ -85,6 +85,21 @@ class DrafterReader:
         num_same = _num_common(before, fresh)
         return Feed(start + num_same, tuple(fresh[num_same:]))
 
+    def preview(self, target_tokens: Sequence[int]) -> Feed | None:
+        """What `extend` would change, without changing anything: for a draft to be gone on with.
+
+        None where the draft ends within a character or holds a control token.
+        """
+        pieces = list(map(self._target.piece, target_tokens))
+        if self._is_same:
+            return Feed(len(self._tokens), tuple(target_tokens))
+        tail = self._tail + b"".join(pieces)
+        if not all(pieces) or num_unfinished(tail):
+            return None
+        fresh = self._drafter.encode(tail).tokens
+        num_same = _num_common(self._tokens[self._num_settled :], fresh)
+        return Feed(self._num_settled + num_same, tuple(fresh[num_same:]))
+
     def take_aligned(self) -> list[Aligned]:
         """Settled text in both vocabularies since the last call, for the n-gram cache."""
         return self._aligner.take()

@@ -1,16 +1,16 @@
 """A draft in drafter tokens, as the target would write it, token by token as they become sure.
 
-The draft is a byte string that grows by the drafter's tokens. What may be proposed of it is what
-the target's own tokenizer says of the bytes since the last proposal; but its last token may become
-a longer one as the text goes on ("token" and "izer" are one token of a large vocabulary). So a
-token comes out when
+The draft is a byte string that grows by the drafter's tokens; what is proposed of it is what the
+target's own tokenizer says of it. But the last token of that may become a longer one as the text
+goes on ("token" and "izer" are one token of a large vocabulary). So a token comes out when
 
 - it is settled: a safe cut of the text (`edgespec.vocab.boundaries`) lies at or behind its end, or
   the drafter ended the turn, or
 - the n-gram cache expects the target to end its token where the drafter did.
 
-The first costs one more drafter token at the end of a draft, the second is sometimes wrong. Both
-are only guesses to the target, which checks every token, so neither changes what it says.
+The first costs one more drafter token at the end of a draft, the second is sometimes wrong; when
+the following bytes show that it was, the draft is over. All of it is only a guess to the target,
+which checks every token, so what it says never changes.
 
 Worked example, the target knowing "low", "lower" and "est" besides single letters:
 
@@ -31,7 +31,7 @@ from edgespec.vocab.tokenizer import ByteTokenizer, Encoded, num_unfinished
 
 BridgeKind = Literal["direct", "settled", "ngram", "unsettled"]
 
-MIN_ESTIMATE = 0.8
+MIN_ESTIMATE = 0.97
 """Least estimate of the n-gram cache for which the target's token is not waited for."""
 
 _UNKNOWN = 0.5
@@ -58,7 +58,7 @@ class DraftTranslator:
     """Translates one draft after another; equal vocabularies pass tokens through.
 
     A draft begins where a token that the target kept ends, and its first token is read from there:
-    the proposals are the target's tokenization of the drafted bytes alone. Had the target written
+    the proposals begin the target's tokenization of the drafted bytes alone. Had the target written
     the same bytes in one go it might have merged the first of them with its last token, but it did
     not: that token is said.
     """
@@ -81,16 +81,22 @@ class DraftTranslator:
     def start(self) -> None:
         """Begin a draft at the end of the accepted text."""
         self._data = b""
-        self._num_proposed_bytes = 0
         self._tokens: list[int] = []
         self._ends: list[int] = []
         self._probabilities: list[float] = []
         self._num_counted = 0
+        self._num_settled_bytes = 0
+        self._num_proposed_bytes = 0
+        self._guessed: list[int] = []
         self._is_over = False
 
     @property
     def is_over(self) -> bool:
-        """True after an end of the turn, or a token that nothing in the target stands for."""
+        """True when nothing more will come.
+
+        After `finish`, after an end of the turn, after a token that nothing in the target stands
+        for, and when a proposed token turns out to be the beginning of a longer one.
+        """
         return self._is_over
 
     def push(self, drafter_token: int, probability: float) -> tuple[BridgedToken, ...]:
@@ -107,8 +113,7 @@ class DraftTranslator:
             return self._push_end(drafter_token, probability)
         piece = self._drafter.piece(drafter_token)
         if not piece:
-            self._is_over = True
-            return ()
+            return self.finish()
         self._data += piece
         self._tokens.append(drafter_token)
         self._ends.append(len(self._data))
@@ -117,57 +122,73 @@ class DraftTranslator:
 
     def finish(self) -> tuple[BridgedToken, ...]:
         """What is left, whatever it may still become; ends the draft."""
+        if self._is_over:
+            return ()
         self._is_over = True
-        base = self._num_proposed_bytes
-        pending = self._data[base:]
-        encoded = self._target.encode(pending[: len(pending) - num_unfinished(pending)])
-        estimate = self._estimate(encoded, base)
-        return self._take(encoded, base, slice(None), "unsettled", estimate or _UNKNOWN)
+        encoded = self._encode(self._whole_characters())
+        estimate = self._estimate(encoded)
+        return self._take(encoded, "unsettled", _UNKNOWN if estimate is None else estimate)
 
     def _propose(self) -> tuple[BridgedToken, ...]:
-        base = self._num_proposed_bytes
-        pending = self._data[base:]
-        text = pending[: len(pending) - num_unfinished(pending)]
-        encoded = self._target.encode(text)
+        text = self._whole_characters()
+        encoded = self._encode(text)
+        if self._is_over:
+            return ()
         cut = self._target.boundaries.last(text)
-        num_settled = encoded.ends.index(cut) + 1 if cut in encoded.ends else 0
-        proposed = self._take(encoded, base, slice(num_settled), "settled", 1.0)
-        if num_settled < len(encoded.tokens):
-            estimate = self._estimate(encoded, base)
-            if estimate is not None and estimate >= self._min_estimate:
-                proposed += self._take(encoded, base, slice(num_settled, None), "ngram", estimate)
+        settled = _part(encoded, bisect_right(encoded.ends, cut) if cut in encoded.ends else 0)
+        proposed = self._take(settled, "settled", 1.0)
+        estimate = self._estimate(encoded)
+        if estimate is not None and estimate >= self._min_estimate:
+            proposed += self._take(encoded, "ngram", estimate)
+        if settled.tokens:
+            self._num_settled_bytes += cut
+            del self._guessed[: len(settled.tokens)]
         return proposed
 
     def _push_end(self, token: int, probability: float) -> tuple[BridgedToken, ...]:
         """The turn ends here, so nothing can grow any more; half a character stays half."""
+        encoded = self._encode(self._data[self._num_settled_bytes :])
+        if self._is_over:
+            return ()
         self._is_over = True
-        base = self._num_proposed_bytes
-        encoded = self._target.encode(self._data[base:])
-        proposed = self._take(encoded, base, slice(None), "settled", 1.0)
+        proposed = self._take(encoded, "settled", 1.0)
         end = self._target.specials.end_of_turn
         if end is None:
             return proposed
         return (*proposed, BridgedToken(end, probability, 1, "direct", (token,)))
 
-    def _estimate(self, encoded: Encoded, base: int) -> float | None:
+    def _whole_characters(self) -> bytes:
+        """What is not settled, but for half a character at the end."""
+        text = self._data[self._num_settled_bytes :]
+        return text[: len(text) - num_unfinished(text)]
+
+    def _encode(self, text: bytes) -> Encoded:
+        """The target's tokens of what is not settled; ends the draft if a guess was wrong."""
+        encoded = self._target.encode(text)
+        self._is_over |= encoded.tokens[: len(self._guessed)] != self._guessed
+        return encoded
+
+    def _estimate(self, encoded: Encoded) -> float | None:
         """Probability that a token of the target ends with the draft; None within a character."""
+        base = self._num_settled_bytes
         if not encoded.tokens or base + encoded.ends[-1] != len(self._data):
             return None
         start = base + (encoded.ends[-2] if len(encoded.ends) > 1 else 0)
         run = run_from(self._tokens, self._ends, start)
-        return self._ngrams.estimate(run, encoded.tokens[-1], ending_group(self._data[start:], run))
+        group = ending_group(self._data[start:], run)
+        return self._ngrams.estimate(run, encoded.tokens[-1], group)
 
-    def _take(
-        self, encoded: Encoded, base: int, part: slice, kind: BridgeKind, factor: float
-    ) -> tuple[BridgedToken, ...]:
-        """Propose part of `encoded`, whose ends count from byte `base` of the draft.
+    def _take(self, encoded: Encoded, kind: BridgeKind, factor: float) -> tuple[BridgedToken, ...]:
+        """Propose what of `encoded`, which begins at the settled bytes, was not proposed before.
 
-        `factor` is the estimate on which all of them rest; it counts once, on the first.
+        `factor` is the estimate on which all of it rests; it counts once, on the first.
         """
         proposed = []
-        for token, end in zip(encoded.tokens[part], encoded.ends[part], strict=True):
-            proposed.append(self._bridge(token, base + end, kind, factor))
-            factor = 1.0
+        for token, end in zip(encoded.tokens, encoded.ends, strict=True):
+            if self._num_settled_bytes + end > self._num_proposed_bytes:
+                proposed.append(self._bridge(token, self._num_settled_bytes + end, kind, factor))
+                self._guessed.append(token)
+                factor = 1.0
         return tuple(proposed)
 
     def _bridge(self, token: int, end: int, kind: BridgeKind, factor: float) -> BridgedToken:
@@ -178,3 +199,8 @@ class DraftTranslator:
         self._num_counted = max(self._num_counted, last)
         self._num_proposed_bytes = end
         return BridgedToken(token, acceptance, num_new, kind, tuple(self._tokens[first:last]))
+
+
+def _part(encoded: Encoded, count: int) -> Encoded:
+    """The first `count` tokens."""
+    return Encoded(encoded.tokens[:count], encoded.ends[:count])

@@ -173,10 +173,13 @@ def test_an_end_of_the_draft_flushes_it_and_ends_the_turn(end: int) -> None:
 
 def test_a_token_that_stands_for_nothing_ends_the_draft() -> None:
     translator = DraftTranslator(BPE, SPM, NgramCache(), 2.0)
-    translator.push(SPM.encode(b"the").tokens[0], 0.5)
-    assert translator.push(1, 0.9) == ()
+    for token in SPM.encode(b"the").tokens:
+        assert translator.push(token, 0.5) == ()
+    left = translator.push(1, 0.9)
+    assert [bridged.token for bridged in left] == BPE.encode(b"the").tokens
+    assert {bridged.kind for bridged in left} == {"unsettled"}
     assert translator.is_over
-    assert translator.finish()
+    assert translator.finish() == ()
 
 
 def test_a_target_without_an_end_gets_the_text_alone() -> None:
