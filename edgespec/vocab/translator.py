@@ -31,7 +31,7 @@ from edgespec.vocab.tokenizer import ByteTokenizer, Encoded, num_unfinished
 
 BridgeKind = Literal["direct", "settled", "ngram", "unsettled"]
 
-MIN_ESTIMATE = 0.97
+MIN_ESTIMATE = 0.8
 """Least estimate of the n-gram cache for which the target's token is not waited for."""
 
 _UNKNOWN = 0.5
