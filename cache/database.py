@@ -21,6 +21,9 @@ from edgespec.errors import StorageError
 BUSY_TIMEOUT_S = 2.0
 """How long a statement waits for another process's lock."""
 
+DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What a damaged file raises: SQLite's own message may quote bytes of it that are no text."""
+
 
 @dataclass(frozen=True, slots=True)
 class DatabaseHealth:
@@ -47,7 +50,7 @@ class Database:
         try:
             row = self.connection.execute("PRAGMA integrity_check(1)").fetchone()
             integrity = str(row[0])
-        except sqlite3.Error as error:
+        except DAMAGE as error:
             integrity = str(error)
         size = self.path.stat().st_size if self.path and self.path.exists() else 0
         where = str(self.path) if self.path else "in memory"
@@ -73,8 +76,8 @@ def open_database(path: Path) -> Database:
         return Database(_connect(path), path)
     except sqlite3.OperationalError as error:  # locked, read-only, disk full, no permission
         return _in_memory(f"the database {path} cannot be used ({error}); nothing is remembered")
-    except sqlite3.DatabaseError as error:
-        return _set_aside(path, error)
+    except DAMAGE as error:
+        return _replaced(path, error)
     except OSError as error:
         return _in_memory(
             f"the database {path} cannot be used ({error.strerror or error}); nothing is remembered"
@@ -143,16 +146,27 @@ def _back_up(path: Path, schema: int) -> None:
         raise sqlite3.OperationalError(f"no backup before the upgrade: {error}") from error
 
 
-def _set_aside(path: Path, error: sqlite3.DatabaseError) -> Database:
-    """Rename a damaged database and start a new one in its place."""
-    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
+def set_aside(path: Path) -> Path:
+    """Rename a damaged database, its log with it, and return its new name; raises OSError."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    number = 1
+    while aside.exists():  # twice in one second, or the clock went backwards
+        number += 1
+        aside = path.with_name(f"{path.name}.damaged-{stamp}-{number}")
+    for suffix in ("-wal", "-shm", ""):  # the log holds what was committed last
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
+def _replaced(path: Path, error: Exception) -> Database:
+    """Set a damaged database aside and start a new one in its place."""
     try:
-        for suffix in ("-wal", "-shm", ""):  # the log holds what was committed last
-            with contextlib.suppress(FileNotFoundError):
-                path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+        aside = set_aside(path)
         notice = f"the database was damaged ({error}); it was set aside as {aside.name}"
         return Database(_connect(path), path, notice)
-    except (OSError, sqlite3.Error, StorageError) as second:
+    except (OSError, sqlite3.Error, UnicodeDecodeError, StorageError) as second:
         return _in_memory(f"the database {path} is damaged and cannot be set aside ({second})")
 
 

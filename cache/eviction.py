@@ -18,7 +18,7 @@ _ROOM = 0.95
 """Eviction goes on until this share of the limit is in use, so that it is not needed each turn."""
 
 _AT_ONCE = 16
-"""Sequences forgotten in one transaction: others can write in between."""
+"""Most sequences forgotten in one transaction: others can write in between."""
 
 _STATISTICS_SHARE = 0.5
 
@@ -41,10 +41,14 @@ def evict(connection: sqlite3.Connection, limit_bytes: int) -> int:
         return 0
     store = TokenStore(connection)
     num_forgotten = 0
-    while bytes_in_use(connection) > limit_bytes * _ROOM:
+    target = int(limit_bytes * _ROOM)
+    while bytes_in_use(connection) > target:
         with transaction(connection):
             victims = _victims(connection)
-            num_forgotten += sum(store.remove(sequence) for sequence in victims)
+            for sequence in victims:
+                num_forgotten += store.remove(sequence)
+                if bytes_in_use(connection) <= target:
+                    break
         if not victims:
             break
     return num_forgotten

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from edgespec.cache.database import Database
+from edgespec.cache.database import DAMAGE, Database
 
 _GET = "SELECT value FROM facts WHERE kind = ? AND key = ?"
 _PUT = (
@@ -29,7 +28,7 @@ class Facts:
         try:
             row = self._connection.execute(_GET, (kind, key)).fetchone()
             value = json.loads(row[0]) if row else None
-        except (sqlite3.Error, json.JSONDecodeError):
+        except (*DAMAGE, json.JSONDecodeError):
             return None
         return value if isinstance(value, dict) else None
 
@@ -38,7 +37,7 @@ class Facts:
         try:
             with self._connection:
                 self._connection.execute(_PUT, (kind, key, json.dumps(value), time.time()))
-        except sqlite3.Error:
+        except DAMAGE:
             return False
         return True
 

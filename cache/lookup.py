@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from edgespec.cache.codec import BLOCK, BLOCK_BITS, unpack
+from edgespec.cache.database import DAMAGE
 from edgespec.cache.grams import num_shared, suffix_key
 from edgespec.cache.tokens import FIND_SCOPE, MAX_CONTEXT, Tier, VocabularyKey
 
@@ -216,7 +217,7 @@ class TokenReader:
             return self._connection.execute(statement, values).fetchall()
         except sqlite3.OperationalError:  # locked for a moment: no match this time
             return []
-        except sqlite3.Error as error:
+        except DAMAGE as error:
             self.problem = f"the database is damaged ({error}); run `edgespec db check`"
             return []
 

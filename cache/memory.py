@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from edgespec.cache.database import Database, connect
+from edgespec.cache.database import DAMAGE, Database, connect
 from edgespec.cache.eviction import DEFAULT_LIMIT
 from edgespec.cache.lookup import TokenReader
 from edgespec.cache.recorder import Recorder
@@ -89,7 +89,7 @@ def open_token_memory(
         return None
     try:
         connection = connect(database.path, _READ_TIMEOUT_S, _CACHE_BYTES)
-    except sqlite3.Error:
+    except DAMAGE:
         return None
     recorder = Recorder(database.path, limit_bytes) if learn else None
     return TokenMemory(connection, recorder, vocabulary)

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgespec.cache.database import connect
+from edgespec.cache.database import DAMAGE, connect
 from edgespec.cache.eviction import DEFAULT_LIMIT, evict
 from edgespec.cache.tokens import Recording, Tier, TokenStore, VocabularyKey
 
@@ -111,7 +111,7 @@ class Recorder:
             self._write(job)
         except sqlite3.OperationalError as error:  # locked, full, read-only: may pass
             self.notice = f"an answer was not remembered ({error})"
-        except sqlite3.Error as error:
+        except DAMAGE as error:
             self.notice = f"the database is damaged ({error}); run `edgespec db check`"
         except ValueError as error:  # token ids that are none
             self.notice = f"an answer was not remembered ({error})"
