@@ -1,0 +1,177 @@
+"""Every schema that was ever released is migrated, with a backup; nothing in it is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+import sqlite_utils
+
+from edgespec.cache import migrations
+from edgespec.cache.conversations import Conversations
+from edgespec.cache.database import open_database
+from edgespec.cache.facts import Facts
+from edgespec.cache.pairs import PairStore
+from edgespec.cache.schema import newest_schema
+from edgespec.vocab.ngrams import NgramStore
+
+SCHEMAS = range(1, newest_schema() + 1)
+
+# The tables as each schema left them, so that an edited migration shows.
+TABLES = {
+    1: {"facts"},
+    2: {"vocabularies", "scopes", "files", "sequences", "blocks", "grams"},
+    3: {"ngram_caches", "calibrations", "costs"},
+    4: {"conversations", "messages", "messages_fts"},
+}
+
+
+def made_by_schema(path: Path, schema: int) -> None:
+    """A database as EdgeSpec wrote it when `schema` was the newest, with a fact in it."""
+    names = [migration.name for migration in migrations.migrations.pending(_empty())]
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        db = sqlite_utils.Database(connection)
+        migrations.migrations.apply(db, stop_before=names[schema : schema + 1])
+        connection.execute("INSERT INTO facts VALUES ('kind', 'key', '{\"v\": 1}', 0)")
+        connection.commit()
+
+
+def _empty() -> sqlite_utils.Database:
+    return sqlite_utils.Database(memory=True)
+
+
+def table_names(path: Path) -> set[str]:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        return {name for (name,) in rows}
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_a_released_schema_is_migrated_and_keeps_what_was_there(
+    tmp_path: Path, schema: int
+) -> None:
+    path = tmp_path / "edgespec.db"
+    made_by_schema(path, schema)
+    expected = set().union(*(TABLES[number] for number in range(1, schema + 1)))
+    unexpected = set().union(*(TABLES[number] for number in SCHEMAS if number > schema))
+    assert expected <= table_names(path) and not unexpected & table_names(path)
+    with open_database(path) as database:
+        assert database.notice == ""
+        assert database.health().integrity == "ok"
+        assert Facts(database).get("kind", "key") == {"v": 1}
+        conversations = Conversations(database.connection)
+        conversations.add(conversations.start("t"), "user", "hello")
+        assert len(conversations.search("hello")) == 1
+    assert set().union(*TABLES.values()) <= table_names(path)
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_a_backup_holds_the_old_schema(tmp_path: Path, schema: int) -> None:
+    path = tmp_path / "edgespec.db"
+    made_by_schema(path, schema)
+    before = table_names(path)
+    open_database(path).close()
+    backups = list(tmp_path.glob("*.backup*"))
+    if schema == newest_schema():
+        assert backups == []
+        return
+    assert [backup.name for backup in backups] == [f"edgespec.db.schema-{schema}.backup"]
+    assert stat.S_IMODE(backups[0].stat().st_mode) == 0o600
+    assert table_names(backups[0]) == before
+    with contextlib.closing(sqlite3.connect(backups[0])) as connection:
+        assert connection.execute("SELECT value FROM facts").fetchall() == [('{"v": 1}',)]
+
+
+def test_a_new_database_needs_no_backup(tmp_path: Path) -> None:
+    open_database(tmp_path / "edgespec.db").close()
+    assert {file.name for file in tmp_path.iterdir()} == {"edgespec.db"}
+
+
+def test_without_room_for_a_backup_the_old_database_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "edgespec.db"
+    made_by_schema(path, 1)
+    (tmp_path / "edgespec.db.schema-1.backup.part").mkdir()  # in the way
+    before = table_names(path)
+    with open_database(path) as database:
+        assert "no backup before the upgrade" in database.notice
+        assert "nothing is remembered" in database.notice
+    assert table_names(path) == before
+
+
+def test_of_many_that_open_an_old_database_at_once_one_migrates(tmp_path: Path) -> None:
+    path = tmp_path / "edgespec.db"
+    made_by_schema(path, 1)
+    notices: list[str] = []
+    start = threading.Barrier(6)
+
+    def open_it() -> None:
+        start.wait()
+        with open_database(path) as database:
+            notices.append(database.notice)
+
+    threads = [threading.Thread(target=open_it) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert notices == [""] * 6
+    assert set().union(*TABLES.values()) <= table_names(path)
+
+
+def test_of_many_that_make_a_new_database_at_once_all_can_use_it(tmp_path: Path) -> None:
+    path = tmp_path / "edgespec.db"
+    notices: list[str] = []
+    start = threading.Barrier(6)
+
+    def open_it(number: int) -> None:
+        start.wait()
+        with open_database(path) as database:
+            notices.append(database.notice)
+            assert Facts(database).put("kind", str(number), {})
+
+    threads = [threading.Thread(target=open_it, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert notices == [""] * 6
+    with open_database(path) as database:
+        assert Facts(database).forget("kind") == 6
+
+
+def test_pairs_keep_their_bytes_apart(tmp_path: Path) -> None:
+    with open_database(tmp_path / "edgespec.db") as database:
+        ngrams: NgramStore = PairStore(database, "ngram_caches")
+        costs = PairStore(database, "costs")
+        assert ngrams.load("t", "d") is None
+        assert ngrams.save("t", "d", b"\0one") and ngrams.save("t", "e", b"two")
+        assert costs.save("t", "d", b"cost")
+        assert ngrams.save("t", "d", b"\0three")
+    with open_database(tmp_path / "edgespec.db") as database:
+        ngrams = PairStore(database, "ngram_caches")
+        assert (ngrams.load("t", "d"), ngrams.load("t", "e")) == (b"\0three", b"two")
+        assert ngrams.load("d", "t") is None
+        assert PairStore(database, "costs").load("t", "d") == b"cost"
+        assert PairStore(database, "calibrations").load("t", "d") is None
+
+
+def test_a_pair_that_cannot_be_kept_costs_only_itself(tmp_path: Path) -> None:
+    path = tmp_path / "edgespec.db"
+    with open_database(path) as database:
+        pairs = PairStore(database, "calibrations")
+        assert pairs.save("t", "d", b"1")
+        database.connection.execute("PRAGMA busy_timeout=20")
+        blocker = sqlite3.connect(path, isolation_level=None)
+        blocker.execute("BEGIN IMMEDIATE")
+        assert not pairs.save("t", "d", b"2")
+        assert pairs.load("t", "d") == b"1"
+        blocker.close()
+        database.connection.execute("DROP TABLE calibrations")
+        assert pairs.load("t", "d") is None
