@@ -32,6 +32,8 @@ FIND_SCOPE = (
     " WHERE fingerprint = ? AND tier = ?"
 )
 
+_ADD_GRAM = "INSERT OR IGNORE INTO grams (scope, key, position) VALUES (?, ?, ?)"
+
 
 @dataclass(frozen=True, slots=True)
 class VocabularyKey:
@@ -118,11 +120,17 @@ class TokenStore:
                 for block, packed in enumerate(blocks(whole), start=first_block)
             ),
         )
-        self._connection.executemany(
-            "INSERT INTO grams (scope, key, position) VALUES (?, ?, ?)",
-            _grams(scope, whole, len(context), first_block),
-        )
+        self._connection.executemany(_ADD_GRAM, _grams(scope, whole, len(context), first_block))
         return sequence
+
+    def index(self, sequence: int) -> None:
+        """Index a recorded sequence (anew), inside the caller's transaction."""
+        scope, first_block, num_context, num_tokens = self._connection.execute(
+            "SELECT scope, first_block, num_context, num_tokens FROM sequences WHERE id = ?",
+            (sequence,),
+        ).fetchone()
+        whole = self.read(first_block, num_context + num_tokens)
+        self._connection.executemany(_ADD_GRAM, _grams(scope, whole, num_context, first_block))
 
     def touch(self, sequences: Iterable[int]) -> None:
         """Note that drafts were taken from these sequences: they are forgotten later."""
@@ -140,12 +148,12 @@ class TokenStore:
         """
         execute = self._connection.execute
         row = execute(
-            "SELECT scope, first_block, num_context, num_tokens FROM sequences WHERE id = ?",
+            "SELECT scope, file, first_block, num_context, num_tokens FROM sequences WHERE id = ?",
             (sequence,),
         ).fetchone()
         if row is None:
             return 0
-        scope, first_block, num_context, num_tokens = row
+        scope, file, first_block, num_context, num_tokens = row
         whole = self.read(first_block, num_context + num_tokens)
         self._connection.executemany(
             "DELETE FROM grams WHERE scope = ? AND key = ? AND position = ?",
@@ -154,6 +162,8 @@ class TokenStore:
         last_block = first_block + (num_context + num_tokens - 1) // BLOCK
         execute("DELETE FROM blocks WHERE block BETWEEN ? AND ?", (first_block, last_block))
         execute("DELETE FROM sequences WHERE id = ?", (sequence,))
+        if file is not None:
+            self._lost_part_of(file)
         return int(num_tokens)
 
     def read(self, first_block: int, num_tokens: int) -> NDArray[np.uint32]:
@@ -165,6 +175,16 @@ class TokenStore:
         )
         parts = [np.asarray(unpack(packed), dtype=np.uint32) for (packed,) in rows]
         return np.concatenate(parts) if parts else np.zeros(0, np.uint32)
+
+    def _lost_part_of(self, file: int) -> None:
+        """Let the next import read a file anew; drop one of which nothing is left."""
+        execute = self._connection.execute
+        execute("UPDATE files SET sha256 = '' WHERE id = ?", (file,))
+        execute(
+            "DELETE FROM files WHERE id = ? AND NOT EXISTS"
+            " (SELECT 1 FROM sequences WHERE file = ?)",
+            (file, file),
+        )
 
     def _add_sequence(
         self, recording: Recording, scope: int, first_block: int, num_context: int, num_tokens: int
