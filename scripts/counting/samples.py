@@ -1,0 +1,54 @@
+"""Let a target answer a few of the prompts greedily: the text by which drafters are judged.
+
+    PYTHONPATH=scripts python -m counting.samples edgespec/vocab/data/samples.jsonl [--model M]
+
+These prompts are left out of the count tables, so that what a trimmed head loses shows in them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from counting.answers import prompts
+from counting.batch import NUM_SEQUENCES, Answerer
+
+from edgespec.cli.loading import model_on_disk
+from edgespec.llama.model import Model
+from edgespec.measure.machine import this_machine
+from edgespec.models.registry import DEFAULT_TARGET
+
+TOKENS = 44
+_LONGEST = 160
+"""Characters of a prompt: reading it takes time whenever a drafter is measured."""
+_FIRST, _EVERY = 3, 8
+
+
+def held_out() -> list[tuple[str, str]]:
+    """Category and text of the prompts that samples answer."""
+    short = [(category, text) for category, text in prompts() if len(text) < _LONGEST]
+    return short[_FIRST::_EVERY][:NUM_SEQUENCES]
+
+
+def main() -> None:
+    """Read the arguments and answer."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--model", default=DEFAULT_TARGET)
+    arguments = parser.parse_args()
+    pairs = held_out()
+    with Model(model_on_disk(arguments.model)) as model:
+        answerer = Answerer(model, this_machine().num_threads, temperature=0.0, seed=0)
+        answers = answerer.answer([text for _, text in pairs], TOKENS)
+        answerer.close()
+    lines = [
+        json.dumps({"category": category, "prompt": text, "answer": answer}, ensure_ascii=False)
+        for (category, text), answer in zip(pairs, answers, strict=True)
+    ]
+    arguments.file.parent.mkdir(parents=True, exist_ok=True)
+    arguments.file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
