@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from edgespec.drafters.calibration import Calibration
+from edgespec.drafters.outlook import Outlook
 from edgespec.types import Prompt, Proposal
 from edgespec.vocab.aligner import learn
 from edgespec.vocab.ngrams import NgramCache
@@ -41,10 +42,8 @@ _EDGES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.87, 0.92, 0.95, 0.97, 
 _NUM_PLACES = 3
 """Classes of places in a draft: the first token, the second, all others."""
 
-_PRIOR_OUTLOOK = 0.7
-_OUTLOOK_RATE = 0.04
-_RECOVERY_RATE = 0.01
-"""How fast the outlook forgets, a guess, and returns to its prior, a pass without being asked."""
+PRIOR_OUTLOOK = 0.7
+"""Share of the first guesses that tiny strangers get right on ordinary text (bench/LOG.md)."""
 
 _COST_RATE = 0.1
 _FEW_TOKENS = 16  # more of them read at once say nothing of what a guess costs
@@ -92,9 +91,9 @@ class ModelDrafter:
         """
         self.name = name
         self.cost_ms = cost_ms
-        self.outlook = _PRIOR_OUTLOOK
         self.calibration = calibration if calibration is not None else new_calibration()
         self.ngrams = ngrams
+        self._outlook = Outlook(PRIOR_OUTLOOK)
         self._model = model
         self._target, self._vocab = vocabularies
         self._reader = DrafterReader(self._target, self._vocab)
@@ -108,6 +107,11 @@ class ModelDrafter:
         self._num_valid = 0  # tokens of the cache that need not be compared again
         self._was_asked = False
         self._is_new = True  # the prompt has not been read yet
+
+    @property
+    def outlook(self) -> float:
+        """Share of its guesses that were kept lately."""
+        return self._outlook.value
 
     def read_prompt(self, prompt: Prompt) -> None:
         """What the next answer is to: the conversation as messages, or plain text."""
@@ -125,9 +129,11 @@ class ModelDrafter:
         started = self._clock()
         self._was_asked = True
         num_read = self._catch_up(prefix)
+        if not num_read:
+            return
         self._translator.start()
         place = len(prefix)
-        while self._reader.can_draft:
+        while True:
             token, probability = self._model.guess()
             for bridged in self._translator.push(token, probability):
                 kind = evidence_kind(bridged.acceptance, place)
@@ -145,32 +151,31 @@ class ModelDrafter:
         for proposal, token in zip(proposals, kept, strict=False):
             right = proposal.token == token
             self.calibration.observe(proposal.evidence, right)
-            self.outlook += _OUTLOOK_RATE * (right - self.outlook)
+            self._outlook.observe(right)
             if not right:
                 return
 
     def extend(self, tokens: Sequence[int]) -> None:
         """Note what the target kept; it is read when the next guess is asked for."""
         self._unread.extend(tokens)
-        if not self._was_asked:
-            self.outlook += _RECOVERY_RATE * (_PRIOR_OUTLOOK - self.outlook)
+        self._outlook.end_pass(asked=self._was_asked)
         self._was_asked = False
 
     def _catch_up(self, prefix: Sequence[int]) -> int:
-        """Bring the cache to all that was said, and `prefix`; returns the tokens read."""
-        if self._is_new:
-            assert self._prompt is not None
-            self._reader.begin(self._render(self._prompt))
-            self._prompt, self._is_new, self._num_valid = None, False, 0
-            self._num_skipped = min(self._num_skipped, len(self._reader.tokens))
-        feed = self._reader.extend(self._unread)
-        self._unread = []
-        for stretch in self._reader.take_aligned():
-            learn(self.ngrams, self._target, stretch)
-        self._num_valid = max(min(self._num_valid, feed.num_keep - self._num_skipped), 0)
-        said, extra = self._reader.tokens, self._read_as_text(prefix)
+        """Bring the cache to all that was said, and `prefix`; returns the tokens read, or 0.
+
+        0 means that what was said, or `prefix`, ends in a way that this model cannot go on from.
+        """
+        self._follow()
+        draft = self._reader.preview(prefix)
+        if draft is None or not self._reader.can_draft:
+            return 0
+        said, extra = self._reader.tokens[: draft.num_keep], draft.tokens
         wanted = [*self._past(said), *extra]
-        num_kept = _common_prefix(self._cached, wanted, self._num_valid)
+        if not wanted:
+            return 0
+        same = min(self._num_valid, len(wanted) - len(extra))
+        num_kept = _common_prefix(self._cached, wanted, same)
         if len(wanted) - num_kept > WINDOW or len(wanted) + _RESERVE > self._model.num_context:
             window = min(WINDOW, self._model.num_context // 2)
             self._num_skipped = max(len(said) - NUM_SINKS - window, 0)
@@ -183,6 +188,19 @@ class ModelDrafter:
         self._num_valid = len(wanted) - len(extra)
         return len(wanted) - num_kept
 
+    def _follow(self) -> None:
+        """Turn what was said since it was last asked into its own tokens."""
+        if self._is_new:
+            assert self._prompt is not None
+            self._reader.begin(self._render(self._prompt))
+            self._prompt, self._is_new, self._num_valid = None, False, 0
+            self._num_skipped = min(self._num_skipped, len(self._reader.tokens))
+        feed = self._reader.extend(self._unread)
+        self._unread = []
+        for stretch in self._reader.take_aligned():
+            learn(self.ngrams, self._target, stretch)
+        self._num_valid = max(min(self._num_valid, feed.num_keep - self._num_skipped), 0)
+
     def _past(self, said: Sequence[int]) -> list[int]:
         """What of all that was said is read."""
         return [*said[:NUM_SINKS], *said[NUM_SINKS + self._num_skipped :]]
@@ -194,10 +212,6 @@ class ModelDrafter:
             self._cached, self._num_valid = [], 0
             raise
         self._cached.extend(tokens)
-
-    def _read_as_text(self, prefix: Sequence[int]) -> list[int]:
-        """Draft tokens of another drafter, as this one would write them by themselves."""
-        return self._vocab.encode(b"".join(map(self._target.piece, prefix))).tokens
 
 
 def new_calibration() -> Calibration:
