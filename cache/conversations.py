@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from edgespec.cache.tokens import transaction
@@ -23,6 +23,14 @@ class Conversation:
     title: str
     created: float
     num_messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A message that is to be kept."""
+
+    role: str
+    content: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,18 @@ class Conversations:
                 (conversation, title, self._clock()),
             )
         return conversation
+
+    def append(self, conversation: str, title: str, said: Iterable[Said]) -> None:
+        """Add messages, inside the caller's transaction; begins the conversation if need be."""
+        now = self._clock()
+        self._connection.execute(
+            "INSERT OR IGNORE INTO conversations (id, title, created) VALUES (?, ?, ?)",
+            (conversation, title, now),
+        )
+        self._connection.executemany(
+            "INSERT INTO messages (conversation, role, content, created) VALUES (?, ?, ?, ?)",
+            ((conversation, message.role, message.content, now) for message in said),
+        )
 
     def rename(self, conversation: str, title: str) -> bool:
         """Give a conversation another title; False if there is none with this id."""

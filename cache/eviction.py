@@ -2,7 +2,8 @@
 
 Age is counted in recordings, not in seconds: `touched` is the number of the newest sequence at the
 time of the last use. Imported text may fill at most half of what is there before its own oldest
-sequences go first, so that one large import does not push out what the target said.
+sequences go first, so that one large import does not push out what the target said. The messages of
+a conversation go together with the last sequence that was learned from it.
 """
 
 from __future__ import annotations
@@ -45,17 +46,19 @@ def evict(connection: sqlite3.Connection, limit_bytes: int) -> int:
     while bytes_in_use(connection) > target:
         with transaction(connection):
             victims = _victims(connection)
-            for sequence in victims:
+            for sequence, conversation in victims:
                 num_forgotten += store.remove(sequence)
+                if conversation is not None:
+                    _forget_if_nothing_is_left(connection, conversation)
                 if bytes_in_use(connection) <= target:
                     break
-        if not victims:
+        if not victims and not _forget_oldest_messages(connection):
             break
     return num_forgotten
 
 
-def _victims(connection: sqlite3.Connection) -> list[int]:
-    """The sequences to go next, the one unused for longest first."""
+def _victims(connection: sqlite3.Connection) -> list[tuple[int, str | None]]:
+    """The sequences to go next and their conversations, the one unused for longest first."""
     by_tier = dict(
         connection.execute(
             "SELECT tier, sum(num_tokens) FROM sequences JOIN scopes ON scopes.id = scope"
@@ -67,8 +70,28 @@ def _victims(connection: sqlite3.Connection) -> list[int]:
     if statistics > _STATISTICS_SHARE * sum(by_tier.values()):
         tiers = ("statistics", "statistics")
     rows = connection.execute(
-        "SELECT sequences.id FROM sequences JOIN scopes ON scopes.id = scope"
+        "SELECT sequences.id, conversation FROM sequences JOIN scopes ON scopes.id = scope"
         " WHERE tier IN (?, ?) ORDER BY touched, sequences.id LIMIT ?",
         (*tiers, _AT_ONCE),
     )
-    return [int(sequence) for (sequence,) in rows]
+    return rows.fetchall()
+
+
+def _forget_if_nothing_is_left(connection: sqlite3.Connection, conversation: str) -> None:
+    """Drop the messages of a conversation of which no sequence is recorded any more."""
+    learned = connection.execute(
+        "SELECT 1 FROM sequences WHERE conversation = ? LIMIT 1", (conversation,)
+    )
+    if learned.fetchone() is None:
+        connection.execute("DELETE FROM messages WHERE conversation = ?", (conversation,))
+        connection.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
+
+
+def _forget_oldest_messages(connection: sqlite3.Connection) -> bool:
+    """Drop the oldest conversation where no sequences are left; False if there is none."""
+    row = connection.execute("SELECT id FROM conversations ORDER BY number LIMIT 1").fetchone()
+    if row is None:
+        return False
+    with transaction(connection):
+        _forget_if_nothing_is_left(connection, row[0])
+    return True

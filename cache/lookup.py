@@ -28,8 +28,8 @@ from edgespec.cache.tokens import FIND_SCOPE, MAX_CONTEXT, Tier, VocabularyKey
 NEIGHBOURS = 8
 """Rows read on either side of a key, and occurrences that vote."""
 
-MIN_LENGTH = 2
-"""Shorter matches are no evidence among millions of tokens."""
+MIN_LENGTH = 3
+"""Shorter matches are no evidence among millions of tokens: what follows is right once in ten."""
 
 MAX_LENGTH = MAX_CONTEXT
 """Longer matches are not told apart."""
@@ -124,7 +124,10 @@ class TokenReader:
         rows = self._query(_NEIGHBOURS_SQL, (scope, key, most, scope, key, most // 2))
         near: dict[int, list[int]] = {}
         for found, position in rows:
-            near.setdefault(num_shared(key, found), []).append(position)
+            if type(found) is int and type(position) is int:  # a damaged file may hold anything
+                shared = num_shared(key, found)
+                if shared >= MIN_LENGTH:
+                    near.setdefault(shared, []).append(position)
         best: list[Place] = []
         length = MIN_LENGTH
         for shared in sorted(near, reverse=True):

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 from edgespec.cache.database import DAMAGE, Database, connect
 from edgespec.cache.eviction import DEFAULT_LIMIT
+from edgespec.cache.journal import Entry
 from edgespec.cache.lookup import TokenReader
 from edgespec.cache.recorder import Recorder
-from edgespec.cache.tokens import Recording, VocabularyKey
+from edgespec.cache.tokens import MAX_CONTEXT, Recording, VocabularyKey
 
 _READ_TIMEOUT_S = 0.005
 """Readers need no lock that a writer holds; what little else there is must not hold up a draft."""
@@ -47,18 +48,20 @@ class TokenMemory:
         return self.model.problem or self.statistics.problem or written
 
     def record(
-        self, tokens: Sequence[int], context: Sequence[int], conversation: str | None = None
+        self, tokens: Sequence[int], context: Sequence[int], entry: Entry | None = None
     ) -> None:
-        """Remember, soon, that the target said `tokens` after a text that ends with `context`."""
+        """Remember, soon, that the target said `tokens` after a text that ends with `context`.
+
+        `entry` is what that adds to a conversation; deleting the conversation deletes both.
+        """
         if self._recorder is None:
             return
-        recording = Recording(tuple(tokens), tuple(context), conversation)
-        self._recorder.record(self._vocabulary, "model", recording)
+        conversation = entry.conversation if entry else None
+        recording = Recording(tuple(tokens), tuple(context[-MAX_CONTEXT:]), conversation)
         used = self.model.used | self.statistics.used
-        if used:
-            self._recorder.touch(used)
-            self.model.used.clear()
-            self.statistics.used.clear()
+        self._recorder.record(self._vocabulary, "model", recording, entry, used)
+        self.model.used.clear()
+        self.statistics.used.clear()
 
     def flush(self) -> bool:
         """Wait until what was recorded is on disk; False if that takes too long."""

@@ -15,9 +15,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgespec.cache.conversations import Conversations
 from edgespec.cache.database import DAMAGE, connect
 from edgespec.cache.eviction import DEFAULT_LIMIT, evict
-from edgespec.cache.tokens import Recording, Tier, TokenStore, VocabularyKey
+from edgespec.cache.journal import Entry
+from edgespec.cache.tokens import Recording, Tier, TokenStore, VocabularyKey, transaction
 
 _MAX_WAITING = 64
 _BUSY_TIMEOUT_S = 5.0
@@ -26,18 +28,13 @@ _CACHE_BYTES = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """A sequence to record."""
+    """A sequence to record, what it adds to a conversation, and what it was drafted from."""
 
     vocabulary: VocabularyKey
     tier: Tier
     recording: Recording
-
-
-@dataclass(frozen=True, slots=True)
-class _Use:
-    """Sequences that drafts were kept from."""
-
-    sequences: frozenset[int]
+    entry: Entry | None
+    used: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +54,31 @@ class Recorder:
         """`path` is a database that `open_database` has opened."""
         self._path = path
         self._limit_bytes = limit_bytes
-        self._jobs: queue.Queue[_Turn | _Use | _Flush | None] = queue.Queue(_MAX_WAITING)
+        self._jobs: queue.Queue[_Turn | _Flush | None] = queue.Queue(_MAX_WAITING)
         self._connection: sqlite3.Connection | None = None
         self.notice = ""
         self._worker = threading.Thread(target=self._work, name="recorder", daemon=True)
         self._worker.start()
 
-    def record(self, vocabulary: VocabularyKey, tier: Tier, recording: Recording) -> bool:
-        """Remember a sequence soon; False if too much is waiting already."""
-        return self._put(_Turn(vocabulary, tier, recording))
+    def record(
+        self,
+        vocabulary: VocabularyKey,
+        tier: Tier,
+        recording: Recording,
+        entry: Entry | None = None,
+        used: Iterable[int] = (),
+    ) -> bool:
+        """Remember a sequence and its messages soon; False if too much is waiting already.
 
-    def touch(self, sequences: Iterable[int]) -> bool:
-        """Note soon that drafts were kept from these sequences."""
-        return self._put(_Use(frozenset(sequences)))
+        `used` are sequences that drafts were kept from: they are forgotten later.
+        """
+        turn = _Turn(vocabulary, tier, recording, entry, frozenset(used))
+        try:
+            self._jobs.put_nowait(turn)
+        except queue.Full:
+            self.notice = "the database is too slow to keep up; an answer was not remembered"
+            return False
+        return True
 
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Wait until all that came before is written; False if it takes longer."""
@@ -87,14 +96,6 @@ class Recorder:
         self._worker.join(timeout_s)
         return not self._worker.is_alive()
 
-    def _put(self, job: _Turn | _Use) -> bool:
-        try:
-            self._jobs.put_nowait(job)
-        except queue.Full:
-            self.notice = "the database is too slow to keep up; an answer was not remembered"
-            return False
-        return True
-
     def _work(self) -> None:
         try:
             while (job := self._jobs.get()) is not None:
@@ -106,9 +107,9 @@ class Recorder:
             if self._connection is not None:
                 self._connection.close()
 
-    def _try(self, job: _Turn | _Use) -> None:
+    def _try(self, turn: _Turn) -> None:
         try:
-            self._write(job)
+            self._write(turn)
         except sqlite3.OperationalError as error:  # locked, full, read-only: may pass
             self.notice = f"an answer was not remembered ({error})"
         except DAMAGE as error:
@@ -116,15 +117,19 @@ class Recorder:
         except ValueError as error:  # token ids that are none
             self.notice = f"an answer was not remembered ({error})"
 
-    def _write(self, job: _Turn | _Use) -> None:
+    def _write(self, turn: _Turn) -> None:
         if self._connection is None:
             self._connection = connect(self._path, _BUSY_TIMEOUT_S, _CACHE_BYTES)
             # Copying the log back is done after the commit, while nobody waits.
             self._connection.execute("PRAGMA wal_autocheckpoint=0")
         store = TokenStore(self._connection)
-        if isinstance(job, _Turn):
-            store.record(store.scope(job.vocabulary, job.tier), job.recording)
-            evict(self._connection, self._limit_bytes)
-        else:
-            store.touch(job.sequences)
+        scope = store.scope(turn.vocabulary, turn.tier)
+        with transaction(self._connection):
+            store.add(scope, turn.recording)
+            store.touch(turn.used)
+            if turn.entry is not None:
+                Conversations(self._connection).append(
+                    turn.entry.conversation, turn.entry.title, turn.entry.said
+                )
+        evict(self._connection, self._limit_bytes)
         self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()

@@ -133,13 +133,15 @@ class TokenStore:
         self._connection.executemany(_ADD_GRAM, _grams(scope, whole, num_context, first_block))
 
     def touch(self, sequences: Iterable[int]) -> None:
-        """Note that drafts were taken from these sequences: they are forgotten later."""
-        with transaction(self._connection):
-            now = self._next("sequences") - 1
-            self._connection.executemany(
-                "UPDATE sequences SET touched = ? WHERE id = ?",
-                ((now, sequence) for sequence in sequences),
-            )
+        """Note that drafts were taken from these sequences: they are forgotten later.
+
+        Inside the caller's transaction.
+        """
+        now = self._next("sequences") - 1
+        self._connection.executemany(
+            "UPDATE sequences SET touched = ? WHERE id = ?",
+            ((now, sequence) for sequence in sequences),
+        )
 
     def remove(self, sequence: int) -> int:
         """Forget one sequence and all that was indexed of it, inside the caller's transaction.

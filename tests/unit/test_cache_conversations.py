@@ -95,16 +95,16 @@ def test_a_forgotten_conversation_takes_along_what_it_taught() -> None:
     for known in (kept, gone):
         conversations.add(known, "user", f"secret of {known}")
     recorded.add([1, 2, 3, 4], conversation=gone)
-    recorded.add([1, 2, 5], conversation=gone)
-    recorded.add([1, 2, 6], conversation=kept)
+    recorded.add([1, 2, 3, 5], conversation=gone)
+    recorded.add([1, 2, 3, 6], conversation=kept)
     forgotten = Forgetting(recorded.connection).conversation(gone)
-    assert forgotten == Forgotten(num_conversations=1, num_messages=1, num_tokens=7)
-    cursor = recorded.reader().lookup([1, 2])
+    assert forgotten == Forgotten(num_conversations=1, num_messages=1, num_tokens=8)
+    cursor = recorded.reader().lookup([1, 2, 3])
     assert cursor is not None
     assert [candidate.token for candidate in cursor.candidates()] == [6]
     assert [known.id for known in conversations.all()] == [kept]
     assert conversations.search(gone) == []
-    assert recorded.count("grams") == 2
+    assert recorded.count("grams") == 3
     assert Forgetting(recorded.connection).conversation(gone) == Forgotten()
 
 
@@ -142,13 +142,13 @@ def test_forgetting_everything_keeps_only_measurements() -> None:
     recorded = in_memory()
     conversations = Conversations(recorded.connection)
     conversations.add(conversations.start("t"), "user", "hello")
-    recorded.add([1, 2, 3])
+    recorded.add([1, 2, 3, 4])
     with recorded.connection as connection:
         for kind in ("calibration", "model"):
             connection.execute("INSERT INTO facts VALUES (?, 'k', '{}', 0)", (kind,))
         for table in ("ngram_caches", "calibrations", "costs"):
             connection.execute(f"INSERT INTO {table} VALUES ('t', 'd', x'00', 0)")
-    assert Forgetting(recorded.connection).everything() == Forgotten(1, 1, 3)
+    assert Forgetting(recorded.connection).everything() == Forgotten(1, 1, 4)
     counts = {
         table: recorded.count(table)
         for table in ("messages", "conversations", "sequences", "blocks", "grams", "files")
@@ -158,7 +158,7 @@ def test_forgetting_everything_keeps_only_measurements() -> None:
     assert recorded.count("costs") == 1
     assert recorded.connection.execute("SELECT kind FROM facts").fetchall() == [("model",)]
     assert conversations.search("hello") == []
-    assert recorded.reader().lookup([1, 2]) is None
+    assert recorded.reader().lookup([1, 2, 3]) is None
 
 
 @pytest.mark.parametrize("way", ["conversation", "before", "everything"])

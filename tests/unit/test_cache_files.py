@@ -280,7 +280,7 @@ def filled() -> Recorded:
     conversations.add(known, "user", 'say "hi"\nplease')
     conversations.add(known, "assistant", "hi")
     recorded.add([1, 2, 3], context=[7, 8], conversation=known)
-    recorded.add([1, 2, 4])
+    recorded.add([1, 2, 4], context=[8])
     return recorded
 
 
@@ -296,7 +296,7 @@ def test_an_export_carries_everything_to_an_empty_database() -> None:
     carried = import_lines(other.connection, lines)
     assert (carried.num_conversations, carried.num_sequences, carried.num_known) == (1, 2, 0)
     assert content(other) == lines
-    cursor = other.reader().lookup([1, 2])
+    cursor = other.reader().lookup([8, 1, 2])
     assert cursor is not None and len(cursor.candidates()) == 2
     assert len(Conversations(other.connection).search("hi please")) == 1
 

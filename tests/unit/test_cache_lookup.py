@@ -93,13 +93,13 @@ def test_with_few_neighbours_every_match_is_still_real(
 def test_what_followed_most_often_comes_first_and_the_latest_of_equals() -> None:
     recorded = in_memory()
     for token in (7, 8, 7, 9):
-        recorded.add([1, 2, 3, token])
-    cursor = recorded.reader().lookup([1, 2, 3])
+        recorded.add([0, 1, 2, 3, token])
+    cursor = recorded.reader().lookup([0, 1, 2, 3])
     assert cursor is not None
     assert cursor.candidates() == [
-        Candidate(7, 3, 2, 4),
-        Candidate(9, 3, 1, 4),
-        Candidate(8, 3, 1, 4),
+        Candidate(7, 4, 2, 4),
+        Candidate(9, 4, 1, 4),
+        Candidate(8, 4, 1, 4),
     ]
     assert cursor.best() == cursor.candidates()[0]
 
@@ -108,7 +108,7 @@ def test_a_long_match_beats_many_short_ones() -> None:
     recorded = in_memory()
     recorded.add([4, 5, 6, 1, 2, 50])
     for _ in range(5):
-        recorded.add([1, 2, 60])
+        recorded.add([0, 1, 2, 60])
     cursor = recorded.reader().lookup([5, 6, 1, 2])
     assert cursor is not None
     assert cursor.candidates() == [Candidate(50, 4, 1, 1)]
@@ -135,30 +135,30 @@ def test_an_answer_is_found_by_the_end_of_its_prompt() -> None:
 
 def test_tiers_and_vocabularies_do_not_see_each_other() -> None:
     recorded = in_memory()
-    recorded.add([1, 2, 3])
-    recorded.add([1, 2, 4], tier="statistics")
-    recorded.add([1, 2, 5], vocabulary=OTHER_VOCABULARY)
-    assert walk(recorded.reader().lookup([1, 2])) == [3]
-    assert walk(recorded.reader(tier="statistics").lookup([1, 2])) == [4]
-    assert walk(recorded.reader(vocabulary=OTHER_VOCABULARY).lookup([1, 2])) == [5]
+    recorded.add([0, 1, 2, 3])
+    recorded.add([0, 1, 2, 4], tier="statistics")
+    recorded.add([0, 1, 2, 5], vocabulary=OTHER_VOCABULARY)
+    assert walk(recorded.reader().lookup([0, 1, 2])) == [3]
+    assert walk(recorded.reader(tier="statistics").lookup([0, 1, 2])) == [4]
+    assert walk(recorded.reader(vocabulary=OTHER_VOCABULARY).lookup([0, 1, 2])) == [5]
     stranger = VocabularyKey("nobody", 9)
-    assert recorded.reader(vocabulary=stranger).lookup([1, 2]) is None
+    assert recorded.reader(vocabulary=stranger).lookup([0, 1, 2]) is None
 
 
 def test_a_reader_made_before_the_first_recording_finds_it() -> None:
     recorded = in_memory()
     reader = recorded.reader()
-    assert reader.lookup([1, 2]) is None
-    recorded.add([1, 2, 3])
-    assert walk(reader.lookup([1, 2])) == [3]
+    assert reader.lookup([0, 1, 2]) is None
+    recorded.add([0, 1, 2, 3])
+    assert walk(reader.lookup([0, 1, 2])) == [3]
 
 
 def test_one_sequence_does_not_run_into_the_next() -> None:
     recorded = in_memory()
     recorded.add([*range(BLOCK - 2), 701, 702])
     recorded.add([9, 10, 11])
-    assert walk(recorded.reader().lookup([BLOCK - 3, 701])) == [702]
-    assert recorded.reader().lookup([701, 702]) is None
+    assert walk(recorded.reader().lookup([BLOCK - 4, BLOCK - 3, 701])) == [702]
+    assert recorded.reader().lookup([BLOCK - 3, 701, 702]) is None
 
 
 def test_a_match_reaches_back_over_a_block() -> None:
@@ -171,8 +171,8 @@ def test_a_match_reaches_back_over_a_block() -> None:
 def test_tokens_that_are_none_end_a_continuation() -> None:
     """A damaged file may hold any number; the target must never get it."""
     recorded = in_memory()
-    recorded.add([1, 2, 3, 4, VOCABULARY.num_tokens, 5])
-    assert walk(recorded.reader().lookup([1, 2])) == [3, 4]
+    recorded.add([0, 1, 2, 3, 4, VOCABULARY.num_tokens, 5])
+    assert walk(recorded.reader().lookup([0, 1, 2])) == [3, 4]
     assert recorded.reader().lookup([3, 4]) is None
 
 
@@ -180,7 +180,7 @@ def test_the_hot_queries_are_pinned() -> None:
     recorded = in_memory()
     recorded.add(range(3 * BLOCK))
     reader = recorded.reader(neighbours=8)
-    assert reader.lookup([5, 6]) is not None  # finds the tier's number, once
+    assert reader.lookup([5, 6, 7]) is not None  # finds the tier's number, once
     reader = recorded.reader(neighbours=8)
     statements: list[str] = []
     recorded.connection.set_trace_callback(statements.append)
@@ -204,10 +204,10 @@ def test_the_hot_queries_are_pinned() -> None:
 
 def test_the_hot_queries_use_the_index() -> None:
     recorded = in_memory()
-    recorded.add([1, 2, 3])
+    recorded.add([0, 1, 2, 3])
     statements: list[str] = []
     recorded.connection.set_trace_callback(statements.append)
-    assert recorded.reader(neighbours=8).lookup([1, 2]) is not None
+    assert recorded.reader(neighbours=8).lookup([0, 1, 2]) is not None
     recorded.connection.set_trace_callback(None)
     for statement in statements[1:]:
         plan = recorded.connection.execute("EXPLAIN QUERY PLAN " + statement).fetchall()
@@ -233,19 +233,19 @@ def test_memory_of_blocks_is_bounded() -> None:
     pairs = [(first, second) for first in range(30) for second in range(40)]
     with transaction(recorded.connection):
         for first, second in pairs:
-            recorded.store.add(scope, Recording([100 + first, 200 + second, 7]))
+            recorded.store.add(scope, Recording([9, 100 + first, 200 + second, 7]))
     reader = recorded.reader(neighbours=8)
     for first, second in pairs:
-        assert walk(reader.lookup([100 + first, 200 + second])) == [7]
+        assert walk(reader.lookup([9, 100 + first, 200 + second])) == [7]
     assert 0 < reader.num_cached_blocks <= MAX_CACHED_BLOCKS < len(pairs)
 
 
 def test_a_confirmed_cursor_names_its_sequences() -> None:
     recorded = in_memory()
-    first, second = recorded.add([1, 2, 3]), recorded.add([1, 2, 4])
+    first, second = recorded.add([0, 1, 2, 3]), recorded.add([0, 1, 2, 4])
     recorded.add([8, 9, 7])
     reader = recorded.reader()
-    cursor = reader.lookup([1, 2])
+    cursor = reader.lookup([0, 1, 2])
     assert cursor is not None and not reader.used
     cursor.confirm()
     assert reader.used == {first, second}

@@ -18,7 +18,7 @@ from edgespec.cache.database import connect, open_database, open_in_memory
 from edgespec.cache.eviction import bytes_in_use, evict
 from edgespec.cache.memory import TokenMemory, open_token_memory
 from edgespec.cache.recorder import Recorder
-from edgespec.cache.tokens import Recording
+from edgespec.cache.tokens import Recording, transaction
 
 
 @pytest.fixture
@@ -43,12 +43,12 @@ def next_token(memory: TokenMemory, suffix: list[int]) -> int | None:
 
 def test_what_was_recorded_is_found_at_once_and_after_a_restart(path: Path) -> None:
     with memory_at(path) as memory:
-        assert next_token(memory, [1, 2]) is None
-        memory.record([3, 4], [1, 2])
+        assert next_token(memory, [0, 1, 2]) is None
+        memory.record([3, 4], [0, 1, 2])
         assert memory.flush()
-        assert next_token(memory, [1, 2]) == 3
+        assert next_token(memory, [0, 1, 2]) == 3
     with memory_at(path) as memory:
-        assert next_token(memory, [1, 2]) == 3
+        assert next_token(memory, [0, 1, 2]) == 3
         assert memory.notice == ""
 
 
@@ -61,24 +61,24 @@ def test_closing_writes_what_is_waiting(path: Path) -> None:
 
 def test_without_learning_nothing_is_written(path: Path) -> None:
     with memory_at(path) as memory:
-        memory.record([1, 2, 3], [])
+        memory.record([0, 1, 2, 3], [])
     with memory_at(path, learn=False) as memory:
-        memory.record([4, 5, 6], [])
+        memory.record([3, 4, 5, 6], [])
         assert memory.flush()
-        assert next_token(memory, [1, 2]) == 3
-        assert next_token(memory, [4, 5]) is None
+        assert next_token(memory, [0, 1, 2]) == 3
+        assert next_token(memory, [3, 4, 5]) is None
     assert on_disk(path).count("sequences") == 1
 
 
 def test_use_is_noted_with_the_next_recording(path: Path) -> None:
     with memory_at(path) as memory:
-        memory.record([1, 2, 3], [])
-        memory.record([7, 8, 9], [])
+        memory.record([0, 1, 2, 3], [])
+        memory.record([6, 7, 8, 9], [])
         memory.flush()
-        cursor = memory.model.lookup([1, 2])
+        cursor = memory.model.lookup([0, 1, 2])
         assert cursor is not None
         cursor.confirm()
-        memory.record([4, 5, 6], [])
+        memory.record([3, 4, 5, 6], [])
     touched = dict(on_disk(path).connection.execute("SELECT id, touched FROM sequences"))
     assert touched == {1: 3, 2: 2, 3: 3}
 
@@ -93,33 +93,33 @@ def test_a_lock_held_by_another_stops_neither_reading_nor_the_thread(
 ) -> None:
     monkeypatch.setattr("edgespec.cache.recorder._BUSY_TIMEOUT_S", 0.05)
     with memory_at(path) as memory:
-        memory.record([1, 2, 3], [])
+        memory.record([0, 1, 2, 3], [])
         memory.flush()
         blocker = sqlite3.connect(path, isolation_level=None)
         blocker.execute("BEGIN EXCLUSIVE")
-        memory.record([4, 5, 6], [])
-        assert next_token(memory, [1, 2]) == 3
+        memory.record([3, 4, 5, 6], [])
+        assert next_token(memory, [0, 1, 2]) == 3
         assert memory.flush()
         assert "not remembered (database is locked)" in memory.notice
         blocker.execute("ROLLBACK")
         blocker.close()
-        memory.record([7, 8, 9], [])
+        memory.record([6, 7, 8, 9], [])
         memory.flush()
-        assert next_token(memory, [7, 8]) == 9
-        assert next_token(memory, [4, 5]) is None
+        assert next_token(memory, [6, 7, 8]) == 9
+        assert next_token(memory, [3, 4, 5]) is None
 
 
 def test_a_lock_that_is_let_go_in_time_costs_nothing(path: Path) -> None:
     with memory_at(path) as memory:
         blocker = sqlite3.connect(path, isolation_level=None)
         blocker.execute("BEGIN IMMEDIATE")
-        memory.record([1, 2, 3], [])
+        memory.record([0, 1, 2, 3], [])
         time.sleep(0.1)
         blocker.execute("ROLLBACK")
         blocker.close()
         assert memory.flush()
         assert memory.notice == ""
-        assert next_token(memory, [1, 2]) == 3
+        assert next_token(memory, [0, 1, 2]) == 3
 
 
 def test_a_full_queue_drops_and_says_so(path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_full_queue_drops_and_says_so(path: Path) -> None:
 def test_ids_that_are_none_are_not_recorded(path: Path) -> None:
     with memory_at(path) as memory:
         memory.record([1, -2, 3], [])
-        memory.record([1, 2, 3], [])
+        memory.record([0, 1, 2, 3], [])
         memory.flush()
         assert "token ids" in memory.notice
     assert on_disk(path).count("sequences") == 1
@@ -151,7 +151,7 @@ def test_a_database_that_vanished_is_not_made_anew(path: Path) -> None:
         recorder = Recorder(path)
         for file in path.parent.iterdir():
             file.unlink()
-        recorder.record(VOCABULARY, "model", Recording([1, 2, 3]))
+        recorder.record(VOCABULARY, "model", Recording([0, 1, 2, 3]))
         assert recorder.flush()
         assert "not remembered" in recorder.notice
         recorder.close()
@@ -201,7 +201,8 @@ def test_below_the_limit_nothing_is_forgotten() -> None:
 def test_the_unused_for_longest_go_first() -> None:
     recorded = in_memory()
     numbers = fill(recorded, 60)
-    recorded.store.touch(numbers[:5])
+    with transaction(recorded.connection):
+        recorded.store.touch(numbers[:5])
     limit = bytes_in_use(recorded.connection) * 2 // 3
     assert evict(recorded.connection, limit) > 0
     assert bytes_in_use(recorded.connection) <= limit
@@ -239,7 +240,8 @@ def test_eviction_keeps_the_limit_the_order_and_the_index(
     recorded = in_memory()
     for number, length in enumerate(lengths):
         recorded.add([(number * 17 + i * i) % 500 for i in range(length)])
-    recorded.store.touch(used)
+    with transaction(recorded.connection):
+        recorded.store.touch(used)
     order = [
         n for (n,) in recorded.connection.execute("SELECT id FROM sequences ORDER BY touched, id")
     ]

@@ -162,10 +162,12 @@ def test_a_recording_that_fails_leaves_nothing() -> None:
 def test_use_is_dated_by_recordings_not_by_the_clock() -> None:
     recorded = in_memory()
     first, second = recorded.add([1, 2]), recorded.add([3, 4])
-    recorded.store.touch([first])
+    with transaction(recorded.connection):
+        recorded.store.touch([first])
     touched = dict(recorded.connection.execute("SELECT id, touched FROM sequences"))
     assert touched == {first: second, second: second}
     third = recorded.add([5, 6])
-    recorded.store.touch([first, 999])
+    with transaction(recorded.connection):
+        recorded.store.touch([first, 999])
     touched = dict(recorded.connection.execute("SELECT id, touched FROM sequences"))
     assert touched == {first: third, second: second, third: third}

@@ -1,0 +1,203 @@
+"""Which conversation an answer belongs to, and that both are kept and forgotten together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from token_support import VOCABULARY, Recorded, in_memory, on_disk
+
+from edgespec.cache.conversations import Conversations, Said
+from edgespec.cache.database import open_database
+from edgespec.cache.eviction import bytes_in_use, evict
+from edgespec.cache.forgetting import Forgetting, Forgotten
+from edgespec.cache.journal import Entry, Journal
+from edgespec.cache.memory import open_token_memory
+from edgespec.cache.tokens import Recording, transaction
+
+Turns = list[tuple[str, str]]
+TEXTS = st.text(max_size=12)
+
+
+def ask(journal: Journal, turns: Turns, question: str, answer: str) -> Entry:
+    """Ask in a conversation, which `turns` becomes after the answer."""
+    turns.append(("user", question))
+    entry = journal.entry(turns, answer)
+    turns.append(("assistant", answer))
+    return entry
+
+
+def test_a_conversation_that_grows_stays_one() -> None:
+    journal, turns = Journal(), [("system", "Be brief.")]
+    first = ask(journal, turns, "What is rain?", "Water.")
+    second = ask(journal, turns, "And snow?", "Frozen water.")
+    assert first.conversation == second.conversation
+    assert first.said == (
+        Said("system", "Be brief."),
+        Said("user", "What is rain?"),
+        Said("assistant", "Water."),
+    )
+    assert second.said == (Said("user", "And snow?"), Said("assistant", "Frozen water."))
+    assert first.title == second.title == "What is rain?"
+
+
+def test_the_same_first_question_begins_another_conversation() -> None:
+    journal = Journal()
+    entries = [ask(journal, [("system", "s")], "Hello", "Hi") for _ in range(2)]
+    assert entries[0].conversation != entries[1].conversation
+    assert entries[0].said == entries[1].said
+
+
+def test_clients_may_strip_what_they_repeat() -> None:
+    journal = Journal()
+    first = journal.entry([("user", " Hello\n")], " Hi there\n")
+    second = journal.entry([("user", "Hello"), ("assistant", "Hi there"), ("user", "More")], "ok")
+    assert first.conversation == second.conversation
+    assert first.said[1] == Said("assistant", " Hi there\n"), "kept as it was said"
+
+
+def test_an_answer_asked_for_again_stays_in_its_conversation() -> None:
+    journal = Journal()
+    turns: Turns = []
+    first = ask(journal, turns, "One", "1")
+    again = [journal.entry([*turns, ("user", "Two")], answer) for answer in ("2", "zwei")]
+    assert {entry.conversation for entry in again} == {first.conversation}
+
+
+def test_a_changed_past_is_another_conversation() -> None:
+    journal = Journal()
+    turns: Turns = []
+    first = ask(journal, turns, "One", "1")
+    changed = journal.entry([("user", "One!"), ("assistant", "1"), ("user", "Two")], "2")
+    assert changed.conversation != first.conversation
+    assert len(changed.said) == 4, "all that was said, since nothing of it is written down"
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), TEXTS, TEXTS), max_size=20))
+def test_of_interleaved_conversations_each_is_written_down_whole(
+    asked: list[tuple[int, str, str]],
+) -> None:
+    journal = Journal()
+    turns: dict[int, Turns] = {}
+    written: dict[str, list[Said]] = {}
+    names: dict[int, str] = {}
+    for number, question, answer in asked:
+        # A number in each first question, or two conversations could not be told apart.
+        known = turns.setdefault(number, [("system", str(number))])
+        entry = ask(journal, known, question, answer)
+        written.setdefault(entry.conversation, []).extend(entry.said)
+        assert names.setdefault(number, entry.conversation) == entry.conversation
+    for number, known in turns.items():
+        assert [(said.role, said.content) for said in written[names[number]]] == known
+
+
+def test_only_the_latest_can_be_continued() -> None:
+    journal = Journal(most_known=2)
+    several: list[Turns] = [[("system", str(number))] for number in range(3)]
+    first = [ask(journal, turns, "q", "a").conversation for turns in several]
+    second = [ask(journal, turns, "q", "a").conversation for turns in several[1:]]
+    assert second == first[1:]
+    assert ask(journal, several[0], "q", "a").conversation != first[0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "title"),
+    [
+        ("  What\n is  rain? ", "What is rain?"),
+        ("word " * 40, ("word " * 16)[:79] + "…"),
+        ("x" * 100_000, "x" * 79 + "…"),
+        ("", ""),
+    ],
+)
+def test_a_title_is_the_first_words(asked: str, title: str) -> None:
+    assert Journal().entry([("system", "s"), ("user", asked)], "a").title == title
+
+
+def test_letters_that_no_file_can_hold_become_escapes() -> None:
+    entry = Journal().entry([("user", "a\udcffb")], "\ud800")
+    assert [said.content for said in entry.said] == ["a\\udcffb", "\\ud800"]
+    assert entry.title == "a\\udcffb"
+
+
+def test_messages_and_tokens_are_written_together_and_forgotten_together(tmp_path: Path) -> None:
+    path = tmp_path / "edgespec.db"
+    journal = Journal()
+    turns: Turns = []
+    with open_database(path) as database:
+        memory = open_token_memory(database, VOCABULARY)
+        assert memory is not None
+        with memory:
+            for number in range(3):
+                entry = ask(journal, turns, f"question {number}", f"answer {number}")
+                memory.record([10, 11, 12 + number], [1, 2], entry)
+            memory.record([7, 8, 9], [4, 5, 6])
+    recorded = on_disk(path)
+    conversations = Conversations(recorded.connection)
+    [known] = conversations.all()
+    assert (known.title, known.num_messages) == ("question 0", 6)
+    assert [(m.role, m.content) for m in conversations.messages(known.id)] == turns
+    [hit] = conversations.search("question 2")
+    assert hit.conversation == known.id
+    assert Forgetting(recorded.connection).conversation(known.id) == Forgotten(1, 6, 9)
+    assert recorded.reader().lookup([1, 2, 10, 11]) is None
+    assert recorded.reader().lookup([6, 7, 8]) is not None
+
+
+def test_what_cannot_be_recorded_leaves_no_messages(tmp_path: Path) -> None:
+    path = tmp_path / "edgespec.db"
+    with open_database(path) as database:
+        memory = open_token_memory(database, VOCABULARY)
+        assert memory is not None
+        with memory:
+            memory.record([-1], [], Journal().entry([("user", "q")], "a"))
+            assert memory.flush()
+            assert "not remembered" in memory.notice
+    assert on_disk(path).count("messages") == 0
+
+
+# -- eviction ---------------------------------------------------------------------------------
+
+
+def remember(recorded: Recorded, conversation: str, tokens: list[int], text: str = "") -> None:
+    said = [Said("user", text or f"about {conversation}"), Said("assistant", "so")]
+    scope = recorded.store.scope(VOCABULARY, "model")
+    with transaction(recorded.connection):
+        recorded.store.add(scope, Recording(tokens, conversation=conversation))
+        Conversations(recorded.connection).append(conversation, conversation, said)
+
+
+def tokens_of(number: int, count: int = 400) -> list[int]:
+    return [(number * 131 + i * (number + 3)) % 1000 for i in range(count)]
+
+
+def test_a_conversation_goes_with_the_last_that_was_learned_from_it() -> None:
+    recorded = in_memory()
+    for number in range(30):
+        remember(recorded, f"c{number // 2}", tokens_of(number))
+    evict(recorded.connection, bytes_in_use(recorded.connection) // 2)
+    learned = {
+        name for (name,) in recorded.connection.execute("SELECT conversation FROM sequences")
+    }
+    kept = {known.id for known in Conversations(recorded.connection).all()}
+    assert kept == learned
+    assert 0 < len(kept) < 15
+    assert recorded.count("messages") == sum(
+        known.num_messages for known in Conversations(recorded.connection).all()
+    )
+
+
+def test_long_messages_do_not_break_the_limit() -> None:
+    """What takes most of the room may be text that nothing was learned from."""
+    recorded = in_memory()
+    conversations = Conversations(recorded.connection)
+    for number in range(20):
+        with transaction(recorded.connection):
+            conversations.append(f"c{number}", "t", [Said("user", f"word{number} " * 4000)])
+    remember(recorded, "new", tokens_of(1), "word " * 4000)
+    limit = bytes_in_use(recorded.connection) // 2
+    evict(recorded.connection, limit)
+    assert bytes_in_use(recorded.connection) <= limit
+    kept = [known.id for known in conversations.all()]
+    assert kept == [f"c{number}" for number in reversed(range(20 - len(kept), 20))]
