@@ -3,19 +3,24 @@
 One index for each tier of the token database, highest first: what the target said to this user,
 then imported text. In each tier a cursor stands after the longest match; guess after guess, the
 tier that is surest says what comes next, and the cursors that agree move on. A guess is judged by
-its tier, by how long the match before it is and by how unanimous the earlier occurrences were.
+its tier, by its place in the draft, by how long the match before it is and by how unanimous the
+earlier occurrences were.
+
+Following a cursor costs microseconds; a look-up asks the database. There is at most one for each
+tier and pass at the end of the text, and LOOKUPS_AHEAD more where a draft went another way.
 """
 
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from edgespec.drafters.calibration import Calibration
 from edgespec.types import Proposal
 
-_LENGTHS = (2, 3, 4, 6, 9, 14, 22, 32)
+_LENGTHS = (3, 4, 5, 6, 9, 14, 22, 32)
 """Lower bounds of the classes of match lengths."""
 
 _SHARES = ("split", "majority", "once", "always")
@@ -30,16 +35,23 @@ A shorter match may be one of many: looked up anew, with the kept tokens, it fin
 _MAX_SUFFIX = 32
 """Tokens of text handed to a look-up."""
 
-# Share of guesses kept, by length (rows) and support (columns). Only a start, see `learn`.
+LOOKUPS_AHEAD = 4
+"""Most look-ups in one pass after tokens that other drafters guessed."""
+
+_PLACES = (0, 1, 4)
+"""Lower bounds of the classes of places in a draft."""
+
+# Share of guesses kept, by length (rows) and support (columns), assumed the same for all tiers and
+# places. Only a start, see `learn`.
 _PRIOR = (
-    (0.14, 0.32, 0.30, 0.55),
-    (0.18, 0.42, 0.45, 0.65),
-    (0.22, 0.48, 0.60, 0.75),
-    (0.28, 0.52, 0.72, 0.85),
-    (0.32, 0.57, 0.82, 0.91),
-    (0.37, 0.62, 0.88, 0.94),
-    (0.42, 0.67, 0.92, 0.95),
-    (0.45, 0.70, 0.94, 0.97),
+    (0.09, 0.35, 0.37, 0.42),
+    (0.10, 0.37, 0.47, 0.55),
+    (0.13, 0.40, 0.52, 0.60),
+    (0.20, 0.55, 0.70, 0.76),
+    (0.28, 0.60, 0.80, 0.85),
+    (0.35, 0.65, 0.88, 0.93),
+    (0.40, 0.70, 0.92, 0.95),
+    (0.45, 0.75, 0.94, 0.97),
 )
 
 NUM_TIERS = 2
@@ -99,6 +111,7 @@ class DatabaseDrafter:
 
     name = "database"
     cost_ms = 0.0
+    outlook = 1.0  # asking costs next to nothing, so it is always worth it
 
     def __init__(self, tiers: Sequence[TokenIndex], calibration: Calibration | None = None) -> None:
         """`tiers`, highest first, at most NUM_TIERS; `calibration` is made by `new_calibration`."""
@@ -108,80 +121,123 @@ class DatabaseDrafter:
         self._tiers = tuple(tiers)
         self._text: list[int] = []
         self._cursors: list[TokenCursor | None] = [None] * len(tiers)
-        self._stale = True
+        self._is_stale = True
+        self._num_ahead = 0
+        self._first_guesses: list[tuple[Proposal, TokenCursor]] = []
 
     def begin(self, prompt: Sequence[int]) -> None:
         """Stand at the end of the prompt."""
         self._text = list(prompt[-_MAX_SUFFIX:])
         self._cursors = [None] * len(self._tiers)
-        self._stale = True
+        self._start_pass()
 
-    def propose(self) -> Iterator[Proposal]:
+    def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
         """Follow the cursors; ends where nothing recorded agrees with the guesses any more."""
         self._look_up()
-        cursors = list(enumerate(self._cursors))
-        while True:
-            guesses = [self._guess(tier, cursor) for tier, cursor in cursors if cursor is not None]
-            if not guesses:
+        cursors = self._after(prefix) if prefix else list(enumerate(self._cursors))
+        for place in itertools.count(len(prefix)):
+            found = self._surest(cursors, place)
+            if found is None:
                 return
-            surest = max(guesses, key=lambda guess: guess.acceptance)
-            yield surest
-            cursors = [
-                (tier, cursor.after(surest.token)) for tier, cursor in cursors if cursor is not None
-            ]
+            guess, source = found
+            if place == len(prefix):
+                self._first_guesses.append((guess, source))
+            yield guess
+            cursors = [(tier, cursor and cursor.after(guess.token)) for tier, cursor in cursors]
 
     def learn(self, proposals: Sequence[Proposal], kept: Sequence[int]) -> None:
         """Count every guess that the target's answer judged, up to the first wrong one."""
-        for index, (proposal, token) in enumerate(zip(proposals, kept, strict=False)):
+        if proposals and kept and proposals[0].token == kept[0]:
+            self._confirm(proposals[0])
+        for proposal, token in zip(proposals, kept, strict=False):
             self.calibration.observe(proposal.evidence, proposal.token == token)
             if proposal.token != token:
                 return
-            if index == 0:
-                self._confirm(proposal)
 
     def extend(self, tokens: Sequence[int]) -> None:
         """Move the cursors on by what the target kept; look-ups wait for the next `propose`."""
         if not tokens:
             return
         self._text = [*self._text, *tokens][-_MAX_SUFFIX:]
-        for token in tokens:
-            self._cursors = [cursor and cursor.after(token) for cursor in self._cursors]
-        self._stale = True
+        self._cursors = [_follow(cursor, tokens) for cursor in self._cursors]
+        self._start_pass()
+
+    def _start_pass(self) -> None:
+        self._is_stale = True
+        self._num_ahead = 0
+        self._first_guesses.clear()
 
     def _look_up(self) -> None:
         """Renew the cursors that the kept tokens left behind, or that stand after little."""
-        if not self._stale:
+        if not self._is_stale:
             return
         for tier, cursor in enumerate(self._cursors):
             if cursor is None or cursor.best().length < _FOLLOW:
                 self._cursors[tier] = self._tiers[tier].lookup(self._text)
-        self._stale = False
+        self._is_stale = False
 
-    def _guess(self, tier: int, cursor: TokenCursor) -> Proposal:
-        best = cursor.best()
-        kind = evidence_kind(tier, best)
-        return Proposal(best.token, self.calibration.estimate(kind), kind)
+    def _after(self, prefix: Sequence[int]) -> list[tuple[int, TokenCursor | None]]:
+        """The cursors after the text and a draft of others; look-ups only as far as they go."""
+        text = [*self._text, *prefix][-_MAX_SUFFIX:]
+        cursors = []
+        for tier, cursor in enumerate(self._cursors):
+            ahead = _follow(cursor, prefix)
+            few = ahead is None or ahead.best().length < _FOLLOW
+            if few and self._num_ahead < LOOKUPS_AHEAD:
+                self._num_ahead += 1
+                ahead = self._tiers[tier].lookup(text)
+            cursors.append((tier, ahead))
+        return cursors
 
-    def _confirm(self, proposal: Proposal) -> None:
-        """Let the tier know that a kept guess came from it."""
-        cursor = self._cursors[proposal.evidence // _KINDS_PER_TIER]
-        if cursor is not None:
-            cursor.confirm()
+    def _surest(
+        self, cursors: Sequence[tuple[int, TokenCursor | None]], place: int
+    ) -> tuple[Proposal, TokenCursor] | None:
+        """The guess most likely to be kept, and the cursor that it comes from."""
+        surest: tuple[Proposal, TokenCursor] | None = None
+        for tier, cursor in cursors:
+            if cursor is None:
+                continue
+            best = cursor.best()
+            kind = evidence_kind(tier, place, best)
+            acceptance = self.calibration.estimate(kind)
+            if surest is None or acceptance > surest[0].acceptance:
+                surest = (Proposal(best.token, acceptance, kind), cursor)
+        return surest
+
+    def _confirm(self, first: Proposal) -> None:
+        """Let the database know what a kept guess came from."""
+        for guess, source in self._first_guesses:
+            if guess is first:
+                source.confirm()
 
 
-_KINDS_PER_TIER = len(_LENGTHS) * len(_SHARES)
+_KINDS_PER_PLACE = len(_LENGTHS) * len(_SHARES)
 
 
 def new_calibration() -> Calibration:
-    """Calibration over the kinds of evidence of this strategy, with its measured prior."""
-    return Calibration([share for _tier in range(NUM_TIERS) for row in _PRIOR for share in row])
+    """Calibration over the kinds of evidence of this strategy, with its prior."""
+    prior = [share for row in _PRIOR for share in row]
+    return Calibration(prior * (NUM_TIERS * len(_PLACES)))
 
 
-def evidence_kind(tier: int, guess: Continuation) -> int:
-    """Number of the class of evidence behind a guess: by tier, length of match and support."""
+def evidence_kind(tier: int, place: int, guess: Continuation) -> int:
+    """Number of the class of evidence behind a guess.
+
+    By tier, place in the draft, length of the match and support.
+    """
     length = max(bisect.bisect_right(_LENGTHS, guess.length) - 1, 0)
     if guess.support == guess.total:
         share = 2 if guess.total == 1 else 3
     else:
         share = 1 if 2 * guess.support > guess.total else 0
-    return tier * _KINDS_PER_TIER + length * len(_SHARES) + share
+    where = tier * len(_PLACES) + bisect.bisect_right(_PLACES, place) - 1
+    return where * _KINDS_PER_PLACE + length * len(_SHARES) + share
+
+
+def _follow(cursor: TokenCursor | None, tokens: Sequence[int]) -> TokenCursor | None:
+    """The cursor after `tokens`; None as soon as nothing is recorded."""
+    for token in tokens:
+        if cursor is None:
+            break
+        cursor = cursor.after(token)
+    return cursor

@@ -12,14 +12,19 @@ from hypothesis import strategies as st
 from token_support import Recorded, in_memory
 
 from edgespec.drafters.calibration import Calibration
+from edgespec.drafters.context import ContextDrafter
 from edgespec.drafters.database import (
+    LOOKUPS_AHEAD,
     NUM_TIERS,
     DatabaseDrafter,
     evidence_kind,
     new_calibration,
 )
+from edgespec.engine.planner import plan
+from edgespec.protocols import Drafter
 from edgespec.types import Proposal
 
+PLACES = (0, 1, 4)
 TEXTS = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=30), max_size=4)
 
 
@@ -29,8 +34,8 @@ def drafter_over(recorded: Recorded, neighbours: int = 8) -> DatabaseDrafter:
     )
 
 
-def proposed(drafter: DatabaseDrafter, count: int = 50) -> list[int]:
-    return [proposal.token for proposal in itertools.islice(drafter.propose(), count)]
+def proposed(drafter: DatabaseDrafter, count: int = 50, prefix: Sequence[int] = ()) -> list[int]:
+    return [proposal.token for proposal in itertools.islice(drafter.propose(prefix), count)]
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ def test_an_answer_given_before_is_proposed_from_its_prompt_on() -> None:
 
 def test_an_empty_database_proposes_nothing() -> None:
     drafter = drafter_over(in_memory())
-    drafter.begin([1, 2, 3])
+    drafter.begin([0, 1, 2, 3])
     assert proposed(drafter) == []
     drafter.extend([4])
     assert proposed(drafter) == []
@@ -76,10 +81,10 @@ def test_an_empty_database_proposes_nothing() -> None:
 def test_the_surer_tier_speaks_and_the_other_takes_over() -> None:
     recorded = in_memory()
     for _ in range(2):
-        recorded.add([1, 2, 3, 4, 5, 6])
+        recorded.add([0, 1, 2, 3, 4, 5, 6])
     recorded.add([9, 1, 2, 3, 4, 5, 6, 7, 8], tier="statistics")
     drafter = drafter_over(recorded)
-    drafter.begin([1, 2, 3])
+    drafter.begin([0, 1, 2, 3])
     guesses = list(drafter.propose())
     assert [guess.token for guess in guesses] == [4, 5, 6, 7, 8]
     tiers = [guess.evidence // (drafter.calibration.num_kinds // NUM_TIERS) for guess in guesses]
@@ -88,10 +93,10 @@ def test_the_surer_tier_speaks_and_the_other_takes_over() -> None:
 
 def test_a_tier_that_was_wrong_here_is_asked_anew() -> None:
     recorded = in_memory()
-    recorded.add([1, 2, 3, 4])
-    recorded.add([2, 7, 8, 9])
+    recorded.add([0, 1, 2, 3, 4])
+    recorded.add([1, 2, 7, 8, 9])
     drafter = drafter_over(recorded)
-    drafter.begin([1, 2])
+    drafter.begin([0, 1, 2])
     assert proposed(drafter, 1) == [3]
     drafter.extend([7])
     assert proposed(drafter) == [8, 9]
@@ -119,21 +124,29 @@ def test_a_short_match_is_looked_up_with_every_kept_token() -> None:
     recorded.add(range(100))
     index = CountingIndex(recorded)
     drafter = DatabaseDrafter([index])
-    drafter.begin([5, 6])
+    drafter.begin([4, 5, 6])
     assert proposed(drafter, 1) == [7]
     drafter.extend([7])
     assert proposed(drafter, 1) == [8]
     assert index.num_lookups == 2
 
 
-@given(TEXTS, st.lists(st.integers(0, 3), min_size=1, max_size=20), st.integers(0, 10))
-def test_proposing_changes_nothing(texts: list[list[int]], text: list[int], count: int) -> None:
+@given(
+    TEXTS,
+    st.lists(st.integers(0, 3), min_size=1, max_size=20),
+    st.lists(st.integers(0, 3), max_size=5),
+    st.integers(0, 10),
+)
+def test_proposing_changes_nothing(
+    texts: list[list[int]], text: list[int], prefix: list[int], count: int
+) -> None:
     recorded = in_memory()
     for sequence in texts:
         recorded.add(sequence)
     drafter = drafter_over(recorded)
     drafter.begin(text)
     first = list(itertools.islice(drafter.propose(), count))
+    list(itertools.islice(drafter.propose(prefix), count))
     assert list(itertools.islice(drafter.propose(), count)) == first
     assert all(0 < proposal.acceptance < 1 for proposal in first)
     assert all(0 <= p.evidence < drafter.calibration.num_kinds for p in first)
@@ -159,11 +172,78 @@ def test_step_by_step_the_guesses_are_those_of_a_new_look_up(
         whole += kept
 
 
+@given(
+    TEXTS,
+    st.lists(st.integers(0, 3), min_size=1, max_size=12),
+    st.lists(st.integers(0, 3), min_size=1, max_size=5),
+)
+def test_after_a_draft_of_others_the_guesses_are_those_after_that_text(
+    texts: list[list[int]], text: list[int], prefix: list[int]
+) -> None:
+    recorded = in_memory()
+    for sequence in texts:
+        recorded.add(sequence)
+    drafter = drafter_over(recorded, neighbours=1000)
+    drafter.begin(text)
+    fresh = drafter_over(recorded, neighbours=1000)
+    fresh.begin([*text, *prefix])
+    assert proposed(drafter, 1, prefix) == proposed(fresh, 1)
+
+
+def test_drafts_of_others_cost_few_look_ups_in_one_pass() -> None:
+    recorded = in_memory()
+    recorded.add(range(100))
+    index = CountingIndex(recorded)
+    drafter = DatabaseDrafter([index])
+    drafter.begin([3])
+    for token in range(50):
+        proposed(drafter, 2, [token, token + 1, token + 2])
+    assert index.num_lookups == 1 + LOOKUPS_AHEAD
+    drafter.extend([7])
+    assert proposed(drafter, 2, [20, 21, 22]) == [23, 24]
+    assert index.num_lookups == 3 + LOOKUPS_AHEAD
+
+
+def test_a_draft_of_others_that_agrees_with_a_long_match_needs_no_look_up() -> None:
+    recorded = in_memory()
+    recorded.add(range(100))
+    index = CountingIndex(recorded)
+    drafter = DatabaseDrafter([index])
+    drafter.begin(range(20))
+    assert proposed(drafter, 2, [20, 21, 22]) == [23, 24]
+    assert index.num_lookups == 1
+
+
+def test_the_planner_lets_each_source_go_on_where_the_other_ends() -> None:
+    """The context knows that 5 follows 4; the database knows what comes after 2, 3, 4, 5."""
+    recorded = in_memory()
+    for _ in range(3):
+        recorded.add([6, 7, 8, 9], context=[2, 3, 4, 5])
+    context, database = ContextDrafter(), drafter_over(recorded)
+    drafters: list[Drafter] = [context, database]
+    for drafter in drafters:
+        drafter.begin([4, 5, 40, 41, 1, 2, 3, 4])
+    planned = plan(drafters, [10.0, *(10.0 + 0.01 * rows for rows in range(1, 8))])
+    assert planned.draft.tokens[:5] == (5, 6, 7, 8, 9)
+    assert planned.draft.sources[0] == "context"
+    assert planned.draft.sources[1:5] == ("database",) * 4
+    for pulled in planned.pulled:
+        pulled.drafter.learn(pulled.proposals, (5, 6, 7, 8, 9)[pulled.start :])
+    assert recorded_use(database)
+
+
+def recorded_use(drafter: DatabaseDrafter) -> bool:
+    """True if a kind of evidence of a later place was counted as right."""
+    counts = drafter.calibration.export()
+    first_place = len(counts) // NUM_TIERS // len(PLACES)
+    return any(right for right, _wrong in counts[first_place:])
+
+
 def test_learning_raises_and_lowers_the_estimate_of_that_evidence() -> None:
     recorded = in_memory()
-    recorded.add([1, 2, 3, 4])
+    recorded.add([0, 1, 2, 3, 4])
     drafter = drafter_over(recorded)
-    drafter.begin([1, 2])
+    drafter.begin([0, 1, 2])
     [guess] = itertools.islice(drafter.propose(), 1)
     for _ in range(30):
         drafter.learn([guess], [guess.token])
@@ -185,11 +265,11 @@ def test_nothing_is_learned_from_guesses_after_the_first_wrong_one() -> None:
 
 def test_a_kept_guess_tells_its_tier_which_sequences_helped() -> None:
     recorded = in_memory()
-    helpful = recorded.add([1, 2, 3], tier="statistics")
+    helpful = recorded.add([0, 1, 2, 3], tier="statistics")
     recorded.add([1, 5, 3], tier="statistics")
     reader = recorded.reader(tier="statistics")
     drafter = DatabaseDrafter([recorded.reader(), reader])
-    drafter.begin([1, 2])
+    drafter.begin([0, 1, 2])
     guesses = list(drafter.propose())
     drafter.learn(guesses, [8])
     assert reader.used == set()
@@ -197,19 +277,46 @@ def test_a_kept_guess_tells_its_tier_which_sequences_helped() -> None:
     assert reader.used == {helpful}
 
 
-def test_kinds_of_evidence_tell_tier_length_and_agreement_apart() -> None:
+def test_a_kept_guess_after_a_draft_of_others_names_its_own_sequences() -> None:
+    recorded = in_memory()
+    recorded.add([0, 1, 2, 3])
+    helpful = recorded.add([7, 8, 9, 10, 11])
+    reader = recorded.reader()
+    drafter = DatabaseDrafter([reader])
+    drafter.begin([0, 1, 2])
+    early, late = list(drafter.propose()), list(drafter.propose([7, 8, 9]))
+    drafter.learn(early, [7, 8, 9, 10])
+    assert reader.used == set()
+    drafter.learn(late, [10])
+    assert reader.used == {helpful}
+    reader.used.clear()
+    drafter.extend([8])
+    drafter.learn(late, [10])
+    assert reader.used == set(), "what was guessed in an earlier pass is over"
+
+
+def test_kinds_of_evidence_tell_tier_place_length_and_agreement_apart() -> None:
     kinds = {
-        evidence_kind(tier, Found(0, length, support, total))
+        evidence_kind(tier, place, Found(0, length, support, total))
         for tier in range(NUM_TIERS)
-        for length in (2, 3, 4, 6, 9, 14, 22, 32)
+        for place in PLACES
+        for length in (3, 4, 5, 6, 9, 14, 22, 32)
         for support, total in ((1, 3), (2, 3), (1, 1), (3, 3))
     }
     assert kinds == set(range(new_calibration().num_kinds))
 
 
-@given(st.integers(0, 1), st.integers(0, 100), st.integers(1, 50), st.integers(0, 50))
-def test_every_continuation_is_some_kind(tier: int, length: int, support: int, others: int) -> None:
-    kind = evidence_kind(tier, Found(0, length, support, support + others))
+@given(
+    st.integers(0, 1),
+    st.integers(0, 40),
+    st.integers(0, 100),
+    st.integers(1, 50),
+    st.integers(0, 50),
+)
+def test_every_continuation_is_some_kind(
+    tier: int, place: int, length: int, support: int, others: int
+) -> None:
+    kind = evidence_kind(tier, place, Found(0, length, support, support + others))
     assert 0 <= kind < new_calibration().num_kinds
 
 
@@ -217,13 +324,27 @@ def test_longer_and_more_unanimous_matches_start_out_surer() -> None:
     calibration = new_calibration()
 
     def estimate(tier: int, length: int, support: int, total: int) -> float:
-        return calibration.estimate(evidence_kind(tier, Found(0, length, support, total)))
+        return calibration.estimate(evidence_kind(tier, 0, Found(0, length, support, total)))
 
     for tier in range(NUM_TIERS):
-        for length in (2, 4, 9):
+        for length in (3, 5, 9):
             assert estimate(tier, length, 1, 3) < estimate(tier, length, 2, 3)
             assert estimate(tier, length, 2, 3) < estimate(tier, length, 3, 3)
             assert estimate(tier, length, 3, 3) < estimate(tier, 3 * length, 3, 3)
+
+
+def test_each_place_in_a_draft_is_calibrated_by_itself() -> None:
+    recorded = in_memory()
+    recorded.add(range(40))
+    drafter = DatabaseDrafter([recorded.reader()])
+    drafter.begin(range(32))
+    before = list(drafter.propose())
+    for _ in range(50):
+        drafter.learn(before[:1], [before[0].token])
+    after = list(drafter.propose())
+    assert after[0].acceptance > before[0].acceptance
+    assert [guess.acceptance for guess in after[1:]] == [guess.acceptance for guess in before[1:]]
+    assert len({guess.evidence for guess in before}) == len(PLACES)
 
 
 def test_more_tiers_than_the_calibration_knows_are_refused() -> None:
@@ -237,8 +358,8 @@ def test_a_calibration_is_used_as_it_was_kept() -> None:
     calibration: Calibration = new_calibration()
     calibration.restore(counts)
     recorded = in_memory()
-    recorded.add([1, 2, 3])
+    recorded.add([0, 1, 2, 3])
     drafter = DatabaseDrafter([recorded.reader()], calibration)
-    drafter.begin([1, 2])
+    drafter.begin([0, 1, 2])
     [guess] = drafter.propose()
     assert guess.acceptance > 0.85

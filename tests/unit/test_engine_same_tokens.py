@@ -21,8 +21,10 @@ from fakes import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from token_support import in_memory
 
 from edgespec.drafters.context import ContextDrafter
+from edgespec.drafters.database import DatabaseDrafter
 from edgespec.drafters.none import NoDrafter
 from edgespec.engine.cost import CostModel, CostTable
 from edgespec.engine.engine import Limits
@@ -169,6 +171,15 @@ def test_the_real_drafters_give_the_plain_answer(
     case: Case, make: type[NoDrafter] | type[ContextDrafter]
 ) -> None:
     check_same(case, case.target(), make(), flat_costs())
+
+
+@given(cases(), st.lists(st.lists(TOKENS, min_size=1, max_size=20), max_size=4))
+def test_what_was_recorded_changes_no_answer(case: Case, others: list[list[int]]) -> None:
+    """The database drafter, with this very answer and other texts recorded."""
+    recorded = in_memory()
+    for tokens in [*others, decode_plainly(case)[0], *others]:
+        recorded.add(tokens, context=case.prompt)
+    check_same(case, case.target(), DatabaseDrafter([recorded.reader(8)]), flat_costs())
 
 
 @given(
