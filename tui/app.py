@@ -43,6 +43,7 @@ from edgespec.tui.worker import (
     Loaded,
     LoadFailed,
     LoadProgress,
+    Notice,
 )
 from edgespec.types import Completion
 
@@ -134,6 +135,11 @@ class ChatApp(SteadyApp):
         if not self._leaving:
             self._set_state("loading", detail=event.line)
             self._transcript.welcome(event.line)
+
+    @on(Notice)
+    async def _notice(self, event: Notice) -> None:
+        if not self._leaving:
+            await self._transcript.note(event.line)
 
     @on(Loaded)
     async def _loaded(self, event: Loaded) -> None:

@@ -2,7 +2,7 @@
 
     app (event loop)                              completer thread
       start() ----------------------------------->  factory(report)
-                    <---------- LoadProgress* , Loaded | LoadFailed
+                    <---------- LoadProgress* , Loaded | LoadFailed ; Notice at any time
       ask(request) -> Job ----------------------->  stream(request)
                     <---------- AnswerProgress*   :  "the job has something for you"
       job.take()    <---------- everything since the last take
@@ -25,13 +25,14 @@ from dataclasses import dataclass
 from textual.message import Message
 
 from edgespec.protocols import Completer
+from edgespec.reports import Report, is_progress
 from edgespec.tui.failure import Failure, describe
 from edgespec.types import Chunk, Completion, CompletionRequest, ServedModel
 
-CompleterFactory = Callable[[Callable[[str], None]], Completer]
-"""Builds the completer in the completer thread; its argument takes one line of progress at a time.
+CompleterFactory = Callable[[Report], Completer]
+"""Builds the completer in the completer thread; what it is given takes one line at a time.
 
-The progress callback raises `LoadAbandoned` once the user has quit.
+It may be called later, too. While loading it raises `LoadAbandoned` once the user has quit.
 """
 
 
@@ -86,6 +87,14 @@ class LoadProgress(Message):
     def can_replace(self, message: Message) -> bool:
         """Only the newest line matters."""
         return isinstance(message, LoadProgress)
+
+
+class Notice(Message):
+    """Something that the user should know and that changes nothing."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__()
+        self.line = line
 
 
 class Loaded(Message):
@@ -204,9 +213,9 @@ class CompleterThread:
             return None
 
     def _report(self, line: str) -> None:
-        if self._closing.is_set():
+        if self._closing.is_set() and self._completer is None:
             raise LoadAbandoned
-        self._post(LoadProgress(line))
+        self._post(LoadProgress(line) if is_progress(line) else Notice(line))
 
     def _answer(self, completer: Completer, job: Job) -> None:
         with self._current_lock:

@@ -23,6 +23,8 @@ from tui_support import (
 )
 
 from edgespec.errors import ContextOverflowError, NativeLibraryError
+from edgespec.protocols import Completer
+from edgespec.reports import Report
 from edgespec.tui import ChatApp, ChatOptions
 from edgespec.types import Message, SamplingParams
 
@@ -142,6 +144,28 @@ async def test_a_message_sent_while_loading_waits_and_is_then_answered() -> None
         await until(pilot, lambda: answers(pilot) == ["Hello."])
         await ready(pilot)
         assert not transcript(pilot).query("Question.-waiting")
+
+
+async def test_a_notice_stays_whenever_it_comes() -> None:
+    completer = ScriptedCompleter("Hello.", "Again.")
+    reports: list[Report] = []
+
+    def factory(report: Report) -> Completer:
+        reports.append(report)
+        report("the database was damaged")
+        report("loading qwen")
+        return completer
+
+    async with ChatApp(factory).run_test(size=SIZE) as pilot:
+        await ready(pilot)
+        assert lines(pilot, "note") == ["the database was damaged"]
+        await ask(pilot, "Hi")
+        reports[0]("an answer was not remembered (disk full)")
+        await until(pilot, lambda: len(lines(pilot, "note")) == 2)
+        assert status(pilot).state == "ready"
+        await ask(pilot, "And?")
+        assert answers(pilot) == ["Hello.", "Again."]
+        assert lines(pilot, "note")[1] == "an answer was not remembered (disk full)"
 
 
 async def test_a_message_sent_while_answering_waits_for_its_turn() -> None:

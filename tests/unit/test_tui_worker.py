@@ -13,6 +13,8 @@ from textual.message import Message
 from tui_support import MODEL, GatedFactory, ScriptedCompleter
 
 from edgespec.errors import ModelFileError
+from edgespec.protocols import Completer
+from edgespec.reports import Report
 from edgespec.tui.worker import (
     Answered,
     AnswerFailed,
@@ -23,6 +25,7 @@ from edgespec.tui.worker import (
     Loaded,
     LoadFailed,
     LoadProgress,
+    Notice,
 )
 from edgespec.types import Chunk, CompletionRequest
 from edgespec.types import Message as ChatMessage
@@ -100,6 +103,25 @@ def test_loading_reports_and_then_gives_the_model(posted: Posted) -> None:
 def test_a_newer_progress_line_replaces_one_not_yet_shown() -> None:
     assert LoadProgress("1 %").can_replace(LoadProgress("2 %"))
     assert not LoadProgress("1 %").can_replace(Loaded(MODEL))
+
+
+def test_what_is_no_progress_is_a_notice_and_is_never_replaced(posted: Posted) -> None:
+    reports: list[Report] = []
+
+    def factory(report: Report) -> Completer:
+        reports.append(report)
+        report("the library is slow")
+        return ScriptedCompleter("one")
+
+    thread = CompleterThread(factory, posted)
+    thread.start()
+    assert posted.next(Notice).line == "the library is slow"
+    posted.next(Loaded)
+    assert not Notice("a").can_replace(Notice("b"))
+    thread.close()
+    thread._thread.join(5)
+    reports[0]("the database is damaged")
+    assert posted.next(Notice).line == "the database is damaged", "leaving, but no load to abandon"
 
 
 def test_a_load_error_ends_the_thread(posted: Posted) -> None:
