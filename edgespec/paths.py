@@ -25,7 +25,7 @@ class Paths:
 
     @property
     def database(self) -> Path:
-        """The SQLite file: measurements and, later, the token database and the chats."""
+        """The SQLite file: measurements, recorded tokens, conversations."""
         return self.data / "edgespec.db"
 
     @property

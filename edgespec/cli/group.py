@@ -12,6 +12,7 @@ from edgespec import __version__
 _MODULES = {
     "bench": "edgespec.cli.bench",
     "chat": "edgespec.cli.chat",
+    "db": "edgespec.cli.db",
     "doctor": "edgespec.cli.doctor",
     "models": "edgespec.cli.models",
     "pull": "edgespec.cli.models",

@@ -1,0 +1,291 @@
+"""`edgespec db`: look at, search, carry, shrink, check and forget what EdgeSpec remembers.
+
+stdout carries data (tables, hits, JSON, exports); progress, questions and sentences go to stderr.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from edgespec.cache.conversations import Conversations
+from edgespec.cache.database import DAMAGE, connect, open_database
+from edgespec.cache.eviction import DEFAULT_LIMIT, evict
+from edgespec.cache.forgetting import Forgetting, Forgotten
+from edgespec.cache.repair import repair
+from edgespec.cache.transfer import export_lines, import_lines, is_export
+from edgespec.cache.upkeep import DatabaseStats, compact, problems, statistics
+from edgespec.cli.pull_progress import human_bytes
+from edgespec.errors import StorageError, UsageError
+from edgespec.models.registry import DEFAULT_TARGET
+from edgespec.paths import user_paths
+
+_BUSY_TIMEOUT_S = 10.0
+_CACHE_BYTES = 32 << 20
+_UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+@click.group()
+def db() -> None:
+    """What EdgeSpec remembers: conversations, and token sequences that make answers faster."""
+
+
+@db.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def stats(as_json: bool) -> None:
+    """Show what is remembered and how much room it takes."""
+    with _opened() as (connection, path):
+        found = statistics(connection, path)
+    if as_json:
+        click.echo(json.dumps({**asdict(found), "num_tokens": found.num_tokens}, indent=2))
+    else:
+        _print_stats(found)
+
+
+@db.command()
+@click.argument("words", nargs=-1, required=True)
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, metavar="N")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+def search(words: tuple[str, ...], limit: int, as_json: bool) -> None:
+    """Find messages that hold all WORDS."""
+    with _opened() as (connection, _path):
+        hits = Conversations(connection).search(" ".join(words), limit)
+    if as_json:
+        click.echo(json.dumps([asdict(hit) for hit in hits], indent=2, ensure_ascii=False))
+        return
+    for hit in hits:
+        said = time.strftime("%Y-%m-%d %H:%M", time.localtime(hit.created))
+        click.echo(f"{hit.conversation}  {said}  {hit.role}: {' '.join(hit.snippet.split())}")
+    if not hits:
+        click.echo("nothing found", err=True)
+
+
+@db.command()
+@click.option("--conversation", metavar="ID", help="This conversation and what it taught.")
+@click.option("--older-than", metavar="AGE", help="What is older: 90m, 12h, 30d, 8w.")
+@click.option("--all", "everything", is_flag=True, help="Everything learned and said.")
+@click.option("--yes", is_flag=True, help="Do not ask before --all.")
+def forget(conversation: str | None, older_than: str | None, everything: bool, yes: bool) -> None:
+    """Delete for good; exactly one of the first three options is needed."""
+    if (conversation is not None) + (older_than is not None) + everything != 1:
+        raise UsageError(
+            "forget needs one of --conversation, --older-than and --all", "give exactly one"
+        )
+    age_s = parse_age(older_than) if older_than is not None else 0.0
+    if everything and not yes:
+        _ask_about_all()
+    with _opened() as (connection, path):
+        forgetting = Forgetting(connection)
+        if conversation is not None:
+            forgotten = forgetting.conversation(conversation)
+        elif older_than is not None:
+            forgotten = forgetting.before(time.time() - age_s)
+        else:
+            forgotten = forgetting.everything()
+        forgetting.purge(path)
+    if conversation is not None and forgotten == Forgotten():
+        raise UsageError(
+            f"there is no conversation {conversation!r}", "`edgespec db search` shows their ids"
+        )
+    click.echo(
+        f"forgot {_count(forgotten.num_conversations, 'conversation')},"
+        f" {_count(forgotten.num_messages, 'message')},"
+        f" {_count(forgotten.num_tokens, 'recorded token')}",
+        err=True,
+    )
+
+
+@db.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), default="-")
+def export(file: Path) -> None:
+    """Write conversations and recorded answers to FILE, or to stdout, as lines of JSON.
+
+    `edgespec db import FILE` takes them in again, here or elsewhere.
+    """
+    with _opened() as (connection, _path):
+        if str(file) == "-":
+            for line in export_lines(connection):
+                click.echo(line, nl=False)
+            return
+        _export_to(connection, file)
+
+
+@db.command("import")
+@click.argument(
+    "paths", nargs=-1, required=True, type=click.Path(exists=True, readable=True, path_type=Path)
+)
+@click.option(
+    "--model",
+    default=DEFAULT_TARGET,
+    show_default=True,
+    metavar="M",
+    help="The model whose answers the text is to speed up.",
+)
+def import_(paths: tuple[Path, ...], model: str) -> None:
+    """Read text files, folders of them, or exports of `edgespec db export`.
+
+    In folders, what git ignores is left out, and so are files that are no text. Files that did not
+    change since the last import are not read again; what is gone from a folder is forgotten.
+    """
+    exports = [path for path in paths if path.is_file() and _is_export(path)]
+    texts = [path for path in paths if path not in exports]
+    with _opened() as (connection, _path):
+        for path in exports:
+            _import_export(connection, path)
+        if texts:
+            from edgespec.cli.db_import import import_texts  # needs the native library
+
+            import_texts(connection, texts, model)
+
+
+@db.command("compact")
+def compact_() -> None:
+    """Rewrite the file without gaps, within its size limit."""
+    with _opened() as (connection, path):
+        freed = compact(connection, path, DEFAULT_LIMIT)
+        size = statistics(connection, path).file_bytes
+    click.echo(f"{human_bytes(freed)} freed, {human_bytes(size)} in use", err=True)
+
+
+@db.command()
+@click.option("--repair", "mend", is_flag=True, help="Save what can be read into a new file.")
+def check(mend: bool) -> None:
+    """Read the whole file and say whether it is sound."""
+    with _opened() as (connection, path):
+        found = problems(connection)
+    if not found:
+        click.echo("the database is sound", err=True)
+        return
+    for problem in found:
+        click.echo(problem)
+    if not mend:
+        raise StorageError(f"the database {path} is damaged", "run `edgespec db check --repair`")
+    with _errors_told(path):
+        click.echo(repair(path), err=True)
+
+
+def parse_age(text: str) -> float:
+    """Seconds of an age such as 30d; raises UsageError.
+
+    >>> parse_age("12h")
+    43200.0
+    """
+    match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)([mhdw])", text.strip())
+    if match is None:
+        raise UsageError(f"{text!r} is no age", "write 90m, 12h, 30d or 8w")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+@contextlib.contextmanager
+def _opened() -> Iterator[tuple[sqlite3.Connection, Path]]:
+    """A connection to the user's database; what fails in the block becomes one line.
+
+    Raises StorageError.
+    """
+    path = user_paths().database
+    with open_database(path) as database:
+        if database.path is None:
+            raise StorageError(database.notice, "free it, or set EDGESPEC_HOME to another folder")
+        if database.notice:
+            click.echo(database.notice, err=True)
+    with (
+        _errors_told(path),
+        contextlib.closing(connect(path, _BUSY_TIMEOUT_S, _CACHE_BYTES)) as connection,
+    ):
+        yield connection, path
+
+
+@contextlib.contextmanager
+def _errors_told(path: Path) -> Iterator[None]:
+    """Turn what SQLite raises into one line and what to do."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise StorageError(
+            f"the database {path} cannot be used ({error})",
+            "end other EdgeSpec commands or free disk space, then try again",
+        ) from error
+    except DAMAGE as error:
+        raise StorageError(
+            f"the database {path} is damaged ({error})", "run `edgespec db check --repair`"
+        ) from error
+
+
+def _print_stats(found: DatabaseStats) -> None:
+    click.echo(f"file           {found.path}")
+    share = f" of at most {human_bytes(DEFAULT_LIMIT)}"
+    click.echo(f"size           {human_bytes(found.file_bytes)}{share}")
+    click.echo(f"conversations  {found.num_conversations}, {found.num_messages} messages")
+    click.echo(f"tokens         {found.num_tokens}")
+    for tier in found.tiers:
+        what = "answers" if tier.tier == "model" else "imported text"
+        click.echo(
+            f"  {what:<13} {tier.num_tokens} in {_count(tier.num_sequences, 'sequence')},"
+            f" vocabulary {tier.vocabulary[:12]}"
+        )
+    click.echo(f"files          {found.num_files} imported")
+
+
+def _ask_about_all() -> None:
+    if not sys.stdin.isatty():
+        raise UsageError("--all forgets everything", "add --yes if that is meant")
+    click.confirm("Forget every conversation and everything learned?", abort=True, err=True)
+
+
+def _export_to(connection: sqlite3.Connection, file: Path) -> None:
+    """Write an export that is there in full or not at all, readable by its owner only."""
+    part = file.with_name(file.name + ".part")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            part.unlink()
+        descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as output:
+            output.writelines(export_lines(connection))
+        part.replace(file)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise StorageError(
+            f"cannot write {file}: {error.strerror or error}", "export to another place"
+        ) from error
+
+
+def _import_export(connection: sqlite3.Connection, path: Path) -> None:
+    """Take in an export and say what it brought; raises UsageError, sqlite3.Error."""
+    try:
+        with path.open(encoding="utf-8") as lines:
+            carried = import_lines(connection, lines)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 to its end", "export it again") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}", "try again") from error
+    finally:
+        evict(connection, DEFAULT_LIMIT)
+    click.echo(
+        f"{path.name}: {_count(carried.num_conversations, 'conversation')} and"
+        f" {_count(carried.num_sequences, 'recorded answer')} added,"
+        f" {carried.num_known} known already",
+        err=True,
+    )
+
+
+def _is_export(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:  # bytes: what follows the first line may be broken
+            return is_export(file.readline(4096).decode())
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
