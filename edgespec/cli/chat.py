@@ -18,6 +18,7 @@ from edgespec.cli.options import (
     collect_loading,
     collect_sampling,
     load_options,
+    memory_options,
     sampling_options,
 )
 from edgespec.models.registry import DEFAULT_DRAFTER, DEFAULT_TARGET
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @load_options
+@memory_options
 @sampling_options(default_temperature=0.7)
 @click.option("--seed", type=int, help="Of the random draws. [default: another every time]")
 @click.option("--system", metavar="TEXT", help="System message.")

@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from edgespec.cache.database import Database, open_database
+from edgespec.cache.database import Database
 from edgespec.cache.facts import Facts
+from edgespec.cache.memory import TokenMemory, open_token_memory
 from edgespec.cli.drafting import Drafters
 from edgespec.cli.options import DEFAULT_CONTEXT, LoadOptions
+from edgespec.cli.remembering import AnswerRecorder, open_or_go_without, vocabulary_key
 from edgespec.cli.signals import ending_at_once
 from edgespec.engine.completer import EngineCompleter
 from edgespec.engine.cost import CostModel
@@ -33,9 +34,8 @@ from edgespec.measure.facts import ModelFacts, known_model_facts, known_soundnes
 from edgespec.measure.machine import Machine, this_machine
 from edgespec.models.gguf_check import check_gguf
 from edgespec.paths import Paths
+from edgespec.reports import Report
 from edgespec.types import SamplingParams, ServedModel
-
-Report = Callable[[str], None]
 
 _BATCH_BY_SIZE = ((2e9, 512), (4e9, 256), (9e9, 128), (float("inf"), 64))
 """Most tokens of one prefill pass by number of parameters: bounds the wait for a cancel."""
@@ -80,9 +80,7 @@ def load(options: LoadOptions, path: Path, paths: Paths, report: Report) -> Load
     if options.num_threads is not None:
         machine = dataclasses.replace(machine, num_threads=options.num_threads)
     with contextlib.ExitStack() as cleanup:
-        database = cleanup.enter_context(open_database(paths.database))
-        if database.notice:
-            report(database.notice)
+        database = cleanup.enter_context(open_or_go_without(paths, report))
         model = cleanup.enter_context(open_model(path, Facts(database), machine, report))
         with ending_at_once():
             facts = known_model_facts(model, Facts(database), machine, report)
@@ -135,7 +133,9 @@ def _wire(
 ) -> Loaded:
     """Build context, target, engine and completer over an open model."""
     context = cleanup.enter_context(Context(model, context_options(options, model, facts, machine)))
-    drafters = Drafters(options, context, Facts(database), report, cleanup)
+    memory = _open_memory(options, model, database)
+    recorder = cleanup.enter_context(AnswerRecorder(memory, report)) if memory else None
+    drafters = Drafters(options, context, Facts(database), memory, report, cleanup)
     engine = Engine(
         LlamaTarget(context, facts.max_rows),
         drafters.all,
@@ -148,9 +148,21 @@ def _wire(
 
     served = _served_model(model, context, facts, drafters.name)
     completer = EngineCompleter(
-        engine, ModelBridge(model), make_sampler, served, drafters.prompt_readers
+        engine,
+        ModelBridge(model),
+        make_sampler,
+        served,
+        drafters.prompt_readers,
+        [recorder] if recorder else [],
     )
     return Loaded(model, completer, facts, machine)
+
+
+def _open_memory(options: LoadOptions, model: Model, database: Database) -> TokenMemory | None:
+    """The token memory of the model's vocabulary; None if there is to be none, or can be none."""
+    if not options.remember or database.path is None:
+        return None
+    return open_token_memory(database, vocabulary_key(model, Facts(database)), learn=options.learn)
 
 
 def _served_model(model: Model, context: Context, facts: ModelFacts, drafter: str) -> ServedModel:

@@ -1,7 +1,8 @@
 """Which drafters serve a target, and how they are built and remembered.
 
-Every target that can roll back gets the context drafter; a model drafts beside it if one is asked
-for or found. What a drafter learned is kept under its own and the target's name.
+Every target that can roll back gets the context drafter, and the database drafter where there is a
+token database; a model drafts beside them if one is asked for or found. What a drafter learned is
+kept under its own and the target's name.
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ import os
 from collections.abc import Callable
 
 from edgespec.cache.facts import Facts
+from edgespec.cache.memory import TokenMemory
 from edgespec.cli.options import NO_DRAFTER, DrafterFiles, LoadOptions
 from edgespec.drafters.calibration import Calibration
 from edgespec.drafters.context import ContextDrafter
+from edgespec.drafters.database import DatabaseDrafter
 from edgespec.drafters.guarded import GuardedDrafter
 from edgespec.llama.context import Context
 from edgespec.protocols import Drafter
+from edgespec.reports import Report
 from edgespec.types import Prompt
-
-Report = Callable[[str], None]
 
 _CALIBRATION = "calibration"
 
@@ -32,11 +34,16 @@ class Drafters:
         options: LoadOptions,
         target: Context,
         store: Facts,
+        memory: TokenMemory | None,
         report: Report,
         cleanup: contextlib.ExitStack,
     ) -> None:
-        """Build what `options` ask for; a model that cannot serve is left out with one line."""
+        """Build what `options` ask for; a model that cannot serve is left out with one line.
+
+        `memory` stays the caller's to close.
+        """
         self._store = store if options.remember else None
+        self._learns = options.learn
         self._target_name = target.model.path.stem
         self._cleanup = cleanup
         self.all: list[Drafter] = []
@@ -46,6 +53,10 @@ class Drafters:
         context = ContextDrafter()
         self._remember(context.name, context.calibration)
         self.all.append(context)
+        if memory is not None:
+            database = DatabaseDrafter([memory.model, memory.statistics])
+            self._remember(database.name, database.calibration)
+            self.all.append(GuardedDrafter(database, report))
         if options.drafter_files is not None:
             self._add_model(options.drafter_files, target, report)
 
@@ -70,6 +81,7 @@ class Drafters:
         # SQLite takes text that is UTF-8; file names may be anything.
         key = os.fsencode(f"{name}|{self._target_name}").decode("utf-8", "backslashreplace")
         calibration.restore((store.get(_CALIBRATION, key) or {}).get("counts") or [])
-        self._cleanup.callback(
-            lambda: store.put(_CALIBRATION, key, {"counts": calibration.export()})
-        )
+        if self._learns:
+            self._cleanup.callback(
+                lambda: store.put(_CALIBRATION, key, {"counts": calibration.export()})
+            )

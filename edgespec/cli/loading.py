@@ -15,6 +15,7 @@ from edgespec.errors import UnknownModelError
 from edgespec.models.resolve import LocalFile, resolve
 from edgespec.models.store import ModelStore
 from edgespec.paths import user_paths
+from edgespec.reports import is_progress
 from edgespec.types import SamplingParams
 
 if TYPE_CHECKING:
@@ -82,5 +83,5 @@ def _drafter_files(drafter: str) -> DrafterFiles | None:
 
 def say(line: str) -> None:
     """One line for people, on stderr; only if they are watching, or it is more than progress."""
-    if sys.stderr.isatty() or not line.startswith(("loading ", "measuring ")):
+    if sys.stderr.isatty() or not is_progress(line):
         click.echo(line, err=True)

@@ -39,9 +39,9 @@ class DrafterFiles:
 class LoadOptions:
     """What a command asks to be loaded; None means the default.
 
-    `drafter` is a model, "context" (look-ups in the conversation only) or "none". `remember` lets
-    drafters use what they learned in earlier runs, and keep what they learn now. `drafter_files` is
-    the model that `drafter` was found to be.
+    `drafter` is a model, "context" (look-ups only) or "none". `remember` lets drafters use what was
+    learned in earlier runs; with `learn`, what they learn now is kept. `drafter_files` is the model
+    that `drafter` was found to be.
     """
 
     model: str = DEFAULT_TARGET
@@ -50,6 +50,7 @@ class LoadOptions:
     num_threads: int | None = None
     verbose: bool = False
     remember: bool = True
+    learn: bool = True
     drafter_files: DrafterFiles | None = None
 
     def __post_init__(self) -> None:
@@ -81,8 +82,9 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default=LOOK_UP_ONLY,
             show_default=True,
             metavar="D",
-            help=f"What proposes tokens to verify: {LOOK_UP_ONLY} (the conversation itself), "
-            f"a small model beside it (named as in --model), or {NO_DRAFTER}.",
+            help=f"What proposes tokens to verify: {LOOK_UP_ONLY} (look-ups in the conversation "
+            "and in what is remembered), a small model beside it (named as in --model), "
+            f"or {NO_DRAFTER}.",
         ),
         click.option(
             "--context",
@@ -98,6 +100,20 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def memory_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --no-learn and --incognito to a command."""
+    command = click.option(
+        "--incognito",
+        is_flag=True,
+        help="Neither use nor keep anything that is remembered.",
+    )(command)
+    return click.option(
+        "--no-learn",
+        is_flag=True,
+        help="Use what is remembered, but remember nothing of this session.",
+    )(command)
 
 
 def sampling_options(default_temperature: float) -> Decorator:
@@ -144,9 +160,19 @@ def collect_sampling(values: dict[str, Any], seed: int) -> SamplingParams:
 
 
 def collect_loading(values: dict[str, Any], verbose: bool) -> LoadOptions:
-    """Take the options of `load_options` out of a command's values; raises UsageError."""
+    """Take the options of `load_options` and `memory_options` out of a command's values.
+
+    Raises UsageError.
+    """
     names = ("model", "drafter", "num_context", "num_threads")
-    return LoadOptions(verbose=verbose, **{name: values.pop(name) for name in names})
+    incognito = values.pop("incognito", False)  # not every command has these two
+    learn = not (values.pop("no_learn", False) or incognito)
+    return LoadOptions(
+        verbose=verbose,
+        remember=not incognito,
+        learn=learn,
+        **{name: values.pop(name) for name in names},
+    )
 
 
 def check_max_tokens(max_tokens: int | None, least: int = 1) -> None:

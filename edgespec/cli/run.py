@@ -18,6 +18,7 @@ from edgespec.cli.options import (
     collect_loading,
     collect_sampling,
     load_options,
+    memory_options,
     sampling_options,
 )
 from edgespec.errors import GrammarError, UsageError
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("prompt", required=False)
 @load_options
+@memory_options
 @sampling_options(default_temperature=0.0)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random draws.")
 @click.option("--max-tokens", type=int, metavar="N", help="[default: until the context is full]")

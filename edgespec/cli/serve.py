@@ -7,11 +7,18 @@ from typing import Any
 import click
 
 from edgespec.cli.loading import load_completer
-from edgespec.cli.options import collect_loading, collect_sampling, load_options, sampling_options
+from edgespec.cli.options import (
+    collect_loading,
+    collect_sampling,
+    load_options,
+    memory_options,
+    sampling_options,
+)
 
 
 @click.command()
 @load_options
+@memory_options
 @sampling_options(default_temperature=0.8)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Loopback addresses only.")
 @click.option("--port", type=int, default=8080, show_default=True, help="0 takes a free one.")

@@ -26,6 +26,8 @@ from edgespec.types import (
 )
 
 SamplerFactory = Callable[[SamplingParams], Sampler]
+AnswerListener = Callable[[CompletionRequest, Sequence[int], Completion], None]
+"""Is told each answer: the request, the tokens of its prompt, what came of it; must not raise."""
 
 
 class EngineCompleter:
@@ -38,16 +40,19 @@ class EngineCompleter:
         make_sampler: SamplerFactory,
         model: ServedModel,
         prompt_readers: Sequence[Callable[[Prompt], None]] = (),
+        listeners: Sequence[AnswerListener] = (),
     ) -> None:
         """`make_sampler` builds a fresh chain for each answer and raises on nonsense values.
 
         `prompt_readers` are told each prompt as text: drafters with a template of their own.
+        `listeners` are told each answer, cut short or not, before its last chunk is yielded.
         """
         self._engine = engine
         self._bridge = bridge
         self._make_sampler = make_sampler
         self._model = model
         self._prompt_readers = tuple(prompt_readers)
+        self._listeners = tuple(listeners)
 
     @property
     def model(self) -> ServedModel:
@@ -71,9 +76,18 @@ class EngineCompleter:
         answer = _Answer(self._engine, self._bridge, request, tally, prompt.num_dropped_messages)
         sampler = self._make_sampler(request.sampling)
         try:
-            yield from answer.run(prompt.tokens, sampler, limits)
+            for chunk in answer.run(prompt.tokens, sampler, limits):
+                if chunk.completion is not None:
+                    self._tell(request, prompt.tokens, chunk.completion)
+                yield chunk
         finally:
             sampler.close()
+
+    def _tell(
+        self, request: CompletionRequest, prompt: Sequence[int], completion: Completion
+    ) -> None:
+        for listener in self._listeners:
+            listener(request, prompt, completion)
 
     def cancel(self) -> None:
         """End the answer under way, from any thread."""

@@ -324,7 +324,7 @@ def test_a_garbage_database_is_set_aside(cli: Cli, tmp_path: Path, answer: str) 
     assert (again.returncode, again.stdout, again.stderr) == (0, answer, "")
 
 
-def test_a_database_of_a_newer_version_is_left_alone(cli: Cli, tmp_path: Path) -> None:
+def test_a_database_of_a_newer_version_is_left_alone(cli: Cli, tmp_path: Path, answer: str) -> None:
     assert cli.run("doctor", home=tmp_path).returncode == 0
     with sqlite3.connect(tmp_path / "edgespec.db") as connection:
         connection.execute(
@@ -332,7 +332,12 @@ def test_a_database_of_a_newer_version_is_left_alone(cli: Cli, tmp_path: Path) -
             " VALUES ('edgespec', 'm999_unheard_of', '2031-01-01')"
         )
     connection.close()
-    assert_refused(run_at(cli, tmp_path), STORAGE, "newer EdgeSpec", "m999_unheard_of")
+    ended = run_at(cli, tmp_path)
+    assert (ended.returncode, ended.stdout) == (0, answer)
+    assert ended.stderr.count("\n") == 1
+    for words in ("newer EdgeSpec", "m999_unheard_of", "nothing is remembered"):
+        assert words in ended.stderr
+    assert_refused(cli.run("db", "stats", home=tmp_path), STORAGE, "m999_unheard_of")
 
 
 def test_a_locked_database_never_fails_an_answer(cli: Cli, tmp_path: Path, answer: str) -> None:

@@ -22,6 +22,7 @@ from edgespec.cli.options import (
     collect_loading,
     collect_sampling,
     load_options,
+    memory_options,
     sampling_options,
 )
 from edgespec.errors import EdgeSpecError, UsageError
@@ -35,6 +36,7 @@ def parse(*arguments: str, temperature: float = 0.0) -> tuple[LoadOptions, Sampl
 
     @click.command()
     @load_options
+    @memory_options
     @sampling_options(default_temperature=temperature)
     def command(**values: object) -> None:
         loading = collect_loading(values, verbose=True)
@@ -53,7 +55,7 @@ def test_defaults() -> None:
     assert loading == LoadOptions(model=DEFAULT_TARGET, drafter="context", verbose=True)
     assert loading.num_context is None
     assert loading.num_threads is None
-    assert loading.remember
+    assert loading.remember and loading.learn
     expected = SamplingParams(temperature=0.7, top_k=40, top_p=0.95, min_p=0.05, seed=11)
     assert sampling == expected
 
@@ -91,6 +93,21 @@ def test_every_option_reaches_its_field() -> None:
         seed=11,
     )
     assert loading == LoadOptions("m.gguf", "none", 4096, 3, verbose=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "remember", "learn"),
+    [
+        (("--no-learn",), True, False),
+        (("--incognito",), False, False),
+        (("--incognito", "--no-learn"), False, False),
+    ],
+)
+def test_what_is_remembered_can_be_left_alone(
+    words: tuple[str, ...], remember: bool, learn: bool
+) -> None:
+    loading, _ = parse(*words)
+    assert (loading.remember, loading.learn) == (remember, learn)
 
 
 @pytest.mark.parametrize(

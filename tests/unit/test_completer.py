@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgespec.drafters.context import ContextDrafter
-from edgespec.engine.completer import EngineCompleter
+from edgespec.engine.completer import AnswerListener, EngineCompleter
 from edgespec.errors import ContextOverflowError, GrammarError, UsageError
 from edgespec.protocols import Completer, Drafter, Sampler
 from edgespec.types import (
@@ -51,12 +51,15 @@ class Rig:
         script: Sequence[int] | None = None,
         num_context: int = 64,
         bridge: TinyBridge = BRIDGE,
+        listeners: Sequence[AnswerListener] = (),
     ) -> None:
         self.target = FakeTarget(num_vocab=BRIDGE.num_vocab, num_context=num_context)
         self.samplers: list[FakeSampler | ScriptedSampler] = []
         self.script = script
         engine = make_engine(self.target, drafter or FakeDrafter())
-        self.completer = EngineCompleter(engine, bridge, self._make_sampler, MODEL)
+        self.completer = EngineCompleter(
+            engine, bridge, self._make_sampler, MODEL, listeners=listeners
+        )
 
     def _make_sampler(self, params: SamplingParams) -> Sampler:
         if params.temperature < 0:
@@ -151,6 +154,27 @@ def test_a_character_of_two_tokens_comes_in_one_chunk(drafted: bool) -> None:
 def test_what_may_become_a_stop_string_is_shown_at_the_end() -> None:
     answer = scripted(A, B, END).answer(CompletionRequest("abc", stop=("bc",)))
     assert answer.text == "ab"
+
+
+def test_listeners_are_told_each_answer_before_it_ends() -> None:
+    told: list[tuple[CompletionRequest, Sequence[int], Completion]] = []
+    rig = Rig(script=[A, B, END], listeners=[lambda *answer: told.append(answer)])
+    for chunk in rig.completer.stream(CHAT):
+        assert bool(told) == (chunk.completion is not None)
+    completion = rig.answer(ASK)
+    assert [request for request, _, _ in told] == [CHAT, ASK]
+    assert told[0][1] == BRIDGE.encode_chat(CHAT.prompt)  # type: ignore[arg-type]
+    assert told[1][1:] == (BRIDGE.encode("abc"), completion)
+
+
+def test_listeners_are_told_what_came_before_a_cancel() -> None:
+    told: list[Completion] = []
+    rig = Rig(script=[A] * 50, listeners=[lambda _request, _prompt, done: told.append(done)])
+    stream = rig.completer.stream(ASK)
+    next(stream)
+    rig.completer.cancel()
+    assert completion_of(list(stream)).finish_reason == "cancelled"
+    assert [done.token_ids for done in told] == [(A,)]
 
 
 @given(

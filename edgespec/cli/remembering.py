@@ -1,0 +1,82 @@
+"""The token database in use: answers go in after each turn, drafts come out.
+
+Whatever goes wrong here costs speed and one line for people, never an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgespec.cache.database import Database, open_database, open_in_memory
+from edgespec.cache.facts import Facts
+from edgespec.cache.journal import Journal
+from edgespec.cache.memory import TokenMemory
+from edgespec.cache.tokens import VocabularyKey
+from edgespec.errors import StorageError
+from edgespec.llama.model import Model
+from edgespec.measure.facts import file_fingerprint
+from edgespec.paths import Paths
+from edgespec.reports import Report
+from edgespec.types import Completion, CompletionRequest
+
+_VOCABULARY = "vocabulary"
+
+
+def open_or_go_without(paths: Paths, report: Report) -> Database:
+    """The database; one in memory where it cannot be used, after one line that says why."""
+    try:
+        database = open_database(paths.database)
+    except StorageError as error:  # of a newer EdgeSpec: not to be touched
+        report(f"{error}; nothing is remembered")
+        return open_in_memory()
+    if database.notice:
+        report(database.notice)
+    return database
+
+
+def vocabulary_key(model: Model, facts: Facts) -> VocabularyKey:
+    """Whose token ids these are, told by the model's file, so that it is computed only once."""
+    file = file_fingerprint(model.path)
+    fingerprint = (facts.get(_VOCABULARY, file) or {}).get("fingerprint")
+    if not isinstance(fingerprint, str):
+        from edgespec.vocab.tokenizer import ByteTokenizer
+
+        fingerprint = ByteTokenizer(model.vocab).fingerprint
+        facts.put(_VOCABULARY, file, {"fingerprint": fingerprint})
+    return VocabularyKey(fingerprint, model.vocab.num_tokens)
+
+
+class AnswerRecorder:
+    """Hands every answer to the token memory; leaving the block writes the last one."""
+
+    def __init__(self, memory: TokenMemory, report: Report) -> None:
+        """`report` gets each problem once; the memory is closed with this."""
+        self._memory = memory
+        self._report = report
+        self._journal = Journal()
+        self._told: set[str] = set()
+
+    def __call__(
+        self, request: CompletionRequest, prompt: Sequence[int], completion: Completion
+    ) -> None:
+        """Remember soon what the target said after `prompt`; returns at once, never raises."""
+        if completion.token_ids:
+            entry = None
+            if not isinstance(request.prompt, str):
+                messages = [(message.role, message.content) for message in request.prompt]
+                entry = self._journal.entry(messages, completion.text)
+            self._memory.record(completion.token_ids, prompt, entry)
+        self._tell()
+
+    def __enter__(self) -> AnswerRecorder:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._memory.close()
+        self._tell()
+
+    def _tell(self) -> None:
+        notice = self._memory.notice
+        if notice and notice not in self._told:
+            self._told.add(notice)
+            self._report(notice)
