@@ -1,6 +1,6 @@
 """Every edit to llama.cpp's source; CMake runs this on pip's own unpacked copy (lean.cmake).
 
-Usage: python -m bootstrap.source_edits FOLDER. Each edit is made whole or not at all; what was not
+Usage: python source_edits.py FOLDER. Each edit is made whole or not at all; what was not
 made is told on stderr, and the exit code is then 1.
 """
 
@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+
+if __name__ == "__main__":  # found by nobody else: see lean.cmake
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bootstrap import invariant_sums, row_kernels
 from bootstrap.invariant_sums import UnexpectedSourceError

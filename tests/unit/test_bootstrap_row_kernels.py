@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from bootstrap import row_kernels
+from bootstrap import row_kernels, source_edits
 from bootstrap.invariant_sums import UnexpectedSourceError
 from bootstrap.row_kernels import HEADER, REPACK, edit
 from bootstrap.source_edits import edit_all
@@ -98,4 +101,24 @@ def test_edits_do_not_wait_for_each_other(source: Path) -> None:
     problems = edit_all(source)
     assert len(problems) == 1
     assert problems[0].startswith("llama.cpp is built as it is: ")
+    assert "edgespec::multiply<" in (source / REPACK).read_text()
+
+
+def test_the_edits_run_beside_whatever_pip_isolates_a_build_with(
+    source: Path, tmp_path: Path
+) -> None:
+    """pip hides the standard library from programs that follow PYTHONPATH in a build."""
+    hostile = tmp_path / "hostile"
+    hostile.mkdir()
+    (hostile / "sitecustomize.py").write_text("import sys; sys.path.clear()\n")
+    script = Path(source_edits.__file__)
+    command = [sys.executable, "-I", script, source]
+    assert "COMMAND ${EDGESPEC_PYTHON} -I ${CMAKE_CURRENT_LIST_DIR}/source_edits.py" in (
+        script.with_name("lean.cmake").read_text()
+    )
+    environment = {**os.environ, "PYTHONPATH": str(hostile)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1, "the sums cannot be edited in this tree"
+    assert done.stderr.startswith("llama.cpp is built as it is: ")
+    assert done.stderr.count("\n") == 1
     assert "edgespec::multiply<" in (source / REPACK).read_text()
