@@ -7,7 +7,7 @@ compared and only decoding is timed. Which of the two goes first alternates, bec
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from edgespec.bench.suite import Question
@@ -39,9 +39,16 @@ class Run:
         return self.num_tokens / self.decode_s if self.decode_s > 0 else 0.0
 
 
+Way = Callable[[CompletionRequest], Completion]
+"""One of the two ways to answer that are compared."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One question both ways; `identical` tells whether all token ids were equal."""
+    """One question both ways; `identical` tells whether all token ids were equal.
+
+    `plain` is what `speculative` is compared with.
+    """
 
     question: Question
     plain: Run
@@ -54,34 +61,56 @@ def run_suite(
     completer: Completer, questions: Sequence[Question], sampling: SamplingParams, max_tokens: int
 ) -> Iterator[Pair]:
     """Measure each question in turn; those that do not fit the context are left out."""
+    ways = (plainly(completer), drafted(completer))
+    yield from run_ways(completer, ways, questions, sampling, max_tokens)
+
+
+def run_ways(
+    completer: Completer,
+    ways: tuple[Way, Way],
+    questions: Sequence[Question],
+    sampling: SamplingParams,
+    max_tokens: int,
+) -> Iterator[Pair]:
+    """As `run_suite`, for any two ways to answer."""
     for index, question in enumerate(questions):
         try:
             yield _run_question(
-                completer, question, sampling, max_tokens, plain_first=index % 2 == 0
+                completer, ways, question, sampling, max_tokens, plain_first=index % 2 == 0
             )
         except ContextOverflowError:
             continue
 
 
+def plainly(completer: Completer) -> Way:
+    """Answer one token a pass."""
+    return lambda request: complete(completer, dataclasses.replace(request, speculate=False))
+
+
+def drafted(completer: Completer) -> Way:
+    """Answer with speculation."""
+    return lambda request: complete(completer, dataclasses.replace(request, speculate=True))
+
+
 def _run_question(
     completer: Completer,
+    ways: tuple[Way, Way],
     question: Question,
     sampling: SamplingParams,
     max_tokens: int,
     *,
     plain_first: bool,
 ) -> Pair:
+    answers: tuple[list[Completion], list[Completion]] = ([], [])
     messages: list[Message] = []
-    plain: list[Completion] = []
-    speculative: list[Completion] = []
     for turn in question.turns:
         messages.append(Message("user", turn))
         request = CompletionRequest(tuple(messages), sampling, max_tokens)
         complete(completer, dataclasses.replace(request, max_tokens=1, speculate=False))
-        for speculate in (False, True) if plain_first else (True, False):
-            answer = complete(completer, dataclasses.replace(request, speculate=speculate))
-            (speculative if speculate else plain).append(answer)
-        messages.append(Message("assistant", plain[-1].text))
+        for way in (0, 1) if plain_first else (1, 0):
+            answers[way].append(ways[way](request))
+        messages.append(Message("assistant", answers[0][-1].text))
+    plain, speculative = answers
     return Pair(
         question,
         _run(plain),

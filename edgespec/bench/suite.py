@@ -1,14 +1,17 @@
-"""Prompts to measure with: Spec-Bench's JSON lines, and a small suite of our own."""
+"""Prompts to measure with: Spec-Bench's JSON lines, and suites of our own in the same form."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from edgespec.errors import UsageError
+
+Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,21 +23,46 @@ class Question:
     turns: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """A question, and one on the same matter that is asked later."""
+
+    first: Question
+    second: Question
+
+
 def read_suite(path: Path) -> tuple[Question, ...]:
     """Read `question_id, category, turns` objects, one a line; UsageError names a bad line."""
+    return tuple(
+        _parsed(line, where, "question_id, category and turns", _question)
+        for line, where in _lines(path)
+    )
+
+
+def read_pairs(path: Path) -> tuple[Rewritten, ...]:
+    """Read `pair_id, category, first, second` objects, one a line; UsageError names a bad line.
+
+    `first` and `second` are turns as in `read_suite`.
+    """
+    return tuple(
+        _parsed(line, where, "pair_id, category, first and second", _rewritten)
+        for line, where in _lines(path)
+    )
+
+
+def _lines(path: Path) -> list[tuple[str, str]]:
+    """The lines of a suite that hold something, and where they are; raises UsageError."""
     try:
         # Not splitlines: JSON may hold U+2028 and its kin as they are.
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the suite {path}: {error}", "check the path") from error
-    questions = tuple(
-        _question(line, f"{path}, line {number}")
-        for number, line in enumerate(lines, 1)
-        if line.strip()
-    )
-    if not questions:
+    found = [
+        (line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()
+    ]
+    if not found:
         raise UsageError(f"the suite {path} has no questions", "give a file of JSON lines")
-    return questions
+    return found
 
 
 def select(
@@ -59,17 +87,30 @@ def select(
     return tuple(chosen)
 
 
-def _question(line: str, where: str) -> Question:
+def _parsed(line: str, where: str, form: str, read: Callable[[Any], Parsed]) -> Parsed:
     try:
-        value = json.loads(line)
-        turns = value["turns"]
-        if not isinstance(turns, list) or not all(isinstance(turn, str) for turn in turns):
-            raise TypeError("turns must be a list of strings")
-        if not turns:
-            raise TypeError("turns must not be empty")
-        return Question(str(value["question_id"]), str(value["category"]), tuple(turns))
+        return read(json.loads(line))
     except (json.JSONDecodeError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(
-            f"{where} is not a question: {error}",
-            "each line must be a JSON object with question_id, category and turns",
+            f"{where} is not a question: {error}", f"each line must be a JSON object with {form}"
         ) from error
+
+
+def _question(value: Any) -> Question:  # noqa: ANN401 - whatever is in the file
+    return Question(str(value["question_id"]), str(value["category"]), _turns(value["turns"]))
+
+
+def _rewritten(value: Any) -> Rewritten:  # noqa: ANN401 - whatever is in the file
+    name, category = str(value["pair_id"]), str(value["category"])
+    return Rewritten(
+        Question(f"{name} first", category, _turns(value["first"])),
+        Question(name, category, _turns(value["second"])),
+    )
+
+
+def _turns(turns: Any) -> tuple[str, ...]:  # noqa: ANN401 - whatever is in the file
+    if not isinstance(turns, list) or not all(isinstance(turn, str) for turn in turns):
+        raise TypeError("turns must be a list of strings")
+    if not turns:
+        raise TypeError("turns must not be empty")
+    return tuple(turns)

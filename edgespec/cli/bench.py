@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator, Sequence
-from importlib import resources
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,8 @@ from edgespec.errors import ContextOverflowError, StorageError, UsageError
 if TYPE_CHECKING:
     from edgespec.bench.runner import Pair
     from edgespec.bench.suite import Question
-    from edgespec.protocols import Completer
+    from edgespec.bench.warm import Warm, WarmPlan
+    from edgespec.cli.compose import Loaded
     from edgespec.types import SamplingParams, ServedModel
 
 
@@ -36,8 +38,17 @@ if TYPE_CHECKING:
 @load_options
 @sampling_options(default_temperature=0.0)
 @click.option(
-    "--suite", "suite_file", metavar="FILE", help="JSON lines. [default: our own prompts]"
+    "--suite",
+    metavar="S",
+    help="Our own (mixed, edits), or a file of JSON lines. [default: mixed]",
 )
+@click.option(
+    "--warm",
+    type=click.Choice(["again", "rewritten", "unseen"]),
+    help="Measure with a memory of earlier answers: to the same prompts, to pairs of prompts on "
+    "the same matter (--suite takes a file of pairs), or to others.",
+)
+@click.option("--others", metavar="S", help="Asked before --warm unseen. [default: 200 of our own]")
 @click.option("--categories", metavar="C,..", help="Only these categories.")
 @click.option("--limit", type=int, metavar="N", help="At most N questions of each category.")
 @click.option("--max-tokens", type=int, default=128, show_default=True, help="Of each answer.")
@@ -47,29 +58,51 @@ if TYPE_CHECKING:
 def bench(verbose: bool, /, json_file: str | None, **values: Any) -> None:  # noqa: ANN401
     """Measure each prompt with and without speculation and compare the answers.
 
-    Only decoding is timed. The drafter starts without anything it learned in earlier runs.
+    Only decoding is timed. Nothing that was ever learned is used; what --warm learns is dropped.
+    --warm unseen compares with the same drafters without memory, all else with plain decoding.
     """
-    from edgespec.bench.suite import select
-
     loading = dataclasses.replace(collect_loading(values, bool(verbose)), remember=False)
     sampling = collect_sampling(values, values.pop("seed"))
     check_max_tokens(values["max_tokens"], least=2)
-    if values["limit"] is not None and values["limit"] < 1:
-        raise UsageError(f"--limit is {values['limit']}", "give at least 1")
-    names = [name.strip() for name in (values["categories"] or "").split(",")]
-    questions = select(
-        _suite(values["suite_file"]), [name for name in names if name], values["limit"]
-    )
+    asked = _asked(values)
     pairs: list[Pair] = []
     complete = False
-    with load_completer(loading, sampling) as loaded:
-        model = loaded.completer.model
-        try:
-            _measure(loaded.completer, questions, sampling, values["max_tokens"], pairs)
-            complete = True
-        finally:  # what was measured before Ctrl-C is not lost
-            if pairs:
-                _report(pairs, model, _about(model, sampling, complete), json_file)
+    with _memory_folder(asked) as memory_at:
+        loading = dataclasses.replace(loading, memory_at=memory_at)
+        with load_completer(loading, sampling) as loaded:
+            model = loaded.completer.model
+            try:
+                _measure(loaded, asked, sampling, values["max_tokens"], pairs)
+                complete = True
+            finally:  # what was measured before Ctrl-C is not lost
+                if pairs:
+                    about = _about(model, sampling, asked, complete)
+                    _report(pairs, model, about, json_file)
+
+
+def _asked(values: dict[str, Any]) -> WarmPlan | tuple[Question, ...]:
+    """The plan of a warm run, or the questions of a cold one; raises UsageError."""
+    from edgespec.cli.bench_plan import MIXED, cold_questions, warm_plan
+
+    if values["limit"] is not None and values["limit"] < 1:
+        raise UsageError(f"--limit is {values['limit']}", "give at least 1")
+    categories = [name.strip() for name in (values["categories"] or "").split(",") if name.strip()]
+    warm: Warm | None = values["warm"]
+    if warm is not None:
+        return warm_plan(warm, values["suite"], categories, values["limit"], values["others"])
+    if values["others"] is not None:
+        raise UsageError("--others is for --warm unseen", "leave it out")
+    return cold_questions(values["suite"] or MIXED, categories, values["limit"])
+
+
+@contextlib.contextmanager
+def _memory_folder(asked: WarmPlan | tuple[Question, ...]) -> Iterator[Path | None]:
+    """Where a warm run keeps its memory, for as long as it lasts."""
+    if isinstance(asked, tuple):
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="edgespec-bench-") as folder:
+        yield Path(folder) / "edgespec.db"
 
 
 def _report(
@@ -77,26 +110,41 @@ def _report(
 ) -> None:
     """Print the table and write the file; failing at one does not prevent the other."""
     try:
-        _print_table(pairs, model)
+        _print_table(pairs, model, about)
     finally:
         if json_file:
             _write_json(json_file, pairs, about)
 
 
 def _measure(
-    completer: Completer,
-    questions: Sequence[Question],
+    loaded: Loaded,
+    asked: WarmPlan | tuple[Question, ...],
     sampling: SamplingParams,
     max_tokens: int,
     pairs: list[Pair],
 ) -> None:
     """Append to `pairs` what is measured, telling on stderr how far it is."""
     from edgespec.bench.runner import run_suite
+    from edgespec.bench.warm import run_warm
+
+    completer, memory = loaded.completer, loaded.memory
+    questions = asked if isinstance(asked, tuple) else asked.questions
 
     def measured(stopped: threading.Event) -> Iterator[Pair]:
-        # After a stop the pair under way is cut short: it is no measurement.
-        suite = run_suite(completer, questions, sampling, max_tokens)
-        return itertools.takewhile(lambda _pair: not stopped.is_set(), suite)
+        def say(line: str) -> None:
+            if stopped.is_set():
+                raise _Stopped
+            click.echo(line, err=True)
+
+        if isinstance(asked, tuple):
+            suite = run_suite(completer, asked, sampling, max_tokens)
+        elif memory is None:
+            raise StorageError("there is no place for a database", "free space for temporary files")
+        else:
+            suite = run_warm(completer, memory, asked, sampling, max_tokens, say)
+        with contextlib.suppress(_Stopped):
+            # After a stop the pair under way is cut short: it is no measurement.
+            yield from itertools.takewhile(lambda _pair: not stopped.is_set(), suite)
 
     with InThread(measured, completer.cancel) as arriving:
         for pair in arriving:
@@ -110,13 +158,8 @@ def _measure(
         click.echo(f"{num_left_out} {subject} not fit the context: left out", err=True)
 
 
-def _suite(name: str | None) -> Any:  # noqa: ANN401
-    from edgespec.bench.suite import read_suite
-
-    if name is not None:
-        return read_suite(Path(name).expanduser())
-    with resources.as_file(resources.files("edgespec.bench") / "prompts.jsonl") as path:
-        return read_suite(path)
+class _Stopped(Exception):
+    """The run was stopped while it learned."""
 
 
 def _show_progress(pair: Pair, done: int, total: int) -> None:
@@ -126,13 +169,14 @@ def _show_progress(pair: Pair, done: int, total: int) -> None:
     click.echo(f"[{done}/{total}] {question}: {ratio:.2f}x, {same}", err=True)
 
 
-def _print_table(pairs: list[Pair], model: ServedModel) -> None:
+def _print_table(pairs: list[Pair], model: ServedModel, about: dict[str, object]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     from edgespec.bench.report import table_rows
 
-    headings = ("category", "questions", "plain t/s", "t/s", "speed-up", "tau", "accepted", "same")
+    against = "empty t/s" if about["warm"] == "unseen" else "plain t/s"
+    headings = ("category", "questions", against, "t/s", "speed-up", "tau", "accepted", "same")
     table = Table(box=None, header_style="bold")
     for heading in headings:
         table.add_column(heading, justify="left" if heading in ("category", "same") else "right")
@@ -154,8 +198,15 @@ def _print_table(pairs: list[Pair], model: ServedModel) -> None:
     console.print(table)
 
 
-def _about(model: ServedModel, sampling: SamplingParams, complete: bool) -> dict[str, object]:
+def _about(
+    model: ServedModel,
+    sampling: SamplingParams,
+    asked: WarmPlan | tuple[Question, ...],
+    complete: bool,
+) -> dict[str, object]:
     return {
+        "warm": None if isinstance(asked, tuple) else asked.warm,
+        "earlier_questions": 0 if isinstance(asked, tuple) else len(asked.earlier),
         "model": model.name,
         "drafter": model.drafter,
         "exactness": model.exactness,

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from edgespec.cache.database import Database
 from edgespec.cache.facts import Facts
-from edgespec.cache.memory import TokenMemory, open_token_memory
+from edgespec.cache.memory import open_token_memory
 from edgespec.cli.drafting import Drafters
 from edgespec.cli.options import DEFAULT_CONTEXT, LoadOptions
-from edgespec.cli.remembering import AnswerRecorder, open_or_go_without, vocabulary_key
+from edgespec.cli.remembering import Remembering, open_or_go_without, vocabulary_key
 from edgespec.cli.signals import ending_at_once
 from edgespec.engine.completer import EngineCompleter
 from edgespec.engine.cost import CostModel
@@ -42,16 +42,25 @@ _BATCH_BY_SIZE = ((2e9, 512), (4e9, 256), (9e9, 128), (float("inf"), 64))
 
 
 class Loaded:
-    """A completer and everything behind it; closing it remembers what the drafter learned."""
+    """A completer and everything behind it; closing it remembers what the drafter learned.
+
+    `memory` is None where nothing is remembered.
+    """
 
     def __init__(
-        self, model: Model, completer: EngineCompleter, facts: ModelFacts, machine: Machine
+        self,
+        model: Model,
+        completer: EngineCompleter,
+        facts: ModelFacts,
+        machine: Machine,
+        memory: Remembering | None,
     ) -> None:
         """Use `load`."""
         self.model = model
         self.completer = completer
         self.facts = facts
         self.machine = machine
+        self.memory = memory
         self._cleanup = contextlib.ExitStack()
 
     def on_close(self, cleanup: contextlib.ExitStack) -> None:
@@ -80,7 +89,7 @@ def load(options: LoadOptions, path: Path, paths: Paths, report: Report) -> Load
     if options.num_threads is not None:
         machine = dataclasses.replace(machine, num_threads=options.num_threads)
     with contextlib.ExitStack() as cleanup:
-        database = cleanup.enter_context(open_or_go_without(paths, report))
+        database = cleanup.enter_context(open_or_go_without(paths.database, report))
         model = cleanup.enter_context(open_model(path, Facts(database), machine, report))
         with ending_at_once():
             facts = known_model_facts(model, Facts(database), machine, report)
@@ -133,9 +142,9 @@ def _wire(
 ) -> Loaded:
     """Build context, target, engine and completer over an open model."""
     context = cleanup.enter_context(Context(model, context_options(options, model, facts, machine)))
-    memory = _open_memory(options, model, database)
-    recorder = cleanup.enter_context(AnswerRecorder(memory, report)) if memory else None
-    drafters = Drafters(options, context, Facts(database), memory, report, cleanup)
+    memory = _open_memory(options, model, database, report, cleanup)
+    tiers = memory.tiers if memory else ()
+    drafters = Drafters(options, context, Facts(database), tiers, report, cleanup)
     engine = Engine(
         LlamaTarget(context, facts.max_rows),
         drafters.all,
@@ -153,16 +162,28 @@ def _wire(
         make_sampler,
         served,
         drafters.prompt_readers,
-        [recorder] if recorder else [],
+        [memory] if memory else [],
     )
-    return Loaded(model, completer, facts, machine)
+    return Loaded(model, completer, facts, machine, memory)
 
 
-def _open_memory(options: LoadOptions, model: Model, database: Database) -> TokenMemory | None:
+def _open_memory(
+    options: LoadOptions,
+    model: Model,
+    database: Database,
+    report: Report,
+    cleanup: contextlib.ExitStack,
+) -> Remembering | None:
     """The token memory of the model's vocabulary; None if there is to be none, or can be none."""
-    if not options.remember or database.path is None:
+    facts = Facts(database)
+    if options.memory_at is not None:
+        database = cleanup.enter_context(open_or_go_without(options.memory_at, report))
+    elif not options.remember:
         return None
-    return open_token_memory(database, vocabulary_key(model, Facts(database)), learn=options.learn)
+    if database.path is None:
+        return None
+    memory = open_token_memory(database, vocabulary_key(model, facts), learn=options.learn)
+    return cleanup.enter_context(Remembering(memory, report)) if memory else None
 
 
 def _served_model(model: Model, context: Context, facts: ModelFacts, drafter: str) -> ServedModel:

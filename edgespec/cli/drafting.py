@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from edgespec.cache.facts import Facts
-from edgespec.cache.memory import TokenMemory
 from edgespec.cli.options import NO_DRAFTER, DrafterFiles, LoadOptions
 from edgespec.drafters.calibration import Calibration
 from edgespec.drafters.context import ContextDrafter
-from edgespec.drafters.database import DatabaseDrafter
+from edgespec.drafters.database import DatabaseDrafter, TokenIndex
 from edgespec.drafters.guarded import GuardedDrafter
 from edgespec.llama.context import Context
 from edgespec.protocols import Drafter
@@ -34,13 +33,13 @@ class Drafters:
         options: LoadOptions,
         target: Context,
         store: Facts,
-        memory: TokenMemory | None,
+        tiers: Sequence[TokenIndex],
         report: Report,
         cleanup: contextlib.ExitStack,
     ) -> None:
         """Build what `options` ask for; a model that cannot serve is left out with one line.
 
-        `memory` stays the caller's to close.
+        `tiers` are those of the token database, none where there is no such.
         """
         self._store = store if options.remember else None
         self._learns = options.learn
@@ -53,8 +52,8 @@ class Drafters:
         context = ContextDrafter()
         self._remember(context.name, context.calibration)
         self.all.append(context)
-        if memory is not None:
-            database = DatabaseDrafter([memory.model, memory.statistics])
+        if tiers:
+            database = DatabaseDrafter(tiers)
             self._remember(database.name, database.calibration)
             self.all.append(GuardedDrafter(database, report))
         if options.drafter_files is not None:

@@ -40,8 +40,9 @@ class LoadOptions:
     """What a command asks to be loaded; None means the default.
 
     `drafter` is a model, "context" (look-ups only) or "none". `remember` lets drafters use what was
-    learned in earlier runs; with `learn`, what they learn now is kept. `drafter_files` is the model
-    that `drafter` was found to be.
+    learned in earlier runs; with `learn`, what they learn now is kept. `memory_at` is a token
+    database to be used in place of the user's own. `drafter_files` is the model that `drafter` was
+    found to be.
     """
 
     model: str = DEFAULT_TARGET
@@ -51,6 +52,7 @@ class LoadOptions:
     verbose: bool = False
     remember: bool = True
     learn: bool = True
+    memory_at: Path | None = None
     drafter_files: DrafterFiles | None = None
 
     def __post_init__(self) -> None:

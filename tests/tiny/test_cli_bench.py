@@ -235,3 +235,56 @@ def test_a_full_disk_under_the_table_keeps_the_file(cli: Cli, suite: Path, tmp_p
     assert ended.returncode == errors.StorageError.exit_code
     assert "cannot write the output" in ended.stderr.splitlines()[-1]
     assert json.loads(out.read_text())["complete"] is True
+
+
+# Warm runs
+
+
+def warm(cli: Cli, kind: str, *options: str | Path) -> tuple[Ended, dict[str, Any]]:
+    out = cli.folder / f"warm-{kind}.json"
+    command = ("bench", *cli.on_quick, "--warm", kind, "--max-tokens", "32", "--json", out)
+    ended = cli.run(*command, *options)
+    assert ended.returncode == 0, ended.stderr
+    report = json.loads(out.read_text())
+    assert isinstance(report, dict)
+    return ended, report
+
+
+RANDOM = ("--temperature", "1.5", "--top-k", "0", "--top-p", "1", "--min-p", "0")
+
+
+def test_the_same_prompt_again_is_answered_from_memory(cli: Cli, suite: Path) -> None:
+    ended, report = warm(cli, "again", "--suite", suite, "--limit", "1", *RANDOM)
+    assert (report["warm"], report["earlier_questions"]) == ("again", 2)
+    assert report["drafter"] == "context+database"
+    assert report["overall"]["identical"] is True
+    assert report["overall"]["block_efficiency"] > 3
+    assert "learning 2 of 2: maths m1" in ended.stderr
+    assert "plain t/s" in ended.stdout
+
+
+def test_pairs_of_our_own_are_there(cli: Cli) -> None:
+    ended, report = warm(cli, "rewritten", "--categories", "letter", "--limit", "1")
+    assert report["earlier_questions"] == 1
+    assert [pair["question_id"] for pair in report["pairs"]] == ["landlord"]
+    assert "learning 1 of 1: letter landlord first" in ended.stderr
+
+
+def test_unseen_prompts_are_compared_with_an_empty_memory(cli: Cli, suite: Path) -> None:
+    options = ("--suite", suite, "--others", suite, "--categories", "maths", "--limit", "1")
+    ended, report = warm(cli, "unseen", *options)
+    assert report["earlier_questions"] == 5
+    assert report["overall"]["questions"] == 1
+    assert "empty t/s" in ended.stdout
+
+
+def test_what_a_warm_run_learned_is_dropped(cli: Cli, suite: Path) -> None:
+    before = cli.run("db", "export").stdout
+    warm(cli, "again", "--suite", suite, "--limit", "1")
+    assert cli.run("db", "export").stdout == before
+
+
+def test_others_without_unseen_are_refused(cli: Cli, suite: Path) -> None:
+    for more in ((), ("--warm", "again")):
+        ended = cli.run("bench", *cli.on_quick, "--others", suite, *more)
+        assert_refused(ended, USAGE, "--others")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgespec.bench.suite import Question, read_suite, select
+from edgespec.bench.suite import Question, Rewritten, read_pairs, read_suite, select
 from edgespec.errors import UsageError
 
 QUESTIONS = st.lists(
@@ -146,3 +146,36 @@ def test_the_suite_that_ships() -> None:
     assert len({question.id for question in questions}) == len(questions)
     assert len({question.category for question in questions}) >= 4
     assert all(turn.strip() for question in questions for turn in question.turns)
+
+
+PAIR = {"pair_id": "p", "category": "c", "first": ["one"], "second": ["two", "three"]}
+
+
+def test_a_pair_is_two_questions(tmp_path: Path) -> None:
+    path = write(tmp_path, json.dumps(PAIR))
+    assert read_pairs(path) == (
+        Rewritten(Question("p first", "c", ("one",)), Question("p", "c", ("two", "three"))),
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"first": []}, "must not be empty"),
+        ({"second": "two"}, "list of strings"),
+        ({"second": None}, "list of strings"),
+    ],
+)
+def test_a_pair_that_is_none_is_named(
+    tmp_path: Path, changes: dict[str, object], words: str
+) -> None:
+    path = write(tmp_path, json.dumps(PAIR), json.dumps(PAIR | changes))
+    with pytest.raises(UsageError, match=words) as refused:
+        read_pairs(path)
+    assert "line 2" in str(refused.value) and "pair_id" in str(refused.value)
+
+
+def test_a_question_is_no_pair(tmp_path: Path) -> None:
+    path = write(tmp_path, line(Question("1", "a", ("x",))))
+    with pytest.raises(UsageError, match="pair_id"):
+        read_pairs(path)
