@@ -16,6 +16,7 @@ from pathlib import Path
 from edgespec.cache.database import Database
 from edgespec.cache.facts import Facts
 from edgespec.cache.memory import open_token_memory
+from edgespec.cache.pairs import PairStore
 from edgespec.cli.drafting import Drafters
 from edgespec.cli.options import DEFAULT_CONTEXT, LoadOptions
 from edgespec.cli.remembering import Remembering, open_or_go_without, vocabulary_key
@@ -144,7 +145,8 @@ def _wire(
     context = cleanup.enter_context(Context(model, context_options(options, model, facts, machine)))
     memory = _open_memory(options, model, database, report, cleanup)
     tiers = memory.tiers if memory else ()
-    drafters = Drafters(options, context, Facts(database), tiers, report, cleanup)
+    ngrams = PairStore(database, "ngram_caches")
+    drafters = Drafters(options, context, Facts(database), ngrams, tiers, report, cleanup)
     engine = Engine(
         LlamaTarget(context, facts.max_rows),
         drafters.all,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from edgespec.cache.facts import Facts
 from edgespec.cli.options import NO_DRAFTER, DrafterFiles, LoadOptions
@@ -22,6 +23,10 @@ from edgespec.protocols import Drafter
 from edgespec.reports import Report
 from edgespec.types import Prompt
 
+if TYPE_CHECKING:
+    from edgespec.drafters.model import ModelDrafter
+    from edgespec.vocab.ngrams import NgramStore
+
 _CALIBRATION = "calibration"
 
 
@@ -33,15 +38,18 @@ class Drafters:
         options: LoadOptions,
         target: Context,
         store: Facts,
+        ngrams: NgramStore,
         tiers: Sequence[TokenIndex],
         report: Report,
         cleanup: contextlib.ExitStack,
     ) -> None:
         """Build what `options` ask for; a model that cannot serve is left out with one line.
 
+        `store` and `ngrams` keep what drafters learn; both are left alone where nothing is to be.
         `tiers` are those of the token database, none where there is no such.
         """
         self._store = store if options.remember else None
+        self._ngrams = ngrams if options.remember else None
         self._learns = options.learn
         self._target_name = target.model.path.stem
         self._cleanup = cleanup
@@ -69,8 +77,21 @@ class Drafters:
 
         model = open_model_drafter(files, target, self._cleanup)
         self._remember(model.name, model.calibration)
+        self._remember_ngrams(model)
         self.all.append(GuardedDrafter(model, report))
         self.prompt_readers.append(model.read_prompt)
+
+    def _remember_ngrams(self, model: ModelDrafter) -> None:
+        """Take back, and keep, which runs of its tokens became one of the target's."""
+        store = self._ngrams
+        if store is None:
+            return
+        target, drafter = model.fingerprints
+        known = store.load(target, drafter)
+        if known is not None:
+            model.ngrams.restore(known)
+        if self._learns:
+            self._cleanup.callback(lambda: store.save(target, drafter, model.ngrams.export()))
 
     def _remember(self, name: str, calibration: Calibration) -> None:
         """Take back what was learned, and keep what will be."""

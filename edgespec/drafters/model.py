@@ -113,6 +113,11 @@ class ModelDrafter:
         """Share of its guesses that were kept lately."""
         return self._outlook.value
 
+    @property
+    def fingerprints(self) -> tuple[str, str]:
+        """Names of the target's and the drafter's vocabularies, under which n-grams are kept."""
+        return self._target.fingerprint, self._vocab.fingerprint
+
     def read_prompt(self, prompt: Prompt) -> None:
         """What the next answer is to: the conversation as messages, or plain text."""
         self._prompt = prompt

@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 from cli_support import Cli, Ended
 
+from edgespec.llama.tiny import TinySpec, write_tiny_model
+from edgespec.vocab.ngrams import NgramCache
+
 PROMPT = "Please write a short list of things to do."
 SAMPLING = ("--temperature", "1.5", "--top-k", "0", "--top-p", "1", "--min-p", "0")
 """So that an answer does not repeat itself: only the database can know it."""
@@ -110,6 +113,29 @@ def test_an_interrupted_answer_is_kept_as_far_as_it_came(cli: Cli) -> None:
         ended = running.stop(signal.SIGINT)
     assert ended.returncode == 130
     assert num_tokens(cli) > before
+
+
+def test_the_n_grams_of_a_model_drafter_are_kept_for_its_pair(tmp_path: Path) -> None:
+    cli = Cli(tmp_path)  # nothing else is known, so the model is really asked
+    drafter = tmp_path / "stranger.gguf"
+    write_tiny_model(drafter, TinySpec(vocabulary="spm", num_layers=1))
+    command = ("run", *cli.on_quick, "--drafter", drafter, *SAMPLING, "--max-tokens", "60", PROMPT)
+
+    def kept() -> list[bytes]:
+        with contextlib.closing(sqlite3.connect(cli.home / "edgespec.db")) as connection:
+            return [value for (value,) in connection.execute("SELECT value FROM ngram_caches")]
+
+    for option in ("--no-learn", "--incognito"):
+        assert cli.run(*command, option).returncode == 0
+        assert kept() == []
+    assert cli.run(*command).returncode == 0
+    [once] = kept()
+    assert NgramCache().restore(once)
+    # The same again is drafted from the database: by itself this run would learn next to nothing.
+    assert cli.run(*command).returncode == 0
+    [twice] = kept()
+    assert NgramCache().restore(twice)
+    assert len(twice) >= len(once) > 100, "what was learned before was taken back"
 
 
 def test_a_benchmark_neither_uses_nor_changes_it(cli: Cli, tmp_path: Path) -> None:
