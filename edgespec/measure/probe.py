@@ -25,7 +25,7 @@ from edgespec.errors import NativeLibraryError
 from edgespec.llama.context import Context, ContextOptions, KVType
 from edgespec.llama.model import Model
 
-ROWS = (2, 3, 4, 6, 8, 12, 16)
+ROWS = (2, 3, 4, 6, 8, 16)
 """Row counts that are compared and timed, beside one, at the long context."""
 
 SHORT_ROWS = (2, 4, 8, 16)
@@ -38,6 +38,9 @@ NUM_SHORT = 64
 NUM_COPIES = 8
 NUM_LONG = NUM_SHORT * (1 + NUM_COPIES)
 """Cached tokens at the two context lengths."""
+
+FEW_ROWS = 4
+"""Up to so many rows a pass is timed twice: the first builds a graph, which is much of a short one."""
 
 _MAX_ROWS = ROWS[-1]
 _NUM_CONTEXT = 1024
@@ -174,11 +177,11 @@ def _compare(
     for rows in counts:
         if rows > len(reference):
             _extend_reference(context, tokens, reference, single_ms, max_rows)
-        context.remove(NUM_SHORT)
-        _, first_ms = _timed_pass(context, tokens[:rows])  # builds the graph for so many rows
-        context.remove(NUM_SHORT)
-        logits, second_ms = _timed_pass(context, tokens[:rows])
-        times[rows] = min(first_ms, second_ms)
+        passes = []
+        for _ in range(2 if rows <= FEW_ROWS else 1):
+            context.remove(NUM_SHORT)
+            passes.append(_timed_pass(context, tokens[:rows]))
+        logits, times[rows] = min(passes, key=lambda timed: timed[1])
         differences = (float(np.abs(a - b).max()) for a, b in zip(reference, logits, strict=False))
         margin = max(margin, *differences)
         if margin == 0:
