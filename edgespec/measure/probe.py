@@ -40,7 +40,7 @@ NUM_LONG = NUM_SHORT * (1 + NUM_COPIES)
 """Cached tokens at the two context lengths."""
 
 FEW_ROWS = 4
-"""Up to so many rows a pass is timed twice: the first builds a graph, which is much of a short one."""
+"""Up to so many rows a pass is timed twice: the first builds a graph, much of a short pass."""
 
 _MAX_ROWS = ROWS[-1]
 _NUM_CONTEXT = 1024
