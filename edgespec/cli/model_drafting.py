@@ -49,7 +49,7 @@ def open_model_drafter(
     )
     context = cleanup.enter_context(Context(model, context_options, abort_with=target))
     draft_model = LlamaDraftModel(context, embeddings, kept)
-    return ModelDrafter(
+    drafter = ModelDrafter(
         files.name,
         draft_model,
         (ByteTokenizer(target.model.vocab), ByteTokenizer(spoken.vocab)),
@@ -58,6 +58,8 @@ def open_model_drafter(
         _guess_ms(draft_model),
         time.perf_counter,
     )
+    drafter.warm_up()
+    return drafter
 
 
 def _check(drafter: Model, target: Model) -> None:

@@ -45,8 +45,8 @@ _NUM_PLACES = 3
 PRIOR_OUTLOOK = 0.7
 """Share of the first guesses that tiny strangers get right on ordinary text (bench/LOG.md)."""
 
-_COST_RATE = 0.1
-_FEW_TOKENS = 16  # more of them read at once say nothing of what a guess costs
+_COST_RATE = 0.05
+_FEW_TOKENS = 3  # more of them read at once say nothing of what a guess costs
 
 
 class DraftModel(Protocol):
@@ -90,10 +90,11 @@ class ModelDrafter:
         `calibration` must have been made by `new_calibration`.
         """
         self.name = name
-        self.cost_ms = cost_ms
         self.calibration = calibration if calibration is not None else new_calibration()
         self.ngrams = ngrams
         self._outlook = Outlook(PRIOR_OUTLOOK)
+        self._guess_ms = cost_ms
+        self._proposals_per_guess = 1.0
         self._model = model
         self._target, self._vocab = vocabularies
         self._reader = DrafterReader(self._target, self._vocab)
@@ -109,6 +110,11 @@ class ModelDrafter:
         self._is_new = True  # the prompt has not been read yet
 
     @property
+    def cost_ms(self) -> float:
+        """Milliseconds until the next proposal; not every guess completes a token of the target."""
+        return self._guess_ms / max(self._proposals_per_guess, 0.25)
+
+    @property
     def outlook(self) -> float:
         """Share of its guesses that were kept lately."""
         return self._outlook.value
@@ -117,6 +123,17 @@ class ModelDrafter:
     def fingerprints(self) -> tuple[str, str]:
         """Names of the target's and the drafter's vocabularies, under which n-grams are kept."""
         return self._target.fingerprint, self._vocab.fingerprint
+
+    def warm_up(self) -> None:
+        """Build the tables of both vocabularies now, so that no answer waits for them."""
+        tokens = self._target.encode(b"Two words, or three.\n").tokens
+        self._reader.begin(())
+        self._reader.extend(tokens)
+        self._reader.preview(tokens)
+        self._translator.start()
+        for token in self._reader.tokens:
+            self._translator.push(token, 0.5)
+        self._reader.take_aligned()
 
     def read_prompt(self, prompt: Prompt) -> None:
         """What the next answer is to: the conversation as messages, or plain text."""
@@ -140,16 +157,23 @@ class ModelDrafter:
         place = len(prefix)
         while True:
             token, probability = self._model.guess()
-            for bridged in self._translator.push(token, probability):
-                kind = evidence_kind(bridged.acceptance, place)
-                if num_read <= _FEW_TOKENS:
-                    elapsed = (self._clock() - started) * 1e3
-                    self.cost_ms += _COST_RATE * (min(elapsed, 4 * self.cost_ms) - self.cost_ms)
-                yield Proposal(bridged.token, self.calibration.estimate(kind), kind)
-                started, num_read, place = self._clock(), 1, place + 1
+            bridged = self._translator.push(token, probability)
+            self._measure(self._clock() - started, num_read, len(bridged))
+            for guess in bridged:
+                kind = evidence_kind(guess.acceptance, place)
+                yield Proposal(guess.token, self.calibration.estimate(kind), kind)
+                place += 1
             if self._translator.is_over or len(self._cached) >= self._model.num_context:
                 return
+            started, num_read = self._clock(), 1
             self._append([token])
+
+    def _measure(self, seconds: float, num_read: int, num_proposals: int) -> None:
+        """Learn from one guess what guesses cost and give; one that was interrupted counts less."""
+        self._proposals_per_guess += _COST_RATE * (num_proposals - self._proposals_per_guess)
+        if num_read <= _FEW_TOKENS:
+            elapsed_ms = min(seconds * 1e3, 2 * self._guess_ms)
+            self._guess_ms += _COST_RATE * (elapsed_ms - self._guess_ms)
 
     def learn(self, proposals: Sequence[Proposal], kept: Sequence[int]) -> None:
         """Count every guess that the target's answer judged, up to the first wrong one."""

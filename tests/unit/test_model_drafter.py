@@ -245,8 +245,8 @@ def test_guesses_behind_a_wrong_one_are_not_judged() -> None:
     assert strategy.calibration.export()[:2] == [[2, 0], [0, 1]]
 
 
-def test_the_cost_of_a_guess_is_measured() -> None:
-    clock = FakeClock(tick=0.005)
+def test_the_cost_of_a_proposal_is_measured() -> None:
+    clock = FakeClock(tick=0.003)
     strategy = drafter_of("bpe", "bpe", PseudoModel(chatter(TOKENIZERS["bpe"])), clock)
     strategy.begin([])
     strategy.extend([60] * 100)
@@ -254,10 +254,37 @@ def test_the_cost_of_a_guess_is_measured() -> None:
     assert strategy.cost_ms == 2.0, "reading a hundred tokens says nothing of one"
     for _ in range(20):
         list(itertools.islice(strategy.propose(), 8))
-    assert strategy.cost_ms == pytest.approx(5.0, rel=0.01)
+    assert strategy.cost_ms == pytest.approx(3.0, rel=0.01)
     clock._tick = 10.0
     next(strategy.propose())
-    assert strategy.cost_ms < 7.0, "one that was interrupted is not believed"
+    assert strategy.cost_ms < 3.2, "one that was interrupted is hardly believed"
+
+
+def test_guesses_that_complete_no_token_cost_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bridge that waits at every other token of the drafter."""
+    clock = FakeClock(tick=0.002)
+    strategy = drafter_of("bpe-other", "bpe", PseudoModel(chatter(TOKENIZERS["bpe"])), clock)
+    translator, is_waiting = strategy._translator, itertools.cycle((True, False))
+    push = translator.push
+    monkeypatch.setattr(
+        translator, "push", lambda *guess: () if next(is_waiting) else push(*guess)[:1]
+    )
+    strategy.begin([])
+    for _ in range(60):
+        next(strategy.propose(), None)
+    assert strategy.cost_ms == pytest.approx(4.0, rel=0.1)
+
+
+def test_after_warming_up_everything_is_as_before() -> None:
+    warm, cold = (
+        drafter_of("spm", "bpe", PseudoModel(chatter(TOKENIZERS["bpe"]))) for _ in range(2)
+    )
+    warm.warm_up()
+    for strategy in (warm, cold):
+        strategy.begin([])
+        strategy.extend([70, 71])
+    assert list(itertools.islice(warm.propose(), 6)) == list(itertools.islice(cold.propose(), 6))
+    assert warm.ngrams.export() == cold.ngrams.export()
 
 
 def test_after_a_failure_it_begins_anew() -> None:
