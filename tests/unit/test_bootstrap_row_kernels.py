@@ -112,7 +112,7 @@ def test_the_edits_run_beside_whatever_pip_isolates_a_build_with(
     hostile.mkdir()
     (hostile / "sitecustomize.py").write_text("import sys; sys.path.clear()\n")
     script = Path(source_edits.__file__)
-    command = [sys.executable, "-I", script, source]
+    command = [sys.executable, "-I", str(script), str(source)]
     assert "COMMAND ${EDGESPEC_PYTHON} -I ${CMAKE_CURRENT_LIST_DIR}/source_edits.py" in (
         script.with_name("lean.cmake").read_text()
     )

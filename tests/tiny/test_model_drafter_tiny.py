@@ -1,0 +1,165 @@
+"""A model of any vocabulary drafts for another, through real llama.cpp: the same bytes always."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rigs import (
+    EXACT,
+    SMALL,
+    Answered,
+    OpenModel,
+    WriteModel,
+    answer,
+    corpus_tokens,
+    invariant_rows,
+)
+
+from edgespec.cli.model_drafting import open_model_drafter
+from edgespec.cli.options import DrafterFiles
+from edgespec.drafters.guarded import GuardedDrafter
+from edgespec.drafters.model import ModelDrafter
+from edgespec.drafters.none import NoDrafter
+from edgespec.errors import Cancelled, NativeLibraryError, UsageError
+from edgespec.llama.context import Context
+from edgespec.llama.target import LlamaTarget
+from edgespec.llama.tiny import TinySpec
+from edgespec.types import SamplingParams
+from edgespec.vocab.trim import write_trimmed
+
+WARM = SamplingParams(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05, seed=7)
+TARGETS = {
+    "llama bpe": SMALL,
+    "llama spm": dataclasses.replace(SMALL, vocabulary="spm"),
+}
+DRAFTERS = {
+    "the target itself": None,
+    "another bpe": dataclasses.replace(SMALL, architecture="qwen2", num_vocab=384),
+    "gemma3 spm": dataclasses.replace(SMALL, architecture="gemma3", vocabulary="spm", num_layers=1),
+    "qwen3 spm": dataclasses.replace(SMALL, architecture="qwen3", vocabulary="spm", num_layers=1),
+}
+OPTIONS = dataclasses.replace(EXACT, num_context=256)
+
+
+@contextlib.contextmanager
+def opened(
+    open_model: OpenModel, target: TinySpec, files: DrafterFiles
+) -> Iterator[tuple[LlamaTarget, ModelDrafter]]:
+    with contextlib.ExitStack() as cleanup:
+        context = cleanup.enter_context(Context(open_model(target), OPTIONS))
+        rows = invariant_rows(context, (30,))
+        assert rows >= 2
+        yield LlamaTarget(context, rows), open_model_drafter(files, context, cleanup)
+
+
+def check_same(one: Answered, other: Answered) -> None:
+    assert one.tokens == other.tokens
+    assert all(map(np.array_equal, one.logits, other.logits))
+
+
+@pytest.mark.parametrize("drafter", DRAFTERS)
+@pytest.mark.parametrize("target", TARGETS)
+def test_same_bytes_with_any_drafter(
+    open_model: OpenModel, write_model: WriteModel, target: str, drafter: str
+) -> None:
+    spec = TARGETS[target]
+    files = DrafterFiles(write_model(DRAFTERS[drafter] or spec))
+    with opened(open_model, spec, files) as (verifier, guesser):
+        guesser._guess_ms = 0.01  # as if guesses cost nothing: ask at every chance
+        for sampling in (SamplingParams(), WARM):
+            prompt = corpus_tokens(open_model(spec), 40)
+            plain = answer(verifier, NoDrafter(), prompt, sampling, 48, until_end=True)
+            drafted = answer(verifier, guesser, prompt, sampling, 48, until_end=True)
+            check_same(drafted, plain)
+            assert drafted.proposed > 0
+            if drafter == "the target itself" and sampling.temperature == 0:
+                assert drafted.accepted > len(plain.tokens) // 2
+
+
+def test_a_trimmed_drafter_is_as_good_as_the_whole_within_its_words(
+    open_model: OpenModel, write_model: WriteModel, tmp_path: Path
+) -> None:
+    whole = write_model(SMALL)
+    plain_tokens: list[int] = []
+    with opened(open_model, SMALL, DrafterFiles(whole)) as (verifier, _):
+        prompt = corpus_tokens(open_model(SMALL), 40)
+        plain_tokens = answer(verifier, NoDrafter(), prompt, SamplingParams(), 48).tokens
+    kept = np.array(sorted({*range(3, 60), *plain_tokens}), dtype=np.int32)
+    trimmed = tmp_path / "trimmed.gguf"
+    write_trimmed(whole, trimmed, kept, "a test")
+    with opened(open_model, SMALL, DrafterFiles(whole, trimmed)) as (verifier, guesser):
+        guesser._guess_ms = 0.01
+        drafted = answer(verifier, guesser, prompt, SamplingParams(), 48)
+        assert drafted.tokens == plain_tokens
+        assert drafted.accepted > 24
+
+
+def test_a_drafter_that_fails_is_dropped_within_the_answer(
+    open_model: OpenModel, write_model: WriteModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    with opened(open_model, SMALL, DrafterFiles(write_model(SMALL))) as (verifier, guesser):
+        prompt = corpus_tokens(open_model(SMALL), 40)
+        plain = answer(verifier, NoDrafter(), prompt, WARM, 48)
+        guesser._guess_ms = 0.01
+        context = guesser._model.context  # type: ignore[attr-defined]
+        decode, calls = context.decode, itertools.count()
+
+        def failing(*args: object, **options: object) -> None:
+            if next(calls) > 6:
+                raise NativeLibraryError("llama.cpp cannot compute", "")
+            decode(*args, **options)
+
+        monkeypatch.setattr(context, "decode", failing)
+        drafted = answer(verifier, GuardedDrafter(guesser, lines.append), prompt, WARM, 48)
+    check_same(drafted, plain)
+    assert len(lines) == 1
+    assert "cannot compute" in lines[0]
+
+
+def test_stopping_the_target_stops_the_drafter(
+    open_model: OpenModel, write_model: WriteModel
+) -> None:
+    with opened(open_model, SMALL, DrafterFiles(write_model(SMALL))) as (verifier, guesser):
+        guesser.read_prompt("one two three " * 10)
+        guesser.begin([])
+        verifier.abort()
+        with pytest.raises(Cancelled):
+            next(guesser.propose())
+        verifier.resume()
+        assert next(guesser.propose(), None) is not None
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (dataclasses.replace(SMALL, architecture="mamba"), "cannot take back"),
+        (dataclasses.replace(SMALL, architecture="lfm2"), "cannot take back"),
+        (dataclasses.replace(SMALL, num_layers=4), "larger than"),
+    ],
+)
+def test_what_cannot_serve_is_refused(
+    open_model: OpenModel, write_model: WriteModel, spec: TinySpec, words: str
+) -> None:
+    with (
+        pytest.raises(UsageError, match=words),
+        opened(open_model, SMALL, DrafterFiles(write_model(spec))),
+    ):
+        pass
+
+
+def test_a_file_that_was_not_trimmed_is_no_trimmed_drafter(
+    open_model: OpenModel, write_model: WriteModel
+) -> None:
+    path = write_model(SMALL)
+    with (
+        pytest.raises(UsageError, match="not a trimmed model"),
+        opened(open_model, SMALL, DrafterFiles(path, path)),
+    ):
+        pass
