@@ -35,7 +35,7 @@ lint: tree
 	@cd build/tree && PYTHONPATH=. ../../$(BIN)/lint-imports --config ../../pyproject.toml
 
 check: lint
-	@$(BIN)/python -m pytest -q -n 2 tests/unit
+	@$(BIN)/python -m pytest -q -n 2 --hypothesis-profile=quick tests/unit
 
 test: lint
 	@$(BIN)/python -m pytest

@@ -1,4 +1,7 @@
-"""What every test shares: Hypothesis gives the same examples each time, so a failure comes back."""
+"""What every test shares: Hypothesis gives the same examples each time, so a failure comes back.
+
+`make check` takes the profile "quick": fewer examples, where a test does not say how many.
+"""
 
 from __future__ import annotations
 
@@ -11,4 +14,5 @@ settings.register_profile(
     max_examples=100,
     suppress_health_check=[HealthCheck.too_slow],  # machines may be busy
 )
+settings.register_profile("quick", settings.get_profile("edgespec"), max_examples=15)
 settings.load_profile("edgespec")
