@@ -33,6 +33,11 @@ class Paths:
         """Folder of unfinished downloads, resumable."""
         return self.cache / "downloads"
 
+    @property
+    def trimmed(self) -> Path:
+        """Folder of trimmed drafters, which can be made again from whole ones."""
+        return self.cache / "trimmed"
+
     def ensure(self, folder: Path) -> Path:
         """Create `folder`, readable by its owner only, and return it; raises StorageError."""
         try:

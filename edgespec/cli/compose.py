@@ -94,6 +94,12 @@ def load(options: LoadOptions, path: Path, paths: Paths, report: Report) -> Load
         model = cleanup.enter_context(open_model(path, Facts(database), machine, report))
         with ending_at_once():
             facts = known_model_facts(model, Facts(database), machine, report)
+            if options.drafter_files is not None:
+                from edgespec.cli.trimming import with_trimmed  # reads GGUF files: much to load
+
+                options = with_trimmed(
+                    options, model, facts, machine, Facts(database), paths, report
+                )
             loaded = _wire(options, model, facts, machine, database, report, cleanup)
         loaded.on_close(cleanup.pop_all())
         return loaded

@@ -18,6 +18,7 @@ _MODULES = {
     "pull": "edgespec.cli.models",
     "run": "edgespec.cli.run",
     "serve": "edgespec.cli.serve",
+    "trim": "edgespec.cli.trim",
 }
 """Where each command is, under its own name."""
 

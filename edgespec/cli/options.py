@@ -41,8 +41,8 @@ class LoadOptions:
 
     `drafter` is a model, "context" (look-ups only) or "none". `remember` lets drafters use what was
     learned in earlier runs; with `learn`, what they learn now is kept. `memory_at` is a token
-    database to be used in place of the user's own. `drafter_files` is the model that `drafter` was
-    found to be.
+    database to be used in place of the user's own. `trim` lets a drafting model run in its trimmed
+    form. `drafter_files` is the model that `drafter` was found to be.
     """
 
     model: str = DEFAULT_TARGET
@@ -53,6 +53,7 @@ class LoadOptions:
     remember: bool = True
     learn: bool = True
     memory_at: Path | None = None
+    trim: bool = True
     drafter_files: DrafterFiles | None = None
 
     def __post_init__(self) -> None:
@@ -70,7 +71,7 @@ class LoadOptions:
 
 
 def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --model, --drafter, --context and --threads to a command."""
+    """Add --model, --drafter, --trim, --context and --threads to a command."""
     options: tuple[Decorator, ...] = (
         click.option(
             "--model",
@@ -87,6 +88,12 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help=f"What proposes tokens to verify: {LOOK_UP_ONLY} (look-ups in the conversation "
             "and in what is remembered), a small model beside it (named as in --model), "
             f"or {NO_DRAFTER}.",
+        ),
+        click.option(
+            "--trim/--no-trim",
+            default=True,
+            show_default=True,
+            help="Let a model draft in its trimmed form, made at its first use.",
         ),
         click.option(
             "--context",
@@ -166,7 +173,7 @@ def collect_loading(values: dict[str, Any], verbose: bool) -> LoadOptions:
 
     Raises UsageError.
     """
-    names = ("model", "drafter", "num_context", "num_threads")
+    names = ("model", "drafter", "trim", "num_context", "num_threads")
     incognito = values.pop("incognito", False)  # not every command has these two
     learn = not (values.pop("no_learn", False) or incognito)
     return LoadOptions(

@@ -15,6 +15,7 @@ still be read, though never said: feed their embeddings (see embeddings.py) inst
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ EMBEDDINGS, HEAD = "token_embd.weight", "output.weight"
 
 _PREFIX = "edgespec.trim."
 _CHUNK_BYTES = 1 << 22
+_GLANCE_BYTES = 1 << 17
 _RECURRENT_PARTS = ("ssm_", "time_mix_", "shortconv.")
 """Parts of tensor names that only models with a recurrent state have."""
 
@@ -44,13 +46,15 @@ class TrimInfo:
     """What a trimmed file says of itself.
 
     `kept` holds the parent's token ids by row, ascending, int32, of `num_parent_tokens` in all.
-    `origin` tells where the counts came from by which they were chosen.
+    `origin` tells where the counts came from by which they were chosen. `parent_name` is the file
+    name that the parent had.
     """
 
     kept: NDArray[np.int32]
     num_parent_tokens: int
     parent_sha256: str
     origin: str
+    parent_name: str = ""
 
     @property
     def num_kept(self) -> int:
@@ -80,7 +84,9 @@ def write_trimmed(
     if rows[0] < 0 or rows[-1] >= num_tokens:
         wrong = rows[0] if rows[0] < 0 else rows[-1]
         raise UsageError(f"token {wrong} is not one of the {num_tokens:,} of {source.name}")
-    info = TrimInfo(rows, num_tokens, parent_sha256 or file_sha256(source), origin)
+    sha256 = parent_sha256 or file_sha256(source)
+    name, origin = (_as_text(text) for text in (source.name, origin))
+    info = TrimInfo(rows, num_tokens, sha256, origin, name)
     tensors = {t.name: _data(t, rows) for t in parent.tensors.values()}
     needed = sum(data.nbytes for data in tensors.values()) + 16 * len(rows) + (1 << 20)
     with replacing(destination, needed) as scratch:
@@ -112,7 +118,20 @@ def trim_info(file: GgufFile) -> TrimInfo | None:
         num_parent_tokens=int(file.value(f"{_PREFIX}parent_tokens", 0)),
         parent_sha256=str(file.value(f"{_PREFIX}parent_sha256", "")),
         origin=str(file.value(f"{_PREFIX}origin", "")),
+        parent_name=str(file.value(f"{_PREFIX}parent_name", "")),
     )
+
+
+def is_trimmed(path: Path) -> bool:
+    """Whether a file says that it is trimmed, by a glance at its beginning; False if unreadable.
+
+    A trimmed file has no vocabulary, so all of its metadata comes early.
+    """
+    try:
+        with path.open("rb") as file:
+            return f"{_PREFIX}version".encode() in file.read(_GLANCE_BYTES)
+    except OSError:
+        return False
 
 
 def check_trimmable(parent: GgufFile) -> int:
@@ -152,6 +171,11 @@ def file_sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _as_text(name: str) -> str:
+    """A file's name, or a text with one in it, without bytes that are no UTF-8."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _data(tensor: ReaderTensor, rows: NDArray[np.int32]) -> NDArray[Any]:
@@ -202,6 +226,7 @@ def _add_metadata(writer: GGUFWriter, parent: GgufFile, info: TrimInfo) -> None:
     writer.add_uint32(f"{_PREFIX}version", FORMAT_VERSION)
     writer.add_uint32(f"{_PREFIX}parent_tokens", info.num_parent_tokens)
     writer.add_string(f"{_PREFIX}parent_sha256", info.parent_sha256)
+    writer.add_string(f"{_PREFIX}parent_name", info.parent_name)
     writer.add_string(f"{_PREFIX}origin", info.origin)
     kept = info.kept.tolist()
     writer.add_key_value(f"{_PREFIX}kept", kept, GGUFValueType.ARRAY, GGUFValueType.INT32)

@@ -8,6 +8,7 @@ every drafter, and no text has to be kept.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import re
 from collections import Counter
@@ -82,8 +83,16 @@ class WordCounts:
 @cache
 def shipped_words() -> WordCounts:
     """What a target answered to prompts of our own (scripts/counting makes it)."""
-    file = resources.files("edgespec.vocab").joinpath("data", WORDS_FILE)
-    return WordCounts.from_bytes(file.read_bytes())
+    return WordCounts.from_bytes(_shipped_bytes())
+
+
+def shipped_words_id() -> str:
+    """Names the table that comes with EdgeSpec, in 16 hexadecimal digits."""
+    return hashlib.sha256(_shipped_bytes()).hexdigest()[:16]
+
+
+def _shipped_bytes() -> bytes:
+    return resources.files("edgespec.vocab").joinpath("data", WORDS_FILE).read_bytes()
 
 
 def read_counts(path: Path, tokenizer: ByteTokenizer) -> TokenCounts:

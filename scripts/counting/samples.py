@@ -22,13 +22,14 @@ from edgespec.models.registry import DEFAULT_TARGET
 TOKENS = 44
 _LONGEST = 160
 """Characters of a prompt: reading it takes time whenever a drafter is measured."""
-_FIRST, _EVERY = 3, 8
+_FIRST, _EVERY, _STRIDE = 3, 8, 4
 
 
 def held_out() -> list[tuple[str, str]]:
-    """Category and text of the prompts that samples answer."""
+    """Category and text of the prompts that samples answer, the first few of every kind."""
     short = [(category, text) for category, text in prompts() if len(text) < _LONGEST]
-    return short[_FIRST::_EVERY][:NUM_SEQUENCES]
+    picked = short[_FIRST::_EVERY][:NUM_SEQUENCES]
+    return [pair for start in range(_STRIDE) for pair in picked[start::_STRIDE]]
 
 
 def main() -> None:

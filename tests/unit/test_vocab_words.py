@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from toy_vocabularies import TOYS
 
 from edgespec.errors import UsageError
+from edgespec.measure.drafting import samples
 from edgespec.vocab import words as words_module
 from edgespec.vocab.counts import TokenCounts
 from edgespec.vocab.tokenizer import ByteTokenizer
@@ -149,3 +150,10 @@ def test_the_target_asks_further(tmp_path: Path) -> None:
     assert read_lines(file) == []
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert list(asked_by_target(read_lines(file))) == [("asked", "How do I sew a button?")]
+
+
+def test_samples_answer_what_was_kept_back() -> None:
+    answered = [sample.prompt for sample in samples()]
+    assert answered == [text for _, text in held_out()]
+    assert all(len(sample.answer) > 20 for sample in samples())
+    assert len({category for category, _ in held_out()[:4]}) == 4

@@ -1,0 +1,166 @@
+"""The work behind `edgespec trim`; importing this loads the native library."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgespec.cache.database import DAMAGE, Database
+from edgespec.cache.facts import Facts
+from edgespec.cache.said import said_counts
+from edgespec.cli.compose import open_model
+from edgespec.cli.remembering import open_or_go_without, vocabulary_key
+from edgespec.cli.signals import ending_at_once
+from edgespec.cli.trimming import pass_costs
+from edgespec.errors import ModelFileError, StorageError, UsageError
+from edgespec.llama import library
+from edgespec.llama.model import ModelOptions
+from edgespec.measure.drafting import USUAL_PASS_MS
+from edgespec.measure.facts import known_model_facts, known_soundness
+from edgespec.measure.machine import Machine, this_machine
+from edgespec.measure.trimmed import Trimmer, Wanted
+from edgespec.measure.trimming import AS_SHIPPED, Tried, count_shipped
+from edgespec.models.gguf_check import check_gguf
+from edgespec.paths import user_paths
+from edgespec.reports import Report
+from edgespec.vocab.counts import TokenCounts
+from edgespec.vocab.tokenizer import ByteTokenizer
+from edgespec.vocab.trim import is_trimmed
+from edgespec.vocab.words import WordCounts, read_counts
+
+_OWN_WEIGHT = 4.0
+"""How much more what a target said to this user counts than what it said to us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What `edgespec trim` is asked for; None leaves a choice open."""
+
+    whole: Path
+    keep: int | None = None
+    type_name: str | None = None
+    target: Path | None = None
+    counts_file: Path | None = None
+    out: Path | None = None
+    save_counts: Path | None = None
+    num_threads: int | None = None
+    verbose: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The trimmed file and what was found out on the way; sizes in bytes."""
+
+    path: Path
+    parent: Path
+    num_kept: int
+    num_tokens: int
+    type_name: str
+    coverage: float
+    origin: str
+    num_bytes: int
+    parent_bytes: int
+    tried: tuple[Tried, ...]
+
+
+def carry_out(request: Request, report: Report) -> Made:
+    """Trim as asked; raises UsageError, ModelFileError, StorageError and other EdgeSpecErrors."""
+    _check(request)
+    library.set_verbose(request.verbose)
+    machine = this_machine()
+    if request.num_threads is not None:
+        machine = dataclasses.replace(machine, num_threads=request.num_threads)
+    with open_or_go_without(user_paths().database, report) as database:
+        store = Facts(database)
+        options = ModelOptions(use_extra_buffers=known_soundness(store, machine).use_extra_buffers)
+        counter = _Counter(request)
+        pass_ms = USUAL_PASS_MS
+        if request.target is not None:
+            pass_ms = _ask_target(request.target, counter, database, machine, report)
+        folder = user_paths().trimmed
+        trimmer = Trimmer(folder, store, machine, options, report, ending_at_once)
+        kind = AS_SHIPPED if request.type_name == "none" else request.type_name
+        count = counter if counter.is_own else count_shipped
+        wanted = Wanted(request.keep, kind, count, pass_ms)
+        path, parent, choice = trimmer.trim(request.whole, wanted, request.out)
+    if request.save_counts is not None:
+        parent.counts.save(request.save_counts)
+    return Made(
+        path,
+        request.whole,
+        choice.num_kept,
+        parent.num_tokens,
+        choice.type_name,
+        parent.counts.coverage(choice.num_kept),
+        parent.counts.origin,
+        path.stat().st_size,
+        request.whole.stat().st_size,
+        choice.tried,
+    )
+
+
+class _Counter:
+    """Counts a vocabulary's tokens over the user's file, or our words; and what a target said."""
+
+    def __init__(self, request: Request) -> None:
+        self._file = request.counts_file
+        self.said: WordCounts | None = None
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the counts are not just those that came with EdgeSpec."""
+        return self._file is not None or self.said is not None
+
+    def __call__(self, tokenizer: ByteTokenizer) -> TokenCounts:
+        """Count; raises UsageError for a file of another vocabulary."""
+        counts = (
+            count_shipped(tokenizer) if self._file is None else read_counts(self._file, tokenizer)
+        )
+        if self.said is None:
+            return counts
+        both = counts.plus(self.said.in_tokens(tokenizer), _OWN_WEIGHT)
+        return dataclasses.replace(both, origin=f"{counts.origin} and {self.said.origin}")
+
+
+def _ask_target(
+    path: Path, counter: _Counter, database: Database, machine: Machine, report: Report
+) -> Mapping[int, float]:
+    """T(r) of the target; `counter` gets what it said to this user, if that is recorded."""
+    store = Facts(database)
+    check_gguf(path)
+    with open_model(path, store, machine, report) as model:
+        tokenizer = ByteTokenizer(model.vocab)
+        said: dict[str, int] = {}
+        with contextlib.suppress(*DAMAGE):  # our own counts will do
+            counts = said_counts(database.connection, vocabulary_key(model, store))
+            said = {
+                tokenizer.piece(token).decode("utf-8", "ignore"): int(counts[token])
+                for token in counts.nonzero()[0].tolist()
+            }
+        said.pop("", None)
+        if said:
+            total = sum(said.values())
+            counter.said = WordCounts(said, f"{total:,} tokens that {path.stem} said here")
+        with ending_at_once():
+            facts = known_model_facts(model, store, machine, report)
+    return pass_costs(facts)
+
+
+def _check(request: Request) -> None:
+    """Refuse what cannot be before anything takes time."""
+    check_gguf(request.whole)
+    if is_trimmed(request.whole):
+        raise ModelFileError(
+            f"{request.whole.name} is trimmed already", "give the model it was made from"
+        )
+    if request.num_threads is not None and not 1 <= request.num_threads <= 1024:
+        raise UsageError(f"{request.num_threads} threads make no sense", "give 1 to 1024")
+    for path in (request.out, request.save_counts):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise StorageError(f"there is no folder {path.absolute().parent}", "make it first")
+    out = request.out
+    if out is not None and out.exists() and not is_trimmed(out):
+        raise UsageError(f"{out} exists and is no trimmed model", "give another --out")

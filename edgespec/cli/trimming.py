@@ -1,0 +1,104 @@
+"""The trimmed form of the drafter that is to be loaded: found, made at first use, or given.
+
+A trimmed file that is given as drafter runs beside the model that it was made from: that reads the
+text and has the embeddings of every token.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from edgespec.cli.options import DrafterFiles, LoadOptions
+from edgespec.engine.cost import CostModel
+from edgespec.errors import ChecksumError, ModelFileError
+from edgespec.llama.model import Model
+from edgespec.measure.facts import ModelFacts, file_fingerprint
+from edgespec.measure.machine import Machine
+from edgespec.measure.trimmed import Trimmer
+from edgespec.models.store import ModelStore
+from edgespec.paths import Paths
+from edgespec.protocols import FactStore
+from edgespec.reports import Report
+from edgespec.vocab.trim import file_sha256, is_trimmed, read_trim_info
+
+_SHA256 = "sha256"
+_USUAL_CONTEXT = 256
+"""Tokens of context at which the cost of a pass is taken."""
+
+
+def with_trimmed(
+    options: LoadOptions,
+    target: Model,
+    facts: ModelFacts,
+    machine: Machine,
+    store: FactStore,
+    paths: Paths,
+    report: Report,
+) -> LoadOptions:
+    """The options with the drafter's trimmed form, unless they ask for the whole drafter.
+
+    Raises ModelFileError or ChecksumError if the drafter is a trimmed file without its parent.
+    """
+    files = options.drafter_files
+    assert files is not None
+    if is_trimmed(files.whole):
+        files = DrafterFiles(parent_of(files.whole, store, paths), files.whole)
+    if not options.trim:
+        files = DrafterFiles(files.whole)
+    elif files.trimmed is None and target.can_roll_back and _is_smaller(files.whole, target.path):
+        trimmer = Trimmer(paths.trimmed, store, machine, target.options, report)
+        files = DrafterFiles(files.whole, trimmer.trimmed(files.whole, pass_costs(facts)))
+    return dataclasses.replace(options, drafter_files=files)
+
+
+def pass_costs(facts: ModelFacts) -> dict[int, float]:
+    """T(r) of a measured target in milliseconds, by number of rows."""
+    curve = CostModel(facts.table, facts.max_rows).curve_ms(_USUAL_CONTEXT)
+    return dict(enumerate(curve.tolist(), start=1))
+
+
+def parent_of(trimmed: Path, store: FactStore, paths: Paths) -> Path:
+    """The model that a trimmed file was made from: beside it, or in the model folder.
+
+    Raises ModelFileError if there is none of its name, ChecksumError if it is another one now.
+    """
+    info = read_trim_info(trimmed)
+    assert info is not None
+    name = Path(info.parent_name).name
+    candidates = (trimmed.parent / name, *sorted(paths.models.rglob("*.gguf")))
+    existing = [path for path in candidates if path.name == name and path.is_file()]
+    for path in existing:
+        if _sha256(path, store, paths) == info.parent_sha256:
+            return path
+    if existing:
+        raise ChecksumError(
+            f"{existing[0]} has changed since {trimmed.name} was trimmed from it", "trim it again"
+        )
+    raise ModelFileError(
+        f"{trimmed} was trimmed from {info.parent_name or 'a model'}, which is not here",
+        f"put that into {trimmed.parent}, or trim again",
+    )
+
+
+def _sha256(path: Path, store: FactStore, paths: Paths) -> str:
+    """SHA-256 of a model, from the record of its pull or an earlier computation if it holds."""
+    if path.is_relative_to(paths.models):
+        stored = ModelStore(paths).find(str(path))
+        if stored is not None and stored.verified and stored.sha256 is not None:
+            return stored.sha256
+    key = f"{file_fingerprint(path)}|{path.stat().st_mtime_ns}"
+    known = (store.get(_SHA256, key) or {}).get("sha256")
+    if isinstance(known, str):
+        return known
+    digest = file_sha256(path)
+    store.put(_SHA256, key, {"sha256": digest})
+    return digest
+
+
+def _is_smaller(drafter: Path, target: Path) -> bool:
+    """A drafter as large as its target will be refused: not worth the time."""
+    try:
+        return drafter.stat().st_size < target.stat().st_size
+    except OSError:  # loading it will tell
+        return False

@@ -1,0 +1,290 @@
+"""The trimmed form of a drafter: chosen and made at its first use, found again ever after.
+
+A file's name says of which drafter it is, for which build, machine and number of threads, so a
+drafter that changed, or another build, gets another file. How it was chosen is remembered beside
+it: a file that was deleted comes back without measuring, a lost memory does no harm. Files that
+were not used for long are deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from edgespec.errors import BusyError, EdgeSpecError, ModelFileError, StorageError
+from edgespec.llama import library
+from edgespec.llama.model import ModelOptions
+from edgespec.measure.drafting import USUAL_PASS_MS
+from edgespec.measure.facts import file_fingerprint
+from edgespec.measure.machine import Machine
+from edgespec.measure.trim_choice import choose
+from edgespec.measure.trimming import (
+    AS_SHIPPED,
+    Choice,
+    Count,
+    Parent,
+    Tried,
+    Workshop,
+    count_shipped,
+    make,
+    read_parent,
+)
+from edgespec.protocols import FactStore
+from edgespec.reports import Report
+from edgespec.vocab.trim import read_trim_info
+from edgespec.vocab.words import shipped_words_id
+
+TRIM = "trim"
+"""The kind of these facts."""
+
+_WAIT_S = 120.0
+"""How long to wait for another process that trims."""
+
+_MOST_ATTEMPTS = 3
+_UNUSED_S = 60 * 24 * 3600.0
+_LONGEST_STEM = 80
+_SCRATCH = ".work-"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What somebody asked for: rows of the head and type of the body, None for the best.
+
+    `count` counts the tokens of a vocabulary, `pass_ms` is T(r) of the target, by number of rows.
+    """
+
+    keep: int | None = None
+    type_name: str | None = None
+    count: Count = count_shipped
+    pass_ms: Mapping[int, float] = field(default_factory=lambda: USUAL_PASS_MS)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a drafter is to run here: trimmed and re-typed as `choice` says.
+
+    `counts` names the counts it rests on, None if they are a user's own. `is_whole`: nothing was
+    found to be better than the whole file; `problem` tells why if it cannot be trimmed at all. A
+    machine that is too busy to decide is asked again, in all `num_attempts` times.
+    """
+
+    choice: Choice
+    counts: str | None
+    is_whole: bool = False
+    problem: str = ""
+    num_attempts: int = 1
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it holds for good."""
+        is_current = self.counts in (None, shipped_words_id())
+        return is_current and (self.choice.is_sure or self.num_attempts >= _MOST_ATTEMPTS)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Form | None:
+        """Read back `to_json`, or None if it is not of that form."""
+        try:
+            choice = value["choice"]
+            tried = tuple(Tried(**row) for row in choice["tried"])
+            return Form(
+                Choice(
+                    int(choice["num_kept"]),
+                    str(choice["type_name"]),
+                    tried,
+                    bool(choice["is_sure"]),
+                ),
+                None if value["counts"] is None else str(value["counts"]),
+                bool(value["is_whole"]),
+                str(value["problem"]),
+                int(value["num_attempts"]),
+            )
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values, for remembering."""
+        return asdict(self)
+
+
+class Trimmer:
+    """Finds, chooses and makes trimmed forms in one folder, for one build, machine and layout."""
+
+    def __init__(
+        self,
+        folder: Path,
+        store: FactStore,
+        machine: Machine,
+        options: ModelOptions,
+        report: Report = lambda _line: None,
+        native: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> None:
+        """`folder` is made when it is needed; `options` tell how drafters are loaded.
+
+        `native` is entered while native code runs that calls back into Python.
+        """
+        self._folder = folder
+        self._store = store
+        self._machine = machine
+        self._options = options
+        self._report = report
+        self._native = native
+        self._keys: dict[Path, str] = {}
+
+    def key(self, whole: Path) -> str:
+        """Names a drafter's content, the build, the machine and how weights are loaded.
+
+        Raises ModelFileError for a file that cannot be read.
+        """
+        if whole not in self._keys:
+            layouts = "extra" if self._options.use_extra_buffers else "plain"
+            try:
+                name = file_fingerprint(whole)
+            except OSError as error:
+                problem = f"cannot read {whole}: {error.strerror or error}"
+                raise ModelFileError(problem) from error
+            self._keys[whole] = f"{name}|{library.build_id()}|{self._machine.key}|{layouts}"
+        return self._keys[whole]
+
+    def form(self, whole: Path) -> Form | None:
+        """How a drafter runs here, if that was decided."""
+        value = self._store.get(TRIM, self.key(whole))
+        return Form.from_json(value) if value is not None else None
+
+    def trimmed(self, whole: Path, pass_ms: Mapping[int, float] = USUAL_PASS_MS) -> Path | None:
+        """The file that runs in place of `whole`, made if it is missing; None for `whole` itself.
+
+        The first time takes about ten seconds. Where trimming fails, one line tells why. `pass_ms`
+        is T(r) of the target, by number of rows.
+        """
+        try:
+            found = self._find(whole)
+            return found[0] if found is not None else self._made(whole, pass_ms)
+        except EdgeSpecError as error:
+            self._report(f"the drafter {whole.stem} runs untrimmed: {error}")
+            return None
+
+    def trim(
+        self, whole: Path, wanted: Wanted, out: Path | None = None
+    ) -> tuple[Path, Parent, Choice]:
+        """Choose and make anew as `wanted`: the file's path, what it was made from and as what.
+
+        It is used from now on, unless it was written to `out`. Raises ModelFileError, UsageError,
+        StorageError, NativeLibraryError or BusyError.
+        """
+        with self._workshop(wanted.pass_ms) as workshop:
+            parent = read_parent(whole, workshop, wanted.count)
+            choice = choose(parent, workshop, wanted.keep, wanted.type_name)
+            path = out or self._path(whole)
+            make(parent, choice, path, workshop)
+            if out is None:
+                counts = shipped_words_id() if wanted.count is count_shipped else None
+                self._store.put(TRIM, self.key(whole), Form(choice, counts).to_json())
+        return path, parent, choice
+
+    def _find(self, whole: Path) -> tuple[Path | None] | None:
+        """What was decided and is there: (file,), or (None,) for the whole drafter; None if not."""
+        form, path = self.form(whole), self._path(whole)
+        if form is not None and not form.is_final:
+            return None
+        if form is not None and form.is_whole:
+            return (None,)
+        if not path.is_file():
+            return None
+        with contextlib.suppress(ModelFileError):  # damaged: it will be made anew
+            if read_trim_info(path) is not None:
+                with contextlib.suppress(OSError):  # a folder that is read-only may be used, too
+                    os.utime(path)
+                return (path,)
+        return None
+
+    def _made(self, whole: Path, pass_ms: Mapping[int, float]) -> Path | None:
+        with self._workshop(pass_ms) as workshop:
+            found = self._find(whole)  # another process may have made it meanwhile
+            if found is not None:
+                return found[0]
+            started = time.monotonic()
+            try:
+                parent = read_parent(whole, workshop)
+            except ModelFileError as error:
+                form = Form(
+                    Choice(0, AS_SHIPPED), shipped_words_id(), is_whole=True, problem=str(error)
+                )
+                self._store.put(TRIM, self.key(whole), form.to_json())
+                raise
+            form = self._decide(whole, parent, workshop)
+            self._store.put(TRIM, self.key(whole), form.to_json())
+            if form.is_whole:
+                return None
+            make(parent, form.choice, self._path(whole), workshop)
+            self._drop_unused()
+        self._report(describe(whole, parent.num_tokens, form.choice, time.monotonic() - started))
+        return self._path(whole)
+
+    def _decide(self, whole: Path, parent: Parent, workshop: Workshop) -> Form:
+        """The remembered choice if it still holds, else a new one."""
+        form = self.form(whole)
+        if form is not None and form.is_final and form.counts is not None:
+            return form
+        attempt = 1 if form is None or form.choice.is_sure else form.num_attempts + 1
+        choice = choose(parent, workshop)
+        is_whole = (choice.num_kept, choice.type_name) == (parent.num_tokens, AS_SHIPPED)
+        return Form(choice, shipped_words_id(), is_whole, num_attempts=attempt)
+
+    def _path(self, whole: Path) -> Path:
+        digest = hashlib.sha256(self.key(whole).encode()).hexdigest()[:16]
+        return self._folder / f"{whole.stem[:_LONGEST_STEM]}-{digest}.gguf"
+
+    @contextlib.contextmanager
+    def _workshop(self, pass_ms: Mapping[int, float]) -> Iterator[Workshop]:
+        """A folder for scratch files, while no other process trims."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with filelock.FileLock(self._folder / ".lock", timeout=_WAIT_S):
+                self._drop_scratch()  # whoever holds the lock is alone
+                with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=self._folder) as scratch:
+                    yield Workshop(
+                        Path(scratch),
+                        self._options,
+                        self._machine.num_threads,
+                        self._report,
+                        pass_ms,
+                        self._native,
+                    )
+        except filelock.Timeout as error:
+            raise BusyError("another process is trimming a drafter", "wait for it") from error
+        except OSError as error:
+            problem = f"cannot write to {self._folder}: {error.strerror or error}"
+            raise StorageError(problem, "free space there or make it writable") from error
+
+    def _drop_scratch(self) -> None:
+        """Delete what was left unfinished."""
+        for left in (*self._folder.glob(f"{_SCRATCH}*"), *self._folder.glob(".*.part")):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+
+    def _drop_unused(self) -> None:
+        """Delete files that no drafter used for two months."""
+        oldest = time.time() - _UNUSED_S
+        for path in self._folder.glob("*.gguf"):
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
+
+
+def describe(whole: Path, num_tokens: int, choice: Choice, seconds: float) -> str:
+    """What was made of a drafter, in one line."""
+    body = "" if choice.type_name == AS_SHIPPED else f", as {choice.type_name}"
+    what = f"trimming {whole.stem} to {choice.num_kept:,} of {num_tokens:,} tokens{body}"
+    return f"{what} took {seconds:.0f} s"
