@@ -18,7 +18,7 @@ from edgespec.cache.facts import Facts
 from edgespec.cache.memory import open_token_memory
 from edgespec.cache.pairs import PairStore
 from edgespec.cli.drafting import Drafters
-from edgespec.cli.options import DEFAULT_CONTEXT, LoadOptions
+from edgespec.cli.options import DEFAULT_CONTEXT, LOOK_UP_ONLY, NO_DRAFTER, LoadOptions
 from edgespec.cli.remembering import Remembering, open_or_go_without, vocabulary_key
 from edgespec.cli.signals import ending_at_once
 from edgespec.engine.completer import EngineCompleter
@@ -94,10 +94,10 @@ def load(options: LoadOptions, path: Path, paths: Paths, report: Report) -> Load
         model = cleanup.enter_context(open_model(path, Facts(database), machine, report))
         with ending_at_once():
             facts = known_model_facts(model, Facts(database), machine, report)
-            if options.drafter_files is not None:
-                from edgespec.cli.trimming import with_trimmed  # reads GGUF files: much to load
+            if options.drafter not in (LOOK_UP_ONLY, NO_DRAFTER):
+                from edgespec.cli.trimming import with_drafter  # reads GGUF files: much to load
 
-                options = with_trimmed(
+                options = with_drafter(
                     options, model, facts, machine, Facts(database), paths, report
                 )
             loaded = _wire(options, model, facts, machine, database, report, cleanup)

@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from edgespec.cache.facts import Facts
-from edgespec.cli.options import NO_DRAFTER, DrafterFiles, LoadOptions
+from edgespec.cli.options import BEST_DRAFTER, NO_DRAFTER, DrafterFiles, LoadOptions
 from edgespec.drafters.calibration import Calibration
 from edgespec.drafters.context import ContextDrafter
 from edgespec.drafters.database import DatabaseDrafter, TokenIndex
 from edgespec.drafters.guarded import GuardedDrafter
+from edgespec.errors import EdgeSpecError
 from edgespec.llama.context import Context
 from edgespec.protocols import Drafter
 from edgespec.reports import Report
@@ -64,8 +65,15 @@ class Drafters:
             database = DatabaseDrafter(tiers)
             self._remember(database.name, database.calibration)
             self.all.append(GuardedDrafter(database, report))
-        if options.drafter_files is not None:
+        if options.drafter_files is None:
+            return
+        report(f"loading the drafter {options.drafter_files.describe()}")
+        try:
             self._add_model(options.drafter_files, target, report)
+        except EdgeSpecError as error:
+            if options.drafter != BEST_DRAFTER:  # whoever asked for it by name is to know
+                raise
+            report(f"{options.drafter_files.name} does not draft: {error}")
 
     @property
     def name(self) -> str:

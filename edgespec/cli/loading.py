@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgespec.cli.options import LOOK_UP_ONLY, NO_DRAFTER, DrafterFiles, LoadOptions
+from edgespec.cli.options import (
+    BEST_DRAFTER,
+    LOOK_UP_ONLY,
+    NO_DRAFTER,
+    DrafterFiles,
+    LoadOptions,
+)
 from edgespec.errors import UnknownModelError
 from edgespec.models.resolve import LocalFile, resolve
 from edgespec.models.store import ModelStore
@@ -69,15 +75,15 @@ def load_completer(options: LoadOptions, sampling: SamplingParams) -> Loaded:
 
 
 def _drafter_files(drafter: str) -> DrafterFiles | None:
-    """The model that `drafter` names, pulled if it is missing; None for what is no model."""
-    if drafter in (NO_DRAFTER, LOOK_UP_ONLY):
+    """The model that `drafter` names, pulled if it is missing; None for what names none."""
+    if drafter in (NO_DRAFTER, LOOK_UP_ONLY, BEST_DRAFTER):
         return None
     try:
         return DrafterFiles(model_on_disk(drafter))
     except UnknownModelError as error:
         raise UnknownModelError(
             f"{drafter!r} is no drafter: {error.problem}",
-            f"{error.remedy}, {LOOK_UP_ONLY} or {NO_DRAFTER}",
+            f"{error.remedy}, {BEST_DRAFTER}, {LOOK_UP_ONLY} or {NO_DRAFTER}",
         ) from error
 
 

@@ -15,6 +15,7 @@ from edgespec.types import SamplingParams
 
 LOOK_UP_ONLY = "context"
 NO_DRAFTER = "none"
+BEST_DRAFTER = "auto"
 DEFAULT_CONTEXT = 8192
 MOST_CONTEXT = 1 << 24
 """More than any model has; llama.cpp counts tokens in 32 bits and would take the rest of more."""
@@ -34,15 +35,21 @@ class DrafterFiles:
         """How statistics call it."""
         return self.whole.stem
 
+    def describe(self) -> str:
+        """Its name and the memory that its weights take, for people."""
+        running = self.trimmed or self.whole
+        return f"{self.name} ({running.stat().st_size / 1e6:.0f} MB)"
+
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
     """What a command asks to be loaded; None means the default.
 
-    `drafter` is a model, "context" (look-ups only) or "none". `remember` lets drafters use what was
-    learned in earlier runs; with `learn`, what they learn now is kept. `memory_at` is a token
-    database to be used in place of the user's own. `trim` lets a drafting model run in its trimmed
-    form. `drafter_files` is the model that `drafter` was found to be.
+    `drafter` is a model, "auto" (the best on disk), "context" (look-ups only) or "none".
+    `remember` lets drafters use what was learned in earlier runs; with `learn`, what they learn now
+    is kept. `memory_at` is a token database to be used in place of the user's own. `trim` lets a
+    drafting model run in its trimmed form. `drafter_files` is the model that `drafter` was found to
+    be.
     """
 
     model: str = DEFAULT_TARGET
@@ -86,8 +93,8 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             metavar="D",
             help=f"What proposes tokens to verify: {LOOK_UP_ONLY} (look-ups in the conversation "
-            "and in what is remembered), a small model beside it (named as in --model), "
-            f"or {NO_DRAFTER}.",
+            f"and in what is remembered), a small model beside it (named as in --model), "
+            f"{BEST_DRAFTER} (the best one on disk, if any pays), or {NO_DRAFTER}.",
         ),
         click.option(
             "--trim/--no-trim",

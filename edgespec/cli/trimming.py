@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from edgespec.cli.options import DrafterFiles, LoadOptions
+from edgespec.cli.options import BEST_DRAFTER, DrafterFiles, LoadOptions
+from edgespec.cli.pairing import best_drafter
 from edgespec.engine.cost import CostModel
 from edgespec.errors import ChecksumError, ModelFileError
 from edgespec.llama.model import Model
@@ -27,7 +28,7 @@ _USUAL_CONTEXT = 256
 """Tokens of context at which the cost of a pass is taken."""
 
 
-def with_trimmed(
+def with_drafter(
     options: LoadOptions,
     target: Model,
     facts: ModelFacts,
@@ -36,18 +37,24 @@ def with_trimmed(
     paths: Paths,
     report: Report,
 ) -> LoadOptions:
-    """The options with the drafter's trimmed form, unless they ask for the whole drafter.
+    """The options with the drafter they ask for, in its trimmed form unless that is declined.
 
     Raises ModelFileError or ChecksumError if the drafter is a trimmed file without its parent.
     """
+    trimmer = Trimmer(paths.trimmed, store, machine, target.options, report)
+    if options.drafter == BEST_DRAFTER:
+        best = best_drafter(target, pass_costs(facts), ModelStore(paths), trimmer)
+        if best is not None and not options.trim:
+            best = DrafterFiles(best.whole)
+        return dataclasses.replace(options, drafter_files=best)
     files = options.drafter_files
-    assert files is not None
+    if files is None:
+        return options
     if is_trimmed(files.whole):
         files = DrafterFiles(parent_of(files.whole, store, paths), files.whole)
     if not options.trim:
         files = DrafterFiles(files.whole)
     elif files.trimmed is None and target.can_roll_back and _is_smaller(files.whole, target.path):
-        trimmer = Trimmer(paths.trimmed, store, machine, target.options, report)
         files = DrafterFiles(files.whole, trimmer.trimmed(files.whole, pass_costs(facts)))
     return dataclasses.replace(options, drafter_files=files)
 

@@ -29,7 +29,7 @@ from edgespec.vocab.translator import DraftTranslator
 NUM_SINKS = 4
 """Tokens at the beginning that are always read: attention rests on them (StreamingLLM)."""
 
-WINDOW = 512
+WINDOW = 256
 """Most tokens that are read at once before the first guess: a longer past is cut off, because
 reading it would cost more time than the guesses gain."""
 

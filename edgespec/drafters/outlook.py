@@ -7,10 +7,10 @@ it is believed to be as good as at first, for one draft. Such trials grow rarer 
 
 from __future__ import annotations
 
-MEMORY = 40.0
+MEMORY = 12.0
 """Guesses after which an old one counts half."""
 
-_PRIOR_STRENGTH = 4.0
+_PRIOR_STRENGTH = 3.0
 _FIRST_WAIT, _LONGEST_WAIT = 8, 256  # passes without being asked before a trial
 
 

@@ -347,4 +347,6 @@ def test_every_kind_of_evidence_has_a_prior_in_order() -> None:
         evidence_kind(0.5, place) for place in range(3)
     }
     assert evidence_kind(1.0, 2) == calibration.num_kinds - 1
-    assert drafter_of("bpe", "spm", PseudoModel(lambda _cells: (4, 1.0))).outlook == PRIOR_OUTLOOK
+    assert drafter_of("bpe", "spm", PseudoModel(lambda _cells: (4, 1.0))).outlook == pytest.approx(
+        PRIOR_OUTLOOK
+    )

@@ -1,0 +1,74 @@
+"""Which of the models on disk drafts best for a target: by measured cost and agreement.
+
+Every model that could serve is measured once on this machine (seconds; `edgespec.measure.trimmed`):
+what a guess of it costs, and how often its guesses were what a target said. Both give the speed to
+expect with the target's T(r). The best serves if it promises to pay at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgespec.cli.options import DrafterFiles
+from edgespec.errors import EdgeSpecError
+from edgespec.llama.model import Model
+from edgespec.measure.trimmed import Form, Trimmer
+from edgespec.models.store import ModelStore
+
+LEAST_SPEED = 1.03
+"""A drafter that promises less than this many times plain decoding is not worth its memory."""
+
+_MOST_SHARE = 0.6
+"""A drafter of more than this share of the target's bytes costs too much time to be measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model on disk, the file that runs in its place (None: itself), and its expected speed."""
+
+    whole: Path
+    trimmed: Path | None
+    speed: float
+
+
+def best_drafter(
+    target: Model, pass_ms: Mapping[int, float], store: ModelStore, trimmer: Trimmer
+) -> DrafterFiles | None:
+    """The best of the models on disk, measured and trimmed if that was not done; None if none pays.
+
+    `pass_ms` is T(r) of the target. What cannot serve is passed over in silence: nobody asked for
+    it by name.
+    """
+    if not target.can_roll_back:
+        return None
+    found = [
+        candidate
+        for stored in store.list()
+        if stored.path != target.path and stored.size_bytes <= _MOST_SHARE * target.num_bytes
+        if (candidate := _measured(stored.path, pass_ms, trimmer)) is not None
+    ]
+    best = max(found, key=lambda candidate: candidate.speed, default=None)
+    if best is None or best.speed < LEAST_SPEED:
+        return None
+    return DrafterFiles(best.whole, best.trimmed)
+
+
+def _measured(path: Path, pass_ms: Mapping[int, float], trimmer: Trimmer) -> Candidate | None:
+    try:
+        trimmed = trimmer.trimmed(path, pass_ms)
+        form = trimmer.form(path)
+    except EdgeSpecError:
+        return None
+    return Candidate(path, trimmed, expected_speed_of(form)) if form is not None else None
+
+
+def expected_speed_of(form: Form) -> float:
+    """Speed against plain decoding of the form that was chosen; 1 where it was not measured."""
+    chosen = [
+        tried.speed
+        for tried in form.choice.tried
+        if (tried.num_kept, tried.type_name) == (form.choice.num_kept, form.choice.type_name)
+    ]
+    return max(chosen, default=1.0)

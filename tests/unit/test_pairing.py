@@ -1,0 +1,117 @@
+"""The best of the models on disk is taken by the speed that it promises, and none if none pays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from edgespec.cli.options import DrafterFiles
+from edgespec.cli.pairing import LEAST_SPEED, best_drafter, expected_speed_of
+from edgespec.errors import ModelFileError
+from edgespec.llama.model import Model
+from edgespec.measure.trimmed import Form, Trimmer
+from edgespec.measure.trimming import Choice, Tried
+from edgespec.models.store import ModelStore, StoredModel
+
+PASS_MS = {1: 30.0, 2: 36.0}
+SIZE = 1_000_000
+
+
+@dataclass
+class Target:
+    path: Path = Path("target.gguf")
+    num_bytes: int = SIZE
+    can_roll_back: bool = True
+
+
+@dataclass
+class Shelf:
+    """Stands for a model store and a trimmer: sizes and promised speeds by name."""
+
+    sizes: dict[str, int]
+    speeds: dict[str, float]
+    asked: list[str] = field(default_factory=list)
+
+    def list(self) -> tuple[StoredModel, ...]:
+        return tuple(
+            StoredModel(name, Path(f"{name}.gguf"), size, True, None, None)
+            for name, size in self.sizes.items()
+        )
+
+    def trimmed(self, whole: Path, pass_ms: Mapping[int, float]) -> Path | None:
+        assert pass_ms == PASS_MS
+        self.asked.append(whole.stem)
+        if self.speeds[whole.stem] < 0:
+            raise ModelFileError("damaged")
+        return None if self.speeds[whole.stem] == 1.25 else Path(f"trimmed-{whole}")
+
+    def form(self, whole: Path) -> Form | None:
+        return form(self.speeds[whole.stem]) if self.speeds[whole.stem] else None
+
+
+def form(speed: float) -> Form:
+    tried = (
+        Tried(8192, "q4_0", 2.0, 0.6, speed + 0.5),
+        Tried(16384, "q8_0", 3.0, 0.7, speed),
+        Tried(16384, "as shipped", 5.0, 0.7, speed - 0.1),
+    )
+    return Form(Choice(16384, "q8_0", tried), "words")
+
+
+def choose(shelf: Shelf, **target: Any) -> DrafterFiles | None:  # noqa: ANN401 - fields of Target
+    return best_drafter(
+        cast("Model", Target(**target)),
+        PASS_MS,
+        cast("ModelStore", shelf),
+        cast("Trimmer", shelf),
+    )
+
+
+def test_the_fastest_wins() -> None:
+    shelf = Shelf({"a": 100, "b": 200, "c": 300}, {"a": 1.1, "b": 1.4, "c": 1.3})
+    assert choose(shelf) == DrafterFiles(Path("b.gguf"), Path("trimmed-b.gguf"))
+    assert shelf.asked == ["a", "b", "c"]
+
+
+def test_a_drafter_may_be_best_as_it_is() -> None:
+    assert choose(Shelf({"a": 100}, {"a": 1.25})) == DrafterFiles(Path("a.gguf"), None)
+
+
+@pytest.mark.parametrize("speed", [1.0, LEAST_SPEED - 0.001])
+def test_one_that_does_not_pay_is_left_out(speed: float) -> None:
+    assert choose(Shelf({"a": 100}, {"a": speed})) is None
+
+
+def test_what_cannot_serve_is_not_even_measured() -> None:
+    """The target itself, larger models; and nothing at all where a target cannot roll back."""
+    shelf = Shelf({"target": 100, "large": SIZE, "a": 100}, {"target": 9.0, "large": 9.0, "a": 1.2})
+    chosen = choose(shelf)
+    assert chosen is not None
+    assert (chosen.name, shelf.asked) == ("a", ["a"])
+    assert choose(shelf, can_roll_back=False) is None
+    assert shelf.asked == ["a"]
+    assert choose(Shelf({}, {})) is None
+
+
+def test_what_fails_is_passed_over() -> None:
+    shelf = Shelf({"broken": 100, "unknown": 100, "a": 100}, {"broken": -1, "unknown": 0, "a": 1.2})
+    chosen = choose(shelf)
+    assert chosen is not None
+    assert chosen.name == "a"
+
+
+def test_the_speed_is_that_of_the_form_that_runs() -> None:
+    assert expected_speed_of(form(1.3)) == 1.3
+    assert expected_speed_of(Form(Choice(5, "q4_0"), None)) == 1.0
+
+
+def test_its_memory_is_shown(tmp_path: Path) -> None:
+    whole, trimmed = tmp_path / "whole.gguf", tmp_path / "t.gguf"
+    whole.write_bytes(bytes(3_000_000))
+    trimmed.write_bytes(bytes(1_000_000))
+    assert DrafterFiles(whole).describe() == "whole (3 MB)"
+    assert DrafterFiles(whole, trimmed).describe() == "whole (1 MB)"
