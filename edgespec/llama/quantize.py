@@ -65,3 +65,15 @@ def retype(source: Path, destination: Path, type_name: str, num_threads: int = 0
                 f"llama.cpp cannot make {type_name} of {source.name}: {reason}",
                 "use it as it is (--retype none)",
             )
+        if not _is_whole(scratch):  # some C++ libraries do not tell of a disk that refuses
+            raise OSError(errno.ENOSPC, "the file was cut off")
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether every tensor that the file's head promises is in it."""
+    try:
+        tensors = GgufFile(path).tensors.values()
+    except ModelFileError:
+        return False
+    end = max((int(tensor.data_offset) + int(tensor.n_bytes) for tensor in tensors), default=0)
+    return path.stat().st_size >= end

@@ -67,12 +67,15 @@ def test_the_counts_agree_with_each_other(forty: dict[str, Any]) -> None:
     stats = forty["stats"]
     passes, proposed, accepted = stats["target_passes"], stats["proposed"], stats["accepted"]
     assert len(forty["token_ids"]) == 40
-    assert 0 < accepted <= proposed
+    assert accepted <= proposed  # whether a draft pays on a busy machine is not known here
     # A pass emits what it accepts and one token of the target's own.
     assert passes + accepted == 40
-    assert stats["acceptance_rate"] == pytest.approx(accepted / proposed, abs=1e-4)
+    assert stats["acceptance_rate"] == pytest.approx(accepted / max(proposed, 1), abs=1e-4)
     assert stats["block_efficiency"] == pytest.approx(40 / passes, abs=1e-4)
-    assert stats["by_drafter"] == {"context": {"proposed": proposed, "accepted": accepted}}
+    counts = stats["by_drafter"]
+    assert set(counts) <= {"context", "database"}
+    for name, total in (("proposed", proposed), ("accepted", accepted)):
+        assert sum(count[name] for count in counts.values()) == total
 
 
 def test_without_a_drafter_nothing_is_proposed(cli: Cli, forty: dict[str, Any]) -> None:
