@@ -70,7 +70,7 @@ class CostModel:
         """Take in the measured time of a real pass; one outlier moves little."""
         if not 1 <= rows <= self.max_rows or elapsed_ms <= 0:
             return
-        error = math.log(elapsed_ms / self.pass_ms(rows, context))
+        error = math.log(elapsed_ms) - math.log(self.pass_ms(rows, context))
         step = _RATE * min(max(error, -_LARGEST_ERROR), _LARGEST_ERROR)
         if rows == 1:
             self._log_drift += step

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgespec.engine.cost import CostModel, CostTable
@@ -84,6 +84,7 @@ PASSES = st.lists(
 
 
 @given(tables(), st.integers(1, 32), PASSES, st.integers(0, 100_000))
+@example(CostTable(0, 1, {1: 2.0}, {1: 1.0}), 1, [(1, 0, 5e-324)], 0)  # the least of all times
 def test_no_pass_is_ever_free(
     table: CostTable, max_rows: int, passes: list[tuple[int, int, float]], context: int
 ) -> None:
