@@ -28,9 +28,10 @@ MAX_RUN = 16
 """Longer runs are not kept: no token of the target is that much longer."""
 
 _MAGIC = b"ESNG1"
+_MOST_BYTES = 64 << 20  # unpacked, enough for two million entries
 _PRIOR_SHARE = 0.93
-_PRIOR_WEIGHT = 20.0
-_GROUP_WEIGHT = 0.5
+_PRIOR_WEIGHT = 10.0
+_GROUP_WEIGHT = 0.3
 _EVICTED_SHARE = 0.125
 
 
@@ -57,7 +58,7 @@ class NgramCache:
     """Counts of runs, at most `capacity` of them; the least frequently seen go first."""
 
     def __init__(self, capacity: int = 65536) -> None:
-        """`capacity` entries take about 20 MB in memory and 1 MB stored."""
+        """65,536 entries take about 15 MB in memory and half a MB stored."""
         if capacity < 1:
             raise ValueError(f"a cache of {capacity} entries holds nothing")
         self.capacity = capacity
@@ -110,11 +111,11 @@ class NgramCache:
         return _MAGIC + zlib.compress(numbers.tobytes(), level=6)
 
     def restore(self, data: bytes) -> bool:
-        """Replace everything by what `export` gave; False, and nothing changed, if damaged."""
+        """Replace everything by what `export` gave; False, and nothing changed, for other bytes."""
         try:
             if not data.startswith(_MAGIC):
                 return False
-            numbers = array("i", zlib.decompress(data[len(_MAGIC) :]))
+            numbers = array("i", _decompress(data[len(_MAGIC) :]))
             entries = dict(_read_entries(numbers[2 * NUM_GROUPS :]))
         except (ValueError, IndexError, zlib.error):
             return False
@@ -133,6 +134,15 @@ class NgramCache:
         # Among equals the oldest go: the newest had no time yet to be seen again.
         ranked = sorted(self._entries.items(), key=lambda item: item[1].seen)
         self._entries = dict(ranked[len(ranked) - num_kept :])
+
+
+def _decompress(data: bytes) -> bytes:
+    """The whole of one zlib stream with nothing behind it; raises ValueError or zlib.error."""
+    stream = zlib.decompressobj()
+    numbers = stream.decompress(data, _MOST_BYTES)
+    if not stream.eof or stream.unused_data:
+        raise ValueError("cut off, too large, or followed by something else")
+    return numbers
 
 
 def _read_entries(numbers: Sequence[int]) -> Iterator[tuple[Run, _Entry]]:

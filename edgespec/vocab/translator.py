@@ -6,11 +6,12 @@ goes on ("token" and "izer" are one token of a large vocabulary). So a token com
 
 - it is settled: a safe cut of the text (`edgespec.vocab.boundaries`) lies at or behind its end, or
   the drafter ended the turn, or
+- it is followed: the target's tokenizer has begun another token behind it, or
 - the n-gram cache expects the target to end its token where the drafter did.
 
-The first costs one more drafter token at the end of a draft, the second is sometimes wrong; when
-the following bytes show that it was, the draft is over. All of it is only a guess to the target,
-which checks every token, so what it says never changes.
+The first needs some more of the drafter's tokens, the second mostly one; it is seldom wrong,
+the third sometimes. When the following bytes show that one was, the draft is over. All of it is
+only a guess to the target, which checks every token, so what it says never changes.
 
 Worked example, the target knowing "low", "lower" and "est" besides single letters:
 
@@ -29,10 +30,13 @@ from typing import Literal
 from edgespec.vocab.ngrams import NgramCache, ending_group, run_from
 from edgespec.vocab.tokenizer import ByteTokenizer, Encoded, num_unfinished
 
-BridgeKind = Literal["direct", "settled", "ngram", "unsettled"]
+BridgeKind = Literal["direct", "settled", "followed", "ngram", "unsettled"]
 
 MIN_ESTIMATE = 0.8
-"""Least estimate of the n-gram cache for which the target's token is not waited for."""
+"""Least estimate for which the target's token is not waited for (bench/LOG.md, byte bridge)."""
+
+FOLLOWED = 0.98
+"""Share of followed tokens that no later byte changes (bench/LOG.md, byte bridge)."""
 
 _UNKNOWN = 0.5
 """Estimate for what is left of a draft that ends within a character."""
@@ -43,7 +47,7 @@ class BridgedToken:
     """One target token to be proposed.
 
     `acceptance` is the product of the probabilities of the `num_drafter_tokens` drafter tokens that
-    no earlier proposal spanned, times the n-gram cache's estimate where that decided. `run` holds
+    no earlier proposal spanned, times the estimate of its end where it is not settled. `run` holds
     all drafter tokens that the token overlaps, those counted before included.
     """
 
@@ -137,6 +141,9 @@ class DraftTranslator:
         cut = self._target.boundaries.last(text)
         settled = _part(encoded, bisect_right(encoded.ends, cut) if cut in encoded.ends else 0)
         proposed = self._take(settled, "settled", 1.0)
+        if self._min_estimate <= FOLLOWED:
+            followed = _part(encoded, max(0, len(encoded.tokens) - 1))
+            proposed += self._take(followed, "followed", FOLLOWED)
         estimate = self._estimate(encoded)
         if estimate is not None and estimate >= self._min_estimate:
             proposed += self._take(encoded, "ngram", estimate)

@@ -161,7 +161,8 @@ def check_acceptance_counts_each_drafter_token_once(
     for bridged in proposed:
         assert len(bridged.run) >= max(1, bridged.num_drafter_tokens)
         share = bridged.acceptance / 0.5**bridged.num_drafter_tokens
-        assert share == 1.0 or (bridged.kind in ("ngram", "unsettled") and 0 < share < 1.0)
+        is_sure = bridged.kind in ("direct", "settled")
+        assert share == 1.0 if is_sure else 0 < share <= 1.0
     if proposed:
         num_bytes = len(spelled(target, [bridged.token for bridged in proposed]))
         assert num_bytes <= len(spelled(drafter, tokens[:spanned]))

@@ -14,7 +14,7 @@ from edgespec.vocab.pieces import PieceTable
 from edgespec.vocab.reader import DrafterReader
 from edgespec.vocab.roles import SpecialTokens
 from edgespec.vocab.tokenizer import ByteTokenizer, num_unfinished
-from edgespec.vocab.translator import BridgedToken, DraftTranslator
+from edgespec.vocab.translator import FOLLOWED, BridgedToken, DraftTranslator
 
 BPE, OTHER, SPM = (ByteTokenizer(TOYS[name]()) for name in ("bpe", "bpe-other", "spm"))
 TURN, TEXT = 2, 0
@@ -178,6 +178,27 @@ def test_a_token_that_stands_for_nothing_ends_the_draft() -> None:
     left = translator.push(1, 0.9)
     assert [bridged.token for bridged in left] == BPE.encode(b"the").tokens
     assert {bridged.kind for bridged in left} == {"unsettled"}
+    assert translator.is_over
+    assert translator.finish() == ()
+
+
+def test_a_token_comes_out_once_another_follows_it() -> None:
+    """Digits have no safe cut between them: only that "1" was not merged with "2" tells."""
+    translator = DraftTranslator(BPE, SPM, NgramCache(), FOLLOWED)
+    one, two, three = (SPM.encode(digit).tokens[0] for digit in (b"1", b"2", b"3"))
+    assert translator.push(one, 0.5) == ()
+    [first] = translator.push(two, 0.25)
+    assert first == BridgedToken(BPE.encode(b"1").tokens[0], 0.5 * FOLLOWED, 1, "followed", (one,))
+    [second] = translator.push(three, 0.125)
+    assert BPE.piece(second.token) == b"2"
+    assert second.acceptance == 0.25 * FOLLOWED
+
+
+def test_a_followed_token_that_is_merged_after_all_ends_the_draft() -> None:
+    target = ByteTokenizer(ToyVocabulary("bpe", (b"ab", b"cd", b"abcd")))
+    translator = DraftTranslator(target, SPM, NgramCache(), FOLLOWED)
+    said = [translator.push(SPM.table.byte_tokens[byte], 0.5) for byte in b"abcd"]
+    assert [[target.piece(token.token) for token in some] for some in said] == [[], [], [b"ab"], []]
     assert translator.is_over
     assert translator.finish() == ()
 

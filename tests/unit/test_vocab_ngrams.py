@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import zlib
 
 import pytest
@@ -37,7 +38,7 @@ def test_an_estimate_goes_from_the_prior_to_the_share_kept() -> None:
     assert prior < cache.estimate(run, 5)
     for _ in range(3):
         cache.observe(run, 5, kept=False)
-    assert cache.estimate(run, 5) == pytest.approx((1 + 0.5 * prior) / 4.5, abs=0.01)
+    assert cache.estimate(run, 5) == pytest.approx((1 + 0.3 * prior) / 4.3, abs=0.01)
     for _ in range(996):
         cache.observe(run, 5, kept=True)
     assert cache.estimate(run, 5) == pytest.approx(0.997, abs=0.001)
@@ -99,6 +100,56 @@ def test_what_was_exported_is_restored(
     assert again.export() == cache.export()
     for run, token, _kept, group in events:
         assert again.estimate(run, token, group) == cache.estimate(run, token, group)
+
+
+@given(before=EVENTS, after=EVENTS, capacity=st.integers(1, 12))
+def test_a_restored_cache_goes_on_as_the_one_exported(
+    before: list[tuple[tuple[int, ...], int, bool, int]],
+    after: list[tuple[tuple[int, ...], int, bool, int]],
+    capacity: int,
+) -> None:
+    """Even what is evicted next is the same."""
+    again = NgramCache(capacity)
+    assert again.restore(filled(before, capacity).export())
+    for run, token, kept, group in after:
+        again.observe(run, token, kept, group)
+    assert again.export() == filled(before + after, capacity).export()
+
+
+@given(events=EVENTS, capacity=st.integers(1, 12), smaller=st.integers(1, 12))
+def test_a_restored_cache_keeps_to_its_own_capacity(
+    events: list[tuple[tuple[int, ...], int, bool, int]], capacity: int, smaller: int
+) -> None:
+    cache, again = filled(events, capacity), NgramCache(smaller)
+    assert again.restore(cache.export())
+    assert len(again) == len(cache) if len(cache) <= smaller else len(again) <= smaller
+
+
+def test_a_full_cache_is_stored_in_a_megabyte() -> None:
+    """As many entries as fit, of as many different tokens as a large vocabulary has."""
+    cache, numbers = NgramCache(), random.Random(1)
+    while len(cache) < cache.capacity:
+        run = (0, *(numbers.randrange(262_144) for _ in range(numbers.choice((1, 1, 1, 2)))))
+        cache.observe(run, numbers.randrange(262_144), kept=True)
+    assert len(cache.export()) < 1_048_576
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        b"SQLite format 3\0",
+        zlib.compress(b'{"counts": [[1, 2]]}'),
+        b"ESNG0" + NgramCache().export()[5:],
+        NgramCache().export()[5:],
+        NgramCache().export() + b"more",
+        NgramCache().export()[:5] + zlib.compress(bytes(65 << 20)),  # a kilobyte that grows
+    ],
+)
+def test_foreign_bytes_are_refused(foreign: bytes) -> None:
+    cache = filled([((0, 3), 4, True, 0)], 10)
+    exported = cache.export()
+    assert not cache.restore(foreign)
+    assert cache.export() == exported
 
 
 def test_a_smaller_cache_restores_the_most_seen() -> None:
