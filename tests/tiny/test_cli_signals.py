@@ -295,7 +295,7 @@ def test_a_server_that_loads(cli: Cli, tmp_path: Path) -> None:
 def test_doctor(cli: Cli, tmp_path: Path, number: signal.Signals) -> None:
     with cli.started("doctor", "--model", cli.slow, home=tmp_path) as running:
         running.wait_for_child()
-        time.sleep(1.0)  # in the proof of the library, or measuring
+        time.sleep(0.2)  # in the proof of the library
         ended = running.stop(number)
     assert ended.stdout == ""
     assert_stopped(ended, number)
