@@ -15,6 +15,7 @@ of an equal context, else some of those nearest in key order.
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -109,6 +110,11 @@ class TokenReader:
         self._blocks: dict[int, Block] = {}
         self.used: set[int] = set()
         self.problem = ""
+
+    @property
+    def num_tokens(self) -> int:
+        """Token ids run from 0 to this, exclusive."""
+        return self._num_tokens
 
     @property
     def num_cached_blocks(self) -> int:
@@ -263,6 +269,19 @@ class Cursor:
             return None
         moved = [Place(place.number, place.offset + 1, place.block) for place in votes]
         return Cursor.at(self._reader, moved, min(self.length + 1, MAX_LENGTH))
+
+    def ahead(self, count: int) -> list[int]:
+        """At most `count` tokens that follow in one recorded sequence, a most supported one."""
+        _token, votes = max(self._votes.items(), key=_rank)
+        place: Place | None = votes[-1]
+        found: list[int] = []
+        while place is not None and len(found) < count:
+            rest = place.block.tokens[place.offset : place.offset + count - len(found)].tolist()
+            found += rest
+            moved = Place(place.number, place.offset + len(rest), place.block)
+            place = next(iter(self._reader.standing([moved])), None)
+        known = self._reader.num_tokens
+        return list(itertools.takewhile(lambda token: token < known, found))
 
     def confirm(self) -> None:
         """Note that a guess from here was kept: its sequences are of use."""

@@ -2,7 +2,8 @@
 
 The longest suffix of the text that occurred before is followed by its most supported continuation,
 token after token. A guess is judged by how long the match before it is and by how unanimous the
-earlier occurrences were.
+earlier occurrences were. Where a long copy broke off, its source goes on guessing
+(`edgespec.drafters.resumption`) until something matches again.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import bisect
 from collections.abc import Iterator, Sequence
 
 from edgespec.drafters.calibration import Calibration
+from edgespec.drafters.merging import surest
+from edgespec.drafters.resumption import AHEAD, MIN_COPIED, PRIOR, Resumption
 from edgespec.drafters.suffix_automaton import Continuation, Match, SuffixAutomaton
 from edgespec.types import Proposal
 
@@ -34,6 +37,12 @@ _PRIOR = (
 )
 
 
+_NUM_COPIED = len(_LENGTHS) * len(_SHARES)
+
+_SAFELY_COPIED = 14
+"""A copy of this length needs no more help from one that broke off before."""
+
+
 class ContextDrafter:
     """Implements `edgespec.protocols.Drafter` by looking into the conversation itself."""
 
@@ -46,16 +55,27 @@ class ContextDrafter:
         self.calibration = calibration or new_calibration()
         self._automaton = SuffixAutomaton()
         self._text: list[int] = []
+        self._source: int | None = None  # where in the text the next token of a copy stands
+        self._num_copied = 0
+        self._resumption: Resumption | None = None
 
     def begin(self, prompt: Sequence[int]) -> None:
         """Index the prompt; an earlier conversation that it continues is not indexed again."""
         known = len(self._text)
         if known > len(prompt) or self._text != list(prompt[:known]):
             self._automaton, self._text, known = SuffixAutomaton(), [], 0
-        self.extend(prompt[known:])
+        self._automaton.extend(prompt[known:])
+        self._text.extend(prompt[known:])
+        self._source = self._resumption = None
 
     def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
-        """Follow the longest match of the text and `prefix`; ends where nothing ever followed."""
+        """Follow what is surest; ends where nothing ever followed."""
+        if self._resumption is None:
+            return self._copied(prefix)
+        return surest([self._copied(prefix), self._resumed(self._resumption, prefix)])
+
+    def _copied(self, prefix: Sequence[int]) -> Iterator[Proposal]:
+        """Follow the longest match of the text and `prefix`."""
         match: Match | None = self._automaton.longest_match(prefix)
         while match is not None and match.length > 0:
             guess = self._automaton.continuation(match)
@@ -66,6 +86,11 @@ class ContextDrafter:
             yield Proposal(guess.token, self.calibration.estimate(kind), kind)
             match = Match(guess.state, guess.length)
 
+    def _resumed(self, resumption: Resumption, prefix: Sequence[int]) -> Iterator[Proposal]:
+        """Follow the source of a copy that broke off."""
+        for token, kind in resumption.steps(prefix):
+            yield Proposal(token, self.calibration.estimate(_NUM_COPIED + kind), _NUM_COPIED + kind)
+
     def learn(self, proposals: Sequence[Proposal], kept: Sequence[int]) -> None:
         """Count every guess that the target's answer judged, up to the first wrong one."""
         for proposal, token in zip(proposals, kept, strict=False):
@@ -75,17 +100,45 @@ class ContextDrafter:
 
     def extend(self, tokens: Sequence[int]) -> None:
         """Append what the target kept."""
-        self._automaton.extend(tokens)
-        self._text.extend(tokens)
+        for token in tokens:
+            self._follow(token)
+            self._automaton.extend((token,))
+            self._text.append(token)
+            if self._source is None:
+                self._find_source()
+
+    def _follow(self, token: int) -> None:
+        """Go on with the copy under way, or note that it broke off here."""
+        if self._source is not None:
+            if self._text[self._source] == token:
+                self._source += 1
+                self._num_copied += 1
+            else:
+                self._resumption = Resumption(self._text[self._source : self._source + AHEAD])
+                self._source, self._num_copied = None, 0
+        if self._resumption is not None:
+            self._resumption.take(token)
+            if not self._resumption.is_alive or self._num_copied >= _SAFELY_COPIED:
+                self._resumption = None
+
+    def _find_source(self) -> None:
+        """See whether the last tokens are a copy."""
+        self._num_copied = 0
+        match = self._automaton.longest_match()
+        if match.length >= MIN_COPIED:
+            guess = self._automaton.continuation(match)
+            if guess is not None:
+                self._source = self._automaton.place_of(guess)
+                self._num_copied = match.length
 
 
 def new_calibration() -> Calibration:
     """Calibration over the kinds of evidence of this strategy, with its measured prior."""
-    return Calibration([share for row in _PRIOR for share in row])
+    return Calibration([*(share for row in _PRIOR for share in row), *PRIOR])
 
 
 def evidence_kind(guess: Continuation) -> int:
-    """Number of the class of evidence behind a guess, 0 to 31."""
+    """Number of the class of evidence behind a copied guess, 0 to 31; resumed ones follow."""
     length = bisect.bisect_right(_LENGTHS, max(guess.length - 1, 1)) - 1
     if guess.support == guess.total:
         share = 2 if guess.total == 1 else 3

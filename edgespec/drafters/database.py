@@ -6,6 +6,9 @@ tier that is surest says what comes next, and the cursors that agree move on. A 
 its tier, by its place in the draft, by how long the match before it is and by how unanimous the
 earlier occurrences were.
 
+Where a long copy of a recorded sequence broke off, that sequence goes on guessing
+(`edgespec.drafters.resumption`) until something matches again.
+
 Following a cursor costs microseconds; a look-up asks the database. There is at most one for each
 tier and pass at the end of the text, and LOOKUPS_AHEAD more where a draft went another way.
 """
@@ -18,6 +21,8 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from edgespec.drafters.calibration import Calibration
+from edgespec.drafters.merging import surest
+from edgespec.drafters.resumption import AHEAD, MIN_COPIED, PRIOR, Resumption
 from edgespec.types import Proposal
 
 _LENGTHS = (3, 4, 5, 6, 9, 14, 22, 32)
@@ -34,6 +39,9 @@ A shorter match may be one of many: looked up anew, with the kept tokens, it fin
 
 _MAX_SUFFIX = 32
 """Tokens of text handed to a look-up."""
+
+_SAFELY_COPIED = 14
+"""A match of this length needs no more help from a copy that broke off before."""
 
 LOOKUPS_AHEAD = 4
 """Most look-ups in one pass after tokens that other drafters guessed."""
@@ -93,6 +101,10 @@ class TokenCursor(Protocol):
         """The cursor after one more token; None where nothing is recorded."""
         ...
 
+    def ahead(self, count: int) -> list[int]:
+        """At most `count` tokens that follow in one recorded sequence, the most supported one."""
+        ...
+
     def confirm(self) -> None:
         """A guess from here was kept."""
         ...
@@ -121,6 +133,7 @@ class DatabaseDrafter:
         self._tiers = tuple(tiers)
         self._text: list[int] = []
         self._cursors: list[TokenCursor | None] = [None] * len(tiers)
+        self._resumption: Resumption | None = None
         self._is_stale = True
         self._num_ahead = 0
         self._first_guesses: list[tuple[Proposal, TokenCursor]] = []
@@ -129,21 +142,40 @@ class DatabaseDrafter:
         """Stand at the end of the prompt."""
         self._text = list(prompt[-_MAX_SUFFIX:])
         self._cursors = [None] * len(self._tiers)
+        self._resumption = None
         self._start_pass()
 
     def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
-        """Follow the cursors; ends where nothing recorded agrees with the guesses any more."""
+        """Follow what is surest; ends where nothing recorded agrees with the guesses any more."""
         self._look_up()
-        cursors = self._after(prefix) if prefix else list(enumerate(self._cursors))
-        for place in itertools.count(len(prefix)):
-            found = self._surest(cursors, place)
-            if found is None:
+        cursors = self._after(prefix) if prefix else self._cursors
+        sources = [
+            self._followed(tier, cursor, len(prefix))
+            for tier, cursor in enumerate(cursors)
+            if cursor is not None
+        ]
+        if self._resumption is not None:
+            sources.append(self._resumed(self._resumption, prefix))
+        return surest(sources)
+
+    def _followed(self, tier: int, cursor: TokenCursor, first_place: int) -> Iterator[Proposal]:
+        """Follow one cursor."""
+        following: TokenCursor | None = cursor
+        for place in itertools.count(first_place):
+            if following is None:
                 return
-            guess, source = found
-            if place == len(prefix):
-                self._first_guesses.append((guess, source))
+            best = following.best()
+            kind = evidence_kind(tier, place, best)
+            guess = Proposal(best.token, self.calibration.estimate(kind), kind)
+            if place == first_place:
+                self._first_guesses.append((guess, cursor))
             yield guess
-            cursors = [(tier, cursor and cursor.after(guess.token)) for tier, cursor in cursors]
+            following = following.after(guess.token)
+
+    def _resumed(self, resumption: Resumption, prefix: Sequence[int]) -> Iterator[Proposal]:
+        """Follow a recorded sequence of which a copy broke off."""
+        for token, kind in resumption.steps(prefix):
+            yield Proposal(token, self.calibration.estimate(_NUM_COPIED + kind), _NUM_COPIED + kind)
 
     def learn(self, proposals: Sequence[Proposal], kept: Sequence[int]) -> None:
         """Count every guess that the target's answer judged, up to the first wrong one."""
@@ -159,8 +191,24 @@ class DatabaseDrafter:
         if not tokens:
             return
         self._text = [*self._text, *tokens][-_MAX_SUFFIX:]
-        self._cursors = [_follow(cursor, tokens) for cursor in self._cursors]
+        for token in tokens:
+            self._move(token)
         self._start_pass()
+
+    def _move(self, token: int) -> None:
+        """Move on by one token; a copy that breaks off here may be resumed."""
+        for tier, cursor in enumerate(self._cursors):
+            if cursor is None:
+                continue
+            following = cursor.after(token)
+            if following is None and cursor.best().length >= MIN_COPIED:
+                self._resumption = Resumption(cursor.ahead(AHEAD))
+            self._cursors[tier] = following
+        if self._resumption is not None:
+            self._resumption.take(token)
+            longest = max((cursor.best().length for cursor in self._cursors if cursor), default=0)
+            if not self._resumption.is_alive or longest >= _SAFELY_COPIED:
+                self._resumption = None
 
     def _start_pass(self) -> None:
         self._is_stale = True
@@ -176,7 +224,7 @@ class DatabaseDrafter:
                 self._cursors[tier] = self._tiers[tier].lookup(self._text)
         self._is_stale = False
 
-    def _after(self, prefix: Sequence[int]) -> list[tuple[int, TokenCursor | None]]:
+    def _after(self, prefix: Sequence[int]) -> list[TokenCursor | None]:
         """The cursors after the text and a draft of others; look-ups only as far as they go."""
         text = [*self._text, *prefix][-_MAX_SUFFIX:]
         cursors = []
@@ -186,23 +234,8 @@ class DatabaseDrafter:
             if few and self._num_ahead < LOOKUPS_AHEAD:
                 self._num_ahead += 1
                 ahead = self._tiers[tier].lookup(text)
-            cursors.append((tier, ahead))
+            cursors.append(ahead)
         return cursors
-
-    def _surest(
-        self, cursors: Sequence[tuple[int, TokenCursor | None]], place: int
-    ) -> tuple[Proposal, TokenCursor] | None:
-        """The guess most likely to be kept, and the cursor that it comes from."""
-        surest: tuple[Proposal, TokenCursor] | None = None
-        for tier, cursor in cursors:
-            if cursor is None:
-                continue
-            best = cursor.best()
-            kind = evidence_kind(tier, place, best)
-            acceptance = self.calibration.estimate(kind)
-            if surest is None or acceptance > surest[0].acceptance:
-                surest = (Proposal(best.token, acceptance, kind), cursor)
-        return surest
 
     def _confirm(self, first: Proposal) -> None:
         """Let the database know what a kept guess came from."""
@@ -212,16 +245,17 @@ class DatabaseDrafter:
 
 
 _KINDS_PER_PLACE = len(_LENGTHS) * len(_SHARES)
+_NUM_COPIED = NUM_TIERS * len(_PLACES) * _KINDS_PER_PLACE
 
 
 def new_calibration() -> Calibration:
     """Calibration over the kinds of evidence of this strategy, with its prior."""
     prior = [share for row in _PRIOR for share in row]
-    return Calibration(prior * (NUM_TIERS * len(_PLACES)))
+    return Calibration([*prior * (NUM_TIERS * len(_PLACES)), *PRIOR])
 
 
 def evidence_kind(tier: int, place: int, guess: Continuation) -> int:
-    """Number of the class of evidence behind a guess.
+    """Number of the class of evidence behind a guess from a cursor; resumed ones follow.
 
     By tier, place in the draft, length of the match and support.
     """

@@ -100,6 +100,10 @@ class SuffixAutomaton:
         total = sum(support[follower] for follower in followers.values())
         return Continuation(token, match.length + 1, support[state], total, state)
 
+    def place_of(self, guess: Continuation) -> int:
+        """Where in the text the token of `guess` last stood after its match."""
+        return self._end[guess.state] - 1
+
     def shorten(self, match: Match) -> Match | None:
         """The longest proper suffix of `match` that occurs more often, or None at the root."""
         link = self._link[match.state]

@@ -227,6 +227,26 @@ def test_following_a_continuation_asks_once_for_each_block() -> None:
     assert len(statements) == 3, "the second block, the third, and the one that is not there"
 
 
+@given(st.integers(1, 3 * BLOCK), st.integers(0, 2 * BLOCK + 5))
+def test_what_is_ahead_is_what_the_sequence_says_next(length: int, count: int) -> None:
+    recorded = in_memory()
+    recorded.add([1, 2, 3, *(10 + number % 700 for number in range(length))])
+    recorded.add(range(50, 55))
+    cursor = recorded.reader().lookup([1, 2, 3])
+    assert cursor is not None
+    assert cursor.ahead(count) == [10 + number % 700 for number in range(length)][:count]
+
+
+def test_what_is_ahead_is_that_of_the_most_supported_and_holds_no_impossible_token() -> None:
+    recorded = in_memory()
+    for tail in ([7, 8], [9, 8, 8], [9, 6, VOCABULARY.num_tokens, 6]):
+        recorded.add([1, 2, 3, *tail])
+    cursor = recorded.reader().lookup([1, 2, 3])
+    assert cursor is not None
+    assert cursor.best().token == 9
+    assert cursor.ahead(10) in ([9, 8, 8], [9, 6])
+
+
 def test_memory_of_blocks_is_bounded() -> None:
     recorded = in_memory()
     scope = recorded.store.scope(VOCABULARY, "model")

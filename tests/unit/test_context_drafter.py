@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import example, given
@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from edgespec.drafters.calibration import MEMORY, PRIOR_STRENGTH, Calibration
 from edgespec.drafters.context import ContextDrafter, evidence_kind, new_calibration
 from edgespec.drafters.none import NoDrafter
-from edgespec.drafters.suffix_automaton import Continuation
+from edgespec.drafters.resumption import MIN_COPIED, PRIOR
+from edgespec.drafters.suffix_automaton import Continuation, SuffixAutomaton
 from edgespec.types import Proposal
 
 TEXTS = st.lists(st.integers(0, 3), max_size=60)
@@ -75,17 +76,62 @@ def test_a_continued_conversation_is_not_indexed_again(monkeypatch: pytest.Monke
     drafter = begun([1, 2, 3])
     drafter.extend([4, 5])
     indexed: list[int] = []
-    extend = drafter.extend
+    extend = SuffixAutomaton.extend
 
-    def watch(tokens: Sequence[int]) -> None:
+    def watch(automaton: SuffixAutomaton, tokens: Iterable[int]) -> None:
         indexed.extend(tokens)
-        extend(tokens)
+        extend(automaton, tokens)
 
-    monkeypatch.setattr(drafter, "extend", watch)
+    monkeypatch.setattr(SuffixAutomaton, "extend", watch)
     drafter.begin([1, 2, 3, 4, 5, 6, 7])
     assert indexed == [6, 7]
     drafter.begin([1, 2, 3])
     assert indexed == [6, 7, 1, 2, 3]
+
+
+SOURCE = list(range(100, 140))
+
+
+def test_a_copy_with_a_changed_word_goes_on_behind_it() -> None:
+    drafter = begun([*SOURCE, 1, 2])
+    drafter.extend(SOURCE[:8])
+    assert proposed(drafter, 3) == SOURCE[8:11]
+    drafter.extend([7])
+    assert proposed(drafter, 3) == SOURCE[9:12], "one token was replaced"
+    drafter.extend([8, 9])
+    assert proposed(drafter, 3) == []
+    drafter.extend([SOURCE[12]])
+    assert proposed(drafter, 3) == SOURCE[13:16], "back after a single token"
+
+
+def test_what_breaks_off_early_was_no_copy() -> None:
+    drafter = begun([*SOURCE, 1, 2])
+    drafter.extend([*SOURCE[: MIN_COPIED - 1], 7])
+    assert proposed(drafter, 3) == []
+
+
+def test_a_break_in_the_middle_of_what_was_kept_is_seen() -> None:
+    drafter = begun([*SOURCE, 1, 2])
+    drafter.extend([*SOURCE[:8], 7, *SOURCE[9:11]])
+    assert proposed(drafter, 3) == SOURCE[11:14]
+
+
+def test_a_new_prompt_ends_what_was_being_copied() -> None:
+    drafter = begun([*SOURCE, 1, 2])
+    drafter.extend([*SOURCE[:8], 7])
+    drafter.begin([3, 4, 5])
+    assert proposed(drafter, 3) == []
+
+
+def test_resumed_copies_are_calibrated_by_themselves() -> None:
+    drafter = begun([*SOURCE, 1, 2])
+    drafter.extend([*SOURCE[:8], 7])
+    [guess] = itertools.islice(drafter.propose(), 1)
+    assert guess.evidence >= drafter.calibration.num_kinds - len(PRIOR)
+    for _ in range(30):
+        drafter.learn([guess], [guess.token])
+    [surer] = itertools.islice(drafter.propose(), 1)
+    assert surer.acceptance > guess.acceptance + 0.2
 
 
 def test_learning_raises_and_lowers_the_estimate_of_that_evidence() -> None:
@@ -121,7 +167,7 @@ def test_kinds_of_evidence_tell_length_and_agreement_apart() -> None:
         for length in (1, 2, 3, 4, 6, 9, 14, 22)
         for support, total in ((1, 3), (2, 3), (1, 1), (3, 3))
     }
-    assert kinds == set(range(new_calibration().num_kinds))
+    assert kinds == set(range(new_calibration().num_kinds - len(PRIOR)))
 
 
 @given(st.integers(1, 10_000), st.integers(1, 50), st.integers(0, 50))
