@@ -7,7 +7,7 @@ expect with the target's T(r). The best serves if it promises to pay at all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,12 +34,15 @@ class Candidate:
 
 
 def best_drafter(
-    target: Model, pass_ms: Mapping[int, float], store: ModelStore, trimmer: Trimmer
+    target: Model,
+    pass_ms: Callable[[], Mapping[int, float]],
+    store: ModelStore,
+    trimmer: Trimmer,
 ) -> DrafterFiles | None:
     """The best of the models on disk, measured and trimmed if that was not done; None if none pays.
 
-    `pass_ms` is T(r) of the target. What cannot serve is passed over in silence: nobody asked for
-    it by name.
+    `pass_ms` gives T(r) of the target as it is now. What cannot serve is passed over in silence:
+    nobody asked for it by name.
     """
     if not target.can_roll_back:
         return None
@@ -55,7 +58,9 @@ def best_drafter(
     return DrafterFiles(best.whole, best.trimmed)
 
 
-def _measured(path: Path, pass_ms: Mapping[int, float], trimmer: Trimmer) -> Candidate | None:
+def _measured(
+    path: Path, pass_ms: Callable[[], Mapping[int, float]], trimmer: Trimmer
+) -> Candidate | None:
     try:
         trimmed = trimmer.trimmed(path, pass_ms)
         form = trimmer.form(path)

@@ -14,7 +14,7 @@ from edgespec.cache.said import said_counts
 from edgespec.cli.compose import open_model
 from edgespec.cli.remembering import open_or_go_without, vocabulary_key
 from edgespec.cli.signals import ending_at_once
-from edgespec.cli.trimming import pass_costs
+from edgespec.cli.trimming import present_costs
 from edgespec.errors import ModelFileError, StorageError, UsageError
 from edgespec.llama import library
 from edgespec.llama.model import ModelOptions
@@ -146,7 +146,7 @@ def _ask_target(
             counter.said = WordCounts(said, f"{total:,} tokens that {path.stem} said here")
         with ending_at_once():
             facts = known_model_facts(model, store, machine, report)
-    return pass_costs(facts)
+            return present_costs(model, facts, machine)
 
 
 def _check(request: Request) -> None:

@@ -7,6 +7,7 @@ text and has the embeddings of every token.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 
 from edgespec.cli.options import BEST_DRAFTER, DrafterFiles, LoadOptions
@@ -16,6 +17,7 @@ from edgespec.errors import ChecksumError, ModelFileError
 from edgespec.llama.model import Model
 from edgespec.measure.facts import ModelFacts, file_fingerprint
 from edgespec.measure.machine import Machine
+from edgespec.measure.probe import probe_single_rows
 from edgespec.measure.trimmed import Trimmer
 from edgespec.models.store import ModelStore
 from edgespec.paths import Paths
@@ -24,6 +26,7 @@ from edgespec.reports import Report
 from edgespec.vocab.trim import file_sha256, is_trimmed, read_trim_info
 
 _SHA256 = "sha256"
+_MOST_DRIFT = 3.0
 _USUAL_CONTEXT = 256
 """Tokens of context at which the cost of a pass is taken."""
 
@@ -42,8 +45,9 @@ def with_drafter(
     Raises ModelFileError or ChecksumError if the drafter is a trimmed file without its parent.
     """
     trimmer = Trimmer(paths.trimmed, store, machine, target.options, report)
+    now = functools.partial(present_costs, target, facts, machine)
     if options.drafter == BEST_DRAFTER:
-        best = best_drafter(target, pass_costs(facts), ModelStore(paths), trimmer)
+        best = best_drafter(target, now, ModelStore(paths), trimmer)
         if best is not None and not options.trim:
             best = DrafterFiles(best.whole)
         return dataclasses.replace(options, drafter_files=best)
@@ -55,7 +59,8 @@ def with_drafter(
     if not options.trim:
         files = DrafterFiles(files.whole)
     elif files.trimmed is None and target.can_roll_back and _is_smaller(files.whole, target.path):
-        files = DrafterFiles(files.whole, trimmer.trimmed(files.whole, pass_costs(facts)))
+        trimmed = trimmer.trimmed(files.whole, now)
+        files = DrafterFiles(files.whole, trimmed)
     return dataclasses.replace(options, drafter_files=files)
 
 
@@ -63,6 +68,13 @@ def pass_costs(facts: ModelFacts) -> dict[int, float]:
     """T(r) of a measured target in milliseconds, by number of rows."""
     curve = CostModel(facts.table, facts.max_rows).curve_ms(_USUAL_CONTEXT)
     return dict(enumerate(curve.tolist(), start=1))
+
+
+def present_costs(target: Model, facts: ModelFacts, machine: Machine) -> dict[int, float]:
+    """T(r) as it is now: machines drift, and what drafting costs is about to be measured, too."""
+    now = probe_single_rows(target, machine.num_threads).short_ms[1]
+    drift = min(max(now / facts.table.short_ms[1], 1 / _MOST_DRIFT), _MOST_DRIFT)
+    return {rows: drift * ms for rows, ms in pass_costs(facts).items()}
 
 
 def parent_of(trimmed: Path, store: FactStore, paths: Paths) -> Path:

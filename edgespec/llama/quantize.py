@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+
+import numpy as np
+from gguf.gguf_reader import ReaderTensor
 
 from edgespec.errors import ModelFileError, UsageError
 from edgespec.llama import library
@@ -29,29 +33,46 @@ FILE_TYPES: Mapping[str, int] = MappingProxyType(
         "bf16": 32,
     }
 )
-"""What `retype` can make, by name."""
+"""Plain types that `retype` can make, by name."""
+
+Q4_M = "q4_m"
+"""Q4_0, but Q8_0 for what loses most by it: the values, and the feed-forward block's way down."""
+
+TYPE_NAMES = (*FILE_TYPES, Q4_M)
+"""What `retype` can make."""
+
+_Q4_M_IN_Q8_0 = (rb"attn_v\.", rb"attn_qkv\.", rb"ffn_down\.")
+_GGML_TYPE_Q8_0 = 8
+_SEARCHED = ("q4_0", Q4_M)
+"""Types whose scales llama.cpp searches block by block, instead of taking the largest value's, if
+it is given weights: equal ones serve as well as those of the norms before a matrix."""
 
 
 def retype(source: Path, destination: Path, type_name: str, num_threads: int = 0) -> None:
     """Write `source` with every matrix of its body as `type_name`; embeddings and head stay.
 
     Columns that the type's blocks do not divide get the nearest type that fits (a K type then
-    becomes one of 32 columns). All metadata is kept. Takes about a second per 100 MB; the file
+    becomes one of 32 columns). All metadata is kept. Takes up to three seconds per 100 MB; the file
     appears whole or not at all. Raises UsageError for an unknown type, ModelFileError for a model
     that llama.cpp cannot quantize, StorageError (llama_model_quantize).
     """
-    file_type = FILE_TYPES.get(type_name.lower())
-    if file_type is None:
-        raise UsageError(f"there is no type {type_name!r}", f"use one of {', '.join(FILE_TYPES)}")
+    type_name = type_name.lower()
+    if type_name not in TYPE_NAMES:
+        raise UsageError(f"there is no type {type_name!r}", f"use one of {', '.join(TYPE_NAMES)}")
     tensors = GgufFile(source).tensors
     params = api.llama_model_quantize_default_params()
     params.nthread = num_threads
-    params.ftype = file_type
+    params.ftype = FILE_TYPES["q4_0" if type_name == Q4_M else type_name]
     params.allow_requantize = True
     params.pure = True
     if "token_embd.weight" in tensors:
         params.token_embedding_type = int(tensors["token_embd.weight"].tensor_type)
     params.quantize_output_tensor = False
+    overrides = _overrides(_Q4_M_IN_Q8_0 if type_name == Q4_M else ())
+    params.tt_overrides = overrides
+    weights = _equal_weights(tensors if type_name in _SEARCHED else {})
+    if weights is not None:
+        params.imatrix = weights.entries
     most_bytes = sum(2 * tensor.n_elements for tensor in tensors.values())
     with replacing(destination, most_bytes) as scratch:
         library.forget_errors()
@@ -77,3 +98,34 @@ def _is_whole(path: Path) -> bool:
         return False
     end = max((int(tensor.data_offset) + int(tensor.n_bytes) for tensor in tensors), default=0)
     return path.stat().st_size >= end
+
+
+def _overrides(patterns: Sequence[bytes]) -> ctypes.Array[api.llama_model_tensor_override]:
+    """Tensors whose names match `patterns` become Q8_0; an entry without pattern ends the list."""
+    entries: ctypes.Array[api.llama_model_tensor_override]
+    entries = (api.llama_model_tensor_override * (len(patterns) + 1))()
+    for entry, pattern in zip(entries, patterns, strict=False):
+        entry.pattern, entry.type = pattern, _GGML_TYPE_Q8_0
+    return entries
+
+
+class _Weights:
+    """Importance of each column of each matrix, and the memory that llama.cpp reads it from."""
+
+    def __init__(self, columns: Mapping[str, int]) -> None:
+        """All columns are equally important."""
+        self._ones = np.ones(max(columns.values()), dtype=np.float32)
+        self.entries = (api.llama_model_imatrix_data * (len(columns) + 1))()
+        data = self._ones.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        for entry, (name, count) in zip(self.entries, columns.items(), strict=False):
+            entry.name, entry.data, entry.size = name.encode(), data, count
+
+
+def _equal_weights(tensors: Mapping[str, ReaderTensor]) -> _Weights | None:
+    """Equal weights for every matrix of the body, None if there is none."""
+    columns = {
+        name: int(tensor.shape[0])
+        for name, tensor in tensors.items()
+        if name.startswith("blk.") and len(tensor.shape) == 2
+    }
+    return _Weights(columns) if columns else None

@@ -7,10 +7,10 @@ every number of rows (`expected_speed`). The best wins, or a longer one that is 
 a percent, because what a user talks about is not in our samples.
 
 Then the body is re-typed (llama.cpp's quantizer) to each candidate type and its cost is measured.
-Q8_0 says what the body as shipped says; other types read the samples, too, unless they would lose
-even with the same readings. Costs are always measured in turns with a reference, since machines
-drift. On a machine too busy for that nothing is re-typed, and the head gets a usual number of rows:
-fewer rows never cost more.
+Q8_0 says what the body as shipped says; others read the samples, too, unless they would lose even
+if they said what a more faithful type says. Costs are always measured in turns with a reference,
+since machines drift. On a machine too busy for that nothing is re-typed, and the head gets a usual
+number of rows: fewer rows never cost more.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 
 from edgespec.errors import UsageError
 from edgespec.llama.gguf_file import GgufFile
-from edgespec.llama.quantize import FILE_TYPES, retype
+from edgespec.llama.quantize import Q4_M, TYPE_NAMES, retype
 from edgespec.measure.drafting import (
     Heads,
     OpenDrafter,
@@ -41,8 +41,9 @@ from edgespec.vocab.trim import EMBEDDINGS, HEAD
 LADDER = (8192, 12_288, 16_384, 24_576, 32_768, 49_152, 65_536)
 """Numbers of rows that are weighed, and all of them where that is not many more."""
 
-CANDIDATE_TYPES = ("q8_0", "q4_0")
-"""Types that the body is tried in: those with the fastest kernels on most machines."""
+CANDIDATE_TYPES = ("q8_0", Q4_M, "q4_0")
+"""Types that the body is tried in, those with the fastest kernels of most machines: from faithful
+to cheap, each agreeing less often than the one before it."""
 
 FAITHFUL = "q8_0"
 """The type that loses nothing to speak of: 0.721 against 0.722 of the tokens were Gemma's."""
@@ -58,7 +59,7 @@ MAX_SPREAD = 1.2
 """Costs tell nothing if those of the two best rounds differ by more than this factor."""
 
 _WORTH = 1.01
-"""Another type must promise at least this much more speed."""
+"""A less faithful type must promise at least this much more speed."""
 
 _AS_GOOD = 0.995
 """The longest head with this share of the best speed is taken."""
@@ -72,8 +73,8 @@ def choose(
     Takes about ten seconds where both are open. Raises UsageError for a `keep` or type that cannot
     be, StorageError, ModelFileError, NativeLibraryError.
     """
-    if type_name not in (None, AS_SHIPPED, *FILE_TYPES):
-        raise UsageError(f"there is no type {type_name!r}", f"use one of {', '.join(FILE_TYPES)}")
+    if type_name not in (None, AS_SHIPPED, *TYPE_NAMES):
+        raise UsageError(f"there is no type {type_name!r}", f"use one of {', '.join(TYPE_NAMES)}")
     if keep is not None:
         keep_tokens(parent.counts, keep, parent.always)  # raises before anything takes time
     if keep is not None and type_name is not None:
@@ -142,42 +143,33 @@ class _Chooser:
                 self._add(num_kept, AS_SHIPPED, self._costs(reference)[0], readings)
             shipped = next(tried for tried in self._tried if tried.num_kept == num_kept)
             best = shipped
-            for kind in CANDIDATE_TYPES:
-                if {kind} != body_types(self._parent.path):
-                    tried = self._try_type(kind, path, reference, readings, best)
-                    if tried.speed > max(best.speed, _WORTH * shipped.speed):
-                        best = tried
+            for kind in _cheaper_types(self._parent.path):
+                file = path.with_name(f"{kind}.gguf")
+                self._shop.report(f"measuring {self._name} as {kind}")
+                with self._shop.native():
+                    retype(path, file, kind, self._shop.num_threads)
+                with self._opened(file) as drafter:
+                    ms, reference_ms = self._costs(drafter, reference)
+                    ms *= shipped.token_ms / reference_ms
+                    tried, readings = self._try_type(kind, drafter, ms, readings, best)
+                file.unlink()
+                if tried.speed > _WORTH * best.speed:
+                    best = tried
         path.unlink()
         return best.type_name
 
     def _try_type(
-        self,
-        kind: str,
-        path: Path,
-        reference: OpenDrafter,
-        shipped: Sequence[Readings],
-        best: Tried,
-    ) -> Tried:
-        """Measure a type of the body against the body as shipped: `reference`, of file `path`."""
-        self._shop.report(f"measuring {self._name} as {kind}")
-        retyped = path.with_name(f"{kind}.gguf")
-        with self._shop.native():
-            retype(path, retyped, kind, self._shop.num_threads)
-        with self._opened(retyped) as drafter:
-            ms, reference_ms = self._costs(drafter, reference)
-            ms *= self._tried_ms(best.num_kept) / reference_ms
-            if kind == FAITHFUL:
-                tried = self._add(best.num_kept, kind, ms, shipped)
-            elif expected_speed(shipped, ms, self._shop.pass_ms) > best.speed:
-                tried = self._add(best.num_kept, kind, ms, self._read_with_own_head(drafter))
-            else:
-                tried = self._add(best.num_kept, kind, ms, None)
-        retyped.unlink()
-        return tried
+        self, kind: str, drafter: OpenDrafter, ms: float, readings: list[Readings], best: Tried
+    ) -> tuple[Tried, list[Readings]]:
+        """What a type is worth, and the readings that a cheaper one will not exceed.
 
-    def _tried_ms(self, num_kept: int) -> float:
-        """Cost of a token with the body as shipped."""
-        return next(tried.token_ms for tried in self._tried if tried.num_kept == num_kept)
+        `readings` are those of a more faithful type.
+        """
+        if kind != FAITHFUL:
+            if expected_speed(readings, ms, self._shop.pass_ms) <= _WORTH * best.speed:
+                return self._add(best.num_kept, kind, ms, None), readings
+            readings = self._read_with_own_head(drafter)
+        return self._add(best.num_kept, kind, ms, readings), readings
 
     def _written(self, num_kept: int) -> Path:
         path = self._shop.scratch / f"{num_kept}-{AS_SHIPPED}.gguf"
@@ -232,6 +224,17 @@ def rungs_for(parent: Parent) -> tuple[int, ...]:
     least, most = len(set(parent.always)), parent.num_tokens
     rungs = [rung for rung in LADDER if least <= rung < most]
     return (*rungs, most) if most <= LADDER[-1] or not rungs else tuple(rungs)
+
+
+def _cheaper_types(path: Path) -> Sequence[str]:
+    """The candidate types that differ from a model's own."""
+    own = body_types(path)
+    only = own.pop() if len(own) == 1 else ""
+    return (
+        CANDIDATE_TYPES[CANDIDATE_TYPES.index(only) + 1 :]
+        if only in CANDIDATE_TYPES
+        else CANDIDATE_TYPES
+    )
 
 
 def body_types(path: Path) -> set[str]:

@@ -9,6 +9,7 @@ were not used for long are deleted.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import os
 import shutil
@@ -160,11 +161,13 @@ class Trimmer:
         value = self._store.get(TRIM, self.key(whole))
         return Form.from_json(value) if value is not None else None
 
-    def trimmed(self, whole: Path, pass_ms: Mapping[int, float] = USUAL_PASS_MS) -> Path | None:
+    def trimmed(
+        self, whole: Path, pass_ms: Callable[[], Mapping[int, float]] = lambda: USUAL_PASS_MS
+    ) -> Path | None:
         """The file that runs in place of `whole`, made if it is missing; None for `whole` itself.
 
         The first time takes about ten seconds. Where trimming fails, one line tells why. `pass_ms`
-        is T(r) of the target, by number of rows.
+        gives T(r) of the target as it is now, by number of rows, when that is needed.
         """
         try:
             found = self._find(whole)
@@ -207,12 +210,13 @@ class Trimmer:
                 return (path,)
         return None
 
-    def _made(self, whole: Path, pass_ms: Mapping[int, float]) -> Path | None:
-        with self._workshop(pass_ms) as workshop:
+    def _made(self, whole: Path, pass_ms: Callable[[], Mapping[int, float]]) -> Path | None:
+        started = time.monotonic()
+        with self._workshop(USUAL_PASS_MS) as workshop:
             found = self._find(whole)  # another process may have made it meanwhile
             if found is not None:
                 return found[0]
-            started = time.monotonic()
+            workshop = dataclasses.replace(workshop, pass_ms=pass_ms())
             try:
                 parent = read_parent(whole, workshop)
             except ModelFileError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gguf import GGUFReader
+from gguf import GGUFReader, quants
 from rigs import SMALL, WriteModel, corpus_tokens, file_size_limit
 
 from edgespec.errors import ModelFileError, StorageError, UsageError
@@ -50,6 +50,36 @@ def test_the_body_gets_the_type_and_the_trimmed_head_stays(
     np.testing.assert_array_equal(info.kept, KEPT)
     with Model(retyped) as model:
         assert model.vocab.num_tokens == len(KEPT)
+
+
+def test_a_mixed_type_spares_what_loses_most(write_model: WriteModel, tmp_path: Path) -> None:
+    source, retyped = write_model(UNTIED), tmp_path / "retyped.gguf"
+    retype(source, retyped, "Q4_M")
+    types = {name: kind for name, kind in types_of(retyped).items() if name.startswith("blk.")}
+    fine = {name for name, kind in types.items() if kind == "Q8_0"}
+    assert fine == {"blk.0.attn_v.weight", "blk.0.ffn_down.weight"}
+    matrices = {name for name in types if "norm" not in name}
+    assert {types[name] for name in matrices - fine} == {"Q4_0"}
+    with Model(retyped) as model:
+        assert model.vocab.num_tokens == UNTIED.num_vocab
+
+
+def test_scales_of_q4_0_are_searched(write_model: WriteModel, tmp_path: Path) -> None:
+    """The rounding error is less than that of scales taken from the largest value of a block."""
+    source, retyped = (
+        write_model(dataclasses.replace(UNTIED, quantization="F32")),
+        tmp_path / "r.gguf",
+    )
+    retype(source, retyped, "q4_0")
+    whole = {tensor.name: tensor for tensor in GGUFReader(source).tensors}
+    for tensor in GGUFReader(retyped).tensors:
+        if tensor.name.startswith("blk.") and len(tensor.shape) == 2:
+            exact = whole[tensor.name].data
+            plain = quants.dequantize(
+                quants.quantize(exact, tensor.tensor_type), tensor.tensor_type
+            )
+            ours = quants.dequantize(tensor.data, tensor.tensor_type)
+            assert ((ours - exact) ** 2).sum() < 0.95 * ((plain - exact) ** 2).sum()
 
 
 def test_a_finer_type_says_nearly_the_same(write_model: WriteModel, tmp_path: Path) -> None:

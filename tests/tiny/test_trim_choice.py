@@ -180,9 +180,14 @@ def test_a_form_is_chosen_and_made(
     parent = read_parent(write_model(dataclasses.replace(SMALL, quantization="Q4_1")), shop)
     choice = choose(parent, shop)
     assert choice.num_kept == SMALL.num_vocab
-    assert choice.type_name in (AS_SHIPPED, "q8_0", "q4_0")
+    assert choice.type_name in (AS_SHIPPED, "q8_0", "q4_m", "q4_0")
     if choice.is_sure:
-        assert [tried.type_name for tried in choice.tried] == [AS_SHIPPED, "q8_0", "q4_0"]
+        assert [tried.type_name for tried in choice.tried] == [
+            AS_SHIPPED,
+            "q8_0",
+            "q4_m",
+            "q4_0",
+        ]
         assert min(tried.token_ms for tried in choice.tried) > 0
     assert lines
     assert all(line.startswith("measuring ") for line in lines)
@@ -234,10 +239,11 @@ def test_short_heads_agree_less(
 @pytest.mark.parametrize(
     ("factors", "chosen"),
     [
-        ({"q8_0": 0.5, "q4_0": 0.9}, "q8_0"),
-        ({"q8_0": 0.9, "q4_0": 0.5}, "q4_0"),
-        ({"q8_0": 1.1, "q4_0": 1.2}, AS_SHIPPED),
-        ({"q8_0": 0.995, "q4_0": 1.0}, AS_SHIPPED),
+        ({"q8_0": 0.5, "q4_m": 0.6, "q4_0": 0.9}, "q8_0"),
+        ({"q8_0": 0.9, "q4_m": 0.5, "q4_0": 0.499}, "q4_m"),
+        ({"q8_0": 0.9, "q4_m": 0.6, "q4_0": 0.5}, "q4_0"),
+        ({"q8_0": 1.1, "q4_m": 1.0, "q4_0": 1.2}, AS_SHIPPED),
+        ({"q8_0": 0.995, "q4_m": 0.996, "q4_0": 0.994}, AS_SHIPPED),
     ],
 )
 def test_the_type_that_promises_most_is_taken(
@@ -258,8 +264,11 @@ def test_the_type_that_promises_most_is_taken(
     assert (choice.num_kept, choice.type_name) == (400, chosen)
     by_type = {tried.type_name: tried for tried in choice.tried}
     assert by_type["q8_0"].agreement == by_type[AS_SHIPPED].agreement
-    is_read = by_type["q4_0"].agreement is not None
-    assert is_read == (factors["q4_0"] < min(1.0, factors["q8_0"])), "only what may win is read"
+    better = 1.0
+    for kind in ("q8_0", "q4_m", "q4_0"):
+        may_win = factors[kind] * 1.01 < better
+        assert (by_type[kind].agreement is not None) == (may_win or kind == "q8_0")
+        better = factors[kind] if may_win else better
 
 
 def test_a_body_is_not_re_typed_to_what_it_is(
@@ -269,7 +278,7 @@ def test_a_body_is_not_re_typed_to_what_it_is(
     assert body_types(path) == {"q8_0"}
     give_costs(monkeypatch, lambda _drafter: 1.0)
     choice = choose(read_parent(path, shop), shop, 400)
-    assert [tried.type_name for tried in choice.tried] == [AS_SHIPPED, "q4_0"]
+    assert [tried.type_name for tried in choice.tried] == [AS_SHIPPED, "q4_m", "q4_0"]
 
 
 def test_a_busy_machine_decides_nothing(

@@ -76,7 +76,9 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def costs(drafters: Sequence[OpenDrafter]) -> TokenCosts:
         names = [drafter.model.path.stem for drafter in drafters]
         asked.extend(names)
-        return TokenCosts(tuple(3.0 if name in ("q8_0", "q4_0") else 4.0 for name in names), 1.0)
+        return TokenCosts(
+            tuple(3.0 if name in ("q8_0", "q4_m", "q4_0") else 4.0 for name in names), 1.0
+        )
 
     monkeypatch.setattr(trim_choice, "token_costs", costs)
     monkeypatch.setattr(trim_choice, "expected_speed", lambda _readings, ms, _pass: 8.0 / ms)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -42,8 +42,8 @@ class Shelf:
             for name, size in self.sizes.items()
         )
 
-    def trimmed(self, whole: Path, pass_ms: Mapping[int, float]) -> Path | None:
-        assert pass_ms == PASS_MS
+    def trimmed(self, whole: Path, pass_ms: Callable[[], Mapping[int, float]]) -> Path | None:
+        assert pass_ms() == PASS_MS
         self.asked.append(whole.stem)
         if self.speeds[whole.stem] < 0:
             raise ModelFileError("damaged")
@@ -65,7 +65,7 @@ def form(speed: float) -> Form:
 def choose(shelf: Shelf, **target: Any) -> DrafterFiles | None:  # noqa: ANN401 - fields of Target
     return best_drafter(
         cast("Model", Target(**target)),
-        PASS_MS,
+        lambda: PASS_MS,
         cast("ModelStore", shelf),
         cast("Trimmer", shelf),
     )
