@@ -1,7 +1,8 @@
 """T(r): what one target pass over r rows costs, measured once and refined from real passes.
 
 The curve is neither flat nor smooth, and it has steps where kernels change, so it is a table: one
-cost per number of rows at two context lengths, straight lines between. Machines drift by tens of
+cost per number of rows at two context lengths, straight lines between. What the longer context adds
+is smooth, so steps measured at the short one alone show at the long one as well. Machines drift by tens of
 per cent within minutes while the curve's shape holds, so real passes move two things: `drift`, one
 factor for all rows, which plain passes set; and a factor for each number of rows beyond one, which
 passes of that many rows set, and half as much their neighbours. Each pass moves them by a tenth of
@@ -48,9 +49,9 @@ class CostModel:
         self.max_rows = max_rows
         rows = np.arange(1, max_rows + 1)
         self._short = _interpolate(table.short_ms, rows)
-        slope = (_interpolate(table.long_ms, rows) - self._short) / (
-            table.long_context - table.short_context
-        )
+        in_both = table.short_ms.keys() & table.long_ms.keys()
+        added = {count: table.long_ms[count] - table.short_ms[count] for count in in_both}
+        slope = _interpolate(added, rows) / (table.long_context - table.short_context)
         self._slope = np.maximum(slope, 0.0)
         self._log_shape = np.zeros(max_rows)
         self._log_drift = 0.0

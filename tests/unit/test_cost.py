@@ -47,8 +47,26 @@ def test_rows_may_differ_between_the_contexts() -> None:
     table = CostTable(0, 100, {1: 10.0, 2: 20.0, 4: 22.0}, {1: 10.0, 4: 40.0})
     costs = CostModel(table, 4)
     assert costs.pass_ms(2, 0) == pytest.approx(20.0)
-    assert costs.pass_ms(2, 100) == pytest.approx(20.0)
-    assert costs.pass_ms(3, 100) == pytest.approx(30.0)
+    assert costs.pass_ms(2, 100) == pytest.approx(20.0 + 18.0 / 3)
+    assert costs.pass_ms(3, 100) == pytest.approx(21.0 + 2 * 18.0 / 3)
+    assert costs.pass_ms(4, 100) == pytest.approx(40.0)
+
+
+def test_a_step_seen_at_the_short_context_is_one_at_the_long_context_too() -> None:
+    """Seven rows are cheaper than six, and eight much dearer: kernels have such steps."""
+    short = {1: 30.0, 4: 41.0, 6: 50.0, 7: 47.0, 8: 66.0}
+    costs = CostModel(CostTable(64, 576, short, {1: 31.0, 4: 47.0, 8: 80.0}), 8)
+    for context in (64, 576, 2000):
+        curve = costs.curve_ms(context)
+        assert curve[6] < curve[5] + 5.0
+        assert curve[7] - curve[6] > 15.0
+    assert costs.pass_ms(7, 576) == pytest.approx(47.0 + 6.0 + 0.75 * 8.0)
+
+
+def test_two_contexts_with_no_rows_in_common_but_one_know_the_single_row() -> None:
+    costs = CostModel(CostTable(0, 10, {1: 10.0, 2: 15.0}, {1: 12.0, 4: 99.0}), 4)
+    assert costs.pass_ms(1, 10) == pytest.approx(12.0)
+    assert costs.pass_ms(2, 10) == pytest.approx(15.0 + 2 * 2.0)
 
 
 def test_a_longer_context_never_makes_a_pass_cheaper() -> None:
