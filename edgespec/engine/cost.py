@@ -2,11 +2,11 @@
 
 The curve is neither flat nor smooth, and it has steps where kernels change, so it is a table: one
 cost per number of rows at two context lengths, straight lines between. What the longer context adds
-is smooth, so steps measured at the short one alone show at the long one as well. Machines drift by tens of
-per cent within minutes while the curve's shape holds, so real passes move two things: `drift`, one
-factor for all rows, which plain passes set; and a factor for each number of rows beyond one, which
-passes of that many rows set, and half as much their neighbours. Each pass moves them by a tenth of
-its error, and outliers count as smaller errors.
+is smooth, so steps measured at the short one alone show at the long one as well. Machines drift by
+tens of per cent within minutes while the curve's shape holds, so real passes move two things:
+`drift`, one factor for all rows, which plain passes set; and a factor for each number of rows
+beyond one, which passes of that many rows set, and half as much their neighbours. Each pass moves
+them by a tenth of its error, and outliers count as smaller errors.
 """
 
 from __future__ import annotations
