@@ -47,7 +47,7 @@ def open_model_drafter(
         num_threads=target.options.num_threads,
         num_batch=_BATCH,
     )
-    context = cleanup.enter_context(Context(model, context_options, abort_with=target))
+    context = cleanup.enter_context(Context(model, context_options, beside=target))
     draft_model = LlamaDraftModel(context, embeddings, kept)
     drafter = ModelDrafter(
         files.name,

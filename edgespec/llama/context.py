@@ -22,6 +22,7 @@ from edgespec.errors import Cancelled, NativeLibraryError
 from edgespec.llama import library
 from edgespec.llama.library import api
 from edgespec.llama.model import Model
+from edgespec.llama.threads import ThreadPool
 
 KVType = Literal["f32", "f16", "bf16", "q8_0"]
 
@@ -52,17 +53,18 @@ class Context:
     """KV cache and compute buffers over a model; close it before the model."""
 
     def __init__(
-        self, model: Model, options: ContextOptions, abort_with: Context | None = None
+        self, model: Model, options: ContextOptions, beside: Context | None = None
     ) -> None:
         """Allocate a context; raises NativeLibraryError when llama.cpp refuses or memory is out.
 
-        Aborting `abort_with` aborts this one, too.
+        It shares the threads of `beside`, so they must take turns, and aborting that one aborts
+        both.
         """
         self.model = model
         self.options = options
         own_flag = ctypes.create_string_buffer(2)
         self._abort_flag: ctypes.Array[ctypes.c_char] = (
-            own_flag if abort_with is None else abort_with._abort_flag
+            own_flag if beside is None else beside._abort_flag
         )
         library.forget_errors()
         self._handle = api.llama_init_from_model(model.handle, self._params(options))
@@ -72,6 +74,13 @@ class Context:
                 f"{model.path.name}: {library.last_error() or 'not enough memory'}",
                 "ask for a smaller context",
             )
+        shares_threads = beside is not None and beside.options.num_threads == options.num_threads
+        self._own_threads = None if shares_threads else ThreadPool(options.num_threads)
+        self._threads: ThreadPool | None = (
+            self._own_threads if beside is None or not shares_threads else beside._threads
+        )
+        if self._threads is not None:
+            self._threads.attach(self._handle)
         self._memory = api.llama_get_memory(self._handle)
         self._num_vocab = model.vocab.num_tokens
         self._batch = _Batch(options.num_batch, model.num_embedding)
@@ -191,6 +200,8 @@ class Context:
         if self._handle is not None:
             api.llama_free(self._handle)
             self._handle = None
+            if self._own_threads is not None:
+                self._own_threads.close()
             self._batch.close()
 
     def __enter__(self) -> Context:
