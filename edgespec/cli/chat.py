@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgespec.cli.loading import model_on_disk, pull_all
+from edgespec.cli.loading import model_on_disk, pull_all, with_drafter_files
 from edgespec.cli.options import (
     LoadOptions,
     check_max_tokens,
@@ -72,14 +72,14 @@ def _factory(
     loading: LoadOptions, sampling: SamplingParams, cleanup: contextlib.ExitStack
 ) -> Callable[[Callable[[str], None]], Completer]:
     """Builds the completer in the app's thread; `cleanup` closes it when the app has ended."""
-    path = model_on_disk(loading.model)
+    path, options = model_on_disk(loading.model), with_drafter_files(loading)
 
     def build(report: Callable[[str], None]) -> Completer:
         from edgespec.cli.compose import load  # loads the native library
         from edgespec.llama.sampler import check_sampling
 
         check_sampling(sampling, num_vocab=0)  # no option biases single tokens
-        loaded = cleanup.enter_context(load(loading, path, user_paths(), report))
+        loaded = cleanup.enter_context(load(options, path, user_paths(), report))
         return loaded.completer
 
     return build

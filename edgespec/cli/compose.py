@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from edgespec.cache.database import Database
@@ -33,6 +34,7 @@ from edgespec.llama.sampler import SamplerChain
 from edgespec.llama.target import LlamaTarget
 from edgespec.measure.facts import ModelFacts, known_model_facts, known_soundness
 from edgespec.measure.machine import Machine, this_machine
+from edgespec.measure.memory import available_memory
 from edgespec.models.gguf_check import check_gguf
 from edgespec.paths import Paths
 from edgespec.reports import Report
@@ -79,10 +81,18 @@ class Loaded:
         self.close()
 
 
-def load(options: LoadOptions, path: Path, paths: Paths, report: Report) -> Loaded:
+def load(
+    options: LoadOptions,
+    path: Path,
+    paths: Paths,
+    report: Report,
+    available: Callable[[], int | None] = available_memory,
+) -> Loaded:
     """Load the model at `path` and wire a completer around it; `report` gets lines for people.
 
-    Raises ModelFileError, NativeLibraryError, StorageError or UsageError; nothing stays open then.
+    `available` tells the bytes of memory that there are for it, None where nobody can
+    tell. Raises ModelFileError, NativeLibraryError, StorageError or UsageError; nothing stays open
+    then.
     """
     check_gguf(path)
     library.set_verbose(options.verbose)
@@ -90,15 +100,20 @@ def load(options: LoadOptions, path: Path, paths: Paths, report: Report) -> Load
     if options.num_threads is not None:
         machine = dataclasses.replace(machine, num_threads=options.num_threads)
     with contextlib.ExitStack() as cleanup:
+        free = available()
         database = cleanup.enter_context(open_or_go_without(paths.database, report))
         model = cleanup.enter_context(open_model(path, Facts(database), machine, report))
         with ending_at_once():
             facts = known_model_facts(model, Facts(database), machine, report)
             if options.drafter not in (LOOK_UP_ONLY, NO_DRAFTER):
-                from edgespec.cli.trimming import with_drafter  # reads GGUF files: much to load
+                # Both read GGUF files: much to load.
+                from edgespec.cli.pair_memory import PairMemory
+                from edgespec.cli.trimming import with_drafter
 
+                context = context_options(options, model, facts, machine)
+                memory = PairMemory(free, model, context, facts.max_rows)
                 options = with_drafter(
-                    options, model, facts, machine, Facts(database), paths, report
+                    options, model, facts, machine, Facts(database), paths, report, memory
                 )
             loaded = _wire(options, model, facts, machine, database, report, cleanup)
         loaded.on_close(cleanup.pop_all())
@@ -126,7 +141,7 @@ def open_model(path: Path, store: Facts, machine: Machine, report: Report) -> Mo
     soundness = known_soundness(store, machine)
     for finding in soundness.findings:
         report(finding)
-    report(f"loading {path.stem}")
+    report(f"loading {path.stem} ({path.stat().st_size / 1e6:,.0f} MB)")
     with ending_at_once():
         model = Model(path, ModelOptions(use_extra_buffers=soundness.use_extra_buffers))
     if not model.can_generate:

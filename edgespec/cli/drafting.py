@@ -18,7 +18,7 @@ from edgespec.drafters.calibration import Calibration
 from edgespec.drafters.context import ContextDrafter
 from edgespec.drafters.database import DatabaseDrafter, TokenIndex
 from edgespec.drafters.guarded import GuardedDrafter
-from edgespec.errors import EdgeSpecError
+from edgespec.errors import EdgeSpecError, NativeLibraryError
 from edgespec.llama.context import Context
 from edgespec.protocols import Drafter
 from edgespec.reports import Report
@@ -56,7 +56,11 @@ class Drafters:
         self._cleanup = cleanup
         self.all: list[Drafter] = []
         self.prompt_readers: list[Callable[[Prompt], None]] = []
-        if options.drafter == NO_DRAFTER or not target.model.can_roll_back:
+        if options.drafter == NO_DRAFTER:
+            return
+        if not target.model.can_roll_back:
+            kind = target.model.architecture
+            report(f"{self._target_name} ({kind}) cannot forget tokens: it answers undrafted")
             return
         context = ContextDrafter()
         self._remember(context.name, context.calibration)
@@ -67,11 +71,11 @@ class Drafters:
             self.all.append(GuardedDrafter(database, report))
         if options.drafter_files is None:
             return
-        report(f"loading the drafter {options.drafter_files.describe()}")
         try:
             self._add_model(options.drafter_files, target, report)
         except EdgeSpecError as error:
-            if options.drafter != BEST_DRAFTER:  # whoever asked for it by name is to know
+            is_named = options.drafter != BEST_DRAFTER  # whoever asked for it is to know
+            if is_named and not isinstance(error, NativeLibraryError):
                 raise
             report(f"{options.drafter_files.name} does not draft: {error}")
 
@@ -83,7 +87,9 @@ class Drafters:
     def _add_model(self, files: DrafterFiles, target: Context, report: Report) -> None:
         from edgespec.cli.model_drafting import open_model_drafter  # reads GGUF files: much to load
 
-        model = open_model_drafter(files, target, self._cleanup)
+        with contextlib.ExitStack() as opened:
+            model = open_model_drafter(files, target, opened)
+            self._cleanup.enter_context(opened.pop_all())
         self._remember(model.name, model.calibration)
         self._remember_ngrams(model)
         self.all.append(GuardedDrafter(model, report))

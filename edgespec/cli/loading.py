@@ -70,16 +70,19 @@ def load_completer(options: LoadOptions, sampling: SamplingParams) -> Loaded:
     from edgespec.llama.sampler import check_sampling
 
     check_sampling(sampling, num_vocab=0)  # no option biases single tokens
-    options = dataclasses.replace(options, drafter_files=_drafter_files(options.drafter))
-    return load(options, path, user_paths(), say)
+    return load(with_drafter_files(options), path, user_paths(), say)
 
 
-def _drafter_files(drafter: str) -> DrafterFiles | None:
-    """The model that `drafter` names, pulled if it is missing; None for what names none."""
+def with_drafter_files(options: LoadOptions) -> LoadOptions:
+    """The options with the model that `drafter` names, pulled if it is missing, if it names one.
+
+    Raises UnknownModelError, or what keeps it from being pulled.
+    """
+    drafter = options.drafter
     if drafter in (NO_DRAFTER, LOOK_UP_ONLY, BEST_DRAFTER):
-        return None
+        return options
     try:
-        return DrafterFiles(model_on_disk(drafter))
+        return dataclasses.replace(options, drafter_files=DrafterFiles(model_on_disk(drafter)))
     except UnknownModelError as error:
         raise UnknownModelError(
             f"{drafter!r} is no drafter: {error.problem}",

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespec.cli.options import DrafterFiles
+from edgespec.cli.pair_memory import drafter_context
 from edgespec.drafters.model import ModelDrafter
 from edgespec.errors import UsageError
 from edgespec.llama.bridge import ModelBridge
-from edgespec.llama.context import Context, ContextOptions
+from edgespec.llama.context import Context
 from edgespec.llama.draft_model import LlamaDraftModel
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.types import Prompt
@@ -22,31 +23,31 @@ from edgespec.vocab.ngrams import NgramCache
 from edgespec.vocab.tokenizer import ByteTokenizer
 from edgespec.vocab.trim import read_trim_info
 
-_BATCH = 128
 _NUM_TIMED = 5
 
 
 def open_model_drafter(
-    files: DrafterFiles, target: Context, cleanup: contextlib.ExitStack
+    files: DrafterFiles,
+    target: Context,
+    cleanup: contextlib.ExitStack,
+    *,
+    of_any_size: bool = False,
 ) -> ModelDrafter:
     """Load the drafter and bind it to `target`, whose threads and abort it shares.
 
-    Raises ModelFileError, NativeLibraryError or UsageError; `cleanup` closes what was opened.
+    One as large as the target cannot pay and is refused, unless it may be `of_any_size`. Raises
+    ModelFileError, NativeLibraryError or UsageError; `cleanup` closes what was opened.
     """
     running = files.trimmed or files.whole
     options = ModelOptions(use_extra_buffers=target.model.options.use_extra_buffers)
     model = cleanup.enter_context(Model(running, options))
-    _check(model, target.model)
+    _check(model, target.model, of_any_size)
     spoken = model
     embeddings, kept = None, None
     if files.trimmed is not None:
         spoken = cleanup.enter_context(Model(files.whole, ModelOptions(vocabulary_only=True)))
         embeddings, kept = EmbeddingTable(files.whole).rows, _kept_tokens(files.trimmed)
-    context_options = ContextOptions(
-        num_context=min(target.num_context + _BATCH, max(spoken.num_context_train, 512)),
-        num_threads=target.options.num_threads,
-        num_batch=_BATCH,
-    )
+    context_options = drafter_context(target.options, spoken.num_context_train)
     context = cleanup.enter_context(Context(model, context_options, beside=target))
     draft_model = LlamaDraftModel(context, embeddings, kept)
     drafter = ModelDrafter(
@@ -62,15 +63,16 @@ def open_model_drafter(
     return drafter
 
 
-def _check(drafter: Model, target: Model) -> None:
+def _check(drafter: Model, target: Model, of_any_size: bool) -> None:
     if not drafter.can_roll_back or not drafter.can_generate:
         raise UsageError(
             f"{drafter.path.name} ({drafter.architecture}) cannot take back a wrong guess",
             "use a decoder-only transformer as drafter",
         )
-    if drafter.num_parameters > target.num_parameters:
+    sizes = [(model.num_parameters, model.num_bytes) for model in (drafter, target)]
+    if sizes[0] >= sizes[1] and not of_any_size:
         raise UsageError(
-            f"the drafter {drafter.path.name} is larger than {target.path.name}",
+            f"the drafter {drafter.path.name} is as large as {target.path.name}, or larger",
             "use a smaller drafter, or none",
         )
 

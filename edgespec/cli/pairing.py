@@ -38,11 +38,12 @@ def best_drafter(
     pass_ms: Callable[[], Mapping[int, float]],
     store: ModelStore,
     trimmer: Trimmer,
+    fits: Callable[[DrafterFiles], bool],
 ) -> DrafterFiles | None:
     """The best of the models on disk, measured and trimmed if that was not done; None if none pays.
 
-    `pass_ms` gives T(r) of the target as it is now. What cannot serve is passed over in silence:
-    nobody asked for it by name.
+    `pass_ms` gives T(r) of the target as it is now. What `fits` refuses is not even measured. What
+    cannot serve is passed over in silence: nobody asked for it by name.
     """
     if not target.can_roll_back:
         return None
@@ -50,7 +51,7 @@ def best_drafter(
         candidate
         for stored in store.list()
         if stored.path != target.path and stored.size_bytes <= _MOST_SHARE * target.num_bytes
-        if (candidate := _measured(stored.path, pass_ms, trimmer)) is not None
+        if (candidate := _measured(stored.path, pass_ms, trimmer, fits)) is not None
     ]
     best = max(found, key=lambda candidate: candidate.speed, default=None)
     if best is None or best.speed < LEAST_SPEED:
@@ -59,9 +60,14 @@ def best_drafter(
 
 
 def _measured(
-    path: Path, pass_ms: Callable[[], Mapping[int, float]], trimmer: Trimmer
+    path: Path,
+    pass_ms: Callable[[], Mapping[int, float]],
+    trimmer: Trimmer,
+    fits: Callable[[DrafterFiles], bool],
 ) -> Candidate | None:
     try:
+        if not fits(DrafterFiles(path)):
+            return None
         trimmed = trimmer.trimmed(path, pass_ms)
         form = trimmer.form(path)
     except EdgeSpecError:

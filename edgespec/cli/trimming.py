@@ -11,19 +11,22 @@ import functools
 from pathlib import Path
 
 from edgespec.cli.options import BEST_DRAFTER, DrafterFiles, LoadOptions
+from edgespec.cli.pair_memory import PairMemory
 from edgespec.cli.pairing import best_drafter
 from edgespec.engine.cost import CostModel
 from edgespec.errors import ChecksumError, ModelFileError
+from edgespec.llama.gguf_file import GgufFile
 from edgespec.llama.model import Model
 from edgespec.measure.facts import ModelFacts, file_fingerprint
 from edgespec.measure.machine import Machine
 from edgespec.measure.probe import probe_single_rows
 from edgespec.measure.trimmed import Trimmer
+from edgespec.models.gguf_check import check_gguf
 from edgespec.models.store import ModelStore
 from edgespec.paths import Paths
 from edgespec.protocols import FactStore
 from edgespec.reports import Report
-from edgespec.vocab.trim import file_sha256, is_trimmed, read_trim_info
+from edgespec.vocab.trim import check_not_recurrent, file_sha256, is_trimmed, read_trim_info
 
 _SHA256 = "sha256"
 _MOST_DRIFT = 3.0
@@ -39,28 +42,58 @@ def with_drafter(
     store: FactStore,
     paths: Paths,
     report: Report,
+    memory: PairMemory,
 ) -> LoadOptions:
     """The options with the drafter they ask for, in its trimmed form unless that is declined.
 
-    Raises ModelFileError or ChecksumError if the drafter is a trimmed file without its parent.
+    One that does not fit into memory beside the target is left out, and a line tells so. A target
+    that cannot roll back gets none.
+
+    Raises ModelFileError if the drafter is no whole model, or a trimmed one without its parent,
+    ChecksumError if the parent has changed.
     """
+    if not target.can_roll_back:
+        return dataclasses.replace(options, drafter_files=None)
     trimmer = Trimmer(paths.trimmed, store, machine, target.options, report)
     now = functools.partial(present_costs, target, facts, machine)
     if options.drafter == BEST_DRAFTER:
-        best = best_drafter(target, now, ModelStore(paths), trimmer)
+        fits = functools.partial(_fits, memory, report)
+        best = best_drafter(target, now, ModelStore(paths), trimmer, fits)
         if best is not None and not options.trim:
             best = DrafterFiles(best.whole)
-        return dataclasses.replace(options, drafter_files=best)
+        return _chosen(options, best, memory, report)
     files = options.drafter_files
     if files is None:
         return options
+    check_gguf(files.whole)
     if is_trimmed(files.whole):
         files = DrafterFiles(parent_of(files.whole, store, paths), files.whole)
     if not options.trim:
         files = DrafterFiles(files.whole)
-    elif files.trimmed is None and target.can_roll_back and _is_smaller(files.whole, target.path):
+    if not _fits(memory, report, files):
+        return dataclasses.replace(options, drafter_files=None)
+    check_not_recurrent(GgufFile(files.whole))
+    if options.trim and files.trimmed is None and _is_smaller(files.whole, target.path):
         trimmed = trimmer.trimmed(files.whole, now)
         files = DrafterFiles(files.whole, trimmed)
+    return _chosen(options, files, memory, report)
+
+
+def _fits(memory: PairMemory, report: Report, files: DrafterFiles) -> bool:
+    """Whether there is room for both models; if not, a line tells so. Raises ModelFileError."""
+    check_gguf(files.whole)
+    fits = memory.fits(files)
+    if not fits:
+        report(f"{files.name} does not draft: {memory.describe(files)}")
+    return fits
+
+
+def _chosen(
+    options: LoadOptions, files: DrafterFiles | None, memory: PairMemory, report: Report
+) -> LoadOptions:
+    """The options with the drafter that is about to be loaded; its memory is told."""
+    if files is not None:
+        report(f"loading the drafter {files.describe()}, {memory.describe(files)}")
     return dataclasses.replace(options, drafter_files=files)
 
 

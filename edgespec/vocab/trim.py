@@ -144,13 +144,10 @@ def check_trimmable(parent: GgufFile) -> int:
         raise ModelFileError(
             f"{name} ({parent.architecture}) has no tensor {EMBEDDINGS}", "it cannot be trimmed"
         )
+    check_not_recurrent(parent)
     num_tokens = int(embeddings.shape[1])
     for tensor in parent.tensors.values():
         in_body = tensor.name.startswith("blk.")
-        if any(part in tensor.name for part in _RECURRENT_PARTS):
-            raise ModelFileError(
-                f"{name} ({parent.architecture}) is recurrent", "it cannot serve as drafter"
-            )
         if tensor.name in (EMBEDDINGS, HEAD) or in_body:
             continue
         if num_tokens in tensor.shape.tolist():
@@ -162,6 +159,16 @@ def check_trimmable(parent: GgufFile) -> int:
     if head.shape.tolist() != embeddings.shape.tolist():
         raise ModelFileError(f"{name} has a head of another shape", "it cannot be trimmed")
     return num_tokens
+
+
+def check_not_recurrent(model: GgufFile) -> None:
+    """Raise ModelFileError for one whose state cannot forget single tokens, as wrong guesses."""
+    for name in model.tensors:
+        if any(part in name for part in _RECURRENT_PARTS):
+            raise ModelFileError(
+                f"{model.path.name} ({model.architecture}) is recurrent",
+                "it cannot serve as drafter",
+            )
 
 
 def file_sha256(path: Path) -> str:

@@ -12,6 +12,7 @@ import os
 import pty
 import select
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -30,6 +31,7 @@ from edgespec.llama.model import Model, ModelOptions
 from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.measure.facts import MODEL, known_soundness, measure_model, model_key
 from edgespec.measure.machine import Machine, this_machine
+from edgespec.paths import Paths
 
 COMMAND = Path(sys.executable).with_name("edgespec")
 PATIENCE_S = 120.0
@@ -92,6 +94,17 @@ class Cli:
     def on_quick(self) -> tuple[str | Path, ...]:
         """Options for a command on the quick model; one thread is fastest on a busy machine."""
         return ("--model", self.quick, "--threads", "1")
+
+    def remembered_in(self, folder: Path) -> Paths:
+        """A home of a test's own, in which the quick model was measured."""
+        assert self.quick.exists()
+        folder.mkdir(exist_ok=True)
+        with sqlite3.connect(self.home / "edgespec.db") as source:
+            with sqlite3.connect(folder / "edgespec.db") as copy:
+                source.backup(copy)
+            copy.close()
+        source.close()
+        return Paths(data=folder, cache=folder / "cache")
 
     @property
     def slow(self) -> Path:

@@ -49,13 +49,14 @@ OPTIONS = dataclasses.replace(EXACT, num_context=256)
 
 @contextlib.contextmanager
 def opened(
-    open_model: OpenModel, target: TinySpec, files: DrafterFiles
+    open_model: OpenModel, target: TinySpec, files: DrafterFiles, *, of_any_size: bool = True
 ) -> Iterator[tuple[LlamaTarget, ModelDrafter]]:
     with contextlib.ExitStack() as cleanup:
         context = cleanup.enter_context(Context(open_model(target), OPTIONS))
         rows = invariant_rows(context, (30,))
         assert rows >= 2
-        yield LlamaTarget(context, rows), open_model_drafter(files, context, cleanup)
+        drafter = open_model_drafter(files, context, cleanup, of_any_size=of_any_size)
+        yield LlamaTarget(context, rows), drafter
 
 
 def check_same(one: Answered, other: Answered) -> None:
@@ -141,7 +142,8 @@ def test_stopping_the_target_stops_the_drafter(
     [
         (dataclasses.replace(SMALL, architecture="mamba"), "cannot take back"),
         (dataclasses.replace(SMALL, architecture="lfm2"), "cannot take back"),
-        (dataclasses.replace(SMALL, num_layers=4), "larger than"),
+        (dataclasses.replace(SMALL, num_layers=4), "or larger"),
+        (SMALL, "as large as"),
     ],
 )
 def test_what_cannot_serve_is_refused(
@@ -149,7 +151,7 @@ def test_what_cannot_serve_is_refused(
 ) -> None:
     with (
         pytest.raises(UsageError, match=words),
-        opened(open_model, SMALL, DrafterFiles(write_model(spec))),
+        opened(open_model, SMALL, DrafterFiles(write_model(spec)), of_any_size=False),
     ):
         pass
 

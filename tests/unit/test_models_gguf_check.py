@@ -41,6 +41,20 @@ def test_a_whole_file_passes(write: Callable[[bytes], Path]) -> None:
     assert summary.required_bytes <= len(WHOLE)
 
 
+@pytest.mark.parametrize("tokens", [("a", "bc", "a"), ("é", "", "", "é"), ("x",) * 40])
+def test_a_token_that_is_there_twice_is_told(
+    write: Callable[[bytes], Path], tokens: tuple[str, ...]
+) -> None:
+    """llama.cpp would end the whole process over it."""
+    path = write(tiny_gguf(num_floats=600, tokens=tokens))
+    with pytest.raises(ModelFileError, match=f"the token '{tokens[0]}' twice"):
+        check_gguf(path)
+
+
+def test_empty_tokens_may_be_many(write: Callable[[bytes], Path]) -> None:
+    check_gguf(write(tiny_gguf(num_floats=600, tokens=("", "a", "", ""))))
+
+
 @pytest.mark.parametrize("kind", ["F32", "F16", "Q4_0", "Q4_K", "Q6_K", "Q8_0", "BF16"])
 def test_the_length_agrees_with_the_reference_reader(kind: str, tmp_path: Path) -> None:
     """The gguf package reads the same file with its own code."""

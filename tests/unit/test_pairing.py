@@ -35,6 +35,7 @@ class Shelf:
     sizes: dict[str, int]
     speeds: dict[str, float]
     asked: list[str] = field(default_factory=list)
+    too_large: tuple[str, ...] = ()
 
     def list(self) -> tuple[StoredModel, ...]:
         return tuple(
@@ -68,6 +69,7 @@ def choose(shelf: Shelf, **target: Any) -> DrafterFiles | None:  # noqa: ANN401 
         lambda: PASS_MS,
         cast("ModelStore", shelf),
         cast("Trimmer", shelf),
+        lambda files: files.whole.stem not in shelf.too_large,
     )
 
 
@@ -95,6 +97,13 @@ def test_what_cannot_serve_is_not_even_measured() -> None:
     assert choose(shelf, can_roll_back=False) is None
     assert shelf.asked == ["a"]
     assert choose(Shelf({}, {})) is None
+
+
+def test_what_does_not_fit_into_memory_is_not_even_measured() -> None:
+    shelf = Shelf({"a": 100, "b": 200}, {"a": 1.1, "b": 1.4}, too_large=("b",))
+    chosen = choose(shelf)
+    assert chosen is not None
+    assert (chosen.name, shelf.asked) == ("a", ["a"])
 
 
 def test_what_fails_is_passed_over() -> None:

@@ -1,0 +1,148 @@
+"""What a model takes of the machine's memory, told before it is loaded, and what there is to take.
+
+Counted is what must stay: weights once, KV cache, activations, vocabulary. llama.cpp copies many
+weights into another layout ("repacking") and reads all others from the mapped file, so a process
+seems to hold more than that for a while; the pages of the file whose weights were copied are the
+first that the system takes back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from edgespec.llama.context import ContextOptions, KVType
+from edgespec.llama.gguf_file import GgufFile
+
+_KV_BYTES: dict[KVType, float] = {"f32": 4, "f16": 2, "bf16": 2, "q8_0": 34 / 32}
+
+_WIDE_ROWS = 4
+"""Rows of floats as wide as the feed-forward layer that a pass holds for each token, measured."""
+
+_TOKEN_BYTES = 400
+"""Of each token of a vocabulary, in llama.cpp's tables and the byte bridge's, measured."""
+
+_CGROUP_FILES = (
+    ("sys/fs/cgroup", "memory.max", "memory.current"),
+    ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+)
+"""Where limits, and what counts towards them, stand in control groups of version 2 and 1."""
+
+_RECLAIMABLE = ("inactive_file", "active_file")
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryNeed:
+    """Bytes that a model and one context over it take."""
+
+    weights: int
+    kv_cache: int
+    compute: int
+    vocabulary: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.kv_cache + self.compute + self.vocabulary
+
+
+def memory_need(
+    path: Path, options: ContextOptions, max_rows: int, spoken: Path | None = None
+) -> MemoryNeed:
+    """What the model at `path` takes with a context of `options`, from its metadata alone.
+
+    `max_rows` is the most rows of one pass that get logits; `spoken` is the model whose vocabulary
+    is used where `path` has none of its own (trimmed drafters). Raises ModelFileError.
+    """
+    file = GgufFile(path)
+    num_vocab = _num_vocab(file)
+    num_spoken = num_vocab if spoken is None else _num_vocab(GgufFile(spoken))
+    width = int(file.value(f"{file.architecture}.embedding_length", 0))
+    hidden = max(_by_layer(file, "feed_forward_length", 4 * width), default=4 * width)
+    activations = options.num_batch * (4 * _WIDE_ROWS * hidden + 2 * options.num_context)
+    return MemoryNeed(
+        weights=sum(int(tensor.n_bytes) for tensor in file.tensors.values()),
+        kv_cache=_kv_bytes(file, options, width),
+        compute=activations + 4 * max_rows * num_vocab,
+        vocabulary=_TOKEN_BYTES * num_spoken,
+    )
+
+
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that can be had without pushing out what others use; None if nobody can tell.
+
+    Limits of the control groups that this process is in count as well; `root` is where the
+    system's files are looked for.
+    """
+    limits = list(_left_in_groups(root))
+    with contextlib.suppress(OSError, psutil.Error, NotImplementedError):  # not known to psutil
+        limits.append(int(psutil.virtual_memory().available))
+    return min(limits, default=None)
+
+
+def _left_in_groups(root: Path) -> Iterator[int]:
+    """What is left in each control group of this process and in those around it."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    for line in lines:
+        _number, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            mount, limit, usage = _CGROUP_FILES[controllers == "memory"]
+            inner = root / mount / path.lstrip("/")
+            for folder in (inner, *inner.parents):
+                if (left := _left(folder, limit, usage)) is not None:
+                    yield left
+                if folder == root / mount:
+                    break
+
+
+def _left(folder: Path, limit: str, usage: str) -> int | None:
+    """Limit less use, cached files aside; None where there is no limit."""
+    try:
+        most = int((folder / limit).read_text())  # "max" where there is none
+        used = int((folder / usage).read_text())
+        lines = (folder / "memory.stat").read_text().splitlines()
+    except (OSError, ValueError):
+        return None
+    facts = dict(line.split(" ", 1) for line in lines)
+    prefix = "total_" if "total_inactive_file" in facts else ""
+    return max(most - used + sum(int(facts.get(prefix + name, 0)) for name in _RECLAIMABLE), 0)
+
+
+def _kv_bytes(file: GgufFile, options: ContextOptions, width: int) -> int:
+    """Cells for every layer, sliding windows included: the drafts' rollback needs them whole."""
+    num_layers = int(file.value(f"{file.architecture}.block_count", 0))
+    heads = max(_by_layer(file, "attention.head_count", 0), default=0)
+    if not heads:  # recurrent: a small state
+        return 0
+    kv_heads = _by_layer(file, "attention.head_count_kv", heads)
+    num_kv_heads = sum(kv_heads) if len(kv_heads) > 1 else num_layers * sum(kv_heads)
+    sizes = [
+        int(file.value(f"{file.architecture}.attention.{name}_length", width // heads)) * item
+        for name, item in (
+            ("key", _KV_BYTES[options.type_k]),
+            ("value", _KV_BYTES[options.type_v]),
+        )
+    ]
+    return int(options.num_context * num_kv_heads * sum(sizes))
+
+
+def _by_layer(file: GgufFile, name: str, default: int) -> list[int]:
+    """A number of the architecture: one for all layers, or one for each."""
+    value = file.value(f"{file.architecture}.{name}", default)
+    return [int(number) for number in np.atleast_1d(np.asarray(value))]
+
+
+def _num_vocab(file: GgufFile) -> int:
+    """Rows of the table of embeddings, or of the head where it is trimmed."""
+    names = ("output.weight", "token_embd.weight")
+    return max(
+        (int(file.tensors[name].shape[-1]) for name in names if name in file.tensors), default=0
+    )
