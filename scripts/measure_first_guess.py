@@ -1,10 +1,12 @@
 """Measure how often the first guess of a draft is what the target says, at every token of answers.
 
-    python scripts/measure_first_guess.py SUITE RESULTS.jsonl MINUTES TARGET.gguf DRAFTER.gguf...
+    python scripts/measure_first_guess.py SUITE RESULTS.jsonl MINUTES TARGET.gguf DRAFTER...
 
-The drafters are those of the product, trimmed as they are on this machine (`--whole`: as shipped),
-over the same engine: at each pass every one of them is asked for the first guess, and none is
-verified, so hard places count as much as easy ones. RESULTS gets a line for each question; those
+A drafter is PATH.gguf[,CHANGE...]: as the product has it, in the form in which it runs on this
+machine, but for the changes: `whole` (as shipped), `as=FILE` (in this trimmed form), `window=N`
+(so many tokens of the past are read, the product's WINDOW), `plain` (no chat template of its own).
+All are over the same engine: at each pass every one of them is asked for the first guess, and none
+is verified, so hard places count as much as easy ones. RESULTS gets a line for each question; those
 that are there are not asked again. Then a table is printed: of each category and drafter the share
 of first guesses that were right, and of places where there was one.
 """
@@ -16,7 +18,8 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +30,12 @@ from edgespec.cache.database import open_database
 from edgespec.cache.facts import Facts
 from edgespec.cli.model_drafting import open_model_drafter
 from edgespec.cli.options import DrafterFiles
+from edgespec.drafters import model
 from edgespec.drafters.model import ModelDrafter
 from edgespec.measure.machine import this_machine
 from edgespec.measure.trimmed import Trimmer
 from edgespec.paths import user_paths
-from edgespec.types import CompletionRequest, Message, Proposal
+from edgespec.types import CompletionRequest, Message, Prompt, Proposal
 
 NUM_TOKENS = 64
 NUM_QUESTIONS = 12
@@ -43,13 +47,16 @@ CONTEXT = 4096
 class FirstGuesses(Asked):
     """Asks a drafter for its first guess at each pass, lets none be verified, and counts."""
 
-    def __init__(self, drafter: ModelDrafter) -> None:
+    def __init__(self, name: str, drafter: ModelDrafter, window: int) -> None:
+        """`name` is what the results call it; `window` tokens of the past are read."""
         super().__init__(drafter)
+        self.name, self._window = name, window
         self.num_places = self.num_guesses = self.num_right = 0
 
     def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
         """The first guess, said to be hopeless."""
         self.num_places += 1
+        model.WINDOW = self._window
         for guess in self.drafter.propose(prefix):
             yield Proposal(guess.token, 0.0, guess.evidence)
             return
@@ -79,16 +86,19 @@ def chosen(questions: Sequence[Question], most: int) -> list[Question]:
 
 
 def measure(
-    bench: Bench, drafters: Sequence[FirstGuesses], question: Question, num_tokens: int
+    bench: Bench,
+    drafters: Sequence[FirstGuesses],
+    readers: Sequence[Callable[[Prompt], None]],
+    question: Question,
 ) -> dict[str, Any]:
     """Counts of each drafter over the answer to the first turn of a question."""
-    completer = bench.completer(drafters, [it.drafter.read_prompt for it in drafters])
+    completer = bench.completer(drafters, readers)
     prompt = (Message("user", question.turns[0]),)
-    request = CompletionRequest(prompt, GREEDY, num_tokens, overflow="drop-oldest")
+    request = CompletionRequest(prompt, GREEDY, NUM_TOKENS, overflow="drop-oldest")
     for _ in completer.stream(request):
         pass
     completer.forget()
-    counts = {it.drafter.name: it.take_counts() for it in drafters}
+    counts = {it.name: it.take_counts() for it in drafters}
     return {"id": question.id, "category": question.category, "counts": counts}
 
 
@@ -116,14 +126,36 @@ def _row(category: str, names: Sequence[str], sums: dict[tuple[str, str], list[i
     return f"| {category} | {places} | " + " | ".join(cells) + " |"
 
 
+@dataclass(frozen=True)
+class Variant:
+    """A drafter as it is given on the command line."""
+
+    name: str
+    path: Path
+    form: Path | None
+    is_whole: bool
+    window: int
+    is_plain: bool
+
+    @staticmethod
+    def parsed(text: str) -> Variant:
+        """From `PATH.gguf[,CHANGE...]`; raises ValueError for a change that there is not."""
+        file, *changes = text.split(",")
+        values = dict(change.partition("=")[::2] for change in changes)
+        if unknown := values.keys() - {"whole", "as", "window", "plain"}:
+            raise ValueError(f"no changes {sorted(unknown)}")
+        return Variant(
+            name=",".join([Path(file).stem, *(change.split("/")[-1] for change in changes)]),
+            path=Path(file),
+            form=Path(values["as"]) if "as" in values else None,
+            is_whole="whole" in values,
+            window=int(values.get("window", model.WINDOW)),
+            is_plain="plain" in values,
+        )
+
+
 def main(
-    suite: Path,
-    results: Path,
-    minutes: float,
-    target: Path,
-    drafters: Sequence[Path],
-    *,
-    trim: bool,
+    suite: Path, results: Path, minutes: float, target: Path, variants: Sequence[Variant]
 ) -> None:
     """Ask what was not asked yet, for so many minutes, then print the table of all."""
     deadline = time.monotonic() + 60 * minutes
@@ -132,33 +164,29 @@ def main(
         lines = [json.loads(line) for line in results.read_text().splitlines()]
     done = {(line["id"], line["category"]) for line in lines}
     questions = chosen(read_suite(suite), NUM_QUESTIONS)
+    guessers, readers = [], []
     with open_database(user_paths().database) as database, contextlib.ExitStack() as cleanup:
         store = Facts(database)
         bench = Bench(target, store, cleanup, CONTEXT)
         trimmer = Trimmer(user_paths().trimmed, store, this_machine(), bench.model.options)
-        guessers = []
-        for path in drafters:
-            files = DrafterFiles(path, trimmer.trimmed(path) if trim else None)
-            model = open_model_drafter(files, bench.context, cleanup, of_any_size=True)
-            guessers.append(FirstGuesses(model))
+        for it in variants:
+            form = it.form if it.form or it.is_whole else trimmer.trimmed(it.path)
+            files = DrafterFiles(it.path, form)
+            drafter = open_model_drafter(files, bench.context, cleanup, of_any_size=True)
+            guessers.append(FirstGuesses(it.name, drafter, it.window))
+            if not it.is_plain:
+                readers.append(drafter.read_prompt)
         for question in questions:
             if (question.id, question.category) not in done and time.monotonic() < deadline:
-                lines.append(measure(bench, guessers, question, NUM_TOKENS))
+                lines.append(measure(bench, guessers, readers, question))
                 with results.open("a") as file:
                     file.write(json.dumps(lines[-1]) + "\n")
     print(table(lines))
 
 
 if __name__ == "__main__":
-    arguments = [argument for argument in sys.argv[1:] if argument != "--whole"]
-    if len(arguments) < 5:
+    if len(sys.argv) < 6:
         sys.exit(__doc__)
-    paths = [Path(argument) for argument in arguments[3:]]
-    main(
-        Path(arguments[0]),
-        Path(arguments[1]),
-        float(arguments[2]),
-        paths[0],
-        paths[1:],
-        trim="--whole" not in sys.argv,
-    )
+    places = [Path(argument) for argument in sys.argv[1:]]
+    named = [Variant.parsed(argument) for argument in sys.argv[5:]]
+    main(places[0], places[1], float(sys.argv[3]), places[3], named)

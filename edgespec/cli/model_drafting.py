@@ -101,7 +101,10 @@ class _Renderer:
     """A prompt in the drafter's own tokens and template."""
 
     def __init__(self, model: Model) -> None:
-        self._bridge = ModelBridge(model)
+        try:
+            self._bridge = ModelBridge(model)
+        except UsageError as error:
+            raise UsageError(f"{model.path.name}: {error.problem}", error.remedy) from error
         self._has_template = model.chat_template is not None
 
     def __call__(self, prompt: Prompt) -> list[int]:

@@ -119,6 +119,18 @@ def test_a_target_without_a_chat_template(
     assert_drafts_the_same(cli, write(SMALL), model=target)
 
 
+def test_a_chat_template_that_does_not_parse(
+    cli: Cli, write: Callable[[TinySpec], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(kind: VocabularyKind, num_vocab: int) -> Vocabulary:
+        broken = "{% for message in %}"
+        return dataclasses.replace(build_vocabulary(kind, num_vocab), chat_template=broken)
+
+    monkeypatch.setattr(writer, "build_vocabulary", build)
+    ended = run(cli, write(SMALL))
+    assert_refused(ended, USAGE, "drafter.gguf: the model's chat template does not parse")
+
+
 def spoil(monkeypatch: pytest.MonkeyPatch, change: Callable[[list[str], list[int]], None]) -> None:
     """Let models be written with other texts for their last ordinary tokens."""
 
