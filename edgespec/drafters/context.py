@@ -24,16 +24,16 @@ _SHARES = ("split", "majority", "once", "always")
 """Classes of support: below half, above half, a single occurrence, several and all the same."""
 
 # Share of guesses that the default target kept, by length (rows) and support (columns): measured
-# over answers to prompts of 13 kinds, smoothed where there were few. Only a start, see `learn`.
+# over answers to prompts of 17 kinds, smoothed where there were few. Only a start, see `learn`.
 _PRIOR = (
-    (0.14, 0.32, 0.23, 0.60),
-    (0.16, 0.42, 0.50, 0.65),
-    (0.20, 0.45, 0.66, 0.78),
-    (0.25, 0.48, 0.71, 0.85),
-    (0.30, 0.55, 0.85, 0.90),
-    (0.35, 0.60, 0.89, 0.93),
-    (0.40, 0.65, 0.92, 0.95),
-    (0.45, 0.70, 0.93, 0.96),
+    (0.10, 0.25, 0.27, 0.45),
+    (0.12, 0.38, 0.49, 0.63),
+    (0.20, 0.45, 0.62, 0.77),
+    (0.25, 0.48, 0.74, 0.84),
+    (0.30, 0.55, 0.86, 0.92),
+    (0.35, 0.60, 0.92, 0.95),
+    (0.40, 0.65, 0.95, 0.96),
+    (0.45, 0.70, 0.98, 0.98),
 )
 
 

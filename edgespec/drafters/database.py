@@ -50,16 +50,17 @@ _PLACES = (0, 1, 4)
 """Lower bounds of the classes of places in a draft."""
 
 # Share of guesses kept, by length (rows) and support (columns), assumed the same for all tiers and
-# places. Only a start, see `learn`.
+# places: between those of a large memory of like text and of a small one on other matters. Only a
+# start, see `learn`.
 _PRIOR = (
-    (0.09, 0.35, 0.37, 0.42),
-    (0.10, 0.37, 0.47, 0.55),
-    (0.13, 0.40, 0.52, 0.60),
-    (0.20, 0.55, 0.70, 0.76),
-    (0.28, 0.60, 0.80, 0.85),
-    (0.35, 0.65, 0.88, 0.93),
-    (0.40, 0.70, 0.92, 0.95),
-    (0.45, 0.75, 0.94, 0.97),
+    (0.06, 0.25, 0.25, 0.42),
+    (0.08, 0.30, 0.38, 0.55),
+    (0.10, 0.35, 0.45, 0.60),
+    (0.15, 0.48, 0.60, 0.76),
+    (0.20, 0.55, 0.75, 0.85),
+    (0.30, 0.62, 0.87, 0.93),
+    (0.38, 0.70, 0.92, 0.95),
+    (0.45, 0.75, 0.96, 0.98),
 )
 
 NUM_TIERS = 2
