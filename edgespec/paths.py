@@ -29,6 +29,11 @@ class Paths:
         return self.data / "edgespec.db"
 
     @property
+    def adaptations(self) -> Path:
+        """Folder of what drafters learned from the user's targets."""
+        return self.data / "adaptations"
+
+    @property
     def downloads(self) -> Path:
         """Folder of unfinished downloads, resumable."""
         return self.cache / "downloads"

@@ -128,6 +128,14 @@ class Sampler(Protocol):
         ...
 
 
+class RowWatcher(Protocol):
+    """Is shown what the target said, and how likely it found it; quick, and never raises."""
+
+    def watch(self, tokens: Sequence[int], target: Target) -> None:
+        """`tokens[i]` was drawn at row i of the last pass, whose logits are still valid."""
+        ...
+
+
 class Drafter(Protocol):
     """Proposes tokens that may follow the conversation so far; knows nothing of the target's speed.
 

@@ -172,7 +172,7 @@ def main(
         for it in variants:
             form = it.form if it.form or it.is_whole else trimmer.trimmed(it.path)
             files = DrafterFiles(it.path, form)
-            drafter = open_model_drafter(files, bench.context, cleanup, of_any_size=True)
+            drafter = open_model_drafter(files, bench.context, cleanup, of_any_size=True).drafter
             guessers.append(FirstGuesses(it.name, drafter, it.window))
             if not it.is_plain:
                 readers.append(drafter.read_prompt)

@@ -184,7 +184,9 @@ def check_pair(
     started = time.monotonic()
     result = PairResult(bench.model.path.stem, drafter.stem, bench.facts.exactness)
     with contextlib.ExitStack() as cleanup:
-        model = open_model_drafter(DrafterFiles(drafter), bench.context, cleanup, of_any_size=True)
+        model = open_model_drafter(
+            DrafterFiles(drafter), bench.context, cleanup, of_any_size=True
+        ).drafter
         completer = bench.completer([ContextDrafter(), Asked(model)], [model.read_prompt])
         for number, prompt in enumerate(prompts):
             for sampling in (GREEDY, WARM):

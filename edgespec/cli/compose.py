@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from edgespec.adapt.store import AdaptationStore
 from edgespec.cache.database import Database
 from edgespec.cache.facts import Facts
 from edgespec.cache.memory import open_token_memory
@@ -115,7 +116,8 @@ def load(
                 options = with_drafter(
                     options, model, facts, machine, Facts(database), paths, report, memory
                 )
-            loaded = _wire(options, model, facts, machine, database, report, cleanup)
+            adaptations = AdaptationStore(paths.adaptations)
+            loaded = _wire(options, model, facts, machine, database, adaptations, report, cleanup)
         loaded.on_close(cleanup.pop_all())
         return loaded
 
@@ -159,6 +161,7 @@ def _wire(
     facts: ModelFacts,
     machine: Machine,
     database: Database,
+    adaptations: AdaptationStore,
     report: Report,
     cleanup: contextlib.ExitStack,
 ) -> Loaded:
@@ -167,12 +170,15 @@ def _wire(
     memory = _open_memory(options, model, database, report, cleanup)
     tiers = memory.tiers if memory else ()
     ngrams = PairStore(database, "ngram_caches")
-    drafters = Drafters(options, context, Facts(database), ngrams, tiers, report, cleanup)
+    drafters = Drafters(
+        options, context, Facts(database), ngrams, tiers, report, cleanup, adaptations
+    )
     engine = Engine(
         LlamaTarget(context, facts.max_rows),
         drafters.all,
         CostModel(facts.table, facts.max_rows),
         time.perf_counter,
+        drafters.watchers,
     )
 
     def make_sampler(sampling: SamplingParams) -> SamplerChain:
@@ -185,7 +191,7 @@ def _wire(
         make_sampler,
         served,
         drafters.prompt_readers,
-        [memory] if memory else [],
+        [*([memory] if memory else []), *drafters.listeners],
     )
     return Loaded(model, completer, facts, machine, memory)
 

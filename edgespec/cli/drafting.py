@@ -20,12 +20,15 @@ from edgespec.drafters.database import DatabaseDrafter, TokenIndex
 from edgespec.drafters.guarded import GuardedDrafter
 from edgespec.errors import EdgeSpecError, NativeLibraryError
 from edgespec.llama.context import Context
-from edgespec.protocols import Drafter
+from edgespec.protocols import Drafter, RowWatcher
 from edgespec.reports import Report
 from edgespec.types import Prompt
 
 if TYPE_CHECKING:
+    from edgespec.adapt.store import AdaptationStore
+    from edgespec.cli.model_drafting import BoundDrafter
     from edgespec.drafters.model import ModelDrafter
+    from edgespec.engine.completer import AnswerListener
     from edgespec.vocab.ngrams import NgramStore
 
 _CALIBRATION = "calibration"
@@ -43,19 +46,24 @@ class Drafters:
         tiers: Sequence[TokenIndex],
         report: Report,
         cleanup: contextlib.ExitStack,
+        adaptations: AdaptationStore | None = None,
     ) -> None:
         """Build what `options` ask for; a model that cannot serve is left out with one line.
 
         `store` and `ngrams` keep what drafters learn; both are left alone where nothing is to be.
-        `tiers` are those of the token database, none where there is no such.
+        `tiers` are those of the token database, none where there is no such. `adaptations` keeps
+        what a drafting model learns of the target; without it, it does not learn.
         """
         self._store = store if options.remember else None
         self._ngrams = ngrams if options.remember else None
         self._learns = options.learn
+        self._adaptations = adaptations if options.adapt and options.remember else None
         self._target_name = target.model.path.stem
         self._cleanup = cleanup
         self.all: list[Drafter] = []
         self.prompt_readers: list[Callable[[Prompt], None]] = []
+        self.watchers: list[RowWatcher] = []
+        self.listeners: list[AnswerListener] = []
         if options.drafter == NO_DRAFTER:
             return
         if not target.model.can_roll_back:
@@ -87,13 +95,27 @@ class Drafters:
     def _add_model(self, files: DrafterFiles, target: Context, report: Report) -> None:
         from edgespec.cli.model_drafting import open_model_drafter  # reads GGUF files: much to load
 
+        adapts = self._adaptations is not None
         with contextlib.ExitStack() as opened:
-            model = open_model_drafter(files, target, opened)
+            bound = open_model_drafter(files, target, opened, adapts=adapts)
             self._cleanup.enter_context(opened.pop_all())
+        model = bound.drafter
         self._remember(model.name, model.calibration)
         self._remember_ngrams(model)
         self.all.append(GuardedDrafter(model, report))
         self.prompt_readers.append(model.read_prompt)
+        if self._adaptations is not None:
+            self._adapt(bound, self._adaptations, report)
+
+    def _adapt(self, bound: BoundDrafter, store: AdaptationStore, report: Report) -> None:
+        """Serve what the drafter learned earlier, and have it learn on if it may."""
+        from edgespec.cli.adapting import open_student
+
+        student = open_student(bound, store, self._target_name, self._learns, report, self._cleanup)
+        if student is not None:
+            self.prompt_readers.append(student.begin)
+            self.watchers.append(student)
+            self.listeners.append(student.finish)
 
     def _remember_ngrams(self, model: ModelDrafter) -> None:
         """Take back, and keep, which runs of its tokens became one of the target's."""

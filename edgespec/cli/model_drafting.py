@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,7 @@ from edgespec.drafters.model import ModelDrafter
 from edgespec.errors import UsageError
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context
-from edgespec.llama.draft_model import LlamaDraftModel
+from edgespec.llama.draft_model import EmbeddingLookup, LlamaDraftModel
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.types import Prompt
 from edgespec.vocab.embeddings import EmbeddingTable
@@ -26,17 +29,34 @@ from edgespec.vocab.trim import read_trim_info
 _NUM_TIMED = 5
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class BoundDrafter:
+    """A drafter bound to its target, and what it is made of.
+
+    `feed` gives the embeddings that a trimmed model reads; row i of the head is token `kept[i]`.
+    """
+
+    drafter: ModelDrafter
+    draft_model: LlamaDraftModel
+    feed: EmbeddingLookup | None
+    kept: NDArray[np.int32]
+    vocabularies: tuple[ByteTokenizer, ByteTokenizer]
+    render: Callable[[Prompt], list[int]]
+
+
 def open_model_drafter(
     files: DrafterFiles,
     target: Context,
     cleanup: contextlib.ExitStack,
     *,
     of_any_size: bool = False,
-) -> ModelDrafter:
+    adapts: bool = False,
+) -> BoundDrafter:
     """Load the drafter and bind it to `target`, whose threads and abort it shares.
 
-    One as large as the target cannot pay and is refused, unless it may be `of_any_size`. Raises
-    ModelFileError, NativeLibraryError or UsageError; `cleanup` closes what was opened.
+    One as large as the target cannot pay and is refused, unless it may be `of_any_size`. One that
+    `adapts` tells hidden states, too. Raises ModelFileError, NativeLibraryError or UsageError;
+    `cleanup` closes what was opened.
     """
     running = files.trimmed or files.whole
     options = ModelOptions(use_extra_buffers=target.model.options.use_extra_buffers)
@@ -47,20 +67,26 @@ def open_model_drafter(
     if files.trimmed is not None:
         spoken = cleanup.enter_context(Model(files.whole, ModelOptions(vocabulary_only=True)))
         embeddings, kept = EmbeddingTable(files.whole).rows, _kept_tokens(files.trimmed)
-    context_options = drafter_context(target.options, spoken.num_context_train)
+    context_options = dataclasses.replace(
+        drafter_context(target.options, spoken.num_context_train), hidden_states=adapts
+    )
     context = cleanup.enter_context(Context(model, context_options, beside=target))
     draft_model = LlamaDraftModel(context, embeddings, kept)
+    vocabularies = (ByteTokenizer(target.model.vocab), ByteTokenizer(spoken.vocab))
+    render = _Renderer(spoken)
     drafter = ModelDrafter(
         files.name,
         draft_model,
-        (ByteTokenizer(target.model.vocab), ByteTokenizer(spoken.vocab)),
-        _Renderer(spoken),
+        vocabularies,
+        render,
         NgramCache(),
         _guess_ms(draft_model),
         time.perf_counter,
     )
     drafter.warm_up()
-    return drafter
+    if kept is None:
+        kept = np.arange(spoken.vocab.num_tokens, dtype=np.int32)
+    return BoundDrafter(drafter, draft_model, embeddings, kept, vocabularies, render)
 
 
 def _check(drafter: Model, target: Model, of_any_size: bool) -> None:

@@ -48,8 +48,8 @@ class LoadOptions:
     `drafter` is a model, "auto" (the best on disk), "context" (look-ups only) or "none".
     `remember` lets drafters use what was learned in earlier runs; with `learn`, what they learn now
     is kept. `memory_at` is a token database to be used in place of the user's own. `trim` lets a
-    drafting model run in its trimmed form. `drafter_files` is the model that `drafter` was found to
-    be.
+    drafting model run in its trimmed form, `adapt` lets it learn from the target. `drafter_files`
+    is the model that `drafter` was found to be.
     """
 
     model: str = DEFAULT_TARGET
@@ -61,6 +61,7 @@ class LoadOptions:
     learn: bool = True
     memory_at: Path | None = None
     trim: bool = True
+    adapt: bool = True
     drafter_files: DrafterFiles | None = None
 
     def __post_init__(self) -> None:
@@ -78,7 +79,7 @@ class LoadOptions:
 
 
 def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --model, --drafter, --trim, --context and --threads to a command."""
+    """Add --model, --drafter, --trim, --adapt, --context and --threads to a command."""
     options: tuple[Decorator, ...] = (
         click.option(
             "--model",
@@ -101,6 +102,12 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default=True,
             show_default=True,
             help="Let a model draft in its trimmed form, made at its first use.",
+        ),
+        click.option(
+            "--adapt/--no-adapt",
+            default=True,
+            show_default=True,
+            help="Let a drafting model learn from what the target says, between answers.",
         ),
         click.option(
             "--context",
@@ -180,7 +187,7 @@ def collect_loading(values: dict[str, Any], verbose: bool) -> LoadOptions:
 
     Raises UsageError.
     """
-    names = ("model", "drafter", "trim", "num_context", "num_threads")
+    names = ("model", "drafter", "trim", "adapt", "num_context", "num_threads")
     incognito = values.pop("incognito", False)  # not every command has these two
     learn = not (values.pop("no_learn", False) or incognito)
     return LoadOptions(

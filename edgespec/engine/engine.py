@@ -15,7 +15,7 @@ from edgespec.engine.planner import EMPTY_PLAN, Plan, plan
 from edgespec.engine.tally import Tally
 from edgespec.engine.verify import TokenHook, verify
 from edgespec.errors import UsageError
-from edgespec.protocols import Drafter, Sampler, Target
+from edgespec.protocols import Drafter, RowWatcher, Sampler, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,17 @@ class Engine:
         drafters: Sequence[Drafter],
         costs: CostModel,
         clock: Callable[[], float],
+        watchers: Sequence[RowWatcher] = (),
     ) -> None:
-        """`clock` returns seconds; it must be monotonic. Without drafters it decodes plainly."""
+        """`clock` returns seconds; it must be monotonic. Without drafters it decodes plainly.
+
+        `watchers` are shown the target's logits behind all that it says.
+        """
         self._target = target
         self._drafters = tuple(drafters)
         self._costs = costs
         self._clock = clock
+        self._watchers = tuple(watchers)
         self._cached: list[int] = []  # the tokens whose keys and values the cache holds
 
     @property
@@ -71,6 +76,8 @@ class Engine:
         chosen = EMPTY_PLAN
         while True:
             verified = verify(self._target, sampler, chosen.draft, is_last)
+            for watcher in self._watchers:
+                watcher.watch(verified.tokens, self._target)
             self._keep(text, chosen, verified.tokens, drafters)
             tally.verified(chosen.draft, len(verified.tokens))
             yield verified.tokens

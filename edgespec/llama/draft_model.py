@@ -6,7 +6,7 @@ fed rows of the whole model's embedding table instead of ids.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,10 @@ from edgespec.llama.context import Context
 
 EmbeddingLookup = Callable[[Sequence[int]], NDArray[np.float32]]
 """Embeddings of token ids: (num_tokens, num_embedding), float32."""
+
+
+Correct = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
+"""Logits to be used in place of a row's own, from these and its final hidden state."""
 
 
 class LlamaDraftModel:
@@ -26,8 +30,12 @@ class LlamaDraftModel:
         embeddings: EmbeddingLookup | None = None,
         kept: NDArray[np.int32] | None = None,
     ) -> None:
-        """`kept[i]` is the token of logit i; without it, i. Both are given for a trimmed model."""
+        """`kept[i]` is the token of logit i; without it, i. Both are given for a trimmed model.
+
+        `correct` may be set between guesses if the context gives hidden states.
+        """
         self.context = context
+        self.correct: Correct | None = None
         self._embeddings = embeddings
         self._kept = kept
         self._num_cached = 0
@@ -62,9 +70,30 @@ class LlamaDraftModel:
     def guess(self) -> tuple[int, float]:
         """The likeliest next token and its probability among the tokens that the head knows."""
         logits = self.context.logits(0)
+        if self.correct is not None:
+            logits = self.correct(logits, self.context.hidden_state(0))
         best = int(logits.argmax())
         probability = 1.0 / float(np.exp(logits - logits[best]).sum())
         return (best if self._kept is None else int(self._kept[best])), probability
+
+    def score(
+        self, tokens: Sequence[int], first: int
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Read `tokens` from an empty cache; yield (logits, hidden state) after each from `first`.
+
+        Views, valid until the next is asked for; the context must give hidden states. Raises
+        Cancelled or NativeLibraryError.
+        """
+        self.context.clear()  # whatever a pass that was ended left behind
+        size = self.context.options.num_batch
+        for start in range(0, len(tokens), size):
+            part = tokens[start : start + size]
+            num_outputs = min(len(part), start + len(part) - first)
+            rows = part if self._embeddings is None else self._embeddings(part)
+            self.context.decode(rows, start, num_outputs=max(num_outputs, 1))
+            self._num_cached = start + len(part)
+            for row in range(num_outputs):
+                yield self.context.logits(row), self.context.hidden_state(row)
 
     def truncate(self, num_tokens: int) -> None:
         """Forget all but the first `num_tokens` tokens of the cache."""

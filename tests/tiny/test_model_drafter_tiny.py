@@ -55,8 +55,8 @@ def opened(
         context = cleanup.enter_context(Context(open_model(target), OPTIONS))
         rows = invariant_rows(context, (30,))
         assert rows >= 2
-        drafter = open_model_drafter(files, context, cleanup, of_any_size=of_any_size)
-        yield LlamaTarget(context, rows), drafter
+        bound = open_model_drafter(files, context, cleanup, of_any_size=of_any_size)
+        yield LlamaTarget(context, rows), bound.drafter
 
 
 def check_same(one: Answered, other: Answered) -> None:

@@ -1,0 +1,214 @@
+"""What was learned, on disk: one file for each pair of a target's vocabulary and a drafter's file.
+
+The file: a line of magic, a line of JSON (whose it is, and the size and SHA-256 of the rest), then
+arrays in numpy's npz form. It appears whole or not at all, and is read only as a whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgespec.adapt.trainer import TrainerState
+from edgespec.errors import StorageError
+
+SUFFIX = ".adaptation"
+_MAGIC = b"edgespec adaptation 1\n"
+_MOST_BYTES = 256 << 20
+_LONGEST_HEADER = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Whom it serves: fingerprints of the target's vocabulary and of the drafter's file as it runs.
+
+    The names are for people.
+    """
+
+    target: str
+    drafter: str
+    target_name: str = ""
+    drafter_name: str = ""
+
+    @property
+    def file_name(self) -> str:
+        """Where it is kept."""
+        return f"{self.target[:16]}-{self.drafter[:16]}{SUFFIX}"
+
+    def is_same(self, other: Pair) -> bool:
+        """Whether what serves the one serves the other, whatever their names."""
+        return (self.target, self.drafter) == (other.target, other.drafter)
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What is told of a version: its number, and what it was learned from and judged by.
+
+    `share_alone` and `share_served` are the shares of first guesses on the latest new text that
+    were right, of the drafter alone and of what served.
+    """
+
+    version: int = 0
+    num_answers: int = 0
+    num_positions: int = 0
+    share_alone: float = 0.0
+    share_served: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Saved:
+    """One version as it is kept."""
+
+    pair: Pair
+    history: History
+    state: TrainerState
+
+
+class AdaptationStore:
+    """A folder of such files; made when the first is written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, pair: Pair) -> Path:
+        """Where the version of `pair` is kept."""
+        return self.folder / pair.file_name
+
+    def load(self, pair: Pair) -> Saved | None:
+        """The version of `pair`, None without one; raises StorageError if it cannot be used."""
+        path = self.path(pair)
+        if not path.exists():
+            return None
+        saved = read(path)
+        if not saved.pair.is_same(pair):
+            raise StorageError(f"{path} was learned for another pair of models", _REMEDY)
+        return saved
+
+    def save(self, saved: Saved) -> None:
+        """Keep a version in place of the one before; raises StorageError."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise _not_written(self.folder, error) from error
+        write(saved, self.path(saved.pair))
+
+    def all(self) -> list[Path]:
+        """Every file kept, whether or not it can be read."""
+        return sorted(self.folder.glob(f"*{SUFFIX}"))
+
+
+def read(path: Path) -> Saved:
+    """Read one file; raises StorageError with the reason if it is cut off, foreign or damaged."""
+    try:
+        with path.open("rb") as file:
+            if file.readline(len(_MAGIC)) != _MAGIC:
+                raise StorageError(f"{path} is no adaptation of this version", _REMEDY)
+            header = _header(file.readline(_LONGEST_HEADER))
+            body = file.read(_MOST_BYTES)
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}", _REMEDY) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"{path} is damaged ({error})", _REMEDY) from error
+    if len(body) != header.num_bytes or hashlib.sha256(body).hexdigest() != header.sha256:
+        raise StorageError(f"{path} is cut off or damaged", _REMEDY)
+    try:
+        return Saved(header.pair, header.history, _state(body))
+    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise StorageError(f"{path} is damaged ({error})", _REMEDY) from error
+
+
+def write(saved: Saved, path: Path) -> None:
+    """Write one file, whole or not at all; raises StorageError."""
+    buffer = io.BytesIO()
+    arrays = {field.name: getattr(saved.state, field.name) for field in fields(TrainerState)}
+    np.savez(buffer, **arrays)
+    body = buffer.getvalue()
+    header = {
+        "pair": asdict(saved.pair),
+        "history": asdict(saved.history),
+        "num_bytes": len(body),
+        "sha256": hashlib.sha256(body).hexdigest(),
+    }
+    try:
+        with _replacing(path) as scratch:
+            scratch.write_bytes(_MAGIC + json.dumps(header).encode() + b"\n" + body)
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+_REMEDY = "`edgespec adapt reset` starts anew"
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    pair: Pair
+    history: History
+    num_bytes: int
+    sha256: str
+
+
+def _header(line: bytes) -> _Header:
+    value: Mapping[str, Any] = json.loads(line)
+    return _Header(
+        Pair(**{name: str(text) for name, text in value["pair"].items()}),
+        _history(value["history"]),
+        int(value["num_bytes"]),
+        str(value["sha256"]),
+    )
+
+
+def _history(value: Mapping[str, Any]) -> History:
+    whole = {name: int(value[name]) for name in ("version", "num_answers", "num_positions")}
+    shares = {name: float(value[name]) for name in ("share_alone", "share_served")}
+    return dataclasses.replace(History(**whole), **shares)
+
+
+def _state(body: bytes) -> TrainerState:
+    """The arrays of a file, if they fit each other and hold numbers only; raises ValueError."""
+    with np.load(io.BytesIO(body), allow_pickle=False) as file:
+        arrays = {field.name: file[field.name] for field in fields(TrainerState)}
+    scale = float(arrays.pop("scale"))
+    rows = arrays.pop("rows").astype(np.int32)
+    parts = {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
+    rank, count = len(parts["down"]), len(rows)
+    shapes = {"up": (count, rank), "bias": (count,), "down": parts["down"].shape[:2]}
+    for name, shape in shapes.items():
+        for array in (parts[name], parts[f"seen_{name}"]):
+            if array.shape != shape or not np.isfinite(array).all():
+                raise ValueError(f"its {name} is not of the right form")
+    if not np.isfinite(scale) or (np.diff(rows) <= 0).any() or (rows[:1] < 0).any():
+        raise ValueError("its rows are not in order")
+    return TrainerState(scale, rows, **parts)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A scratch file that takes the place of `path` when the block ends well."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    scratch = Path(name)
+    try:
+        yield scratch
+        with scratch.open("rb+") as file:
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _not_written(path: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"cannot write {path}: {error.strerror or error}", "free space or choose another folder"
+    )

@@ -1,0 +1,261 @@
+"""A drafter that learns between answers, through real llama.cpp: the same bytes, always."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rigs import EXACT, MOST_ROWS, SMALL, OpenModel, WriteModel, corpus_tokens, invariant_rows
+
+from edgespec.adapt.correction import Correction
+from edgespec.adapt.store import AdaptationStore, History, Saved, read, write
+from edgespec.adapt.student import Student
+from edgespec.adapt.trainer import Trainer, TrainingOptions
+from edgespec.cli.adapting import open_student
+from edgespec.cli.model_drafting import BoundDrafter, open_model_drafter
+from edgespec.cli.options import DrafterFiles
+from edgespec.engine.completer import EngineCompleter
+from edgespec.engine.cost import CostModel, CostTable
+from edgespec.engine.engine import Engine
+from edgespec.llama.bridge import ModelBridge
+from edgespec.llama.context import Context
+from edgespec.llama.model import Model
+from edgespec.llama.sampler import SamplerChain
+from edgespec.llama.target import LlamaTarget
+from edgespec.llama.tiny import TinySpec
+from edgespec.types import Completion, CompletionRequest, SamplingParams, ServedModel
+from edgespec.vocab.trim import write_trimmed
+
+TARGET = SMALL
+DRAFTER = dataclasses.replace(SMALL, architecture="qwen2", num_vocab=384)
+OTHER = dataclasses.replace(SMALL, architecture="gemma3", vocabulary="spm", num_layers=1)
+OPTIONS = dataclasses.replace(EXACT, num_context=512)
+COSTS = {1: 10.0, MOST_ROWS: 10.1}
+PATIENCE_S = 60.0
+SERVED = ServedModel("tiny", "", 512, 0, "model", "identical")
+
+
+@dataclass
+class Rig:
+    """A target with one drafter, its student, and what was reported."""
+
+    completer: EngineCompleter
+    bound: BoundDrafter
+    student: Student | None
+    lines: list[str]
+
+    def answer(self, sampling: SamplingParams, text: str = "one two three") -> Completion:
+        request = CompletionRequest(text, sampling, max_tokens=48)
+        for chunk in self.completer.stream(request):
+            last = chunk
+        assert last.completion is not None
+        return last.completion
+
+
+@contextlib.contextmanager
+def rig(
+    model: Model, files: DrafterFiles, store: AdaptationStore | None, *, learns: bool = True
+) -> Iterator[Rig]:
+    lines: list[str] = []
+    with contextlib.ExitStack() as cleanup:
+        context = cleanup.enter_context(Context(model, OPTIONS))
+        target = LlamaTarget(context, invariant_rows(context, (30,)))
+        bound = open_model_drafter(
+            files, context, cleanup, of_any_size=True, adapts=store is not None
+        )
+        bound.drafter._guess_ms = 0.01  # as if guesses cost nothing: ask at every chance
+        student = None
+        if store is not None:
+            student = open_student(bound, store, "tiny", learns, lines.append, cleanup)
+        engine = Engine(
+            target,
+            [bound.drafter],
+            CostModel(CostTable(0, 1024, COSTS, COSTS), MOST_ROWS),
+            lambda: 1.0,
+            [] if student is None else [student],
+        )
+        readers = [bound.drafter.read_prompt]
+        listeners = []
+        if student is not None:
+            readers.append(student.begin)
+            listeners.append(student.finish)
+        completer = EngineCompleter(
+            engine,
+            ModelBridge(model),
+            lambda sampling: SamplerChain(sampling, model.vocab),
+            SERVED,
+            readers,
+            listeners,
+        )
+        yield Rig(completer, bound, student, lines)
+
+
+@pytest.mark.parametrize("drafter", [DRAFTER, OTHER, SMALL])
+def test_same_bytes_while_the_drafter_learns(
+    open_model: OpenModel, write_model: WriteModel, tmp_path: Path, drafter: TinySpec
+) -> None:
+    model, files = open_model(TARGET), DrafterFiles(write_model(drafter))
+    samplings = [SamplingParams(), SamplingParams(temperature=0.8, seed=5)]
+    texts = ["one two three", "the tokenizer", "in the morning"]
+    with rig(model, files, None) as plain:
+        expected = [
+            plain.answer(s, t).token_ids for _ in range(3) for s in samplings for t in texts
+        ]
+    store = AdaptationStore(tmp_path / "adaptations")
+    with rig(model, files, store) as learning:
+        said = []
+        for _ in range(3):
+            for sampling in samplings:
+                for text in texts:
+                    said.append(learning.answer(sampling, text).token_ids)
+                    assert learning.student is not None
+                    assert learning.student.wait(PATIENCE_S)
+        assert learning.lines == []
+        if drafter is DRAFTER:  # a copy of the target, say, cannot become better
+            assert learning.bound.draft_model.correct is not None
+            assert len(store.all()) == 1
+    assert said == expected
+
+
+def test_a_drafter_learns_what_the_target_says_again_and_again(
+    open_model: OpenModel, write_model: WriteModel, tmp_path: Path
+) -> None:
+    model, files = open_model(TARGET), DrafterFiles(write_model(DRAFTER))
+    store = AdaptationStore(tmp_path / "adaptations")
+    with rig(model, files, store) as learning:
+        first = learning.answer(SamplingParams())
+        for _ in range(25):
+            assert learning.student is not None
+            assert learning.student.wait(PATIENCE_S)
+            last = learning.answer(SamplingParams())
+    assert last.token_ids == first.token_ids
+    assert last.stats.accepted > first.stats.accepted
+    with rig(model, files, store, learns=False) as again:
+        assert again.student is None
+        served = again.answer(SamplingParams())
+        assert served.token_ids == first.token_ids
+        assert served.stats.accepted > first.stats.accepted
+
+
+def test_a_request_stops_what_is_studied(
+    open_model: OpenModel, write_model: WriteModel, tmp_path: Path
+) -> None:
+    model, files = open_model(TARGET), DrafterFiles(write_model(DRAFTER))
+    with rig(model, files, AdaptationStore(tmp_path / "adaptations")) as learning:
+        expected = learning.answer(SamplingParams()).token_ids
+        for _ in range(20):  # at once, whatever is being studied
+            assert learning.answer(SamplingParams()).token_ids == expected
+        assert learning.student is not None
+        assert learning.student.wait(PATIENCE_S)
+        assert learning.lines == []
+
+
+@pytest.mark.parametrize("damage", ["cut off", "foreign", "of another head"])
+def test_a_file_that_cannot_be_used_is_told_and_the_chat_goes_on(
+    open_model: OpenModel, write_model: WriteModel, tmp_path: Path, damage: str
+) -> None:
+    model, files = open_model(TARGET), DrafterFiles(write_model(DRAFTER))
+    store = AdaptationStore(tmp_path / "adaptations")
+    with rig(model, files, store) as learning:
+        expected = learning.answer(SamplingParams()).token_ids
+        for _ in range(8):
+            learning.answer(SamplingParams())
+            assert learning.student is not None
+            assert learning.student.wait(PATIENCE_S)
+    (path,) = store.all()
+    if damage == "cut off":
+        path.write_bytes(path.read_bytes()[:-9])
+    elif damage == "foreign":
+        path.write_bytes(b"something else")
+    else:
+        other = Trainer(100, 32, TrainingOptions(rank=2)).state()
+        write(Saved(read(path).pair, History(), other), path)
+    with rig(model, files, store) as damaged:
+        assert damaged.bound.draft_model.correct is None
+        assert damaged.answer(SamplingParams()).token_ids == expected
+        assert len(damaged.lines) == 1
+        assert "goes without what it learned" in damaged.lines[0]
+
+
+def test_a_student_that_fails_says_so_once_and_answers_go_on(
+    open_model: OpenModel,
+    write_model: WriteModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, files = open_model(TARGET), DrafterFiles(write_model(DRAFTER))
+    with rig(model, files, AdaptationStore(tmp_path / "adaptations")) as learning:
+
+        def failing(*_arguments: object) -> None:
+            raise MemoryError("no memory left")
+
+        assert learning.student is not None
+        monkeypatch.setattr(learning.student._learner, "judge", failing)
+        expected = learning.answer(SamplingParams()).token_ids
+        assert learning.student.wait(PATIENCE_S)
+        assert learning.answer(SamplingParams()).token_ids == expected
+        assert learning.student.wait(PATIENCE_S)
+        assert len(learning.lines) == 1
+        assert "learns no more" in learning.lines[0]
+
+
+@pytest.mark.parametrize("spec", [SMALL, OTHER])
+def test_hidden_states_come_with_the_logits(
+    open_model: OpenModel, write_model: WriteModel, tmp_path: Path, spec: TinySpec
+) -> None:
+    """Scoring a text gives, at each place, what guessing there gives, trimmed or whole."""
+    whole = write_model(spec)
+    trimmed = tmp_path / "trimmed.gguf"
+    write_trimmed(whole, trimmed, np.arange(3, 203, dtype=np.int32), "a test")
+    for files in (DrafterFiles(whole), DrafterFiles(whole, trimmed)):
+        with contextlib.ExitStack() as cleanup:
+            target = cleanup.enter_context(Context(open_model(TARGET), OPTIONS))
+            bound = open_model_drafter(files, target, cleanup, of_any_size=True, adapts=True)
+            tokens = corpus_tokens(open_model(spec), 30)
+            model = bound.draft_model
+            scored = [(z.copy(), h.copy()) for z, h in model.score(tokens, 20)]
+            assert len(scored) == 10
+            heard: list[tuple[object, object]] = []
+
+            def listen(logits: object, hidden: object, heard: list[object] = heard) -> object:
+                heard.append((np.array(logits), np.array(hidden)))
+                return logits
+
+            model.truncate(0)
+            model.correct = listen  # type: ignore[assignment]
+            model.read(tokens[:20])
+            for token in tokens[20:]:
+                model.read([token])
+                model.guess()
+            for (logits, hidden), (z, h) in zip(scored, heard, strict=True):
+                np.testing.assert_allclose(logits, z, atol=2e-2)
+                np.testing.assert_allclose(hidden, h, atol=2e-2)
+
+
+def test_a_correction_changes_what_is_guessed(
+    open_model: OpenModel, write_model: WriteModel
+) -> None:
+    files = DrafterFiles(write_model(DRAFTER))
+    with contextlib.ExitStack() as cleanup:
+        target = cleanup.enter_context(Context(open_model(TARGET), OPTIONS))
+        bound = open_model_drafter(files, target, cleanup, of_any_size=True, adapts=True)
+        bound.draft_model.read([5, 6, 7])
+        guess, _ = bound.draft_model.guess()
+        row = (guess + 1) % 300
+        sure = Correction(
+            np.array([row], dtype=np.int32),
+            np.zeros((0, DRAFTER.width), dtype=np.float32),
+            np.zeros((1, 0), dtype=np.float32),
+            np.full(1, 50.0, dtype=np.float32),
+        )
+        bound.draft_model.correct = sure.apply
+        corrected, probability = bound.draft_model.guess()
+        assert corrected == row
+        assert probability > 0.99
+        bound.draft_model.correct = None
+        assert bound.draft_model.guess()[0] == guess
