@@ -1,4 +1,4 @@
-"""Which correction may serve: judged by text that none of them had learned from when it was said.
+"""Which version may serve: judged by text that none of them had learned from when it was said.
 
 Every answer is new to all versions when it comes. Each says what it would have guessed at each of
 its positions, and only then is learned from. A candidate serves after it was right more often than
@@ -8,13 +8,15 @@ been right more often.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.adapt.correction import Correction
+from edgespec.adapt.neighbours import Neighbours
+from edgespec.adapt.version import Version
 
 Verdict = Literal["waiting", "promoted", "refused", "harmful", "dropped"]
 """What became of the candidate, or, "dropped", of the serving one.
@@ -51,13 +53,13 @@ class _Duel:
 
 
 class Gate:
-    """Holds the serving correction and at most one candidate for its place."""
+    """Holds the serving version and at most one candidate for its place."""
 
-    def __init__(self, num_embedding: int, serving: Correction | None = None) -> None:
+    def __init__(self, num_embedding: int, serving: Version | None = None) -> None:
         """`serving` is one that served before; by default the drafter serves as it is."""
-        self._none = Correction.none(num_embedding)
+        self._none = Version.none(num_embedding)
         self.serving = self._none if serving is None else serving
-        self._candidate: Correction | None = None
+        self._candidate: Version | None = None
         self._trial = _Duel()
         self._service = _Duel()
 
@@ -66,19 +68,24 @@ class Gate:
         """Whether one is on trial."""
         return self._candidate is not None
 
-    def versions(self) -> tuple[Correction, Correction, Correction]:
+    def versions(self) -> tuple[Version, Version, Version]:
         """Whose guesses `judge` wants: no correction, the serving one, the candidate."""
         candidate = self.serving if self._candidate is None else self._candidate
         return self._none, self.serving, candidate
 
-    def offer(self, candidate: Correction) -> bool:
+    def offer(self, candidate: Version) -> bool:
         """Put a new version on trial in place of any other; False if it holds no numbers."""
         self._candidate, self._trial = None, _Duel()
-        arrays = (candidate.down, candidate.up, candidate.bias)
-        if not all(np.isfinite(array).all() for array in arrays):
+        if not candidate.is_finite:
             return False
         self._candidate = candidate
         return True
+
+    def refresh(self, neighbours: Neighbours) -> None:
+        """Let the versions that ask neighbours ask these, which know later text."""
+        self.serving = _asking(self.serving, neighbours)
+        if self._candidate is not None:
+            self._candidate = _asking(self._candidate, neighbours)
 
     def judge(self, hits: NDArray[np.bool_]) -> Verdict:
         """Learn from new text which of `versions` guessed right: (3, num_positions)."""
@@ -105,3 +112,9 @@ class Gate:
             return "promoted"
         self._candidate = None
         return "harmful" if self._trial.is_certainly_lost else "refused"
+
+
+def _asking(version: Version, neighbours: Neighbours) -> Version:
+    if version.neighbours is None:
+        return version
+    return dataclasses.replace(version, neighbours=neighbours)

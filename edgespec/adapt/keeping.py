@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespec.adapt.learner import LearnerState
 from edgespec.adapt.store import AdaptationStore, History, Pair, Saved
-from edgespec.adapt.trainer import TrainerState
 from edgespec.errors import StorageError
 from edgespec.reports import Report
 
@@ -49,9 +49,13 @@ class Keeping:
             share_served=shares[1],
         )
 
-    def keep(self, state: TrainerState) -> None:
-        """Write a new version; where that fails, this is told once, and it serves all the same."""
-        self.history = dataclasses.replace(self.history, version=self.history.version + 1)
+    def keep(self, state: LearnerState, *, is_new: bool) -> None:
+        """Write what was learned; where that fails, this is told once, and it serves all the same.
+
+        `is_new` tells whether a version began to serve, or ceased to.
+        """
+        if is_new:
+            self.history = dataclasses.replace(self.history, version=self.history.version + 1)
         if self._store is None:
             return
         try:

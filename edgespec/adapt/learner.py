@@ -13,11 +13,22 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.adapt.correction import Correction
-from edgespec.adapt.examples import Examples
+from edgespec.adapt.examples import NO_ROW, Examples
 from edgespec.adapt.gate import Gate, Verdict
+from edgespec.adapt.memory import Memory, MemoryState
+from edgespec.adapt.neighbours import Neighbours
 from edgespec.adapt.replay import Replay
 from edgespec.adapt.trainer import Trainer, TrainerState, TrainingOptions
+from edgespec.adapt.version import Version
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LearnerState:
+    """What is kept: training at the last good version, the memory, and whether they may serve."""
+
+    trainer: TrainerState
+    memory: MemoryState
+    serves: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +36,7 @@ class LearnerOptions:
     """Chosen by measurement, see docs/decisions/0012-online-adaptation.md.
 
     `num_steps` are taken after each answer, each over `batch` positions; `max_rows` is the most
-    rows of the head that a served correction changes.
+    rows of the head that a served correction changes. Without `neighbours` none are asked.
     """
 
     training: TrainingOptions = field(default_factory=TrainingOptions)
@@ -34,13 +45,11 @@ class LearnerOptions:
     newest_share: float = 0.5
     capacity: int = 8192
     max_rows: int = 8192
+    neighbours: bool = True
 
 
 class Learner:
-    """A gate, a trainer and what they learn from, for one head.
-
-    `good` is the state of training that the serving correction was made of.
-    """
+    """A gate, a trainer, a memory and what they learn from, for one head."""
 
     def __init__(
         self, num_rows: int, num_embedding: int, options: LearnerOptions | None = None
@@ -48,25 +57,36 @@ class Learner:
         """`num_rows` is the size of the head."""
         options = options or LearnerOptions()
         self._options = options
+        self._num_rows, self._num_embedding = num_rows, num_embedding
         self.trainer = Trainer(num_rows, num_embedding, options.training)
+        self.memory = Memory(num_embedding)
         self.gate = Gate(num_embedding)
+        self._neighbours: Neighbours | None = None
         self._replay = Replay(options.capacity, options.training.seed)
-        self._fresh = self.good = self._offered = self.trainer.state()
+        self._fresh = self._good = self._offered = self.trainer.state()
 
-    def fits(self, state: TrainerState) -> bool:
+    def fits(self, state: LearnerState) -> bool:
         """Whether `state` is of a head and options like these."""
-        last = int(state.rows[-1]) if len(state.rows) else -1
-        return state.down.shape == self.trainer.down.shape and last < len(self.trainer.bias)
+        rows, down = state.trainer.rows, state.trainer.down
+        largest = int(rows[-1]) if len(rows) else -1
+        is_same = down.shape == self.trainer.down.shape and largest < self._num_rows
+        return is_same and state.memory.fits(self._num_embedding, self._num_rows)
 
-    def resume(self, good: TrainerState) -> None:
-        """Serve, and go on from, what was `good` in an earlier run."""
-        self.trainer.restore(good)
-        self.good = good
-        self.gate = Gate(good.down.shape[1], self.trainer.correction(self._options.max_rows))
+    def resume(self, state: LearnerState) -> None:
+        """Serve, and go on from, what was kept in an earlier run."""
+        self.trainer.restore(state.trainer)
+        self._good = state.trainer
+        self.memory.restore(state.memory)
+        self._neighbours = self.memory.index()
+        self.gate = Gate(self._num_embedding, self._version() if state.serves else None)
+
+    def state(self) -> LearnerState:
+        """What is to be kept."""
+        return LearnerState(self._good, self.memory.state(), not self.gate.serving.is_none)
 
     @property
-    def serving(self) -> Correction:
-        """The correction that serves."""
+    def serving(self) -> Version:
+        """The version that serves."""
         return self.gate.serving
 
     def judge(self, hits: NDArray[np.bool_]) -> Verdict:
@@ -76,15 +96,16 @@ class Learner:
         """
         verdict = self.gate.judge(hits)
         if verdict == "promoted":
-            self.good = self._offered
+            self._good = self._offered
         elif verdict == "dropped":
-            self.good = self._fresh
+            self._good = self._fresh
         elif verdict == "harmful":
             self._go_back()
         return verdict
 
     def learn(self, lesson: Examples, stopped: Callable[[], bool]) -> int:
         """Learn from a text that was judged; returns the steps taken before `stopped`."""
+        self._remember(lesson)
         self._replay.add(lesson)
         num_steps = 0
         while len(self._replay) and num_steps < self._options.num_steps and not stopped():
@@ -94,12 +115,25 @@ class Learner:
             self._offer()
         return num_steps
 
+    def _remember(self, lesson: Examples) -> None:
+        """Make neighbours of what was said; they are asked from the next answer on."""
+        if not self._options.neighbours:
+            return
+        known = np.flatnonzero(lesson.truth != NO_ROW)
+        self.memory.add(lesson.hidden[known], lesson.rows[known, lesson.truth[known]])
+        self._neighbours = self.memory.index()
+        if self._neighbours is not None:
+            self.gate.refresh(self._neighbours)
+
+    def _version(self) -> Version:
+        return Version(self.trainer.correction(self._options.max_rows), self._neighbours)
+
     def _offer(self) -> None:
         self._offered = self.trainer.state()
-        if not self.gate.offer(self.trainer.correction(self._options.max_rows)):
+        if not self.gate.offer(self._version()):
             self._go_back()
 
     def _go_back(self) -> None:
         """Train on from what was good, and not from the texts that led elsewhere."""
-        self.trainer.restore(self.good)
+        self.trainer.restore(self._good)
         self._replay.clear()

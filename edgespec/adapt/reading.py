@@ -16,9 +16,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.adapt.correction import Correction, Floats
+from edgespec.adapt.correction import Floats
 from edgespec.adapt.examples import Examples
 from edgespec.adapt.lesson import DirectMap, Distribution, Place, example
+from edgespec.adapt.version import Version
 from edgespec.vocab.tokenizer import ByteTokenizer
 
 NUM_SINKS = 4
@@ -78,7 +79,7 @@ class LessonReader:
         self._row_of = {int(token): row for row, token in enumerate(kept)}
         self._direct = direct_map(self._target, self._drafter, kept)
 
-    def read(self, said: Said, versions: Sequence[Correction]) -> Reading | None:
+    def read(self, said: Said, versions: Sequence[Version]) -> Reading | None:
         """Read an answer; None if it has no text. Raises what the model raises."""
         tokens, places = self._places(said)
         if not places:
@@ -138,5 +139,5 @@ def direct_map(target: ByteTokenizer, drafter: ByteTokenizer, kept: NDArray[np.i
     return DirectMap.of(np.array(rows, dtype=np.int32), num_tokens)
 
 
-def _guess(version: Correction, logits: Floats, hidden: Floats) -> int:
+def _guess(version: Version, logits: Floats, hidden: Floats) -> int:
     return int(version.apply(logits, hidden).argmax())

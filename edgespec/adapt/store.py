@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from edgespec.adapt.learner import LearnerState
+from edgespec.adapt.memory import MemoryState
 from edgespec.adapt.trainer import TrainerState
 from edgespec.errors import StorageError
 
@@ -28,6 +30,7 @@ SUFFIX = ".adaptation"
 _MAGIC = b"edgespec adaptation 1\n"
 _MOST_BYTES = 256 << 20
 _LONGEST_HEADER = 1 << 16
+_MEMORY, _SERVES = "memory_", "serves"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ class Saved:
 
     pair: Pair
     history: History
-    state: TrainerState
+    state: LearnerState
 
 
 class AdaptationStore:
@@ -132,8 +135,7 @@ def read(path: Path) -> Saved:
 def write(saved: Saved, path: Path) -> None:
     """Write one file, whole or not at all; raises StorageError."""
     buffer = io.BytesIO()
-    arrays = {field.name: getattr(saved.state, field.name) for field in fields(TrainerState)}
-    np.savez(buffer, **arrays)
+    np.savez(buffer, **_arrays(saved.state))
     body = buffer.getvalue()
     header = {
         "pair": asdict(saved.pair),
@@ -175,10 +177,38 @@ def _history(value: Mapping[str, Any]) -> History:
     return dataclasses.replace(History(**whole), **shares)
 
 
-def _state(body: bytes) -> TrainerState:
+def _arrays(state: LearnerState) -> dict[str, Any]:
+    """All of a state by name, those of the memory with a prefix."""
+    trainer = {field.name: getattr(state.trainer, field.name) for field in fields(TrainerState)}
+    memory = {field.name: getattr(state.memory, field.name) for field in fields(MemoryState)}
+    prefixed = {f"{_MEMORY}{name}": array for name, array in memory.items()}
+    return {**trainer, **prefixed, _SERVES: state.serves}
+
+
+def _state(body: bytes) -> LearnerState:
     """The arrays of a file, if they fit each other and hold numbers only; raises ValueError."""
     with np.load(io.BytesIO(body), allow_pickle=False) as file:
-        arrays = {field.name: file[field.name] for field in fields(TrainerState)}
+        arrays = {name: file[name] for name in file.files}
+    memory = {field.name: arrays[f"{_MEMORY}{field.name}"] for field in fields(MemoryState)}
+    trainer = {field.name: arrays[field.name] for field in fields(TrainerState)}
+    return LearnerState(_trainer(trainer), _memory(memory), bool(arrays[_SERVES]))
+
+
+def _memory(arrays: Mapping[str, Any]) -> MemoryState:
+    mean = np.ascontiguousarray(arrays["mean"], np.float32)
+    down = np.ascontiguousarray(arrays["down"], np.float32)
+    keys, said = arrays["keys"], arrays["said"].astype(np.int32)
+    is_form = mean.ndim == said.ndim == 1 and down.ndim == keys.ndim == 2
+    if not is_form or keys.dtype != np.int8 or down.shape[1] != len(mean):
+        raise ValueError("its memory is not of the right form")
+    if keys.shape != (len(said), len(down)) or (said < 0).any():
+        raise ValueError("its memory does not fit itself")
+    if not np.isfinite(mean).all() or not np.isfinite(down).all():
+        raise ValueError("its memory holds what is no number")
+    return MemoryState(mean, down, keys, said)
+
+
+def _trainer(arrays: dict[str, Any]) -> TrainerState:
     scale = float(arrays.pop("scale"))
     rows = arrays.pop("rows").astype(np.int32)
     parts = {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}

@@ -17,11 +17,12 @@ from typing import Protocol
 
 import numpy as np
 
-from edgespec.adapt.correction import Correction, Floats
+from edgespec.adapt.correction import Floats
 from edgespec.adapt.keeping import Keeping
 from edgespec.adapt.learner import Learner
 from edgespec.adapt.lesson import Distribution
 from edgespec.adapt.reading import MOST_TOKENS, LessonReader, Said
+from edgespec.adapt.version import Version
 from edgespec.errors import Cancelled, EdgeSpecError
 from edgespec.protocols import Target
 from edgespec.reports import Report
@@ -59,7 +60,7 @@ class Student:
         learner: Learner,
         context: Interruptible,
         render: Callable[[Prompt], list[int]],
-        serve: Callable[[Correction], None],
+        serve: Callable[[Version], None],
         keeping: Keeping,
         report: Report,
     ) -> None:
@@ -78,6 +79,7 @@ class Student:
         self._pending: deque[_Answer] = deque(maxlen=MOST_ANSWERS)
         self._is_answering = self._is_studying = self._is_over = False
         self._thread: threading.Thread | None = None
+        self._num_unkept = 0  # answers learned from since the last time that something was kept
         self._prompt: Prompt = ""
         self._told: list[Distribution] = []
         serve(learner.serving)
@@ -115,13 +117,16 @@ class Student:
             )
 
     def close(self) -> None:
-        """End the thread; what was not studied yet is lost."""
+        """End the thread and keep what was learned; what was not studied yet is lost."""
         with self._changed:
             self._is_over = True
             self._stop_studying()
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join()
+            self._thread = None
+            if self._num_unkept:
+                self._keep(is_new=False)
 
     def __enter__(self) -> Student:
         return self
@@ -153,7 +158,7 @@ class Student:
             except Cancelled:  # a request came: what was read in part is read again later
                 pass
             except (EdgeSpecError, ValueError, MemoryError) as error:
-                self._is_over = True
+                self._is_over, self._num_unkept = True, 0
                 self._report(f"the drafter learns no more in this run: {error}")
             finally:
                 with self._changed:
@@ -172,10 +177,15 @@ class Student:
             return
         verdict = self._learner.judge(reading.hits)
         self._keeping.count(reading.hits)
-        if verdict in ("promoted", "dropped"):
-            self._serve(self._learner.serving)
-            self._keeping.keep(self._learner.good)
         self._learner.learn(reading.examples, lambda: self._is_answering or self._is_over)
+        self._serve(self._learner.serving)
+        self._num_unkept += 1
+        if verdict in ("promoted", "dropped"):
+            self._keep(is_new=True)
+
+    def _keep(self, *, is_new: bool) -> None:
+        self._keeping.keep(self._learner.state(), is_new=is_new)
+        self._num_unkept = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

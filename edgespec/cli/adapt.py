@@ -126,4 +126,9 @@ def _as_json(path: Path, saved: Saved | None, problem: str) -> dict[str, object]
     about: dict[str, object] = {"path": str(path), "bytes": path.stat().st_size}
     if saved is None:
         return {**about, "problem": problem}
-    return {**about, **asdict(saved.pair), **asdict(saved.history), "rows": len(saved.state.rows)}
+    return {
+        **about,
+        **asdict(saved.pair),
+        **asdict(saved.history),
+        "positions_kept": len(saved.state.memory.said),
+    }

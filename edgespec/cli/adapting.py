@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 
-from edgespec.adapt.correction import Correction
 from edgespec.adapt.keeping import Keeping
 from edgespec.adapt.learner import Learner
 from edgespec.adapt.reading import MOST_TOKENS, NUM_SINKS, WINDOW, LessonReader
 from edgespec.adapt.store import AdaptationStore, History, Pair, Saved
 from edgespec.adapt.student import Student
+from edgespec.adapt.version import Version
 from edgespec.cli.model_drafting import BoundDrafter
 from edgespec.errors import StorageError
 from edgespec.llama.context import Context
@@ -47,8 +47,8 @@ def open_student(
     if saved is not None:
         learner.resume(saved.state)
 
-    def serve(correction: Correction) -> None:
-        bound.draft_model.correct = None if correction.is_none else correction.apply
+    def serve(version: Version) -> None:
+        bound.draft_model.correct = None if version.is_none else version.apply
 
     if not learns:
         serve(learner.serving)

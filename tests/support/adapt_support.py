@@ -7,7 +7,10 @@ from numpy.typing import NDArray
 
 from edgespec.adapt.correction import Floats
 from edgespec.adapt.examples import NO_ROW, Examples
+from edgespec.adapt.learner import LearnerState
 from edgespec.adapt.lesson import DirectMap, Distribution, Place, lesson
+from edgespec.adapt.memory import Memory
+from edgespec.adapt.trainer import Trainer, TrainingOptions
 
 
 def random_examples(seed: int, count: int = 24, num_rows: int = 60, width: int = 12) -> Examples:
@@ -65,3 +68,13 @@ class ShiftedTarget:
         examples = lesson(places, list(logits), list(hidden), self.direct, num_candidates)
         assert examples is not None
         return hidden, logits, said, examples
+
+
+def learned() -> LearnerState:
+    """Something learned, of a head of 60 rows and hidden states of 12 numbers."""
+    trainer, memory = Trainer(60, 12, TrainingOptions(rank=3)), Memory(12)
+    for seed in range(4):
+        trainer.step(random_examples(seed))
+    hidden = random_examples(9, count=1100).hidden
+    memory.add(hidden, np.arange(1100, dtype=np.int32) % 60)
+    return LearnerState(trainer.state(), memory.state(), serves=True)

@@ -13,9 +13,9 @@ import pytest
 from rigs import EXACT, MOST_ROWS, SMALL, OpenModel, WriteModel, corpus_tokens, invariant_rows
 
 from edgespec.adapt.correction import Correction
+from edgespec.adapt.learner import Learner
 from edgespec.adapt.store import AdaptationStore, History, Saved, read, write
 from edgespec.adapt.student import Student
-from edgespec.adapt.trainer import Trainer, TrainingOptions
 from edgespec.cli.adapting import open_student
 from edgespec.cli.model_drafting import BoundDrafter, open_model_drafter
 from edgespec.cli.options import DrafterFiles
@@ -173,7 +173,7 @@ def test_a_file_that_cannot_be_used_is_told_and_the_chat_goes_on(
     elif damage == "foreign":
         path.write_bytes(b"something else")
     else:
-        other = Trainer(100, 32, TrainingOptions(rank=2)).state()
+        other = Learner(100, 32).state()
         write(Saved(read(path).pair, History(), other), path)
     with rig(model, files, store) as damaged:
         assert damaged.bound.draft_model.correct is None

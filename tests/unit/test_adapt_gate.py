@@ -10,15 +10,17 @@ from numpy.typing import NDArray
 
 from edgespec.adapt.correction import Correction
 from edgespec.adapt.gate import MIN_TRIAL, Gate
+from edgespec.adapt.memory import Memory
+from edgespec.adapt.version import Version
 
 WIDTH = 4
 
 
-def version(bias: float) -> Correction:
+def version(bias: float) -> Version:
     one = np.full(1, bias, dtype=np.float32)
     rows = np.array([3], dtype=np.int32)
     nothing = np.zeros((0, WIDTH), dtype=np.float32)
-    return Correction(rows, nothing, np.zeros((1, 0), dtype=np.float32), one)
+    return Version(Correction(rows, nothing, np.zeros((1, 0), dtype=np.float32), one))
 
 
 def hits(count: int, alone: float, serving: float, candidate: float) -> NDArray[np.bool_]:
@@ -27,7 +29,7 @@ def hits(count: int, alone: float, serving: float, candidate: float) -> NDArray[
     return np.stack([places < share for share in (alone, serving, candidate)])
 
 
-def serving(gate: Gate, given: Correction) -> Gate:
+def serving(gate: Gate, given: Version) -> Gate:
     gate.offer(given)
     assert gate.judge(hits(MIN_TRIAL, 0.5, 0.5, 0.8)) == "promoted"
     assert gate.serving is given
@@ -65,7 +67,7 @@ def test_a_poisoned_candidate_is_told_from_chance() -> None:
     gate = serving(Gate(WIDTH), version(1.0))
     gate.offer(version(50.0))
     assert gate.judge(hits(200, 0.5, 0.6, 0.2)) == "harmful"
-    assert gate.serving.bias[0] == 1.0
+    assert gate.serving.correction.bias[0] == 1.0
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -110,3 +112,19 @@ def test_only_what_was_ahead_of_the_serving_one_comes_to_serve(
             assert num_tried >= MIN_TRIAL
         else:
             assert gate.serving is not on_trial
+
+
+def test_later_neighbours_are_asked_by_those_that_ask() -> None:
+    memory = Memory(WIDTH)
+    random = np.random.default_rng(1)
+    memory.add(random.normal(0, 1, (2000, WIDTH)).astype(np.float16), np.arange(2000) % 7)
+    earlier = memory.index()
+    memory.add(random.normal(0, 1, (50, WIDTH)).astype(np.float16), np.arange(50) % 7)
+    later = memory.index()
+    assert earlier is not None
+    assert later is not None
+    gate = serving(Gate(WIDTH), Version(version(1.0).correction, earlier))
+    gate.offer(version(2.0))
+    gate.refresh(later)
+    assert gate.serving.neighbours is later
+    assert gate.versions()[0].neighbours is gate.versions()[2].neighbours is None

@@ -14,6 +14,7 @@ from edgespec.adapt.examples import Examples
 from edgespec.adapt.learner import Learner, LearnerOptions
 from edgespec.adapt.replay import Replay
 from edgespec.adapt.trainer import TrainingOptions
+from edgespec.adapt.version import Version
 
 FAST = LearnerOptions(
     TrainingOptions(rank=4, rate_bias=0.2, rate_up=0.2, rate_down=0.05, damping=0.0)
@@ -76,13 +77,13 @@ def test_a_poisoned_update_is_refused_and_taken_back() -> None:
     for _ in range(20):
         learner.learn(poisoned(examples), lambda: False)
     assert np.abs(learner.trainer.correct(examples) - good).max() > 0.5
-    learner.gate.offer(learner.trainer.correction(80))
+    learner.gate.offer(Version(learner.trainer.correction(80)))
     hidden, logits, said, _ = target.text(200)
     assert learner.judge(hits(learner, logits, hidden, said)) == "harmful"
     assert learner.serving is served
     # what it is trained on from is that of the last version that was found to be good
     after = [hits(learner, logits, hidden, said)[1].mean()]
-    learner.gate.offer(learner.trainer.correction(80))
+    learner.gate.offer(Version(learner.trainer.correction(80)))
     after.append(hits(learner, logits, hidden, said)[2].mean())
     assert after[1] > after[0] - 0.1
 
@@ -107,7 +108,7 @@ def test_a_promoted_version_is_what_can_be_saved() -> None:
     while answer(learner, target)[0] != "promoted":
         pass
     other = Learner(80, 16, FAST)
-    other.resume(learner.good)
+    other.resume(learner.state())
     hidden, logits, said, _ = target.text(50)
     np.testing.assert_array_equal(
         hits(other, logits, hidden, said)[1], hits(learner, logits, hidden, said)[1]

@@ -23,6 +23,7 @@ from edgespec.adapt.reading import (
     direct_map,
 )
 from edgespec.adapt.student import noted
+from edgespec.adapt.version import Version
 from edgespec.vocab.tokenizer import ByteTokenizer
 
 TARGET, DRAFTER = (ByteTokenizer(TOYS[name]()) for name in ("bpe", "bpe-other"))
@@ -59,12 +60,12 @@ def said(text: bytes, prompt: Sequence[int] = (5, 6, 7), end: int | None = 2) ->
 
 
 def read_with(
-    given: Said, versions: Sequence[Correction] = (), *left_out: int
+    given: Said, versions: Sequence[Version] = (), *left_out: int
 ) -> tuple[Reading, Scripted]:
     kept = kept_rows(*left_out)
     model = Scripted(len(kept))
     reading = LessonReader(model, (TARGET, DRAFTER), kept).read(
-        given, versions or [Correction.none(WIDTH)]
+        given, versions or [Version.none(WIDTH)]
     )
     assert reading is not None
     return reading, model
@@ -105,21 +106,22 @@ def test_hits_are_of_places_where_a_draft_may_begin() -> None:
     starts = [0, *TARGET.encode(text).ends]
     encoded = DRAFTER.encode(text)
     places = [place for place, start in enumerate([0, *encoded.ends]) if start in starts]
-    kept = kept_rows()
     said_rows = [*encoded.tokens, int(DRAFTER.specials.end_of_turn or 0)]
-    surely = [sure_of(row, len(kept)) for row in sorted(set(said_rows))]
+    surely = [sure_of(row) for row in sorted(set(said_rows))]
     reading, _ = read_with(said(text), surely)
     for version, row in zip(reading.hits, sorted(set(said_rows)), strict=True):
         assert version.tolist() == [said_rows[place] == row for place in places]
 
 
-def sure_of(row: int, _num_rows: int) -> Correction:
+def sure_of(row: int) -> Version:
     """A version that always says one token."""
-    return Correction(
-        np.array([row], dtype=np.int32),
-        np.zeros((0, WIDTH), dtype=np.float32),
-        np.zeros((1, 0), dtype=np.float32),
-        np.full(1, 1e6, dtype=np.float32),
+    return Version(
+        Correction(
+            np.array([row], dtype=np.int32),
+            np.zeros((0, WIDTH), dtype=np.float32),
+            np.zeros((1, 0), dtype=np.float32),
+            np.full(1, 1e6, dtype=np.float32),
+        )
     )
 
 
@@ -156,7 +158,7 @@ def test_tokens_that_were_trimmed_away_teach_nothing_of_themselves() -> None:
 def test_nothing_said_is_nothing_learned(nothing: Said) -> None:
     kept = kept_rows()
     reader = LessonReader(Scripted(len(kept)), (TARGET, DRAFTER), kept)
-    assert reader.read(nothing, [Correction.none(WIDTH)]) is None
+    assert reader.read(nothing, [Version.none(WIDTH)]) is None
 
 
 @given(st.text(max_size=60), st.sampled_from(sorted(TOYS)), st.sampled_from(sorted(TOYS)))
@@ -165,7 +167,7 @@ def test_any_text_can_be_read(text: str, target: str, drafter: str) -> None:
     kept = np.arange(4, pair[1].vocab.num_tokens, 2, dtype=np.int32)
     tokens = pair[0].encode(text.encode()).tokens
     reading = LessonReader(Scripted(len(kept)), pair, kept).read(
-        Said((5, 6), tuple(tokens), ()), [Correction.none(WIDTH)]
+        Said((5, 6), tuple(tokens), ()), [Version.none(WIDTH)]
     )
     if reading is not None:
         assert not reading.examples.is_direct.any()  # nothing was told

@@ -9,26 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from adapt_support import random_examples
+from adapt_support import learned
 from hypothesis import given
 from hypothesis import strategies as st
 from rigs import file_size_limit
 
 from edgespec.adapt.keeping import Keeping
+from edgespec.adapt.learner import LearnerState
+from edgespec.adapt.memory import MemoryState
 from edgespec.adapt.store import AdaptationStore, History, Pair, Saved, read, write
-from edgespec.adapt.trainer import Trainer, TrainerState, TrainingOptions
+from edgespec.adapt.trainer import TrainerState
 from edgespec.errors import StorageError
 
 PAIR = Pair("a" * 32, "b" * 32, "target", "drafter")
 HISTORY = History(3, 40, 2000, 0.71, 0.75)
 FIELDS = [field.name for field in dataclasses.fields(TrainerState)]
-
-
-def trained() -> TrainerState:
-    trainer = Trainer(60, 12, TrainingOptions(rank=3))
-    for seed in range(4):
-        trainer.step(random_examples(seed))
-    return trainer.state()
 
 
 @pytest.fixture
@@ -38,19 +33,24 @@ def store(tmp_path: Path) -> AdaptationStore:
 
 @pytest.fixture
 def written(store: AdaptationStore) -> Path:
-    store.save(Saved(PAIR, HISTORY, trained()))
+    store.save(Saved(PAIR, HISTORY, learned()))
     return store.path(PAIR)
 
 
 def test_what_is_saved_is_loaded(store: AdaptationStore) -> None:
-    state = trained()
+    state = learned()
     assert store.load(PAIR) is None
     store.save(Saved(PAIR, HISTORY, state))
     saved = store.load(PAIR)
     assert saved is not None
     assert (saved.pair, saved.history) == (PAIR, HISTORY)
     for name in FIELDS:
-        np.testing.assert_array_equal(getattr(saved.state, name), getattr(state, name))
+        read_back, kept = getattr(saved.state.trainer, name), getattr(state.trainer, name)
+        np.testing.assert_array_equal(read_back, kept)
+    for name in ("mean", "down", "keys", "said"):
+        read_back, kept = getattr(saved.state.memory, name), getattr(state.memory, name)
+        np.testing.assert_array_equal(read_back, kept)
+    assert saved.state.serves
     assert store.all() == [store.path(PAIR)]
     assert [path.name for path in store.folder.iterdir()] == [PAIR.file_name]
 
@@ -65,7 +65,7 @@ def test_a_file_that_is_cut_off_is_refused(
     tmp_path_factory: pytest.TempPathFactory, share: float
 ) -> None:
     path = tmp_path_factory.mktemp("cut") / "x.adaptation"
-    write(Saved(PAIR, HISTORY, trained()), path)
+    write(Saved(PAIR, HISTORY, learned()), path)
     os.truncate(path, int(path.stat().st_size * share))
     with pytest.raises(StorageError, match="adapt reset"):
         read(path)
@@ -76,7 +76,7 @@ def test_a_changed_byte_is_noticed(
     tmp_path_factory: pytest.TempPathFactory, share: float, change: int
 ) -> None:
     path = tmp_path_factory.mktemp("changed") / "x.adaptation"
-    saved = Saved(PAIR, HISTORY, trained())
+    saved = Saved(PAIR, HISTORY, learned())
     write(saved, path)
     data = bytearray(path.read_bytes())
     start = data.index(b"\n", data.index(b"\n") + 1) + 1
@@ -126,6 +126,12 @@ def test_names_do_not_matter(store: AdaptationStore, written: Path) -> None:
         ("rows", np.array([4, 3, 2, 1, 0], np.int32)),
         ("rows", np.array([-1, 3, 5, 8, 9], np.int32)),
         ("scale", float("inf")),
+        ("memory_keys", np.ones((9, 5), np.int8)),
+        ("memory_keys", np.ones((9, 4), np.float32)),
+        ("memory_said", np.arange(8, dtype=np.int32)),
+        ("memory_said", np.full(9, -1, dtype=np.int32)),
+        ("memory_down", np.full((4, 12), np.nan, dtype=np.float32)),
+        ("memory_mean", np.zeros(11, dtype=np.float32)),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, name: str, value: object) -> None:
@@ -134,10 +140,16 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, name: str, value: ob
 
     rows = np.arange(5, dtype=np.int32)
     good = TrainerState(1.0, rows, of(3, 12), of(5, 3), of(5), of(3, 12), of(5, 3), of(5))
+    keys = np.ones((9, 4), np.int8)
+    memory = MemoryState(of(12), of(4, 12), keys, np.arange(9, dtype=np.int32))
     path = tmp_path / "x.adaptation"
-    write(Saved(PAIR, HISTORY, good), path)
-    assert read(path).state.scale == 1.0
-    write(Saved(PAIR, HISTORY, dataclasses.replace(good, **{name: value})), path)
+    write(Saved(PAIR, HISTORY, LearnerState(good, memory, serves=False)), path)
+    assert read(path).state.trainer.scale == 1.0
+    if name.startswith("memory_"):
+        memory = dataclasses.replace(memory, **{name.removeprefix("memory_"): value})
+    else:
+        good = dataclasses.replace(good, **{name: value})
+    write(Saved(PAIR, HISTORY, LearnerState(good, memory, serves=False)), path)
     with pytest.raises(StorageError, match="damaged"):
         read(path)
 
@@ -145,7 +157,7 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, name: str, value: ob
 def test_a_full_disk_leaves_what_was_there(store: AdaptationStore, written: Path) -> None:
     before = written.read_bytes()
     with file_size_limit(500), pytest.raises(StorageError, match="cannot write"):
-        store.save(Saved(PAIR, dataclasses.replace(HISTORY, version=9), trained()))
+        store.save(Saved(PAIR, dataclasses.replace(HISTORY, version=9), learned()))
     assert written.read_bytes() == before
     assert list(store.folder.iterdir()) == [written]
 
@@ -156,7 +168,7 @@ def test_a_folder_that_cannot_be_made_is_told_once(tmp_path: Path) -> None:
     store = AdaptationStore(tmp_path / "file" / "adaptations")
     keeping = Keeping(PAIR, store, History(), lines.append)
     for _ in range(3):
-        keeping.keep(trained())
+        keeping.keep(learned(), is_new=True)
     assert keeping.history.version == 3
     assert len(lines) == 1
     assert "not kept" in lines[0]

@@ -50,6 +50,12 @@ def parse(*arguments: str, temperature: float = 0.0) -> tuple[LoadOptions, Sampl
     return taken[0]
 
 
+@pytest.mark.parametrize(("word", "adapts"), [("--adapt", True), ("--no-adapt", False)])
+def test_a_drafter_may_be_kept_from_learning(word: str, adapts: bool) -> None:
+    assert parse()[0].adapt
+    assert parse(word)[0].adapt is adapts
+
+
 def test_defaults() -> None:
     loading, sampling = parse(temperature=0.7)
     assert loading == LoadOptions(model=DEFAULT_TARGET, drafter="context", verbose=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from fakes import (
     FakeDrafter,
@@ -18,6 +20,7 @@ from fakes import (
 from edgespec.engine.cost import CostModel, CostTable
 from edgespec.engine.engine import Engine, Limits
 from edgespec.errors import UsageError
+from edgespec.protocols import Target
 from edgespec.types import Proposal
 
 
@@ -102,3 +105,20 @@ def test_the_plain_cost_is_that_of_the_present_context() -> None:
     collect(engine, [1] * 300, FakeSampler(), Limits(1))
     assert engine.target is target
     assert engine.plain_token_ms() == pytest.approx(30.0)
+
+
+def test_watchers_see_the_logits_behind_all_that_is_said() -> None:
+    target = FakeTarget(max_rows=4)
+    drafter = FakeDrafter(oracle(target))
+    seen: list[int] = []
+
+    class Watcher:
+        def watch(self, tokens: Sequence[int], target: Target) -> None:
+            for row, token in enumerate(tokens):
+                assert int(target.logits(row).argmax()) == token
+            seen.extend(tokens)
+
+    engine = Engine(target, [drafter], flat_costs(), lambda: 0.0, [Watcher()])
+    passes = collect(engine, [1, 2, 3])
+    assert seen == joined(passes)
+    assert any(len(tokens) > 1 for tokens in passes)
