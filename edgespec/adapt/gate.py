@@ -9,6 +9,7 @@ been right more often.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,7 +50,7 @@ class _Duel:
 
     @property
     def is_certainly_lost(self) -> bool:
-        return self.lead < -_CERTAIN * max(self.num_discordant, 1.0) ** 0.5
+        return self.lead < -_CERTAIN * math.sqrt(max(self.num_discordant, 1.0))
 
 
 class Gate:

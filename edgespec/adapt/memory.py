@@ -117,13 +117,14 @@ class Memory:
         self._clusters = np.concatenate([self._clusters, added])[start:]
 
     def _assigned(self, keys: Floats) -> NDArray[np.int64]:
-        return np.argmax(keys @ self._centres.T, axis=1)
+        nearest: NDArray[np.int64] = np.argmax(keys @ self._centres.T, axis=1)
+        return nearest
 
     def _cluster(self) -> None:
         """Find clusters anew, by a few rounds of spherical k-means."""
         count = min(max(len(self) // _CLUSTER_SIZE, 1), _MOST_CLUSTERS)
         random = np.random.default_rng(len(self))
-        sample = self._keys[random.permutation(len(self))[:_NUM_SAMPLED]]
+        sample: Floats = self._keys[random.permutation(len(self))[:_NUM_SAMPLED]]
         self._centres = sample[:count].copy()
         for _ in range(_NUM_ROUNDS):
             clusters = self._assigned(sample)
@@ -138,5 +139,5 @@ class Memory:
 
 def _rounded(keys: Floats) -> Floats:
     """Keys as they come back from disk, so that a restart changes nothing."""
-    rounded: Floats = np.round(keys * np.float32(_LEVELS)) / np.float32(_LEVELS)
-    return rounded
+    levels = np.float32(_LEVELS)
+    return (np.round(keys * levels) / levels).astype(np.float32)

@@ -7,7 +7,6 @@ arrays in numpy's npz form. It appears whole or not at all, and is read only as 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import io
 import json
@@ -172,9 +171,13 @@ def _header(line: bytes) -> _Header:
 
 
 def _history(value: Mapping[str, Any]) -> History:
-    whole = {name: int(value[name]) for name in ("version", "num_answers", "num_positions")}
-    shares = {name: float(value[name]) for name in ("share_alone", "share_served")}
-    return dataclasses.replace(History(**whole), **shares)
+    return History(
+        version=int(value["version"]),
+        num_answers=int(value["num_answers"]),
+        num_positions=int(value["num_positions"]),
+        share_alone=float(value["share_alone"]),
+        share_served=float(value["share_served"]),
+    )
 
 
 def _arrays(state: LearnerState) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class LoadOptions:
     learn: bool = True
     memory_at: Path | None = None
     trim: bool = True
-    adapt: bool = True
+    adapt: bool = False
     drafter_files: DrafterFiles | None = None
 
     def __post_init__(self) -> None:
@@ -105,7 +105,7 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--adapt/--no-adapt",
-            default=True,
+            default=False,
             show_default=True,
             help="Let a drafting model learn from what the target says, between answers.",
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from rigs import EXACT, MOST_ROWS, SMALL, OpenModel, WriteModel, corpus_tokens, invariant_rows
 
-from edgespec.adapt.correction import Correction
+from edgespec.adapt.correction import Correction, Floats
 from edgespec.adapt.learner import Learner
 from edgespec.adapt.store import AdaptationStore, History, Saved, read, write
 from edgespec.adapt.student import Student
@@ -204,6 +204,16 @@ def test_a_student_that_fails_says_so_once_and_answers_go_on(
         assert "learns no more" in learning.lines[0]
 
 
+def listening(heard: list[tuple[Floats, Floats]]) -> Callable[[Floats, Floats], Floats]:
+    """Corrects nothing, and notes what it is given."""
+
+    def correct(logits: Floats, hidden: Floats) -> Floats:
+        heard.append((logits.copy(), hidden.copy()))
+        return logits
+
+    return correct
+
+
 @pytest.mark.parametrize("spec", [SMALL, OTHER])
 def test_hidden_states_come_with_the_logits(
     open_model: OpenModel, write_model: WriteModel, tmp_path: Path, spec: TinySpec
@@ -220,14 +230,9 @@ def test_hidden_states_come_with_the_logits(
             model = bound.draft_model
             scored = [(z.copy(), h.copy()) for z, h in model.score(tokens, 20)]
             assert len(scored) == 10
-            heard: list[tuple[object, object]] = []
-
-            def listen(logits: object, hidden: object, heard: list[object] = heard) -> object:
-                heard.append((np.array(logits), np.array(hidden)))
-                return logits
-
+            heard: list[tuple[Floats, Floats]] = []
+            model.correct = listening(heard)
             model.truncate(0)
-            model.correct = listen  # type: ignore[assignment]
             model.read(tokens[:20])
             for token in tokens[20:]:
                 model.read([token])

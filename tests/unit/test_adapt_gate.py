@@ -117,9 +117,13 @@ def test_only_what_was_ahead_of_the_serving_one_comes_to_serve(
 def test_later_neighbours_are_asked_by_those_that_ask() -> None:
     memory = Memory(WIDTH)
     random = np.random.default_rng(1)
-    memory.add(random.normal(0, 1, (2000, WIDTH)).astype(np.float16), np.arange(2000) % 7)
+    memory.add(
+        random.normal(0, 1, (2000, WIDTH)).astype(np.float16), np.arange(2000, dtype=np.int32) % 7
+    )
     earlier = memory.index()
-    memory.add(random.normal(0, 1, (50, WIDTH)).astype(np.float16), np.arange(50) % 7)
+    memory.add(
+        random.normal(0, 1, (50, WIDTH)).astype(np.float16), np.arange(50, dtype=np.int32) % 7
+    )
     later = memory.index()
     assert earlier is not None
     assert later is not None

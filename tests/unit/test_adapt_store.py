@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,7 +135,11 @@ def test_names_do_not_matter(store: AdaptationStore, written: Path) -> None:
         ("memory_mean", np.zeros(11, dtype=np.float32)),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, name: str, value: object) -> None:
+def test_arrays_that_do_not_fit_are_refused(
+    tmp_path: Path,
+    name: str,
+    value: Any,  # noqa: ANN401 - any array
+) -> None:
     def of(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         return np.ones(shape, np.float32)
 

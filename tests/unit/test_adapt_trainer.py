@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from adapt_support import ShiftedTarget, random_examples
+from numpy.typing import NDArray
 
-from edgespec.adapt.correction import Correction, Floats
+from edgespec.adapt.correction import Correction
 from edgespec.adapt.examples import Examples
 from edgespec.adapt.loss import LossWeights, hybrid_loss
 from edgespec.adapt.trainer import Trainer, TrainingOptions
 
+Doubles = NDArray[np.float64]
 NUM_ROWS, WIDTH = 60, 12
 OPTIONS = TrainingOptions(rank=3, weights=LossWeights(kl=1.0, runs=0.2, said=0.1))
 
@@ -25,7 +27,9 @@ def begun(examples: Examples, options: TrainingOptions = OPTIONS) -> Trainer:
     return trainer
 
 
-def exact_loss(trainer: Trainer, down: Floats, up: Floats, bias: Floats, given: Examples) -> float:
+def exact_loss(
+    trainer: Trainer, down: Doubles, up: Doubles, bias: Doubles, given: Examples
+) -> float:
     """Mean loss by plain formulas in float64 up to the logits."""
     lowered = given.hidden.astype(np.float64) / np.float64(np.float32(trainer.scale)) @ down.T
     total = 0.0
@@ -33,7 +37,7 @@ def exact_loss(trainer: Trainer, down: Floats, up: Floats, bias: Floats, given: 
         rows = given.rows[place]
         logits = given.logits[place] + up[rows] @ lowered[place] + bias[rows]
         one = given.take(slice(place, place + 1))
-        loss, _ = hybrid_loss(logits[None], one, trainer.options.weights)
+        loss, _ = hybrid_loss(logits[None].astype(np.float32), one, trainer.options.weights)
         total += float(loss[0])
     return total / len(given)
 

@@ -51,8 +51,8 @@ def parse(*arguments: str, temperature: float = 0.0) -> tuple[LoadOptions, Sampl
 
 
 @pytest.mark.parametrize(("word", "adapts"), [("--adapt", True), ("--no-adapt", False)])
-def test_a_drafter_may_be_kept_from_learning(word: str, adapts: bool) -> None:
-    assert parse()[0].adapt
+def test_a_drafter_may_learn(word: str, adapts: bool) -> None:
+    assert not parse()[0].adapt
     assert parse(word)[0].adapt is adapts
 
 
