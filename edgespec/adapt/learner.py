@@ -40,9 +40,9 @@ class LearnerOptions:
     """
 
     training: TrainingOptions = field(default_factory=TrainingOptions)
-    num_steps: int = 12
-    batch: int = 192
-    newest_share: float = 0.5
+    num_steps: int = 2
+    batch: int = 256
+    newest_share: float = 0.25
     capacity: int = 8192
     max_rows: int = 8192
     neighbours: bool = True

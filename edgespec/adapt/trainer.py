@@ -31,7 +31,7 @@ class TrainingOptions:
     rate_down: float = 0.003
     damping: float = 0.03
     decay: float = 0.0
-    weights: LossWeights = field(default_factory=LossWeights)
+    weights: LossWeights = field(default_factory=lambda: LossWeights(kl=0.5, runs=1.0, said=0.5))
     seed: int = 1
 
 

@@ -12,12 +12,23 @@ from numpy.typing import NDArray
 from edgespec.adapt.correction import Floats
 from edgespec.adapt.examples import Examples
 from edgespec.adapt.learner import Learner, LearnerOptions
+from edgespec.adapt.loss import LossWeights
 from edgespec.adapt.replay import Replay
 from edgespec.adapt.trainer import TrainingOptions
 from edgespec.adapt.version import Version
 
 FAST = LearnerOptions(
-    TrainingOptions(rank=4, rate_bias=0.2, rate_up=0.2, rate_down=0.05, damping=0.0)
+    TrainingOptions(
+        rank=4,
+        rate_bias=0.2,
+        rate_up=0.2,
+        rate_down=0.05,
+        damping=0.0,
+        weights=LossWeights(),
+    ),
+    num_steps=12,
+    batch=192,
+    newest_share=0.5,
 )
 
 

@@ -142,7 +142,9 @@ def test_a_known_shift_is_recovered(weights: LossWeights, least: int) -> None:
 def test_a_bias_alone_recovers_a_bias() -> None:
     target = ShiftedTarget(seed=5)
     target.shift[:] = 0
-    trainer = Trainer(80, 16, TrainingOptions(rank=0, rate_bias=0.3, damping=0.0))
+    trainer = Trainer(
+        80, 16, TrainingOptions(rank=0, rate_bias=0.3, damping=0.0, weights=LossWeights())
+    )
     *_, examples = target.text(2000)
     random = np.random.default_rng(3)
     for _ in range(200):
