@@ -1,0 +1,226 @@
+"""The thread that studies between answers: when it works, when it stops, what it keeps."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_vocabularies import TOYS
+
+from edgespec.adapt.correction import Floats
+from edgespec.adapt.keeping import Keeping
+from edgespec.adapt.learner import Learner
+from edgespec.adapt.reading import LessonReader
+from edgespec.adapt.store import AdaptationStore, History, Pair
+from edgespec.adapt.student import MOST_ANSWERS, Student
+from edgespec.adapt.version import Version
+from edgespec.errors import Cancelled, NativeLibraryError
+from edgespec.protocols import Target
+from edgespec.types import Completion, CompletionRequest, SpeculationStats, Timings
+from edgespec.vocab.tokenizer import ByteTokenizer
+
+TARGET, DRAFTER = (ByteTokenizer(TOYS[name]()) for name in ("bpe", "bpe-other"))
+NUM_ROWS, WIDTH = DRAFTER.vocab.num_tokens, 8
+KEPT = np.arange(NUM_ROWS, dtype=np.int32)
+PAIR = Pair("a" * 32, "b" * 32, "target", "drafter")
+TEXT = TARGET.encode(b"the tokenizer is lower than the lowest").tokens
+PATIENCE_S = 30.0
+
+
+class Rows:
+    """As much of `Target` as a watcher looks at: row i says `tokens[i]`."""
+
+    def __init__(self, tokens: Sequence[int]) -> None:
+        self._tokens = tokens
+
+    def logits(self, row: int) -> Floats:
+        logits = np.zeros(TARGET.vocab.num_tokens, dtype=np.float32)
+        logits[self._tokens[row]] = 5.0
+        return logits
+
+
+@dataclass
+class Slow:
+    """Implements `ScoringModel` and `Interruptible`: waits at `gate` while it reads, if told to."""
+
+    waits: bool = False
+    fails: bool = False
+    reads: list[list[int]] = field(default_factory=list)
+    is_reading: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event = field(default_factory=threading.Event)
+    aborted: bool = False
+
+    def score(self, tokens: Sequence[int], first: int) -> Iterator[tuple[Floats, Floats]]:
+        self.reads.append(list(tokens))
+        self.is_reading.set()
+        if self.fails:
+            raise NativeLibraryError("llama.cpp cannot compute")
+        if self.waits:
+            assert self.go_on.wait(PATIENCE_S)
+        if self.aborted:
+            raise Cancelled
+        random = np.random.default_rng(3)
+        head = random.normal(0, 1, (NUM_ROWS, WIDTH)).astype(np.float32)
+        states = random.normal(0, 1, (NUM_ROWS, WIDTH)).astype(np.float32)
+        for token in tokens[first:]:
+            yield head @ states[token], states[token]
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.go_on.set()
+
+    def resume(self) -> None:
+        self.aborted = False
+
+
+@dataclass
+class Rig:
+    """A student, and what it is made of and says."""
+
+    model: Slow
+    student: Student
+    served: list[Version]
+    lines: list[str]
+
+    def answer(self, prompt: str = "a", tokens: Sequence[int] = TEXT) -> None:
+        """One request and its answer, in two passes."""
+        self.student.begin(prompt)
+        half = len(tokens) // 2
+        for part in (tokens[:half], tokens[half:]):
+            if part:
+                self.student.watch(part, rows(part))
+        timings = Timings(0, 0, 0, 1, 0, len(tokens))
+        done = Completion("", tuple(tokens), "stop", timings, SpeculationStats())
+        self.student.finish(CompletionRequest(prompt), [1], done)
+
+    def wait(self) -> None:
+        assert self.student.wait(PATIENCE_S)
+
+
+def rows(tokens: Sequence[int]) -> Target:
+    return Rows(tokens)  # type: ignore[return-value]
+
+
+def made(model: Slow, store: AdaptationStore | None = None) -> Rig:
+    served: list[Version] = []
+    lines: list[str] = []
+    student = Student(
+        LessonReader(model, (TARGET, DRAFTER), KEPT),
+        Learner(NUM_ROWS, WIDTH),
+        model,
+        lambda prompt: DRAFTER.encode(str(prompt).encode()).tokens,
+        served.append,
+        Keeping(PAIR, store, History(), lines.append),
+        lines.append,
+    )
+    return Rig(model, student, served, lines)
+
+
+def test_an_answer_is_studied_after_it_ended() -> None:
+    rig = made(Slow())
+    with rig.student:
+        rig.student.begin("a")
+        rig.student.watch(TEXT, rows(TEXT))
+        assert rig.model.reads == []
+        rig.answer()
+        rig.wait()
+        tokens = DRAFTER.encode(b"".join(map(TARGET.piece, TEXT))).tokens
+        assert rig.model.reads == [[*DRAFTER.encode(b"a").tokens, *tokens[:-1]]]
+        assert len(rig.served) == 2  # what served at first, and after the answer
+    assert rig.lines == []
+
+
+def test_what_serves_comes_to_serve_between_answers() -> None:
+    rig = made(Slow())
+    with rig.student:
+        assert rig.served[0].is_none
+        for _ in range(40):
+            rig.answer()
+            rig.wait()
+    assert not rig.served[-1].is_none
+
+
+def test_a_request_stops_a_reading_and_it_is_read_again() -> None:
+    model = Slow(waits=True)
+    rig = made(model)
+    with rig.student:
+        rig.answer()
+        assert model.is_reading.wait(PATIENCE_S)
+        rig.student.begin("b")  # ends the pass: else it would wait for ever
+        assert len(model.reads) == 1
+        assert not model.aborted
+        model.waits = False
+        rig.answer("b")
+        rig.wait()
+        assert [read[0] for read in model.reads] == [
+            DRAFTER.encode(prompt).tokens[0] for prompt in (b"a", b"a", b"b")
+        ]
+
+
+def test_nothing_is_studied_while_an_answer_is_written() -> None:
+    rig = made(Slow())
+    with rig.student:
+        rig.answer()
+        rig.wait()
+        rig.student.begin("b")
+        rig.student.watch(TEXT, rows(TEXT))
+        num_reads = len(rig.model.reads)
+        assert rig.student.wait(PATIENCE_S)  # nothing is left to be studied
+        assert len(rig.model.reads) == num_reads
+
+
+def test_only_the_latest_answers_wait() -> None:
+    model = Slow(waits=True)
+    rig = made(model)
+    with rig.student:
+        for number in range(MOST_ANSWERS + 5):
+            rig.answer(chr(ord("a") + number))
+        model.waits = False
+        model.go_on.set()
+        rig.wait()
+        firsts = [read[0] for read in model.reads]
+        latest = [DRAFTER.encode(chr(ord("a") + n).encode()).tokens[0] for n in range(5, 21)]
+        assert firsts[-MOST_ANSWERS + 1 :] == latest[1:]
+
+
+@pytest.mark.parametrize("tokens", [[], TEXT[:1]])
+def test_short_answers_do_no_harm(tokens: list[int]) -> None:
+    rig = made(Slow())
+    with rig.student:
+        rig.answer(tokens=tokens)
+        rig.wait()
+    assert rig.lines == []
+
+
+def test_a_failure_is_told_once_and_ends_it() -> None:
+    rig = made(Slow(fails=True))
+    with rig.student:
+        for _ in range(3):
+            rig.answer()
+            rig.wait()
+    assert len(rig.model.reads) == 1
+    assert rig.lines == ["the drafter learns no more in this run: llama.cpp cannot compute"]
+
+
+def test_what_was_learned_is_kept_at_the_end(tmp_path: Path) -> None:
+    store = AdaptationStore(tmp_path)
+    rig = made(Slow(), store)
+    with rig.student:
+        rig.answer()
+        rig.wait()
+        assert store.load(PAIR) is None
+    saved = store.load(PAIR)
+    assert saved is not None
+    assert saved.history.num_answers == 1
+    assert not saved.state.serves
+
+
+def test_without_answers_nothing_is_written(tmp_path: Path) -> None:
+    store = AdaptationStore(tmp_path / "adaptations")
+    with made(Slow(), store).student as student:
+        student.begin("a")
+    assert not store.folder.exists()
