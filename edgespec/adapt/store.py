@@ -13,7 +13,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,16 @@ class AdaptationStore:
     def all(self) -> list[Path]:
         """Every file kept, whether or not it can be read."""
         return sorted(self.folder.glob(f"*{SUFFIX}"))
+
+    def delete(self, paths: Iterable[Path]) -> None:
+        """Forget files of this folder; raises StorageError."""
+        for path in paths:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise StorageError(
+                    f"cannot delete {path}: {error.strerror or error}", "delete it by hand"
+                ) from error
 
 
 def read(path: Path) -> Saved:

@@ -14,7 +14,7 @@ import click
 
 from edgespec.adapt.store import AdaptationStore, Saved, read, write
 from edgespec.cli.pull_progress import human_bytes
-from edgespec.errors import EdgeSpecError, StorageError, UsageError
+from edgespec.errors import EdgeSpecError, UsageError
 from edgespec.paths import user_paths
 
 
@@ -43,7 +43,8 @@ def status(as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def reset(drafter: str | None, yes: bool) -> None:
     """Forget what drafters learned, files that cannot be read included."""
-    paths = _store().all()
+    store = _store()
+    paths = store.all()
     if drafter is not None:
         paths = [path for path in paths if _is_of(path, drafter)]
     if not paths:
@@ -53,13 +54,7 @@ def reset(drafter: str | None, yes: bool) -> None:
         if not sys.stdin.isatty():
             raise UsageError("reset forgets what drafters learned", "add --yes if that is meant")
         click.confirm(f"Forget what was learned in {len(paths)} file(s)?", abort=True, err=True)
-    for path in paths:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise StorageError(
-                f"cannot delete {path}: {error.strerror or error}", "delete it by hand"
-            ) from error
+    store.delete(paths)
     click.echo(f"forgot {len(paths)} file(s)", err=True)
 
 

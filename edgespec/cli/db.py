@@ -18,6 +18,7 @@ from pathlib import Path
 
 import click
 
+from edgespec.adapt.store import AdaptationStore
 from edgespec.cache.conversations import Conversations
 from edgespec.cache.database import DAMAGE, connect, open_database
 from edgespec.cache.eviction import DEFAULT_LIMIT, evict
@@ -76,7 +77,10 @@ def search(words: tuple[str, ...], limit: int, as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="Everything learned and said.")
 @click.option("--yes", is_flag=True, help="Do not ask before --all.")
 def forget(conversation: str | None, older_than: str | None, everything: bool, yes: bool) -> None:
-    """Delete for good; exactly one of the first three options is needed."""
+    """Delete for good; exactly one of the first three options is needed.
+
+    What drafters learned with --adapt cannot be told apart by conversation, and goes as a whole.
+    """
     if (conversation is not None) + (older_than is not None) + everything != 1:
         raise UsageError(
             "forget needs one of --conversation, --older-than and --all", "give exactly one"
@@ -97,10 +101,14 @@ def forget(conversation: str | None, older_than: str | None, everything: bool, y
         raise UsageError(
             f"there is no conversation {conversation!r}", "`edgespec db search` shows their ids"
         )
+    adaptations = AdaptationStore(user_paths().adaptations)
+    learned = adaptations.all() if everything or forgotten != Forgotten() else []
+    adaptations.delete(learned)
     click.echo(
         f"forgot {_count(forgotten.num_conversations, 'conversation')},"
         f" {_count(forgotten.num_messages, 'message')},"
-        f" {_count(forgotten.num_tokens, 'recorded token')}",
+        f" {_count(forgotten.num_tokens, 'recorded token')}"
+        + (", and what drafters learned" if learned else ""),
         err=True,
     )
 

@@ -16,11 +16,13 @@ import pytest
 from click.testing import CliRunner, Result
 from token_support import VOCABULARY, Recorded, on_disk
 
+from edgespec.adapt.store import SUFFIX
 from edgespec.cache.conversations import Conversations, Said
 from edgespec.cache.tokens import Recording, TokenStore, transaction
 from edgespec.cli.db import parse_age
 from edgespec.cli.group import cli
 from edgespec.errors import EdgeSpecError, StorageError, UsageError
+from edgespec.paths import user_paths
 
 
 @pytest.fixture
@@ -126,6 +128,20 @@ def test_forgetting_everything_wants_to_be_meant(recorded: Recorded) -> None:
     told = db("forget", "--all", "--yes")
     assert told.stderr == "forgot 2 conversations, 4 messages, 21 recorded tokens\n"
     assert recorded.count("sequences") == recorded.count("messages") == 0
+
+
+def test_what_drafters_learned_goes_with_any_conversation(recorded: Recorded) -> None:
+    learned = user_paths().adaptations / f"pair{SUFFIX}"
+    learned.parent.mkdir(parents=True)
+    learned.write_bytes(b"whatever")
+    assert "learned" not in db("forget", "--older-than", "8w").stderr
+    assert learned.exists()
+    told = db("forget", "--conversation", "bread")
+    assert told.stderr.endswith("recorded tokens, and what drafters learned\n")
+    assert not learned.exists()
+    learned.write_bytes(b"whatever")
+    assert db("forget", "--all", "--yes").stderr.endswith("and what drafters learned\n")
+    assert not learned.exists()
 
 
 @pytest.mark.parametrize(
