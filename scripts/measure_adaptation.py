@@ -3,12 +3,14 @@
     PYTHONPATH=scripts python scripts/measure_adaptation.py answers FOLDER TARGET SUITE...
     PYTHONPATH=scripts python scripts/measure_adaptation.py readings FOLDER TARGET WHOLE RUNNING
     PYTHONPATH=scripts python scripts/measure_adaptation.py replay FOLDER NAME [OPTION=VALUE...]
+    PYTHONPATH=scripts python scripts/measure_adaptation.py curve FOLDER NAME OUT.svg
 
 `answers` lets the target answer all turns of the suites greedily, with its distributions; run again
 it goes on. `readings` lets one drafter read them (WHOLE has the vocabulary, RUNNING may be
 trimmed). `replay` plays them in three orders through the product's own learner, nothing else
 drafting, and prints a line for each 25 turns; NAME is that of WHOLE. Options are fields of
-LearnerOptions, TrainingOptions and LossWeights, or order=N for one order only.
+LearnerOptions, TrainingOptions and LossWeights, or order=N for one order only. With the default
+options each order is kept in FOLDER; `curve` prints and draws the mean of those.
 """
 
 from __future__ import annotations
@@ -19,9 +21,11 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from adaptation.answers import AnswerRecorder
+from adaptation.plot import learning_curve
 from adaptation.prompts import TurnPrompt, turn_prompts
 from adaptation.readings import DrafterRecorder
 from adaptation.replay import HALVES, Planner, Recorded, Speed, TurnResult, replay
@@ -72,8 +76,38 @@ def measure(folder: Path, name: str, values: Mapping[str, str]) -> None:
         learner = Learner(recorded.num_rows, recorded.num_embedding, options)
         planners = Planner(USUAL_PASS_MS, TOKEN_MS), Planner(USUAL_PASS_MS, TOKEN_MS)
         runs.append(list(replay(recorded, recorded.order(number), learner, planners)))
+        if not set(values) - {"order"}:
+            kept = [dataclasses.asdict(result) for result in runs[-1]]
+            _kept_run(folder, name, number).write_text(json.dumps(kept), encoding="utf-8")
     print(f"{name} {' '.join(f'{key}={value}' for key, value in values.items())}")
     print_curve(runs)
+
+
+def draw_curve(folder: Path, name: str, out: Path) -> None:
+    """Print and draw the mean of the orders that were replayed with the default options."""
+    runs = []
+    for number in range(len(HALVES)):
+        path = _kept_run(folder, name, number)
+        if path.exists():
+            runs.append([_read_result(kept) for kept in json.loads(path.read_text("utf-8"))])
+    if not runs:
+        sys.exit(f"nothing was replayed of {name} with the default options")
+    print(f"{name}, mean of {len(runs)} orders")
+    print_curve(runs)
+    ends = list(range(WINDOW, len(runs[0]) + 1, WINDOW))
+    rows = np.mean([[_summary(run[end - WINDOW : end]) for end in ends] for run in runs], axis=0)
+    lines = {"alone": rows[:, 0].tolist(), "served": rows[:, 1].tolist()}
+    title = f"{name}: first guesses right, by turn; other kinds of prompts from the middle on"
+    out.write_text(learning_curve(title, ends, lines), encoding="utf-8")
+
+
+def _kept_run(folder: Path, name: str, number: int) -> Path:
+    return folder / f"run-{name}-{number}.json"
+
+
+def _read_result(kept: Mapping[str, Any]) -> TurnResult:
+    speeds = {name: Speed(**kept[name]) for name in ("alone_speed", "served_speed")}
+    return TurnResult(**{**kept, **speeds})
 
 
 def print_curve(runs: Sequence[Sequence[TurnResult]]) -> None:
@@ -153,6 +187,8 @@ def main() -> None:
         record_readings(Path(folder), *map(Path, rest))
     elif command == "replay":
         measure(Path(folder), rest[0], dict(value.split("=", 1) for value in rest[1:]))
+    elif command == "curve":
+        draw_curve(Path(folder), rest[0], Path(rest[1]))
     else:
         sys.exit(__doc__)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import measure_adaptation as script
 import numpy as np
@@ -154,3 +155,22 @@ def test_recording_again_changes_nothing(
     assert len(before) == len(recorded.kinds)
     script.record_answers(tmp_path, write_model(SMALL), [suite])
     assert times() == before
+
+
+def test_the_curve_is_drawn_from_what_was_replayed(
+    recorded: Recorded,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(script, "WINDOW", 2)
+    name, out = recorded._name, tmp_path / "curve.svg"
+    with pytest.raises(SystemExit, match="nothing was replayed"):
+        script.draw_curve(tmp_path, name, out)
+    script.measure(tmp_path, name, {"order": "0"})
+    replayed = capsys.readouterr().out.splitlines()
+    script.draw_curve(tmp_path, name, out)
+    assert capsys.readouterr().out.splitlines()[1:] == replayed[1:]
+    picture = ElementTree.fromstring(out.read_text())
+    drawn = [tag.get("points") for tag in picture.iter("{http://www.w3.org/2000/svg}polyline")]
+    assert [len((points or "").split()) for points in drawn] == [3, 3]
