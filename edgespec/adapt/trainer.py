@@ -137,7 +137,8 @@ class Trainer:
         if len(rows) > max_rows:
             rows = np.sort(rows[np.argpartition(-weight[rows], max_rows)[:max_rows]])
         scale = np.float32(self.scale or 1.0)
-        return Correction(rows.astype(np.int32), self.down / scale, self.up[rows], self.bias[rows])
+        up = np.asfortranarray(self.up[rows])  # whose product with a few numbers is fastest
+        return Correction(rows.astype(np.int32), self.down / scale, up, self.bias[rows])
 
     def state(self) -> TrainerState:
         """A copy of everything, to go on from later."""
