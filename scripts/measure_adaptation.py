@@ -123,14 +123,17 @@ def print_curve(runs: Sequence[Sequence[TurnResult]]) -> None:
         print(f"{start + 1:3}-{end:<5} {alone:7.3f} {served:7.3f} {served - alone:+.4f}  {numbers}")
     worst = min(_gain(run[at : at + 50]) for run in runs for at in range(max(size - 49, 1)))
     verdicts = [sum(r.verdict == v for run in runs for r in run) for v in _VERDICTS]
-    print(f"worst 50 turns {worst:+.4f}; {dict(zip(_VERDICTS, verdicts, strict=True))}", flush=True)
+    ways = [sum(r.way == way for run in runs for r in run) for way in range(len(_WAYS))]
+    print(f"worst 50 turns {worst:+.4f}; {dict(zip(_VERDICTS, verdicts, strict=True))}")
+    print(f"turns served: {dict(zip(_WAYS, ways, strict=True))}", flush=True)
     for kind in sorted({result.kind for result in runs[0]}):
         of_kind = [result for run in runs for result in run if result.kind == kind]
         alone, served, *_ = _summary(of_kind)
         print(f"{kind:12} {alone:.3f} {served:.3f} {served - alone:+.4f}", flush=True)
 
 
-_VERDICTS = ("promoted", "refused", "harmful", "dropped")
+_VERDICTS = ("promoted", "refused", "harmful")
+_WAYS = ("alone", "corrected", "neighbours", "both")
 
 
 def _summary(results: Sequence[TurnResult]) -> tuple[float, ...]:

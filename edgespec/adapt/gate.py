@@ -1,43 +1,50 @@
 """Which version may serve: judged by text that none of them had learned from when it was said.
 
 Every answer is new to all versions when it comes. Each says what it would have guessed at each of
-its positions, and only then is learned from. A candidate serves after it was right more often than
-the serving one over enough positions; the serving one is dropped when the drafter alone has lately
-been right more often.
+its positions, and only then is learned from. Two things are decided by that:
+
+- a new correction takes the place of the one in use after it was right more often over enough
+  positions;
+- what serves is the drafter alone, the correction, the neighbours, or both: whichever was right
+  most often lately, when it leads by more than chance.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespec.adapt.correction import Correction
 from edgespec.adapt.neighbours import Neighbours
 from edgespec.adapt.version import Version
 
-Verdict = Literal["waiting", "promoted", "refused", "harmful", "dropped"]
-"""What became of the candidate, or, "dropped", of the serving one.
+Verdict = Literal["waiting", "promoted", "refused", "harmful"]
+"""What became of the candidate; "harmful": so much worse that it was not chance."""
 
-"harmful": refused, and so much worse that it was not chance.
-"""
+ALONE, CORRECTED, NEIGHBOURS, BOTH, CANDIDATE = range(5)
+"""Places in `Gate.versions` and of the rows that `Gate.judge` wants."""
 
 MIN_TRIAL = 96
 """Positions over which a candidate is tried at least."""
 
 MEMORY = 1500.0
-"""Positions after which what is known of the serving one counts half."""
+"""Positions after which what is known of the ways to serve counts half."""
 
 _CERTAIN = 2.5
 """Standard deviations of a difference that is not chance."""
 
+_HYSTERESIS = 1.0
+"""Standard deviations by which another way must lead to serve instead."""
+
 
 @dataclass(slots=True)
 class _Duel:
-    """Positions where exactly one of two versions was right."""
+    """Positions where exactly one of two was right."""
 
     num_positions: float = 0.0
     lead: float = 0.0
@@ -49,73 +56,97 @@ class _Duel:
         self.num_discordant = self.num_discordant * fade + float((ours != theirs).sum())
 
     @property
-    def is_certainly_lost(self) -> bool:
-        return self.lead < -_CERTAIN * math.sqrt(max(self.num_discordant, 1.0))
+    def deviations(self) -> float:
+        """By how many standard deviations of chance ours leads; below 0 if theirs does."""
+        return self.lead / math.sqrt(max(self.num_discordant, 1.0))
 
 
 class Gate:
-    """Holds the serving version and at most one candidate for its place."""
+    """Holds the correction in use, at most one candidate for its place, and what serves."""
 
-    def __init__(self, num_embedding: int, serving: Version | None = None) -> None:
-        """`serving` is one that served before; by default the drafter serves as it is."""
+    def __init__(
+        self, num_embedding: int, correction: Correction | None = None, way: int = ALONE
+    ) -> None:
+        """`correction` and `way` are those of an earlier run; by default the drafter is alone.
+
+        `way` is ALONE, CORRECTED, NEIGHBOURS or BOTH.
+        """
         self._none = Version.none(num_embedding)
-        self.serving = self._none if serving is None else serving
-        self._candidate: Version | None = None
+        self.correction = self._none.correction if correction is None else correction
+        self.way = way
+        self._neighbours: Neighbours | None = None
+        self._candidate: Correction | None = None
         self._trial = _Duel()
-        self._service = _Duel()
+        self._duels = [[_Duel() for _ in range(CANDIDATE)] for _ in range(CANDIDATE)]
+        self._update()
+
+    @property
+    def serving(self) -> Version:
+        """What serves."""
+        return self._versions[self.way]
 
     @property
     def has_candidate(self) -> bool:
         """Whether one is on trial."""
         return self._candidate is not None
 
-    def versions(self) -> tuple[Version, Version, Version]:
-        """Whose guesses `judge` wants: no correction, the serving one, the candidate."""
-        candidate = self.serving if self._candidate is None else self._candidate
-        return self._none, self.serving, candidate
+    def versions(self) -> Sequence[Version]:
+        """Whose guesses `judge` wants: the four ways to serve, and the candidate alone.
 
-    def offer(self, candidate: Version) -> bool:
-        """Put a new version on trial in place of any other; False if it holds no numbers."""
+        Those that are the same are the same object.
+        """
+        return self._versions
+
+    def refresh(self, neighbours: Neighbours | None) -> None:
+        """Ask these neighbours from now on, which know later text."""
+        self._neighbours = neighbours
+        self._update()
+
+    def offer(self, candidate: Correction) -> bool:
+        """Put a new correction on trial in place of any other; False if it holds no numbers."""
         self._candidate, self._trial = None, _Duel()
-        if not candidate.is_finite:
-            return False
-        self._candidate = candidate
-        return True
-
-    def refresh(self, neighbours: Neighbours) -> None:
-        """Let the versions that ask neighbours ask these, which know later text."""
-        self.serving = _asking(self.serving, neighbours)
-        if self._candidate is not None:
-            self._candidate = _asking(self._candidate, neighbours)
+        is_finite = Version(candidate).is_finite
+        if is_finite:
+            self._candidate = candidate
+        self._update()
+        return is_finite
 
     def judge(self, hits: NDArray[np.bool_]) -> Verdict:
-        """Learn from new text which of `versions` guessed right: (3, num_positions)."""
-        alone, serving, candidate = hits
-        if self._candidate is not None:
-            self._trial.add(candidate, serving)
-        verdict = self._decide()
-        if verdict == "promoted":
-            self._service = _Duel()
-            self._service.add(candidate, alone)
-        elif not self.serving.is_none:
-            self._service.add(serving, alone, 0.5 ** (len(alone) / MEMORY))
-            if self._service.lead < 0 and self._service.num_positions >= MIN_TRIAL:
-                self.serving, self._service = self._none, _Duel()
-                self._candidate = None
-                return "dropped"
+        """Learn from new text which of `versions` guessed right: (5, num_positions)."""
+        fade = 0.5 ** (hits.shape[1] / MEMORY)
+        for ours, row in enumerate(self._duels):
+            for theirs, duel in enumerate(row):
+                duel.add(hits[ours], hits[theirs], fade)
+        self._choose()
+        verdict = self._try(hits)
+        self._update()
         return verdict
 
-    def _decide(self) -> Verdict:
-        if self._candidate is None or self._trial.num_positions < MIN_TRIAL:
+    def _choose(self) -> None:
+        """Serve in the way that leads the present one by most, if it is more than chance."""
+        leads = [row[self.way].lead for row in self._duels]
+        best = max(range(CANDIDATE), key=lambda way: leads[way])
+        if self._duels[best][self.way].deviations > _HYSTERESIS:
+            self.way = best
+
+    def _try(self, hits: NDArray[np.bool_]) -> Verdict:
+        if self._candidate is None:
             return "waiting"
+        self._trial.add(hits[CANDIDATE], hits[CORRECTED])
+        if self._trial.num_positions < MIN_TRIAL:
+            return "waiting"
+        candidate, self._candidate = self._candidate, None
         if self._trial.lead > 0:
-            self.serving, self._candidate = self._candidate, None
+            self.correction = candidate
             return "promoted"
-        self._candidate = None
-        return "harmful" if self._trial.is_certainly_lost else "refused"
+        return "harmful" if self._trial.deviations < -_CERTAIN else "refused"
 
-
-def _asking(version: Version, neighbours: Neighbours) -> Version:
-    if version.neighbours is None:
-        return version
-    return dataclasses.replace(version, neighbours=neighbours)
+    def _update(self) -> None:
+        corrected = self._none if self.correction.is_none else Version(self.correction)
+        if self._neighbours is None:
+            asking, both = self._none, corrected
+        else:
+            asking = Version(self._none.correction, self._neighbours)
+            both = asking if corrected is self._none else Version(self.correction, self._neighbours)
+        trial = corrected if self._candidate is None else Version(self._candidate)
+        self._versions = (self._none, corrected, asking, both, trial)

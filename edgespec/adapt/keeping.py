@@ -29,16 +29,17 @@ class Keeping:
         self._report = report
         self._seen = min(float(history.num_positions), _MEMORY)
 
-    def count(self, hits: NDArray[np.bool_]) -> None:
-        """Take in which versions guessed a new text right: the drafter alone, the serving one."""
-        count = hits.shape[1]
+    def count(self, alone: NDArray[np.bool_], served: NDArray[np.bool_]) -> None:
+        """Take in what was guessed right of a new text: by the drafter alone, and as served."""
+        count = len(alone)
         fade = 0.5 ** (count / _MEMORY)
         seen = self._seen * fade + count
         before, self._seen = self._seen * fade, seen
         shares = [
             (share * before + float(found.sum())) / seen if seen else 0.0
-            for share, found in zip(
-                (self.history.share_alone, self.history.share_served), hits, strict=False
+            for share, found in (
+                (self.history.share_alone, alone),
+                (self.history.share_served, served),
             )
         ]
         self.history = dataclasses.replace(

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespec.adapt.correction import Correction
 from edgespec.adapt.examples import NO_ROW, Examples
 from edgespec.adapt.gate import Gate, Verdict
 from edgespec.adapt.memory import Memory, MemoryState
-from edgespec.adapt.neighbours import Neighbours
 from edgespec.adapt.replay import Replay
 from edgespec.adapt.trainer import Trainer, TrainerState, TrainingOptions
 from edgespec.adapt.version import Version
@@ -24,11 +24,14 @@ from edgespec.adapt.version import Version
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LearnerState:
-    """What is kept: training at the last good version, the memory, and whether they may serve."""
+    """What is kept: training at the correction in use, the memory, and the way to serve.
+
+    `way` is one of `edgespec.adapt.gate`, ALONE to BOTH.
+    """
 
     trainer: TrainerState
     memory: MemoryState
-    serves: bool
+    way: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +64,8 @@ class Learner:
         self.trainer = Trainer(num_rows, num_embedding, options.training)
         self.memory = Memory(num_embedding)
         self.gate = Gate(num_embedding)
-        self._neighbours: Neighbours | None = None
         self._replay = Replay(options.capacity, options.training.seed)
-        self._fresh = self._good = self._offered = self.trainer.state()
+        self._good = self._offered = self.trainer.state()
 
     def fits(self, state: LearnerState) -> bool:
         """Whether `state` is of a head and options like these."""
@@ -77,12 +79,12 @@ class Learner:
         self.trainer.restore(state.trainer)
         self._good = state.trainer
         self.memory.restore(state.memory)
-        self._neighbours = self.memory.index()
-        self.gate = Gate(self._num_embedding, self._version() if state.serves else None)
+        self.gate = Gate(self._num_embedding, self._correction(), state.way)
+        self.gate.refresh(self.memory.index())
 
     def state(self) -> LearnerState:
         """What is to be kept."""
-        return LearnerState(self._good, self.memory.state(), not self.gate.serving.is_none)
+        return LearnerState(self._good, self.memory.state(), self.gate.way)
 
     @property
     def serving(self) -> Version:
@@ -90,15 +92,13 @@ class Learner:
         return self.gate.serving
 
     def judge(self, hits: NDArray[np.bool_]) -> Verdict:
-        """Tell which of `gate.versions()` guessed right on a new text: (3, num_positions).
+        """Tell which of `gate.versions()` guessed right on a new text: (5, num_positions).
 
         A candidate that did harm takes what it was trained from back to where it was good.
         """
         verdict = self.gate.judge(hits)
         if verdict == "promoted":
             self._good = self._offered
-        elif verdict == "dropped":
-            self._good = self._fresh
         elif verdict == "harmful":
             self._go_back()
         return verdict
@@ -121,16 +121,14 @@ class Learner:
             return
         known = np.flatnonzero(lesson.truth != NO_ROW)
         self.memory.add(lesson.hidden[known], lesson.rows[known, lesson.truth[known]])
-        self._neighbours = self.memory.index()
-        if self._neighbours is not None:
-            self.gate.refresh(self._neighbours)
+        self.gate.refresh(self.memory.index())
 
-    def _version(self) -> Version:
-        return Version(self.trainer.correction(self._options.max_rows), self._neighbours)
+    def _correction(self) -> Correction:
+        return self.trainer.correction(self._options.max_rows)
 
     def _offer(self) -> None:
         self._offered = self.trainer.state()
-        if not self.gate.offer(self._version()):
+        if not self.gate.offer(self._correction()):
             self._go_back()
 
     def _go_back(self) -> None:

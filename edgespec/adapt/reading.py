@@ -94,7 +94,7 @@ class LessonReader:
         for place, (logits, hidden) in zip(places, scored, strict=False):
             parts.append(example(place, logits, hidden, self._direct))
             if place.token is not None:
-                hits.append([_guess(version, logits, hidden) == place.row for version in versions])
+                hits.append(_hits(versions, logits, hidden, place.row))
         if not parts:
             return None
         judged = np.array(hits, dtype=np.bool_).reshape(-1, len(versions)).T
@@ -139,5 +139,10 @@ def direct_map(target: ByteTokenizer, drafter: ByteTokenizer, kept: NDArray[np.i
     return DirectMap.of(np.array(rows, dtype=np.int32), num_tokens)
 
 
-def _guess(version: Version, logits: Floats, hidden: Floats) -> int:
-    return int(version.apply(logits, hidden).argmax())
+def _hits(versions: Sequence[Version], logits: Floats, hidden: Floats, row: int) -> list[bool]:
+    """Which versions guess `row`; one that occurs twice is asked once."""
+    found: dict[int, bool] = {}
+    for version in versions:
+        if id(version) not in found:
+            found[id(version)] = int(version.apply(logits, hidden).argmax()) == row
+    return [found[id(version)] for version in versions]

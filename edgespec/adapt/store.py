@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from edgespec.adapt.gate import CANDIDATE
 from edgespec.adapt.learner import LearnerState
 from edgespec.adapt.memory import MemoryState
 from edgespec.adapt.trainer import TrainerState
@@ -29,7 +30,7 @@ SUFFIX = ".adaptation"
 _MAGIC = b"edgespec adaptation 1\n"
 _MOST_BYTES = 256 << 20
 _LONGEST_HEADER = 1 << 16
-_MEMORY, _SERVES = "memory_", "serves"
+_MEMORY, _WAY = "memory_", "way"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +196,7 @@ def _arrays(state: LearnerState) -> dict[str, Any]:
     trainer = {field.name: getattr(state.trainer, field.name) for field in fields(TrainerState)}
     memory = {field.name: getattr(state.memory, field.name) for field in fields(MemoryState)}
     prefixed = {f"{_MEMORY}{name}": array for name, array in memory.items()}
-    return {**trainer, **prefixed, _SERVES: state.serves}
+    return {**trainer, **prefixed, _WAY: state.way}
 
 
 def _state(body: bytes) -> LearnerState:
@@ -204,7 +205,10 @@ def _state(body: bytes) -> LearnerState:
         arrays = {name: file[name] for name in file.files}
     memory = {field.name: arrays[f"{_MEMORY}{field.name}"] for field in fields(MemoryState)}
     trainer = {field.name: arrays[field.name] for field in fields(TrainerState)}
-    return LearnerState(_trainer(trainer), _memory(memory), bool(arrays[_SERVES]))
+    way = int(arrays[_WAY])
+    if way not in range(CANDIDATE):
+        raise ValueError(f"{way} is no way to serve")
+    return LearnerState(_trainer(trainer), _memory(memory), way)
 
 
 def _memory(arrays: Mapping[str, Any]) -> MemoryState:

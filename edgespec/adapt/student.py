@@ -18,6 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from edgespec.adapt.correction import Floats
+from edgespec.adapt.gate import ALONE
 from edgespec.adapt.keeping import Keeping
 from edgespec.adapt.learner import Learner
 from edgespec.adapt.lesson import Distribution
@@ -175,12 +176,13 @@ class Student:
         self._pending.popleft()
         if reading is None:
             return
+        way = self._learner.gate.way
+        self._keeping.count(reading.hits[ALONE], reading.hits[way])
         verdict = self._learner.judge(reading.hits)
-        self._keeping.count(reading.hits)
         self._learner.learn(reading.examples, lambda: self._is_answering or self._is_over)
         self._serve(self._learner.serving)
         self._num_unkept += 1
-        if verdict in ("promoted", "dropped"):
+        if verdict == "promoted" or self._learner.gate.way != way:
             self._keep(is_new=True)
 
     def _keep(self, *, is_new: bool) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgespec.adapt.correction import Floats
 from edgespec.adapt.examples import Examples
+from edgespec.adapt.gate import ALONE
 from edgespec.adapt.learner import Learner
 from edgespec.adapt.lesson import DirectMap, Distribution, Place, lesson
 from edgespec.adapt.version import Version
@@ -69,6 +70,7 @@ class TurnResult:
     alone_speed: Speed
     served_speed: Speed
     verdict: str
+    way: int
 
 
 class Recorded:
@@ -155,25 +157,33 @@ def replay(
         turn = recorded.turn(index)
         logits = turn.logits.astype(np.float32)
         rows = np.array([place.row for place in turn.places])
-        versions = learner.gate.versions()
-        guessed = [_guesses(version, logits, turn.hidden) for version in versions[:2]]
-        trial = [guesses == rows for guesses, _ in guessed]
-        if versions[2] is versions[1]:
-            trial.append(trial[1])
-        else:
-            trial.append(_guesses(versions[2], logits, turn.hidden)[0] == rows)
-        judged = np.stack(trial)[:, turn.begins]
+        way = learner.gate.way
+        guessed = _all_guesses(learner.gate.versions(), logits, turn.hidden)
+        hits = np.stack([guesses == rows for guesses, _ in guessed])
+        judged = hits[:, turn.begins]
         verdict = learner.judge(judged)
         yield TurnResult(
             turn.kind,
             judged.shape[1],
-            int(judged[0].sum()),
-            int(judged[1].sum()),
-            planners[0].play(trial[0], guessed[0][1]),
-            planners[1].play(trial[1], guessed[1][1]),
+            int(judged[ALONE].sum()),
+            int(judged[way].sum()),
+            planners[0].play(hits[ALONE], guessed[ALONE][1]),
+            planners[1].play(hits[way], guessed[way][1]),
             verdict,
+            way,
         )
         learner.learn(_examples(turn, logits, recorded.direct), lambda: False)
+
+
+def _all_guesses(
+    versions: Sequence[Version], logits: Floats, hidden: Floats
+) -> list[tuple[NDArray[np.int64], Floats]]:
+    """What each version guesses; one that occurs twice is asked once."""
+    found: dict[int, tuple[NDArray[np.int64], Floats]] = {}
+    for version in versions:
+        if id(version) not in found:
+            found[id(version)] = _guesses(version, logits, hidden)
+    return [found[id(version)] for version in versions]
 
 
 def _guesses(version: Version, logits: Floats, hidden: Floats) -> tuple[NDArray[np.int64], Floats]:

@@ -77,4 +77,4 @@ def learned() -> LearnerState:
         trainer.step(random_examples(seed))
     hidden = random_examples(9, count=1100).hidden
     memory.add(hidden, np.arange(1100, dtype=np.int32) % 60)
-    return LearnerState(trainer.state(), memory.state(), serves=True)
+    return LearnerState(trainer.state(), memory.state(), way=3)

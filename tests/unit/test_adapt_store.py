@@ -51,7 +51,7 @@ def test_what_is_saved_is_loaded(store: AdaptationStore) -> None:
     for name in ("mean", "down", "keys", "said"):
         read_back, kept = getattr(saved.state.memory, name), getattr(state.memory, name)
         np.testing.assert_array_equal(read_back, kept)
-    assert saved.state.serves
+    assert saved.state.way == state.way
     assert store.all() == [store.path(PAIR)]
     assert [path.name for path in store.folder.iterdir()] == [PAIR.file_name]
 
@@ -127,6 +127,7 @@ def test_names_do_not_matter(store: AdaptationStore, written: Path) -> None:
         ("rows", np.array([4, 3, 2, 1, 0], np.int32)),
         ("rows", np.array([-1, 3, 5, 8, 9], np.int32)),
         ("scale", float("inf")),
+        ("way", 7),
         ("memory_keys", np.ones((9, 5), np.int8)),
         ("memory_keys", np.ones((9, 4), np.float32)),
         ("memory_said", np.arange(8, dtype=np.int32)),
@@ -148,13 +149,14 @@ def test_arrays_that_do_not_fit_are_refused(
     keys = np.ones((9, 4), np.int8)
     memory = MemoryState(of(12), of(4, 12), keys, np.arange(9, dtype=np.int32))
     path = tmp_path / "x.adaptation"
-    write(Saved(PAIR, HISTORY, LearnerState(good, memory, serves=False)), path)
+    write(Saved(PAIR, HISTORY, LearnerState(good, memory, way=0)), path)
     assert read(path).state.trainer.scale == 1.0
     if name.startswith("memory_"):
         memory = dataclasses.replace(memory, **{name.removeprefix("memory_"): value})
-    else:
+    elif name != "way":
         good = dataclasses.replace(good, **{name: value})
-    write(Saved(PAIR, HISTORY, LearnerState(good, memory, serves=False)), path)
+    way = value if name == "way" else 0
+    write(Saved(PAIR, HISTORY, LearnerState(good, memory, way)), path)
     with pytest.raises(StorageError, match="damaged"):
         read(path)
 
@@ -183,12 +185,12 @@ def test_what_is_told_of_a_version() -> None:
     keeping = Keeping(PAIR, None, History(), lambda _line: None)
     places = np.arange(100) / 100
     for _ in range(5):
-        keeping.count(np.stack([places < 0.7, places < 0.8, places < 0.1]))
+        keeping.count(places < 0.7, places < 0.8)
     history = keeping.history
     assert (history.num_answers, history.num_positions) == (5, 500)
     assert history.share_alone == pytest.approx(0.7)
     assert history.share_served == pytest.approx(0.8)
-    keeping.count(np.zeros((3, 4000), dtype=np.bool_))
+    keeping.count(*np.zeros((2, 4000), dtype=np.bool_))
     assert keeping.history.share_served < 0.1
 
 

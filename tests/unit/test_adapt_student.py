@@ -12,6 +12,7 @@ import pytest
 from toy_vocabularies import TOYS
 
 from edgespec.adapt.correction import Floats
+from edgespec.adapt.gate import ALONE
 from edgespec.adapt.keeping import Keeping
 from edgespec.adapt.learner import Learner
 from edgespec.adapt.reading import LessonReader
@@ -216,7 +217,7 @@ def test_what_was_learned_is_kept_at_the_end(tmp_path: Path) -> None:
     saved = store.load(PAIR)
     assert saved is not None
     assert saved.history.num_answers == 1
-    assert not saved.state.serves
+    assert saved.state.way == ALONE
 
 
 def test_without_answers_nothing_is_written(tmp_path: Path) -> None:
