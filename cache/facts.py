@@ -1,4 +1,4 @@
-"""Small JSON values by kind and key: what was measured on this machine, calibrations."""
+"""Small JSON values by kind and key: what was measured on this machine."""
 
 from __future__ import annotations
 

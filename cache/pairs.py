@@ -1,7 +1,7 @@
 """What drafting learned of a pair of target and drafter: one blob a pair, in each of three tables.
 
 ngram_caches   runs of drafter tokens to one target token, by vocabulary fingerprints
-calibrations   acceptance counts by kind of evidence
+calibrations   acceptance estimates of each drafter, look-ups included: counts and head
 costs          measured times of a pass and of a drafted token
 """
 

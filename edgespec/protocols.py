@@ -153,6 +153,11 @@ class Drafter(Protocol):
         ...
 
     @property
+    def start_ms(self) -> float:
+        """Expected milliseconds, besides `cost_ms`, to read what was said since it was asked."""
+        ...
+
+    @property
     def outlook(self) -> float:
         """Share of its guesses that were kept lately: what to expect of one not yet pulled."""
         ...

@@ -82,12 +82,14 @@ class CompletionRequest:
 class Proposal:
     """One guessed token and the estimated probability that it is kept if those before it are.
 
-    `evidence` says what the estimate rests on, in the drafter's own terms (for its calibration).
+    `evidence` and `features` say what the estimate rests on, in the drafter's own terms (for its
+    calibration): a class, and numbers.
     """
 
     token: int
     acceptance: float
     evidence: int = 0
+    features: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

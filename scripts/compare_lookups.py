@@ -66,6 +66,7 @@ class Lookup:
     """Copies what followed the last tokens elsewhere in the text; certain of it."""
 
     cost_ms = 0.0
+    start_ms = 0.0
     outlook = 1.0
 
     def __init__(self, name: str, sizes: Sequence[int], length: int, *, latest: bool) -> None:
@@ -110,6 +111,7 @@ class FixedOrder:
 
     name = "hierarchy"
     cost_ms = 0.0
+    start_ms = 0.0
     outlook = 1.0
 
     def __init__(self, drafters: Sequence[Drafter]) -> None:
@@ -143,7 +145,8 @@ class Gate:
     def __init__(self, method: str, drafter: Drafter, chosen: list[str]) -> None:
         """`chosen` holds the name of the method under way."""
         self._method, self._drafter, self._chosen = method, drafter, chosen
-        self.name, self.cost_ms, self.outlook = drafter.name, 0.0, 1.0
+        self.name, self.outlook = drafter.name, 1.0
+        self.cost_ms = self.start_ms = 0.0
 
     def begin(self, prompt: Sequence[int]) -> None:
         """Pass on."""

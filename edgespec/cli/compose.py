@@ -169,10 +169,8 @@ def _wire(
     context = cleanup.enter_context(Context(model, context_options(options, model, facts, machine)))
     memory = _open_memory(options, model, database, report, cleanup)
     tiers = memory.tiers if memory else ()
-    ngrams = PairStore(database, "ngram_caches")
-    drafters = Drafters(
-        options, context, Facts(database), ngrams, tiers, report, cleanup, adaptations
-    )
+    learned = PairStore(database, "calibrations"), PairStore(database, "ngram_caches")
+    drafters = Drafters(options, context, *learned, tiers, report, cleanup, adaptations)
     engine = Engine(
         LlamaTarget(context, facts.max_rows),
         drafters.all,

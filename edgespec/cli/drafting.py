@@ -12,9 +12,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from edgespec.cache.facts import Facts
 from edgespec.cli.options import BEST_DRAFTER, NO_DRAFTER, DrafterFiles, LoadOptions
-from edgespec.drafters.calibration import Calibration
+from edgespec.drafters.acceptance import Acceptance, AcceptanceStore
 from edgespec.drafters.context import ContextDrafter
 from edgespec.drafters.database import DatabaseDrafter, TokenIndex
 from edgespec.drafters.guarded import GuardedDrafter
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from edgespec.engine.completer import AnswerListener
     from edgespec.vocab.ngrams import NgramStore
 
-_CALIBRATION = "calibration"
-
 
 class Drafters:
     """The drafters of one target, best sources first; `cleanup` remembers and closes them."""
@@ -41,7 +38,7 @@ class Drafters:
         self,
         options: LoadOptions,
         target: Context,
-        store: Facts,
+        calibrations: AcceptanceStore,
         ngrams: NgramStore,
         tiers: Sequence[TokenIndex],
         report: Report,
@@ -50,11 +47,11 @@ class Drafters:
     ) -> None:
         """Build what `options` ask for; a model that cannot serve is left out with one line.
 
-        `store` and `ngrams` keep what drafters learn; both are left alone where nothing is to be.
-        `tiers` are those of the token database, none where there is no such. `adaptations` keeps
-        what a drafting model learns of the target; without it, it does not learn.
+        `calibrations` and `ngrams` keep what drafters learn, and are left alone where nothing is
+        to be. `tiers` are those of the token database, none where there is no such. `adaptations`
+        keeps what a drafting model learns of the target; without it, it does not learn.
         """
-        self._store = store if options.remember else None
+        self._calibrations = calibrations if options.remember else None
         self._ngrams = ngrams if options.remember else None
         self._learns = options.learn
         self._adaptations = adaptations if options.adapt and options.remember else None
@@ -129,15 +126,19 @@ class Drafters:
         if self._learns:
             self._cleanup.callback(lambda: store.save(target, drafter, model.ngrams.export()))
 
-    def _remember(self, name: str, calibration: Calibration) -> None:
+    def _remember(self, name: str, calibration: Acceptance) -> None:
         """Take back what was learned, and keep what will be."""
-        store = self._store
+        store = self._calibrations
         if store is None:
             return
-        # SQLite takes text that is UTF-8; file names may be anything.
-        key = os.fsencode(f"{name}|{self._target_name}").decode("utf-8", "backslashreplace")
-        calibration.restore((store.get(_CALIBRATION, key) or {}).get("counts") or [])
+        target, drafter = _as_text(self._target_name), _as_text(name)
+        known = store.load(target, drafter)
+        if known is not None:
+            calibration.restore(known)
         if self._learns:
-            self._cleanup.callback(
-                lambda: store.put(_CALIBRATION, key, {"counts": calibration.export()})
-            )
+            self._cleanup.callback(lambda: store.save(target, drafter, calibration.export()))
+
+
+def _as_text(name: str) -> str:
+    """A file's name as UTF-8, which SQLite wants; file names may be anything."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

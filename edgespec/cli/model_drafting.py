@@ -73,7 +73,7 @@ def open_model_drafter(
     context = cleanup.enter_context(Context(model, context_options, beside=target))
     draft_model = LlamaDraftModel(context, embeddings, kept)
     vocabularies = (ByteTokenizer(target.model.vocab), ByteTokenizer(spoken.vocab))
-    render = _Renderer(spoken)
+    render = Renderer(spoken)
     drafter = ModelDrafter(
         files.name,
         draft_model,
@@ -123,7 +123,7 @@ def _guess_ms(model: LlamaDraftModel) -> float:
     return min(times)
 
 
-class _Renderer:
+class Renderer:
     """A prompt in the drafter's own tokens and template."""
 
     def __init__(self, model: Model) -> None:

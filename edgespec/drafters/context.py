@@ -11,6 +11,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterator, Sequence
 
+from edgespec.drafters.acceptance import Acceptance, copied_features, resumed_features
 from edgespec.drafters.calibration import Calibration
 from edgespec.drafters.merging import surest
 from edgespec.drafters.resumption import AHEAD, MIN_COPIED, PRIOR, Resumption
@@ -37,6 +38,9 @@ _PRIOR = (
 )
 
 
+_HEAD = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+"""First weights of the acceptance head: the counts alone."""
+
 _NUM_COPIED = len(_LENGTHS) * len(_SHARES)
 
 _SAFELY_COPIED = 14
@@ -48,9 +52,10 @@ class ContextDrafter:
 
     name = "context"
     cost_ms = 0.0
+    start_ms = 0.0
     outlook = 1.0  # asking costs nothing, so it is always worth it
 
-    def __init__(self, calibration: Calibration | None = None) -> None:
+    def __init__(self, calibration: Acceptance | None = None) -> None:
         """`calibration` must have been made by `new_calibration`."""
         self.calibration = calibration or new_calibration()
         self._automaton = SuffixAutomaton()
@@ -67,6 +72,7 @@ class ContextDrafter:
         self._automaton.extend(prompt[known:])
         self._text.extend(prompt[known:])
         self._source = self._resumption = None
+        self.calibration.begin()
 
     def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
         """Follow what is surest; ends where nothing ever followed."""
@@ -77,26 +83,28 @@ class ContextDrafter:
     def _copied(self, prefix: Sequence[int]) -> Iterator[Proposal]:
         """Follow the longest match of the text and `prefix`."""
         match: Match | None = self._automaton.longest_match(prefix)
+        place = len(prefix)
         while match is not None and match.length > 0:
             guess = self._automaton.continuation(match)
             if guess is None:
                 match = self._automaton.shorten(match)
                 continue
             kind = evidence_kind(guess)
-            yield Proposal(guess.token, self.calibration.estimate(kind), kind)
+            features = copied_features(guess.length, guess.support, guess.total, place)
+            estimate = self.calibration.estimate(kind, features)
+            yield Proposal(guess.token, estimate, kind, features)
             match = Match(guess.state, guess.length)
+            place += 1
 
     def _resumed(self, resumption: Resumption, prefix: Sequence[int]) -> Iterator[Proposal]:
         """Follow the source of a copy that broke off."""
-        for token, kind in resumption.steps(prefix):
-            yield Proposal(token, self.calibration.estimate(_NUM_COPIED + kind), _NUM_COPIED + kind)
+        for place, step in enumerate(resumption.steps(prefix), len(prefix)):
+            kind, features = _NUM_COPIED + step.kind, resumed_features(place)
+            yield Proposal(step.token, self.calibration.estimate(kind, features), kind, features)
 
     def learn(self, proposals: Sequence[Proposal], kept: Sequence[int]) -> None:
         """Count every guess that the target's answer judged, up to the first wrong one."""
-        for proposal, token in zip(proposals, kept, strict=False):
-            self.calibration.observe(proposal.evidence, proposal.token == token)
-            if proposal.token != token:
-                return
+        self.calibration.learn(proposals, kept)
 
     def extend(self, tokens: Sequence[int]) -> None:
         """Append what the target kept."""
@@ -132,9 +140,9 @@ class ContextDrafter:
                 self._num_copied = match.length
 
 
-def new_calibration() -> Calibration:
-    """Calibration over the kinds of evidence of this strategy, with its measured prior."""
-    return Calibration([*(share for row in _PRIOR for share in row), *PRIOR])
+def new_calibration() -> Acceptance:
+    """Estimates by the kinds of evidence of this strategy, with their measured prior."""
+    return Acceptance(Calibration([*(share for row in _PRIOR for share in row), *PRIOR]), _HEAD)
 
 
 def evidence_kind(guess: Continuation) -> int:

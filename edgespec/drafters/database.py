@@ -20,6 +20,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from edgespec.drafters.acceptance import Acceptance, copied_features, resumed_features
 from edgespec.drafters.calibration import Calibration
 from edgespec.drafters.merging import surest
 from edgespec.drafters.resumption import AHEAD, MIN_COPIED, PRIOR, Resumption
@@ -62,6 +63,9 @@ _PRIOR = (
     (0.38, 0.70, 0.92, 0.95),
     (0.45, 0.75, 0.96, 0.98),
 )
+
+_HEAD = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+"""First weights of the acceptance head: the counts alone."""
 
 NUM_TIERS = 2
 """Tiers that the calibration tells apart."""
@@ -124,9 +128,10 @@ class DatabaseDrafter:
 
     name = "database"
     cost_ms = 0.0
+    start_ms = 0.0
     outlook = 1.0  # asking costs next to nothing, so it is always worth it
 
-    def __init__(self, tiers: Sequence[TokenIndex], calibration: Calibration | None = None) -> None:
+    def __init__(self, tiers: Sequence[TokenIndex], calibration: Acceptance | None = None) -> None:
         """`tiers`, highest first, at most NUM_TIERS; `calibration` is made by `new_calibration`."""
         if len(tiers) > NUM_TIERS:
             raise ValueError(f"{len(tiers)} tiers are more than {NUM_TIERS}")
@@ -144,6 +149,7 @@ class DatabaseDrafter:
         self._text = list(prompt[-_MAX_SUFFIX:])
         self._cursors = [None] * len(self._tiers)
         self._resumption = None
+        self.calibration.begin()
         self._start_pass()
 
     def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
@@ -167,7 +173,9 @@ class DatabaseDrafter:
                 return
             best = following.best()
             kind = evidence_kind(tier, place, best)
-            guess = Proposal(best.token, self.calibration.estimate(kind), kind)
+            features = copied_features(best.length, best.support, best.total, place)
+            estimate = self.calibration.estimate(kind, features)
+            guess = Proposal(best.token, estimate, kind, features)
             if place == first_place:
                 self._first_guesses.append((guess, cursor))
             yield guess
@@ -175,17 +183,15 @@ class DatabaseDrafter:
 
     def _resumed(self, resumption: Resumption, prefix: Sequence[int]) -> Iterator[Proposal]:
         """Follow a recorded sequence of which a copy broke off."""
-        for token, kind in resumption.steps(prefix):
-            yield Proposal(token, self.calibration.estimate(_NUM_COPIED + kind), _NUM_COPIED + kind)
+        for place, step in enumerate(resumption.steps(prefix), len(prefix)):
+            kind, features = _NUM_COPIED + step.kind, resumed_features(place)
+            yield Proposal(step.token, self.calibration.estimate(kind, features), kind, features)
 
     def learn(self, proposals: Sequence[Proposal], kept: Sequence[int]) -> None:
         """Count every guess that the target's answer judged, up to the first wrong one."""
         if proposals and kept and proposals[0].token == kept[0]:
             self._confirm(proposals[0])
-        for proposal, token in zip(proposals, kept, strict=False):
-            self.calibration.observe(proposal.evidence, proposal.token == token)
-            if proposal.token != token:
-                return
+        self.calibration.learn(proposals, kept)
 
     def extend(self, tokens: Sequence[int]) -> None:
         """Move the cursors on by what the target kept; look-ups wait for the next `propose`."""
@@ -249,10 +255,10 @@ _KINDS_PER_PLACE = len(_LENGTHS) * len(_SHARES)
 _NUM_COPIED = NUM_TIERS * len(_PLACES) * _KINDS_PER_PLACE
 
 
-def new_calibration() -> Calibration:
-    """Calibration over the kinds of evidence of this strategy, with its prior."""
+def new_calibration() -> Acceptance:
+    """Estimates by the kinds of evidence of this strategy, with their prior."""
     prior = [share for row in _PRIOR for share in row]
-    return Calibration([*prior * (NUM_TIERS * len(_PLACES)), *PRIOR])
+    return Acceptance(Calibration([*prior * (NUM_TIERS * len(_PLACES)), *PRIOR]), _HEAD)
 
 
 def evidence_kind(tier: int, place: int, guess: Continuation) -> int:

@@ -32,6 +32,11 @@ class GuardedDrafter:
         return 0.0 if self.has_failed else self.drafter.cost_ms
 
     @property
+    def start_ms(self) -> float:
+        """What the drafter within takes to read before its next guess."""
+        return 0.0 if self.has_failed else self.drafter.start_ms
+
+    @property
     def outlook(self) -> float:
         """The outlook of the drafter within."""
         return self.drafter.outlook

@@ -17,6 +17,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+from edgespec.drafters.acceptance import Acceptance, log_odds
 from edgespec.drafters.calibration import Calibration
 from edgespec.drafters.outlook import Outlook
 from edgespec.types import Prompt, Proposal
@@ -24,7 +25,7 @@ from edgespec.vocab.aligner import learn
 from edgespec.vocab.ngrams import NgramCache
 from edgespec.vocab.reader import DrafterReader
 from edgespec.vocab.tokenizer import ByteTokenizer
-from edgespec.vocab.translator import DraftTranslator
+from edgespec.vocab.translator import BridgedToken, DraftTranslator
 
 NUM_SINKS = 4
 """Tokens at the beginning that are always read: attention rests on them (StreamingLLM)."""
@@ -39,13 +40,21 @@ _RESERVE = 64
 _EDGES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.87, 0.92, 0.95, 0.97, 0.98, 0.99)
 """Lower bounds of the classes of probability, but for the first, which begins at 0."""
 
+_HEAD = (-0.5, 0.35, 0.3, -0.1, 0.9, 0.35, 0.0, 0.0)
+"""First weights of the acceptance head: what two tiny strangers taught it (bench/LOG.md)."""
+
 _NUM_PLACES = 3
 """Classes of places in a draft: the first token, the second, all others."""
 
 PRIOR_OUTLOOK = 0.7
 """Share of the first guesses that tiny strangers get right on ordinary text (bench/LOG.md)."""
 
+_READ_SHARE = 0.12
+"""What a token takes that is read together with others, of a guess; only a start."""
+
 _COST_RATE = 0.05
+_READ_RATE = 0.3
+_MANY_TOKENS = 16  # tell what reading costs
 _FEW_TOKENS = 3  # more of them read at once say nothing of what a guess costs
 
 
@@ -82,7 +91,7 @@ class ModelDrafter:
         ngrams: NgramCache,
         cost_ms: float,
         clock: Callable[[], float],
-        calibration: Calibration | None = None,
+        calibration: Acceptance | None = None,
     ) -> None:
         """`vocabularies` are the target's and the drafter's; `render` gives a prompt's drafter
 
@@ -102,6 +111,9 @@ class ModelDrafter:
         self._render = render
         self._clock = clock
         self._prompt: Prompt | None = None
+        self._read_ms = cost_ms * _READ_SHARE
+        self._text: list[int] = []  # of this answer and its prompt, in target tokens
+        self._num_read = 0  # of these, when it was last asked
         self._unread: list[int] = []
         self._num_skipped = 0  # tokens after the first NUM_SINKS that were not read
         self._cached: list[int] = []
@@ -118,6 +130,11 @@ class ModelDrafter:
     def outlook(self) -> float:
         """Share of its guesses that were kept lately."""
         return self._outlook.value
+
+    @property
+    def start_ms(self) -> float:
+        """Milliseconds of reading, besides `cost_ms`, before the next first guess."""
+        return self._read_ms * min(max(len(self._text) - self._num_read - 1, 0), WINDOW)
 
     @property
     def fingerprints(self) -> tuple[str, str]:
@@ -143,8 +160,12 @@ class ModelDrafter:
         """Start an answer; the prompt comes by `read_prompt`, or else as these target tokens."""
         if self._prompt is None:
             self._prompt = b"".join(map(self._target.piece, prompt)).decode("utf-8", "replace")
+        self._num_read = _common_prefix(self._text[: self._num_read], prompt, 0)
+        self._text = list(prompt)
         self._unread = []
         self._is_new = True
+        self.calibration.begin()
+        self._outlook.begin()
 
     def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
         """Guess on, token by token; each `next` costs about `cost_ms`."""
@@ -153,6 +174,7 @@ class ModelDrafter:
         num_read = self._catch_up(prefix)
         if not num_read:
             return
+        self._num_read = len(self._text)
         self._translator.start()
         place = len(prefix)
         while True:
@@ -160,8 +182,10 @@ class ModelDrafter:
             bridged = self._translator.push(token, probability)
             self._measure(self._clock() - started, num_read, len(bridged))
             for guess in bridged:
-                kind = evidence_kind(guess.acceptance, place)
-                yield Proposal(guess.token, self.calibration.estimate(kind), kind)
+                kind, features = evidence_kind(guess.acceptance, place), _features(guess, place)
+                yield Proposal(
+                    guess.token, self.calibration.estimate(kind, features), kind, features
+                )
                 place += 1
             if self._translator.is_over or len(self._cached) >= self._model.num_context:
                 return
@@ -171,22 +195,22 @@ class ModelDrafter:
     def _measure(self, seconds: float, num_read: int, num_proposals: int) -> None:
         """Learn from one guess what guesses cost and give; one that was interrupted counts less."""
         self._proposals_per_guess += _COST_RATE * (num_proposals - self._proposals_per_guess)
+        if num_read >= _MANY_TOKENS:
+            read_ms = max(seconds * 1e3 - self._guess_ms, 0.0) / num_read
+            self._read_ms += _READ_RATE * (read_ms - self._read_ms)
         if num_read <= _FEW_TOKENS:
             elapsed_ms = min(seconds * 1e3, 2 * self._guess_ms)
             self._guess_ms += _COST_RATE * (elapsed_ms - self._guess_ms)
 
     def learn(self, proposals: Sequence[Proposal], kept: Sequence[int]) -> None:
         """Count every guess that the target's answer judged, up to the first wrong one."""
-        for proposal, token in zip(proposals, kept, strict=False):
-            right = proposal.token == token
-            self.calibration.observe(proposal.evidence, right)
+        for right in self.calibration.learn(proposals, kept):
             self._outlook.observe(right)
-            if not right:
-                return
 
     def extend(self, tokens: Sequence[int]) -> None:
         """Note what the target kept; it is read when the next guess is asked for."""
         self._unread.extend(tokens)
+        self._text.extend(tokens)
         self._outlook.end_pass(asked=self._was_asked)
         self._was_asked = False
 
@@ -243,17 +267,27 @@ class ModelDrafter:
         self._cached.extend(tokens)
 
 
-def new_calibration() -> Calibration:
-    """Calibration over the kinds of evidence of this strategy; the prior believes the drafter."""
+def new_calibration() -> Acceptance:
+    """Estimates by the kinds of evidence of this strategy; the prior believes the drafter."""
     bounds = (0.0, *_EDGES, 1.0)
     middles = [(low + high) / 2 for low, high in itertools.pairwise(bounds)]
-    return Calibration(middles * _NUM_PLACES)
+    return Acceptance(Calibration(middles * _NUM_PLACES), _HEAD)
 
 
 def evidence_kind(probability: float, place: int) -> int:
     """Number of the class of evidence behind a guess at a place in the draft."""
     return bisect.bisect_right(_EDGES, probability) + min(place, _NUM_PLACES - 1) * (
         len(_EDGES) + 1
+    )
+
+
+def _features(guess: BridgedToken, place: int) -> tuple[float, ...]:
+    """What the head weighs of a guess."""
+    return (
+        log_odds(guess.acceptance) / 2.0,
+        float(guess.kind == "ngram"),
+        min(guess.num_drafter_tokens, 4) - 1.0,
+        min(place, 4) / 4.0,
     )
 
 

@@ -26,6 +26,12 @@ class Outlook:
         self._wait = _FIRST_WAIT
         self._is_trial = False
 
+    def begin(self) -> None:
+        """Another answer, maybe on another subject: what was seen before counts half."""
+        self._right *= 0.5
+        self._total *= 0.5
+        self._num_passes, self._wait = 0, _FIRST_WAIT
+
     @property
     def value(self) -> float:
         """Probability that the next guess will be kept."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from edgespec.engine.cost import CostModel
+from edgespec.engine.credit import MOST_PASSES, Bill, Credit
 from edgespec.engine.planner import EMPTY_PLAN, Plan, plan
 from edgespec.engine.tally import Tally
 from edgespec.engine.verify import TokenHook, verify
@@ -47,6 +48,7 @@ class Engine:
         self._costs = costs
         self._clock = clock
         self._watchers = tuple(watchers)
+        self._credit = Credit(MOST_PASSES * costs.pass_ms(1, 0))
         self._cached: list[int] = []  # the tokens whose keys and values the cache holds
 
     @property
@@ -73,6 +75,7 @@ class Engine:
         for drafter in drafters:
             drafter.begin(text)
         sampler.begin(text)
+        self._credit.begin()
         chosen = EMPTY_PLAN
         while True:
             verified = verify(self._target, sampler, chosen.draft, is_last)
@@ -117,7 +120,15 @@ class Engine:
         if rows < 2 or not drafters or not self._target.can_roll_back:
             return EMPTY_PLAN
         curve = self._costs.curve_ms(len(text) - 1)[:rows].tolist()
-        return plan(drafters, curve)
+        able = [each for each in drafters if self._credit.allows(each.cost_ms, each.start_ms)]
+        start_ms = sum(drafter.start_ms for drafter in able)
+        started = self._clock()
+        chosen = plan(able, curve)
+        drafting_ms = (self._clock() - started) * 1e3
+        self._credit.open(
+            Bill(curve[len(chosen.draft)], drafting_ms, start_ms, chosen.speed_without)
+        )
+        return chosen
 
     def _score(self, text: list[int], chosen: Plan) -> None:
         """One target pass: row 0 is the last kept token, row i is draft token i - 1."""
@@ -139,6 +150,7 @@ class Engine:
         no pass has read yet.
         """
         text.extend(emitted)
+        self._credit.settle(len(emitted))
         self._target.truncate(len(text) - 1)
         self._cached = text[:-1]
         for pulled in chosen.pulled:

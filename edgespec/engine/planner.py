@@ -45,10 +45,15 @@ class Pulled:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The draft to verify, and everything that was pulled to choose it."""
+    """The draft to verify, and everything that was pulled to choose it.
+
+    `speed_without` is the speed in tokens per millisecond that was expected without the drafters
+    that cost time, when the first of them was asked; None if none was.
+    """
 
     draft: Draft
     pulled: tuple[Pulled, ...]
+    speed_without: float | None = None
 
 
 EMPTY_PLAN = Plan(EMPTY_DRAFT, ())
@@ -80,7 +85,8 @@ def plan(drafters: Sequence[Drafter], costs_ms: Sequence[float]) -> Plan:
         tuple(guess.acceptance for guess, _ in kept),
         tuple(source for _, source in kept),
     )
-    return Plan(draft, tuple(itertools.chain.from_iterable(lane.pulled() for lane in lanes)))
+    pulled = itertools.chain.from_iterable(lane.pulled() for lane in lanes)
+    return Plan(draft, tuple(pulled), outcome.speed_without)
 
 
 def _next_guess(
@@ -95,7 +101,10 @@ def _next_guess(
             worth = not tokens or outcome.bound(1.0) > outcome.best_speed
         else:
             rest = outcome.bound(drafter.outlook, drafter.cost_ms)
-            worth = rest > max(outcome.best_speed, outcome.bound(likely) if best else 0.0)
+            without = outcome.bound(likely) if best else 0.0
+            worth = rest > max(outcome.best_speed, without)
+            if worth:
+                outcome.ask(without)
         if worth and (guess := lane.peek(tokens, outcome)) and guess.acceptance > likely:
             best, likely = (guess, drafter.name), guess.acceptance
     return best
@@ -112,10 +121,17 @@ class _Outcome:
         self.spent_ms = 0.0
         self.best_length = 0
         self.best_speed = MIN_GAIN / costs_ms[0]
+        self.speed_without: float | None = None
 
     @property
     def has_room(self) -> bool:
         return self._length + 1 < len(self._costs_ms)
+
+    def ask(self, speed: float) -> None:
+        """A drafter that costs time is asked; a free guess at this place promises `speed`."""
+        if self.speed_without is None:
+            known = self.best_speed if self.best_length else 1.0 / self._costs_ms[0]
+            self.speed_without = max(known, speed)
 
     def add(self, acceptance: float) -> None:
         """Append a guess with this estimate."""
@@ -192,6 +208,7 @@ class _Given:
     _acceptance: Sequence[float]
     name: str = "given"
     cost_ms: float = 0.0
+    start_ms: float = 0.0
     outlook: float = 1.0
 
     def begin(self, prompt: Sequence[int]) -> None:

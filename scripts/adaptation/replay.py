@@ -122,7 +122,7 @@ class Planner:
         costs = np.interp(rows, known, [pass_ms[row] for row in known])
         self._costs = costs + token_ms * np.arange(len(costs))
         self._plain_ms = float(costs[0])
-        self._calibration: Calibration = new_calibration()
+        self._calibration: Calibration = new_calibration().counts
 
     def play(self, hits: NDArray[np.bool_], sureness: Floats) -> Speed:
         """Draft and verify through one text; the calibration learns on."""

@@ -199,6 +199,7 @@ class FakeDrafter:
     ) -> None:
         self.cost_ms = cost_ms
         self.outlook = 1.0
+        self.start_ms = 0.0
         self.text: list[int] = []
         self.learned: list[tuple[tuple[Proposal, ...], tuple[int, ...]]] = []
         self.num_pulled = 0
@@ -260,6 +261,10 @@ class FakeClock:
     def __call__(self) -> float:
         self._now += self._tick
         return self._now
+
+    def pass_by(self, seconds: float) -> None:
+        """Let time pass."""
+        self._now += seconds
 
 
 def make_engine(

@@ -98,7 +98,7 @@ class Replay:
     """Implements `Drafter`: proposes a known answer, with a wrong token at every third place."""
 
     name = "replay"
-    cost_ms = 0.0
+    cost_ms = start_ms = 0.0
     outlook = 1.0
 
     def __init__(self, answer: Sequence[int], num_vocab: int) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from cli_support import Cli, Ended
 
+from edgespec.drafters import context, database
+from edgespec.drafters.acceptance import Acceptance
 from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.vocab.ngrams import NgramCache
 
@@ -136,6 +138,35 @@ def test_the_n_grams_of_a_model_drafter_are_kept_for_its_pair(tmp_path: Path) ->
     [twice] = kept()
     assert NgramCache().restore(twice)
     assert len(twice) >= len(once) > 100, "what was learned before was taken back"
+
+
+def test_the_estimates_of_each_drafter_are_kept_for_its_target(tmp_path: Path) -> None:
+    cli = Cli(tmp_path)
+    fresh = {"context": context.new_calibration, "database": database.new_calibration}
+
+    def kept() -> dict[str, Acceptance]:
+        with contextlib.closing(sqlite3.connect(cli.home / "edgespec.db")) as connection:
+            found = {}
+            for drafter, value in connection.execute("SELECT drafter, value FROM calibrations"):
+                found[drafter] = fresh[drafter]()
+                assert found[drafter].restore(value)
+            return found
+
+    def num_counted(calibration: Acceptance) -> float:
+        return sum(right + wrong for right, wrong in calibration.counts.export())
+
+    said = answer(cli, PROMPT, "--no-learn")
+    assert kept() == {}
+    assert answer(cli, PROMPT)["token_ids"] == said["token_ids"]
+    once = {name: num_counted(calibration) for name, calibration in kept().items()}
+    assert set(once) == set(fresh)
+    assert answer(cli, PROMPT)["token_ids"] == said["token_ids"]
+    for name, calibration in kept().items():
+        assert num_counted(calibration) > max(once[name], 5), "it went on counting"
+    with contextlib.closing(sqlite3.connect(cli.home / "edgespec.db")) as connection, connection:
+        connection.execute("UPDATE calibrations SET value = substr(value, 1, 99)")
+    assert answer(cli, PROMPT)["token_ids"] == said["token_ids"]
+    assert num_counted(kept()["database"]) > 0, "a damaged value is replaced"
 
 
 def test_a_benchmark_neither_uses_nor_changes_it(cli: Cli, tmp_path: Path) -> None:

@@ -151,14 +151,14 @@ def test_nothing_is_learned_from_guesses_after_the_first_wrong_one() -> None:
     drafter = ContextDrafter()
     proposals = [Proposal(token, 0.5, evidence=token) for token in range(4)]
     drafter.learn(proposals, [0, 9, 2, 3])
-    counts = drafter.calibration.export()
+    counts = drafter.calibration.counts.export()
     assert counts[:4] == [[1, 0], [0, 1], [0, 0], [0, 0]]
 
 
 def test_a_guess_that_the_target_did_not_reach_is_not_judged() -> None:
     drafter = ContextDrafter()
     drafter.learn([Proposal(5, 0.5, evidence=0), Proposal(6, 0.5, evidence=1)], [5])
-    assert drafter.calibration.export()[:2] == [[1, 0], [0, 0]]
+    assert drafter.calibration.counts.export()[:2] == [[1, 0], [0, 0]]
 
 
 def test_kinds_of_evidence_tell_length_and_agreement_apart() -> None:

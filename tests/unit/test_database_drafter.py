@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from token_support import Recorded, in_memory
 
-from edgespec.drafters.calibration import Calibration
 from edgespec.drafters.context import ContextDrafter
 from edgespec.drafters.database import (
     LOOKUPS_AHEAD,
@@ -241,7 +240,7 @@ def test_the_planner_lets_each_source_go_on_where_the_other_ends() -> None:
 
 def recorded_use(drafter: DatabaseDrafter) -> bool:
     """True if a kind of evidence of a later place was counted as right."""
-    counts = drafter.calibration.export()
+    counts = drafter.calibration.counts.export()
     first_place = len(counts) // NUM_TIERS // len(PLACES)
     return any(right for right, _wrong in counts[first_place:])
 
@@ -311,7 +310,7 @@ def test_nothing_is_learned_from_guesses_after_the_first_wrong_one() -> None:
     proposals = [Proposal(token, 0.5, evidence=token) for token in range(4)]
     calibrated = DatabaseDrafter([in_memory().reader()], drafter.calibration)
     calibrated.learn(proposals, [0, 9, 2, 3])
-    assert drafter.calibration.export()[:4] == [[1, 0], [0, 1], [0, 0], [0, 0]]
+    assert drafter.calibration.counts.export()[:4] == [[1, 0], [0, 1], [0, 0], [0, 0]]
 
 
 def test_a_kept_guess_tells_its_tier_which_sequences_helped() -> None:
@@ -394,7 +393,11 @@ def test_each_place_in_a_draft_is_calibrated_by_itself() -> None:
         drafter.learn(before[:1], [before[0].token])
     after = list(drafter.propose())
     assert after[0].acceptance > before[0].acceptance
-    assert [guess.acceptance for guess in after[1:]] == [guess.acceptance for guess in before[1:]]
+    others = [guess.evidence for guess in before[1:]]
+    fresh = new_calibration().counts
+    assert [drafter.calibration.counts.estimate(kind) for kind in others] == [
+        fresh.estimate(kind) for kind in others
+    ]
     assert len({guess.evidence for guess in before}) == len(PLACES)
 
 
@@ -405,9 +408,8 @@ def test_more_tiers_than_the_calibration_knows_are_refused() -> None:
 
 
 def test_a_calibration_is_used_as_it_was_kept() -> None:
-    counts = [[50.0, 0.0]] * new_calibration().num_kinds
-    calibration: Calibration = new_calibration()
-    calibration.restore(counts)
+    calibration = new_calibration()
+    calibration.counts.restore([[50.0, 0.0]] * calibration.num_kinds)
     recorded = in_memory()
     recorded.add([0, 1, 2, 3])
     drafter = DatabaseDrafter([recorded.reader()], calibration)

@@ -77,7 +77,7 @@ def test_after_a_failure_it_is_not_asked_again() -> None:
     pulled = drafter.num_pulled
     say(guarded)
     assert drafter.num_pulled == pulled
-    assert (guarded.cost_ms, guarded.name) == (0.0, "fake")
+    assert (guarded.cost_ms, guarded.start_ms, guarded.name) == (0.0, 0.0, "fake")
 
 
 @pytest.mark.parametrize("method", ["propose", "extend"])
@@ -97,4 +97,5 @@ def test_what_works_is_passed_on() -> None:
     guarded.extend([5])
     assert drafter.text == [1, 5]
     assert len(drafter.learned) == 1
-    assert (guarded.cost_ms, guarded.outlook) == (1.5, 1.0)
+    drafter.start_ms = 7.0
+    assert (guarded.cost_ms, guarded.start_ms, guarded.outlook) == (1.5, 7.0, 1.0)

@@ -225,7 +225,7 @@ def test_estimates_follow_what_is_kept() -> None:
     strategy = drafter_of("bpe", "bpe", PseudoModel(chatter(TOKENIZERS["bpe"])))
     strategy.begin([])
     first = next(strategy.propose())
-    assert first.acceptance == pytest.approx(0.9, abs=0.03), "the prior believes the model"
+    assert 0.7 < first.acceptance < 0.9, "the prior believes the model a little less than it does"
     for _ in range(100):
         proposals = list(itertools.islice(strategy.propose(), 2))
         strategy.learn(proposals, [proposals[0].token, 3])
@@ -236,13 +236,57 @@ def test_estimates_follow_what_is_kept() -> None:
     assert strategy.outlook == pytest.approx(0.5, abs=0.1)
 
 
+def test_what_must_be_read_first_is_told_beforehand() -> None:
+    strategy = drafter_of("bpe", "bpe", PseudoModel(chatter(TOKENIZERS["bpe"])))
+    strategy.begin(range(10, 50))
+    forty = strategy.start_ms
+    assert forty > 0
+    strategy.begin(range(10, 30))
+    assert strategy.start_ms < forty
+    strategy.begin(range(10, 10 + WINDOW // 2))
+    list(itertools.islice(strategy.propose(), 1))
+    assert strategy.start_ms == 0
+    strategy.extend([10])
+    assert strategy.start_ms == 0, "one more goes in with the next guess"
+    strategy.extend(range(10, 20))
+    after_ten = strategy.start_ms
+    assert after_ten > 0
+    strategy.begin([*range(10, 10 + WINDOW // 2), *range(10, 21)])
+    assert strategy.start_ms == pytest.approx(after_ten, rel=0.2), "it goes on from the last one"
+    strategy.begin([99])
+    strategy.extend([10] * WINDOW * 5)
+    most = strategy.start_ms
+    strategy.extend([10] * WINDOW)
+    assert strategy.start_ms == most, "only the end of a long past is read"
+
+
+def test_what_reading_costs_is_measured() -> None:
+    clock = FakeClock(tick=0.0)
+    model = PseudoModel(chatter(TOKENIZERS["bpe"]))
+    read = model.read
+
+    def slowly(tokens: Sequence[int]) -> None:
+        clock.pass_by(0.001 * len(tokens) + 0.002)
+        read(tokens)
+
+    model.read = slowly  # type: ignore[method-assign]
+    strategy = drafter_of("bpe", "bpe", model, clock)
+    for number in range(12):
+        strategy.begin([])
+        strategy.extend([10 + number] * 101)
+        list(itertools.islice(strategy.propose(), 1))
+    strategy.begin([])
+    strategy.extend([10] * 101)
+    assert strategy.start_ms == pytest.approx(100.0, rel=0.1)
+
+
 def test_guesses_behind_a_wrong_one_are_not_judged() -> None:
     strategy = drafter_of("bpe", "bpe", PseudoModel(chatter(TOKENIZERS["bpe"])))
     proposals = [Proposal(9, 0.5, kind) for kind in range(4)]
     strategy.learn(proposals, [9, 8, 9, 9])
-    assert strategy.calibration.export()[:4] == [[1, 0], [0, 1], [0, 0], [0, 0]]
+    assert strategy.calibration.counts.export()[:4] == [[1, 0], [0, 1], [0, 0], [0, 0]]
     strategy.learn(proposals, [9])
-    assert strategy.calibration.export()[:2] == [[2, 0], [0, 1]]
+    assert strategy.calibration.counts.export()[:2] == [[2, 0], [0, 1]]
 
 
 def test_the_cost_of_a_proposal_is_measured() -> None:

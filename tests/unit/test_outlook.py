@@ -69,3 +69,27 @@ def test_trials_that_succeed_bring_it_back() -> None:
     trials(outlook, 2000, right=False)
     asked = trials(outlook, 1000, right=True)
     assert asked[-100:] == list(range(900, 1000)), "in the end it is asked every time"
+
+
+def test_another_answer_may_be_on_another_subject() -> None:
+    outlook = Outlook(PRIOR)
+    for _ in range(40):
+        outlook.observe(False)
+    before = outlook.value
+    outlook.begin()
+    assert before < outlook.value < PRIOR
+    for _ in range(10):
+        outlook.begin()
+    assert outlook.value == pytest.approx(PRIOR, abs=0.01)
+
+
+def test_another_answer_is_tried_soon() -> None:
+    outlook = Outlook(PRIOR)
+    for _ in range(40):
+        outlook.observe(False)
+    late = trials(outlook, 500, right=False)
+    for _ in range(40):
+        outlook.observe(False)
+    outlook.begin()
+    [first, *_] = trials(outlook, 100, right=False)
+    assert first < late[-1] - late[-2]
