@@ -75,7 +75,7 @@ _NEARLY_FREE = {1: 10.0, MOST_ROWS: 10.1}
 class Asked:
     """Implements `Drafter` around a model drafter that is asked at every chance."""
 
-    cost_ms = 0.0
+    cost_ms = start_ms = 0.0
     outlook = 1.0
 
     def __init__(self, drafter: ModelDrafter) -> None:
