@@ -12,6 +12,7 @@ that are there are not done again, so a run that ended after MINUTES can be cont
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import sys
 import time
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from edgespec.cache.database import open_in_memory
+from edgespec.cache.database import open_database
 from edgespec.cache.facts import Facts
 from edgespec.cli.compose import context_options, open_model
 from edgespec.cli.model_drafting import open_model_drafter
@@ -36,6 +37,7 @@ from edgespec.llama.sampler import SamplerChain
 from edgespec.llama.target import LlamaTarget
 from edgespec.measure.facts import ModelFacts, known_model_facts
 from edgespec.measure.machine import this_machine
+from edgespec.paths import user_paths
 from edgespec.protocols import Drafter
 from edgespec.types import (
     Completion,
@@ -65,7 +67,7 @@ PROMPTS = (
     "List ten animals, one a line, each with its number and its sound in capital letters.",
 )
 NUM_TOKENS = 48
-MOST_ROWS = 8
+MOST_ROWS = 6
 CONTEXT = 1024
 GREEDY = SamplingParams()
 WARM = SamplingParams(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05, seed=4711)
@@ -117,6 +119,17 @@ class Bench:
         self.context: Context = cleanup.enter_context(
             Context(self.model, context_options(options, self.model, self.facts, machine))
         )
+
+        self._plain: dict[tuple[str, SamplingParams, int], Completion] = {}
+
+    def plain(
+        self, completer: EngineCompleter, prompt: str, sampling: SamplingParams, num_tokens: int
+    ) -> Completion:
+        """The answer without drafts, which is the same for every drafter: asked for once."""
+        key = prompt, sampling, num_tokens
+        if key not in self._plain:
+            self._plain[key] = ask(completer, prompt, sampling, num_tokens, speculate=False)
+        return self._plain[key]
 
     def completer(
         self,
@@ -190,12 +203,10 @@ def check_pair(
         completer = bench.completer([ContextDrafter(), Asked(model)], [model.read_prompt])
         for number, prompt in enumerate(prompts):
             for sampling in (GREEDY, WARM):
-                pair = [
-                    ask(completer, prompt, sampling, num_tokens, speculate=speculate)
-                    for speculate in (False, True)
-                ]
-                result.add(f"{number} at {sampling.temperature}", *pair)
-        completer.forget()
+                plain = bench.plain(completer, prompt, sampling, num_tokens)
+                drafted = ask(completer, prompt, sampling, num_tokens, speculate=True)
+                result.add(f"{number} at {sampling.temperature}", plain, drafted)
+        completer.forget()  # the next engine begins with an empty cache
     result.seconds = time.monotonic() - started
     return result
 
@@ -208,10 +219,13 @@ def ask(
     *,
     speculate: bool,
 ) -> Completion:
-    """One answer; its prompt is read anew unless it was the last."""
+    """One answer, from the same cache as any other to its prompt: that is read whole before."""
     request = CompletionRequest(
         (Message("user", prompt),), sampling, num_tokens, speculate=speculate
     )
+    completer.forget()
+    for _ in completer.stream(dataclasses.replace(request, max_tokens=1, speculate=False)):
+        pass
     *_, last = completer.stream(request)
     assert last.completion is not None
     return last.completion
@@ -228,7 +242,7 @@ def main(results: Path, minutes: float, models: Sequence[Path]) -> None:
     if results.exists():
         lines = map(json.loads, results.read_text().splitlines())
         done = {(line["target"], line["drafter"]) for line in lines}
-    with open_in_memory() as database:
+    with open_database(user_paths().database) as database:
         for target in models:
             missing = [path for path in models if (target.stem, path.stem) not in done]
             with contextlib.ExitStack() as cleanup:

@@ -96,6 +96,7 @@ def test_a_run_is_continued(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("EDGESPEC_HOME", str(tmp_path))
     monkeypatch.setattr(measure_pairs, "check_pair", _quick_check)
     results = tmp_path / "pairs.jsonl"
     measure_pairs.main(results, 0.0, models)
