@@ -247,12 +247,18 @@ class ModelDrafter:
             assert self._prompt is not None
             self._reader.begin(self._render(self._prompt))
             self._prompt, self._is_new, self._num_valid = None, False, 0
-            self._num_skipped = min(self._num_skipped, len(self._reader.tokens))
+            if not self._is_continued():  # what is not read is of a conversation that is over
+                self._num_skipped = 0
         feed = self._reader.extend(self._unread)
         self._unread = []
         for stretch in self._reader.take_aligned():
             learn(self.ngrams, self._target, stretch)
         self._num_valid = max(min(self._num_valid, feed.num_keep - self._num_skipped), 0)
+
+    def _is_continued(self) -> bool:
+        """Whether a new prompt, cut as the last one was, begins with most of what was read."""
+        same = _common_prefix(self._cached, self._past(self._reader.tokens), 0)
+        return same > max(len(self._cached) // 2, NUM_SINKS)
 
     def _past(self, said: Sequence[int]) -> list[int]:
         """What of all that was said is read."""

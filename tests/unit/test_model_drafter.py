@@ -182,6 +182,62 @@ def test_a_long_past_is_cut_off(num_said: int) -> None:
     assert model.cells == [*whole[:NUM_SINKS], *whole[-WINDOW:], 77], "what is read stays read"
 
 
+class Prompts:
+    """A drafter whose prompts are given as its own tokens, and what it has read."""
+
+    def __init__(self) -> None:
+        self.model = PseudoModel(chatter(TOKENIZERS["bpe"]))
+        self._next: list[int] = []
+        self._strategy = ModelDrafter(
+            "pseudo",
+            self.model,
+            (TOKENIZERS["bpe"], TOKENIZERS["bpe"]),
+            lambda _prompt: self._next,
+            NgramCache(),
+            cost_ms=2.0,
+            clock=FakeClock(),
+        )
+
+    def read(self, prompt: list[int]) -> list[int]:
+        """The cells with which it guesses what follows `prompt`."""
+        self._next = prompt
+        self._strategy.begin([])
+        next(self._strategy.propose())
+        return list(self.model.cells)
+
+
+LONG = [10 + index % 240 for index in range(3 * WINDOW)]
+
+
+@pytest.mark.parametrize("num_shared", [0, NUM_SINKS, 40])
+def test_a_short_prompt_after_a_long_one_is_read_whole(num_shared: int) -> None:
+    """Even if it begins alike, as chat templates do."""
+    prompts = Prompts()
+    assert prompts.read(LONG) == LONG[:NUM_SINKS] + LONG[-WINDOW:]
+    short = [*LONG[:num_shared], *range(249, 149, -1)]
+    assert prompts.read(short) == short
+    assert prompts.read(short[:-20]) == short[:-20], "and so are those after it"
+
+
+def test_a_long_conversation_that_goes_on_is_not_read_again() -> None:
+    prompts = Prompts()
+    cut = prompts.read(LONG)
+    num_read = prompts.model.num_read
+    more = [60, 61, 62, *range(70, 90)]
+    assert prompts.read(LONG + more) == cut + more
+    assert prompts.model.num_read == num_read + len(more)
+    # An answer taken back, or rendered otherwise at its end.
+    assert prompts.read([*LONG, *more[:-5], 99]) == [*cut, *more[:-5], 99]
+    assert prompts.model.num_read == num_read + len(more) + 1
+
+
+def test_another_long_conversation_is_cut_by_itself() -> None:
+    prompts = Prompts()
+    prompts.read(LONG)
+    other = [250 - index % 230 for index in range(2 * WINDOW)]
+    assert prompts.read(other) == other[:NUM_SINKS] + other[-WINDOW:]
+
+
 def test_a_full_cache_is_begun_anew() -> None:
     """However long an answer gets, there is always room for a draft."""
     model = PseudoModel(chatter(TOKENIZERS["bpe"]), num_context=256)
