@@ -40,6 +40,9 @@ from edgespec.measure.machine import this_machine
 TOKEN_MS = 4.5
 """A drafted token beside the target, bridge included."""
 
+SERVED_MS = 0.14
+"""What correction and neighbours add to each drafted token."""
+
 WINDOW = 25
 _PART_S = 420.0
 
@@ -74,7 +77,10 @@ def measure(folder: Path, name: str, values: Mapping[str, str]) -> None:
     runs = []
     for number in orders:
         learner = Learner(recorded.num_rows, recorded.num_embedding, options)
-        planners = Planner(USUAL_PASS_MS, TOKEN_MS), Planner(USUAL_PASS_MS, TOKEN_MS)
+        planners = (
+            Planner(USUAL_PASS_MS, TOKEN_MS),
+            Planner(USUAL_PASS_MS, TOKEN_MS + SERVED_MS),
+        )
         runs.append(list(replay(recorded, recorded.order(number), learner, planners)))
         if not set(values) - {"order"}:
             kept = [dataclasses.asdict(result) for result in runs[-1]]
