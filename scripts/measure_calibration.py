@@ -12,34 +12,53 @@ better, and with hindsight.
 
 from __future__ import annotations
 
+import math
 import random
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from record_drafts import Answer, Recorded, load_answers, load_guesses
-from replay_drafts import GUESS_MS, READ_MS, Clock, Hindsight, Replay, Run, TimedPlayback, speeds
+from replay_drafts import (
+    GUESS_MS,
+    PASS_MS,
+    READ_MS,
+    STEEP_MS,
+    Clock,
+    Hindsight,
+    Replay,
+    Run,
+    TimedPlayback,
+    speeds,
+)
 
 from edgespec.cli.model_drafting import Renderer
 from edgespec.drafters.acceptance import Acceptance
 from edgespec.drafters.context import ContextDrafter
 from edgespec.drafters.model import ModelDrafter
+from edgespec.engine.credit import Credit
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.protocols import Drafter
 from edgespec.types import Message, Proposal
 from edgespec.vocab.ngrams import NgramCache
-from edgespec.vocab.tokenizer import ByteTokenizer
+from edgespec.vocab.tokenizer import ByteTokenizer, Encoded, Tokenizer
 
-NUM_ORDERS = 3
+NUM_ORDERS = 6
 EDGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
-Method = Literal["context", "counts", "head", "hindsight"]
+Method = Literal["context", "counts", "head", "unlimited", "hindsight"]
 METHODS: tuple[Method, ...] = get_args(Method)
-"""Look-ups alone; with the model: counts alone, counts or head as they score, full knowledge."""
+"""Look-ups alone; with the model: counts alone, counts or head as they score, the same without a
+limit to what drafting may lose, full knowledge."""
+
+JUDGED: tuple[Method, ...] = ("counts", "head")
+CURVES = {"weights fetched ahead": PASS_MS, "before": STEEP_MS}
+ORDERS = {"mixed": True, "by category": False}
 
 
 @dataclass(slots=True)
@@ -119,12 +138,26 @@ def load_recording(files: Sequence[Path]) -> Recording:
     return Recording(tuple(answers), guesses)
 
 
+class Remembering(ByteTokenizer):
+    """Tokenizes everything once: replays say the same again and again."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__(tokenizer)
+        self._known: dict[bytes, Encoded] = {}
+
+    def encode(self, data: bytes) -> Encoded:
+        """As the vocabulary does."""
+        if data not in self._known:
+            self._known[data] = super().encode(data)
+        return self._known[data]
+
+
 class Pair:
     """Vocabularies of target and drafter, both open models."""
 
     def __init__(self, target: Model, drafter: Model) -> None:
         self._name = drafter.path.stem
-        self._vocabularies = ByteTokenizer(target.vocab), ByteTokenizer(drafter.vocab)
+        self._vocabularies = Remembering(target.vocab), Remembering(drafter.vocab)
         self._render = Renderer(drafter)
 
     def drafter_over(self, playback: TimedPlayback) -> ModelDrafter:
@@ -168,7 +201,8 @@ def replay(
     outcome: Outcome,
     seed: int,
     *,
-    mixed: bool = True,
+    mixed: bool,
+    pass_ms: Sequence[float],
 ) -> None:
     """All answers once, learning from one to the next."""
     clock = Clock()
@@ -180,7 +214,9 @@ def replay(
     drafters: list[Drafter] = [context, model]
     if method == "hindsight":
         drafters = [Hindsight(drafter, clock) for drafter in drafters]
-    engine = Replay(drafters[:1] if method == "context" else drafters, clock, playback)
+    asked = drafters[:1] if method == "context" else drafters
+    credit = Credit(math.inf) if method in ("unlimited", "hindsight") else None
+    engine = Replay(asked, clock, playback, pass_ms, credit)
     for number, answer in in_order(recording.answers, seed, mixed=mixed):
         model.read_prompt((Message("user", answer.question),))
         outcome.runs.append(engine.run(number, answer))
@@ -191,17 +227,19 @@ def main(arguments: Sequence[str]) -> None:
     target, drafter, *files = map(Path, arguments)
     recording = load_recording(files)
     options = ModelOptions(vocabulary_only=True)
-    outcomes: dict[Method, Outcome] = {}
     with Model(target, options) as one, Model(drafter, options) as other:
         pair = Pair(one, other)
-        for method in METHODS:
-            outcomes[method] = Outcome()
-            for seed in range(NUM_ORDERS):
-                replay(pair, recording, method, outcomes[method], seed)
-    for name in ("context", "model"):
-        for method in ("counts", "head"):
-            print_judged(f"{name}, {method}", outcomes[method].by_drafter[name])
-    print_speeds({method: speeds(outcome.runs) for method, outcome in outcomes.items()})
+        for (curve, pass_ms), (order, mixed) in product(CURVES.items(), ORDERS.items()):
+            print(f"T(r): {curve}, answers {order}")
+            outcomes: dict[Method, Outcome] = {}
+            for method in METHODS:
+                outcomes[method] = Outcome()
+                for seed in range(NUM_ORDERS):
+                    outcome = outcomes[method]
+                    replay(pair, recording, method, outcome, seed, mixed=mixed, pass_ms=pass_ms)
+            for name, method in product(("context", "model"), JUDGED):
+                print_judged(f"{name}, {method}", outcomes[method].by_drafter[name])
+            print_speeds({method: speeds(outcome.runs) for method, outcome in outcomes.items()})
 
 
 def print_judged(title: str, judged: Judged) -> None:

@@ -38,17 +38,19 @@ class Engine:
         costs: CostModel,
         clock: Callable[[], float],
         watchers: Sequence[RowWatcher] = (),
+        credit: Credit | None = None,
     ) -> None:
         """`clock` returns seconds; it must be monotonic. Without drafters it decodes plainly.
 
-        `watchers` are shown the target's logits behind all that it says.
+        `watchers` are shown the target's logits behind all that it says. `credit` limits what
+        drafting may lose, if not to the usual.
         """
         self._target = target
         self._drafters = tuple(drafters)
         self._costs = costs
         self._clock = clock
         self._watchers = tuple(watchers)
-        self._credit = Credit(MOST_PASSES * costs.pass_ms(1, 0))
+        self._credit = credit or Credit(MOST_PASSES * costs.pass_ms(1, 0))
         self._cached: list[int] = []  # the tokens whose keys and values the cache holds
 
     @property

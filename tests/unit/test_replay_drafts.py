@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from measure_calibration import Judged, Listening, brier, log_loss, print_judged, reliability
+from measure_calibration import (
+    Judged,
+    Listening,
+    brier,
+    in_order,
+    load_recording,
+    log_loss,
+    print_judged,
+    reliability,
+)
 from record_drafts import (
     Answer,
     Playback,
@@ -27,6 +38,7 @@ from replay_drafts import PASS_MS, Clock, Hindsight, Replay, TimedPlayback, spee
 from edgespec.drafters.acceptance import Acceptance
 from edgespec.drafters.calibration import Calibration
 from edgespec.drafters.context import ContextDrafter
+from edgespec.engine.credit import Credit
 from edgespec.types import Proposal
 
 REPEATING = Answer("song", "sing", tuple(range(20)), tuple(range(20)) * 3)
@@ -153,3 +165,45 @@ def test_listening_notes_what_was_judged(head: bool, capsys: pytest.CaptureFixtu
     assert noted.estimates == [estimate, estimate]
     print_judged("some", noted)
     assert f"some: 2 guesses, Brier {brier(noted):.4f}" in capsys.readouterr().out
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=20), st.integers(0, 9), st.booleans())
+def test_an_order_has_every_answer_once(categories: list[str], seed: int, mixed: bool) -> None:
+    answers = [(number, Answer(name, "", (), ())) for number, name in enumerate(categories)]
+    ordered = in_order(answers, seed, mixed=mixed)
+    assert sorted(number for number, _ in ordered) == list(range(len(categories)))
+    assert ordered == in_order(answers, seed, mixed=mixed)
+    if not mixed:
+        runs = [answer.category for _, answer in ordered]
+        changes = sum(one != other for one, other in itertools.pairwise(runs))
+        assert changes == max(len(set(runs)) - 1, 0), "each category is one stretch"
+
+
+def test_a_recording_may_come_in_several_files(tmp_path: Path) -> None:
+    files = []
+    for number, answer in enumerate((REPEATING, FRESH)):
+        said, guessed = tmp_path / f"a{number}.npz", tmp_path / f"g{number}.npz"
+        save_answers(said, [answer])
+        save_guesses(guessed, {key_of(0, [number]): Recorded(number, 0.5, 1.0, 0.2)})
+        files += [said, guessed]
+    recording = load_recording(files)
+    assert recording.answers == ((0, REPEATING), (0, FRESH))
+    assert [guess.token for guess in recording.guesses.values()] == [0, 1]
+
+
+def test_an_account_without_end_lets_every_loss_be() -> None:
+    class Wrong(ContextDrafter):
+        cost_ms = 10.0
+
+        def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
+            clock.now_ms += 10.0
+            return iter([Proposal(7, 0.9)])
+
+    lost = []
+    for credit in (None, Credit(math.inf)):
+        clock = Clock()
+        replay = Replay([Wrong()], clock, credit=credit)
+        runs = [replay.run(0, FRESH) for _ in range(20)]
+        lost.append(sum(run.ms for run in runs) / sum(run.plain_ms for run in runs))
+    assert lost[0] < 1.04
+    assert lost[1] > 1.3
