@@ -20,7 +20,13 @@ from edgespec.cache.facts import Facts
 from edgespec.cache.memory import open_token_memory
 from edgespec.cache.pairs import PairStore
 from edgespec.cli.drafting import Drafters
-from edgespec.cli.options import DEFAULT_CONTEXT, LOOK_UP_ONLY, NO_DRAFTER, LoadOptions
+from edgespec.cli.options import (
+    BEST_DRAFTER,
+    DEFAULT_CONTEXT,
+    LOOK_UP_ONLY,
+    NO_DRAFTER,
+    LoadOptions,
+)
 from edgespec.cli.remembering import Remembering, open_or_go_without, vocabulary_key
 from edgespec.cli.signals import ending_at_once
 from edgespec.engine.completer import EngineCompleter
@@ -106,7 +112,7 @@ def load(
         model = cleanup.enter_context(open_model(path, Facts(database), machine, report))
         with ending_at_once():
             facts = known_model_facts(model, Facts(database), machine, report)
-            if options.drafter not in (LOOK_UP_ONLY, NO_DRAFTER):
+            if _may_have_model(options, path, paths):
                 # Both read GGUF files: much to load.
                 from edgespec.cli.pair_memory import PairMemory
                 from edgespec.cli.trimming import with_drafter
@@ -120,6 +126,13 @@ def load(
             loaded = _wire(options, model, facts, machine, database, adaptations, report, cleanup)
         loaded.on_close(cleanup.pop_all())
         return loaded
+
+
+def _may_have_model(options: LoadOptions, target: Path, paths: Paths) -> bool:
+    """Whether a model may draft; for the best one on disk there must be another than the target."""
+    if options.drafter == BEST_DRAFTER:
+        return any(path != target for path in paths.models.rglob("*.gguf"))
+    return options.drafter not in (LOOK_UP_ONLY, NO_DRAFTER)
 
 
 def context_options(

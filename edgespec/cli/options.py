@@ -90,11 +90,11 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--drafter",
-            default=LOOK_UP_ONLY,
+            default=BEST_DRAFTER,
             show_default=True,
             metavar="D",
             help=f"What proposes tokens to verify: {LOOK_UP_ONLY} (look-ups in the conversation "
-            f"and in what is remembered), a small model beside it (named as in --model), "
+            f"and in what is remembered), a small model besides (named as in --model), "
             f"{BEST_DRAFTER} (the best one on disk, if any pays), or {NO_DRAFTER}.",
         ),
         click.option(

@@ -58,7 +58,7 @@ def test_a_drafter_may_learn(word: str, adapts: bool) -> None:
 
 def test_defaults() -> None:
     loading, sampling = parse(temperature=0.7)
-    assert loading == LoadOptions(model=DEFAULT_TARGET, drafter="context", verbose=True)
+    assert loading == LoadOptions(model=DEFAULT_TARGET, drafter="auto", verbose=True)
     assert loading.num_context is None
     assert loading.num_threads is None
     assert loading.remember and loading.learn
