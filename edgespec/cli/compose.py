@@ -39,9 +39,9 @@ from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.llama.sampler import SamplerChain
 from edgespec.llama.target import LlamaTarget
+from edgespec.measure.available import available_memory
 from edgespec.measure.facts import ModelFacts, known_model_facts, known_soundness
 from edgespec.measure.machine import Machine, this_machine
-from edgespec.measure.memory import available_memory
 from edgespec.models.gguf_check import check_gguf
 from edgespec.paths import Paths
 from edgespec.reports import Report

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edgespec.measure.memory import available_memory
+from edgespec.measure.available import available_memory
 
 CHILD = """
 import json, sys

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cli_support import PATIENCE_S, Cli
 
-COMMANDS = ("bench", "chat", "db", "doctor", "models", "pull", "run", "serve", "trim")
+COMMANDS = ("adapt", "bench", "chat", "db", "doctor", "models", "pull", "run", "serve", "trim")
 HEAVY = (
     "httpx2",
     "huggingface_hub",

@@ -7,7 +7,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from edgespec.measure.memory import MemoryNeed, available_memory
+from edgespec.measure.available import available_memory
+from edgespec.measure.memory import MemoryNeed
 
 MIB = 1 << 20
 
