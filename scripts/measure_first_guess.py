@@ -30,8 +30,7 @@ from edgespec.cache.database import open_database
 from edgespec.cache.facts import Facts
 from edgespec.cli.model_drafting import open_model_drafter
 from edgespec.cli.options import DrafterFiles
-from edgespec.drafters import model
-from edgespec.drafters.model import ModelDrafter
+from edgespec.drafters.model import WINDOW, ModelDrafter
 from edgespec.measure.machine import this_machine
 from edgespec.measure.trimmed import Trimmer
 from edgespec.paths import user_paths
@@ -50,13 +49,12 @@ class FirstGuesses(Asked):
     def __init__(self, name: str, drafter: ModelDrafter, window: int) -> None:
         """`name` is what the results call it; `window` tokens of the past are read."""
         super().__init__(drafter)
-        self.name, self._window = name, window
+        self.name, drafter.window = name, window
         self.num_places = self.num_guesses = self.num_right = 0
 
     def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
         """The first guess, said to be hopeless."""
         self.num_places += 1
-        model.WINDOW = self._window
         for guess in self.drafter.propose(prefix):
             yield Proposal(guess.token, 0.0, guess.evidence)
             return
@@ -149,7 +147,7 @@ class Variant:
             path=Path(file),
             form=Path(values["as"]) if "as" in values else None,
             is_whole="whole" in values,
-            window=int(values.get("window", model.WINDOW)),
+            window=int(values.get("window", WINDOW)),
             is_plain="plain" in values,
         )
 

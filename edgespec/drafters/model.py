@@ -99,6 +99,7 @@ class ModelDrafter:
         `calibration` must have been made by `new_calibration`.
         """
         self.name = name
+        self.window = WINDOW
         self.calibration = calibration if calibration is not None else new_calibration()
         self.ngrams = ngrams
         self._outlook = Outlook(PRIOR_OUTLOOK)
@@ -134,7 +135,7 @@ class ModelDrafter:
     @property
     def start_ms(self) -> float:
         """Milliseconds of reading, besides `cost_ms`, before the next first guess."""
-        return self._read_ms * min(max(len(self._text) - self._num_read - 1, 0), WINDOW)
+        return self._read_ms * min(max(len(self._text) - self._num_read - 1, 0), self.window)
 
     @property
     def fingerprints(self) -> tuple[str, str]:
@@ -229,8 +230,8 @@ class ModelDrafter:
             return 0
         same = min(self._num_valid, len(wanted) - len(extra))
         num_kept = _common_prefix(self._cached, wanted, same)
-        if len(wanted) - num_kept > WINDOW or len(wanted) + _RESERVE > self._model.num_context:
-            window = min(WINDOW, self._model.num_context // 2)
+        if len(wanted) - num_kept > self.window or len(wanted) + _RESERVE > self._model.num_context:
+            window = min(self.window, self._model.num_context // 2)
             self._num_skipped = max(len(said) - NUM_SINKS - window, 0)
             wanted = [*self._past(said), *extra]
             num_kept = _common_prefix(self._cached, wanted, 0)
