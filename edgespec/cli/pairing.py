@@ -76,10 +76,14 @@ def _measured(
 
 
 def expected_speed_of(form: Form) -> float:
-    """Speed against plain decoding of the form that was chosen; 1 where it was not measured."""
+    """Speed against plain decoding of the form that was chosen; 1 where it was not measured.
+
+    Where the machine was too busy to measure it gets the benefit of the doubt: it is asked on
+    credit, and serves where nothing better is known.
+    """
     chosen = [
         tried.speed
         for tried in form.choice.tried
         if (tried.num_kept, tried.type_name) == (form.choice.num_kept, form.choice.type_name)
     ]
-    return max(chosen, default=1.0)
+    return max(chosen, default=1.0 if form.choice.is_sure else LEAST_SPEED)

@@ -118,6 +118,13 @@ def test_the_speed_is_that_of_the_form_that_runs() -> None:
     assert expected_speed_of(Form(Choice(5, "q4_0"), None)) == 1.0
 
 
+def test_what_a_busy_machine_could_not_measure_serves_if_nothing_better_is_known() -> None:
+    unsure = expected_speed_of(Form(Choice(5, "q4_0", is_sure=False), "words"))
+    assert choose(Shelf({"a": 100}, {"a": unsure})) is not None
+    better = Shelf({"a": 100, "b": 100}, {"a": unsure, "b": LEAST_SPEED + 0.01})
+    assert choose(better) == DrafterFiles(Path("b.gguf"), Path("trimmed-b.gguf"))
+
+
 def test_its_memory_is_shown(tmp_path: Path) -> None:
     whole, trimmed = tmp_path / "whole.gguf", tmp_path / "t.gguf"
     whole.write_bytes(bytes(3_000_000))
