@@ -21,6 +21,9 @@ from edgespec.errors import StorageError
 BUSY_TIMEOUT_S = 2.0
 """How long a statement waits for another process's lock."""
 
+_PAUSE_S = 0.005
+"""Between attempts where SQLite does not wait by itself."""
+
 DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)
 """What a damaged file raises: SQLite's own message may quote bytes of it that are no text."""
 
@@ -95,7 +98,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))  # owner-only from the first byte
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
     try:
-        connection.execute("PRAGMA journal_mode=WAL")
+        _write_ahead(connection)
         connection.execute("PRAGMA synchronous=NORMAL")
         if not is_newest(connection):
             _migrate(connection, str(path), lambda old: _back_up(path, old))
@@ -103,6 +106,23 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Switch to WAL, waiting for others: of several that do so at once SQLite refuses all but one.
+
+    It does not wait there by itself, because two that waited for each other would do so for ever.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() >= deadline:
+                raise
+        time.sleep(_PAUSE_S)
 
 
 def connect(path: Path, busy_timeout_s: float, num_cache_bytes: int) -> sqlite3.Connection:

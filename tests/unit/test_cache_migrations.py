@@ -125,8 +125,11 @@ def test_of_many_that_open_an_old_database_at_once_one_migrates(tmp_path: Path) 
     assert set().union(*TABLES.values()) <= table_names(path)
 
 
-def test_of_many_that_make_a_new_database_at_once_all_can_use_it(tmp_path: Path) -> None:
-    path = tmp_path / "edgespec.db"
+@pytest.mark.parametrize("attempt", range(10))
+def test_of_many_that_make_a_new_database_at_once_all_can_use_it(
+    tmp_path: Path, attempt: int
+) -> None:
+    path = tmp_path / f"{attempt}.db"
     notices: list[str] = []
     start = threading.Barrier(6)
 
