@@ -13,8 +13,8 @@ import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edgespec.adapt.store import AdaptationStore
 from edgespec.cache.database import Database
 from edgespec.cache.facts import Facts
 from edgespec.cache.memory import open_token_memory
@@ -46,6 +46,9 @@ from edgespec.models.gguf_check import check_gguf
 from edgespec.paths import Paths
 from edgespec.reports import Report
 from edgespec.types import SamplingParams, ServedModel
+
+if TYPE_CHECKING:
+    from edgespec.adapt.store import AdaptationStore
 
 _BATCH_BY_SIZE = ((2e9, 512), (4e9, 256), (9e9, 128), (float("inf"), 64))
 """Most tokens of one prefill pass by number of parameters: bounds the wait for a cancel."""
@@ -122,10 +125,16 @@ def load(
                 options = with_drafter(
                     options, model, facts, machine, Facts(database), paths, report, memory
                 )
-            adaptations = AdaptationStore(paths.adaptations)
+            adaptations = _adaptations(paths) if options.adapt else None
             loaded = _wire(options, model, facts, machine, database, adaptations, report, cleanup)
         loaded.on_close(cleanup.pop_all())
         return loaded
+
+
+def _adaptations(paths: Paths) -> AdaptationStore:
+    from edgespec.adapt.store import AdaptationStore  # much to load for what is seldom asked for
+
+    return AdaptationStore(paths.adaptations)
 
 
 def _may_have_model(options: LoadOptions, target: Path, paths: Paths) -> bool:
@@ -174,7 +183,7 @@ def _wire(
     facts: ModelFacts,
     machine: Machine,
     database: Database,
-    adaptations: AdaptationStore,
+    adaptations: AdaptationStore | None,
     report: Report,
     cleanup: contextlib.ExitStack,
 ) -> Loaded:

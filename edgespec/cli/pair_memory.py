@@ -7,7 +7,7 @@ from edgespec.errors import ModelFileError
 from edgespec.llama.context import ContextOptions
 from edgespec.llama.gguf_file import GgufFile
 from edgespec.llama.model import Model
-from edgespec.measure.memory import memory_need
+from edgespec.measure.memory import memory_need, need_of
 
 DRAFTER_BATCH = 128
 """Most tokens that a drafter reads in one pass."""
@@ -58,8 +58,8 @@ class PairMemory:
         whole = GgufFile(files.whole)
         trained = int(whole.value(f"{whole.architecture}.context_length", 0))
         context = drafter_context(self._context, trained)
-        running = files.trimmed or files.whole
-        return memory_need(running, context, 1, files.whole).total
+        running = whole if files.trimmed is None else GgufFile(files.trimmed)
+        return need_of(running, context, 1, whole).total
 
 
 def _gigabytes(num_bytes: int) -> str:

@@ -48,9 +48,16 @@ def memory_need(
     `max_rows` is the most rows of one pass that get logits; `spoken` is the model whose vocabulary
     is used where `path` has none of its own (trimmed drafters). Raises ModelFileError.
     """
-    file = GgufFile(path)
+    spoken_file = GgufFile(spoken) if spoken is not None else None
+    return need_of(GgufFile(path), options, max_rows, spoken_file)
+
+
+def need_of(
+    file: GgufFile, options: ContextOptions, max_rows: int, spoken: GgufFile | None = None
+) -> MemoryNeed:
+    """`memory_need` of files whose metadata was read already, which takes time."""
     num_vocab = _num_vocab(file)
-    num_spoken = num_vocab if spoken is None else _num_vocab(GgufFile(spoken))
+    num_spoken = num_vocab if spoken is None else _num_vocab(spoken)
     width = int(file.value(f"{file.architecture}.embedding_length", 0))
     hidden = max(_by_layer(file, "feed_forward_length", 4 * width), default=4 * width)
     activations = options.num_batch * (4 * _WIDE_ROWS * hidden + 2 * options.num_context)
