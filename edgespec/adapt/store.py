@@ -6,14 +6,11 @@ arrays in numpy's npz form. It appears whole or not at all, and is read only as 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
-import os
-import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from edgespec.adapt.learner import LearnerState
 from edgespec.adapt.memory import MemoryState
 from edgespec.adapt.trainer import TrainerState
 from edgespec.errors import StorageError
+from edgespec.scratch import taking_the_place_of
 
 SUFFIX = ".adaptation"
 _MAGIC = b"edgespec adaptation 1\n"
@@ -154,7 +152,7 @@ def write(saved: Saved, path: Path) -> None:
         "sha256": hashlib.sha256(body).hexdigest(),
     }
     try:
-        with _replacing(path) as scratch:
+        with taking_the_place_of(path) as scratch:
             scratch.write_bytes(_MAGIC + json.dumps(header).encode() + b"\n" + body)
     except OSError as error:
         raise _not_written(path, error) from error
@@ -238,21 +236,6 @@ def _trainer(arrays: dict[str, Any]) -> TrainerState:
     if not np.isfinite(scale) or (np.diff(rows) <= 0).any() or (rows[:1] < 0).any():
         raise ValueError("its rows are not in order")
     return TrainerState(scale, rows, **parts)
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A scratch file that takes the place of `path` when the block ends well."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    scratch = Path(name)
-    try:
-        yield scratch
-        with scratch.open("rb+") as file:
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _not_written(path: Path, error: OSError) -> StorageError:

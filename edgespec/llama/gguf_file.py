@@ -12,7 +12,6 @@ import errno
 import os
 import shutil
 import struct
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from gguf import GGUFReader, GGUFValueType
 from gguf.gguf_reader import ReaderField, ReaderTensor
 
 from edgespec.errors import ModelFileError, StorageError
+from edgespec.scratch import taking_the_place_of
 
 _MOST_STRINGS = 4096
 """Longer arrays of strings are passed over."""
@@ -115,16 +115,8 @@ def replacing(destination: Path, num_bytes: int) -> Iterator[Path]:
     try:
         if shutil.disk_usage(folder).free < num_bytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{destination.name}.", suffix=".part")
-        os.close(handle)
-        scratch = Path(name)
-        try:
+        with taking_the_place_of(destination) as scratch:
             yield scratch
-            with scratch.open("rb+") as file:
-                os.fsync(file.fileno())
-            scratch.replace(destination)
-        finally:
-            scratch.unlink(missing_ok=True)
     except OSError as error:
         if error.errno in _FULL:
             problem = f"not enough space in {folder}: {num_bytes:,} bytes are needed"
