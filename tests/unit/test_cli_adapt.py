@@ -6,13 +6,12 @@ import dataclasses
 import json
 from pathlib import Path
 
-import click
 import pytest
 from adapt_support import learned
-from click.testing import CliRunner, Result
+from click.testing import Result
+from command_support import refusal, run_command
 
 from edgespec.adapt.store import AdaptationStore, History, Pair, Saved, read
-from edgespec.cli.group import cli
 from edgespec.errors import EdgeSpecError, StorageError, UsageError
 
 GEMMA = Pair("1" * 32, "2" * 32, "qwen", "gemma")
@@ -34,21 +33,11 @@ def both(store: AdaptationStore) -> AdaptationStore:
 
 
 def adapt(*arguments: str | Path, answer: str | None = None) -> Result:
-    """Run a subcommand; errors of our own are raised, as `edgespec.cli.main` gets them."""
-    result = CliRunner().invoke(
-        cli, ["adapt", *map(str, arguments)], input=answer, standalone_mode=False
-    )
-    if isinstance(result.exception, (EdgeSpecError, click.ClickException)):
-        raise result.exception
-    assert result.exception is None, repr(result.exception)
-    return result
+    return run_command("adapt", *arguments, answer=answer)
 
 
 def refused(kind: type[EdgeSpecError], *arguments: str | Path) -> str:
-    with pytest.raises(kind) as error:
-        adapt(*arguments)
-    assert "\n" not in str(error.value)
-    return str(error.value)
+    return refusal(kind, "adapt", *arguments)
 
 
 def test_nothing_was_learned_at_first(store: AdaptationStore, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
+from command_support import refusal, run_command
 from token_support import VOCABULARY, Recorded, on_disk
 
 from edgespec.adapt.store import SUFFIX
@@ -48,21 +49,11 @@ def recorded(path: Path) -> Iterator[Recorded]:
 
 
 def db(*arguments: str | Path, answer: str | None = None) -> Result:
-    """Run a subcommand; errors of our own are raised, as `edgespec.cli.main` gets them."""
-    result = CliRunner().invoke(
-        cli, ["db", *map(str, arguments)], input=answer, standalone_mode=False
-    )
-    if isinstance(result.exception, (EdgeSpecError, click.ClickException)):
-        raise result.exception
-    assert result.exception is None, repr(result.exception)
-    return result
+    return run_command("db", *arguments, answer=answer)
 
 
 def refused(kind: type[EdgeSpecError], *arguments: str | Path) -> str:
-    with pytest.raises(kind) as error:
-        db(*arguments)
-    assert "\n" not in str(error.value)
-    return str(error.value)
+    return refusal(kind, "db", *arguments)
 
 
 def test_stats_tell_what_is_there(recorded: Recorded, path: Path) -> None:
