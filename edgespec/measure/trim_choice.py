@@ -9,8 +9,9 @@ a percent, because what a user talks about is not in our samples.
 Then the body is re-typed (llama.cpp's quantizer) to each candidate type and its cost is measured.
 Q8_0 says what the body as shipped says; others read the samples, too, unless they would lose even
 if they said what a more faithful type says. Costs are always measured in turns with a reference,
-since machines drift. On a machine too busy for that nothing is re-typed, and the head gets a usual
-number of rows: fewer rows never cost more.
+since machines drift. A machine too busy for that gets what is rarely wrong: a usual number of rows,
+and Q8_0, which loses nothing and has fast kernels everywhere (small models are often of sizes that
+the types of larger ones do not fit, and what takes their place may be read four times as slowly).
 """
 
 from __future__ import annotations
@@ -105,7 +106,8 @@ class _Chooser:
             kind = self._choose_type(num_kept, readings) if type_name is None else type_name
         except _TooBusyError:
             self._shop.report(f"measuring {self._name} failed: this machine is too busy")
-            kind = type_name or AS_SHIPPED
+            is_other = FAITHFUL in _cheaper_types(self._parent.path)
+            kind = type_name or (FAITHFUL if is_other else AS_SHIPPED)
             return Choice(rungs[_usual(rungs)], kind, tuple(self._tried), is_sure=False)
         return Choice(num_kept, kind, tuple(self._tried))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -281,12 +282,17 @@ def test_a_body_is_not_re_typed_to_what_it_is(
     assert [tried.type_name for tried in choice.tried] == [AS_SHIPPED, "q4_m", "q4_0"]
 
 
-def test_a_busy_machine_decides_nothing(
-    write_model: WriteModel, shop: Workshop, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("own", "chosen"), [("Q4_1", "q8_0"), ("Q8_0", AS_SHIPPED)])
+def test_a_busy_machine_gets_what_is_rarely_wrong(
+    write_model: WriteModel,
+    shop: Workshop,
+    monkeypatch: pytest.MonkeyPatch,
+    own: Literal["Q4_1", "Q8_0"],
+    chosen: str,
 ) -> None:
-    parent = read_parent(write_model(SMALL), shop)
+    parent = read_parent(write_model(dataclasses.replace(SMALL, quantization=own)), shop)
     give_costs(monkeypatch, lambda _drafter: 1.0, spread=2.0, rungs=(300, 350, 400))
-    expected = Choice(300, AS_SHIPPED, (), is_sure=False)
+    expected = Choice(300, chosen, (), is_sure=False)
     assert choose(parent, shop) == expected
     assert choose(parent, shop, None, "q4_0") == dataclasses.replace(expected, type_name="q4_0")
     assert choose(parent, shop, 444) == dataclasses.replace(expected, num_kept=444)

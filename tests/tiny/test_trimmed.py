@@ -266,11 +266,12 @@ def test_a_calm_machine_decides_for_good(
         patch.setattr(
             trim_choice, "token_costs", lambda drafters: TokenCosts((1.0,) * len(drafters), 5.0)
         )
-        assert rig.trimmer().trimmed(rig.whole) is None
-    assert not choice_of(rig).is_sure
+        assert rig.trimmer().trimmed(rig.whole) is not None
+    assert (choice_of(rig).is_sure, choice_of(rig).tried) == (False, ())
     rig.trimmed()
     assert choice_of(rig).is_sure
     assert choice_of(rig).type_name == "q8_0"
+    assert choice_of(rig).tried
 
 
 def test_a_folder_that_cannot_be_is_told(rig: Rig) -> None:
