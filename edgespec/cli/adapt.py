@@ -9,13 +9,22 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgespec.adapt.store import AdaptationStore, Saved, read, write
 from edgespec.cli.pull_progress import human_bytes
+from edgespec.cli.train import train
 from edgespec.errors import EdgeSpecError, UsageError
 from edgespec.paths import user_paths
+from edgespec.train.store import TrainingStore
+
+if TYPE_CHECKING:
+    from edgespec.cli.trained import Trained
+
+
+_GGUF = b"GGUF"
 
 
 @click.group()
@@ -23,18 +32,24 @@ def adapt() -> None:
     """What drafting models learned from what targets said."""
 
 
+adapt.add_command(train)
+
+
 @adapt.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def status(as_json: bool) -> None:
     """Show what was learned, for each target and drafter."""
-    store = _store()
-    found = [(path, *_tried(path)) for path in store.all()]
+    found = [(path, *_tried(path)) for path in _store().all()]
+    trained = _trained()
     if as_json:
-        click.echo(json.dumps([_as_json(*entry) for entry in found], indent=2))
+        values = [_as_json(*entry) for entry in found]
+        click.echo(json.dumps([*values, *(entry.as_json() for entry in trained)], indent=2))
         return
     for path, saved, problem in found:
         click.echo(_line(saved, path) if saved is not None else f"{path.name}  {problem}")
-    if not found:
+    for entry in trained:
+        click.echo(entry.line())
+    if not found and not trained:
         click.echo("nothing was learned yet", err=True)
 
 
@@ -44,9 +59,10 @@ def status(as_json: bool) -> None:
 def reset(drafter: str | None, yes: bool) -> None:
     """Forget what drafters learned, files that cannot be read included."""
     store = _store()
-    paths = store.all()
+    paths = [*store.all(), *_trainings().all()]
     if drafter is not None:
-        paths = [path for path in paths if _is_of(path, drafter)]
+        paths = [path for path in store.all() if _is_of(path, drafter)]
+        paths += _trainings().of_same_pair(t.path for t in _trained() if t.is_of(drafter))
     if not paths:
         click.echo("nothing was learned yet", err=True)
         return
@@ -62,7 +78,15 @@ def reset(drafter: str | None, yes: bool) -> None:
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--drafter", metavar="D", help="Whose, if there are several.")
 def export(file: Path, drafter: str | None) -> None:
-    """Write what a drafter learned to FILE; `edgespec adapt import FILE` takes it in elsewhere."""
+    """Write what a drafter learned to FILE; `edgespec adapt import FILE` takes it in elsewhere.
+
+    What it was trained to (`edgespec adapt train`) goes into a FILE that ends in .gguf: a LoRA.
+    """
+    if file.suffix == ".gguf":
+        from edgespec.cli.trained import export_trained  # reads GGUF files: much to load
+
+        export_trained(_trainings(), file, drafter)
+        return
     paths = [path for path in _store().all() if drafter is None or _is_of(path, drafter)]
     if not paths:
         of_whom = f" by {drafter}" if drafter is not None else ""
@@ -80,6 +104,11 @@ def export(file: Path, drafter: str | None) -> None:
 @click.option("--yes", is_flag=True, help="Replace what was learned of the same pair.")
 def import_(file: Path, yes: bool) -> None:
     """Take in FILE; it serves the same drafter's file for targets of the same vocabulary."""
+    if _is_gguf(file):
+        from edgespec.cli.trained import import_trained  # reads GGUF files: much to load
+
+        click.echo(import_trained(_trainings(), file, replace=yes).line())
+        return
     saved, store = read(file), _store()
     if store.path(saved.pair).exists() and not yes:
         raise UsageError(
@@ -92,6 +121,25 @@ def import_(file: Path, yes: bool) -> None:
 
 def _store() -> AdaptationStore:
     return AdaptationStore(user_paths().adaptations)
+
+
+def _is_gguf(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(len(_GGUF)) == _GGUF
+
+
+def _trainings() -> TrainingStore:
+    return TrainingStore(user_paths().adaptations)
+
+
+def _trained() -> list[Trained]:
+    """What is told of every training; there are seldom any."""
+    store = _trainings()
+    if not store.loras() and not store.trainings():
+        return []
+    from edgespec.cli.trained import all_trained  # reads GGUF files: much to load
+
+    return all_trained(store)
 
 
 def _tried(path: Path) -> tuple[Saved | None, str]:

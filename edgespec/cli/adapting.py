@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 
 from edgespec.adapt.keeping import Keeping
 from edgespec.adapt.learner import Learner
@@ -38,7 +39,7 @@ def open_student(
     model = bound.draft_model.context.model
     pair = Pair(
         bound.vocabularies[0].fingerprint,
-        file_fingerprint(model.path),
+        _fingerprint(bound),
         target_name,
         bound.drafter.name,
     )
@@ -59,11 +60,21 @@ def open_student(
         num_batch=_BATCH,
     )
     context = cleanup.enter_context(Context(model, options))
+    context.use_adapter(bound.adapter)
     reader = LessonReader(LlamaDraftModel(context, bound.feed), bound.vocabularies, bound.kept)
     history = saved.history if saved is not None else History()
     keeping = Keeping(pair, store, history, report)
     student = Student(reader, learner, context, bound.render, serve, keeping, report)
     return cleanup.enter_context(student)
+
+
+def _fingerprint(bound: BoundDrafter) -> str:
+    """Names what computes the hidden states: the file that runs and the LoRA beside it."""
+    name = file_fingerprint(bound.draft_model.context.model.path)
+    if bound.adapter is None:
+        return name
+    both = f"{name}|{file_fingerprint(bound.adapter.path)}"
+    return hashlib.sha256(both.encode()).hexdigest()[:32]
 
 
 def _load(store: AdaptationStore, pair: Pair, learner: Learner, report: Report) -> Saved | None:

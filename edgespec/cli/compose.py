@@ -125,10 +125,25 @@ def load(
                 options = with_drafter(
                     options, model, facts, machine, Facts(database), paths, report, memory
                 )
+            options = _as_trained(options, model, Facts(database), paths, report)
             adaptations = _adaptations(paths) if options.adapt else None
             loaded = _wire(options, model, facts, machine, database, adaptations, report, cleanup)
         loaded.on_close(cleanup.pop_all())
         return loaded
+
+
+def _as_trained(
+    options: LoadOptions, target: Model, store: Facts, paths: Paths, report: Report
+) -> LoadOptions:
+    """The options with what the drafter was trained to for this target (`edgespec adapt train`)."""
+    files = options.drafter_files
+    if files is None or not options.remember or not any(paths.adaptations.glob("*.lora.gguf")):
+        return options
+    from edgespec.cli.tuned import as_trained  # reads GGUF files: much to load
+
+    vocabulary = vocabulary_key(target, store).fingerprint
+    trained = as_trained(files, vocabulary, paths.adaptations, report)
+    return dataclasses.replace(options, drafter_files=trained)
 
 
 def _adaptations(paths: Paths) -> AdaptationStore:

@@ -30,6 +30,7 @@ from edgespec.cli.pull_progress import human_bytes
 from edgespec.errors import StorageError, UsageError
 from edgespec.models.registry import DEFAULT_TARGET
 from edgespec.paths import user_paths
+from edgespec.train.store import TrainingStore
 
 _BUSY_TIMEOUT_S = 10.0
 _CACHE_BYTES = 32 << 20
@@ -79,7 +80,7 @@ def search(words: tuple[str, ...], limit: int, as_json: bool) -> None:
 def forget(conversation: str | None, older_than: str | None, everything: bool, yes: bool) -> None:
     """Delete for good; exactly one of the first three options is needed.
 
-    What drafters learned with --adapt cannot be told apart by conversation, and goes as a whole.
+    What drafters learned cannot be told apart by conversation, and goes as a whole.
     """
     if (conversation is not None) + (older_than is not None) + everything != 1:
         raise UsageError(
@@ -102,7 +103,9 @@ def forget(conversation: str | None, older_than: str | None, everything: bool, y
             f"there is no conversation {conversation!r}", "`edgespec db search` shows their ids"
         )
     adaptations = AdaptationStore(user_paths().adaptations)
-    learned = adaptations.all() if everything or forgotten != Forgotten() else []
+    trainings = TrainingStore(user_paths().adaptations)
+    is_due = everything or forgotten != Forgotten()
+    learned = [*adaptations.all(), *trainings.all()] if is_due else []
     adaptations.delete(learned)
     click.echo(
         f"forgot {_count(forgotten.num_conversations, 'conversation')},"

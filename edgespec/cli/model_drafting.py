@@ -16,6 +16,7 @@ from edgespec.cli.options import DrafterFiles
 from edgespec.cli.pair_memory import drafter_context
 from edgespec.drafters.model import ModelDrafter
 from edgespec.errors import UsageError
+from edgespec.llama.adapter import LoraAdapter
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context
 from edgespec.llama.draft_model import EmbeddingLookup, LlamaDraftModel
@@ -34,6 +35,7 @@ class BoundDrafter:
     """A drafter bound to its target, and what it is made of.
 
     `feed` gives the embeddings that a trimmed model reads; row i of the head is token `kept[i]`.
+    `adapter` is used by its context.
     """
 
     drafter: ModelDrafter
@@ -42,6 +44,7 @@ class BoundDrafter:
     kept: NDArray[np.int32]
     vocabularies: tuple[ByteTokenizer, ByteTokenizer]
     render: Callable[[Prompt], list[int]]
+    adapter: LoraAdapter | None = None
 
 
 def open_model_drafter(
@@ -58,9 +61,11 @@ def open_model_drafter(
     `adapts` tells hidden states, too. Raises ModelFileError, NativeLibraryError or UsageError;
     `cleanup` closes what was opened.
     """
-    running = files.trimmed or files.whole
     options = ModelOptions(use_extra_buffers=target.model.options.use_extra_buffers)
-    model = cleanup.enter_context(Model(running, options))
+    model = cleanup.enter_context(Model(files.running, options))
+    adapter = None
+    if files.adapter is not None:
+        adapter = cleanup.enter_context(LoraAdapter(model, files.adapter))
     _check(model, target.model, of_any_size)
     spoken = model
     embeddings, kept = None, None
@@ -71,6 +76,7 @@ def open_model_drafter(
         drafter_context(target.options, spoken.num_context_train), hidden_states=adapts
     )
     context = cleanup.enter_context(Context(model, context_options, beside=target))
+    context.use_adapter(adapter)
     draft_model = LlamaDraftModel(context, embeddings, kept)
     vocabularies = (ByteTokenizer(target.model.vocab), ByteTokenizer(spoken.vocab))
     render = Renderer(spoken)
@@ -86,7 +92,7 @@ def open_model_drafter(
     drafter.warm_up()
     if kept is None:
         kept = np.arange(spoken.vocab.num_tokens, dtype=np.int32)
-    return BoundDrafter(drafter, draft_model, embeddings, kept, vocabularies, render)
+    return BoundDrafter(drafter, draft_model, embeddings, kept, vocabularies, render, adapter)
 
 
 def _check(drafter: Model, target: Model, of_any_size: bool) -> None:

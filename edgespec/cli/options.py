@@ -25,10 +25,20 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 @dataclass(frozen=True, slots=True)
 class DrafterFiles:
-    """The model that drafts: the whole file, and the trimmed one that runs in its place, if any."""
+    """The model that drafts: the whole file, and the trimmed one that runs in its place, if any.
+
+    One that was trained runs from `merged`, a copy of that, or with the LoRA `adapter` beside it.
+    """
 
     whole: Path
     trimmed: Path | None = None
+    merged: Path | None = None
+    adapter: Path | None = None
+
+    @property
+    def running(self) -> Path:
+        """The file whose layers draft."""
+        return self.merged or self.trimmed or self.whole
 
     @property
     def name(self) -> str:
@@ -37,8 +47,7 @@ class DrafterFiles:
 
     def describe(self) -> str:
         """Its name and the memory that its weights take, for people."""
-        running = self.trimmed or self.whole
-        return f"{self.name} ({running.stat().st_size / 1e6:.0f} MB)"
+        return f"{self.name} ({self.running.stat().st_size / 1e6:.0f} MB)"
 
 
 @dataclass(frozen=True, slots=True)

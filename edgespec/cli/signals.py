@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
@@ -62,6 +62,31 @@ def ending_at_once() -> Iterator[None]:
     finally:
         for number in raising:
             signal.signal(number, _unwind)
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[Callable[[], KeyboardInterrupt | None]]:
+    """In this block the first signal of `raise_once` is only noted; a second one unwinds.
+
+    Yields what tells the interrupt that was noted. For work that ends in good order by itself.
+    """
+    interrupts: list[KeyboardInterrupt] = []
+    raising = [number for number in _SIGNALS if signal.getsignal(number) is _unwind]
+
+    def restore() -> None:
+        for number in raising:
+            signal.signal(number, _unwind)
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        interrupts.append(Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
+        restore()
+
+    for number in raising:
+        signal.signal(number, note)
+    try:
+        yield lambda: interrupts[0] if interrupts else None
+    finally:
+        restore()
 
 
 def _unwind(number: int, _frame: FrameType | None) -> NoReturn:

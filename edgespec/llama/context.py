@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from edgespec.errors import Cancelled, NativeLibraryError
 from edgespec.llama import library
+from edgespec.llama.adapter import LoraAdapter
 from edgespec.llama.library import api
 from edgespec.llama.model import Model
 from edgespec.llama.threads import ThreadPool
@@ -82,6 +83,7 @@ class Context:
         if self._threads is not None:
             self._threads.attach(self._handle)
         self._memory = api.llama_get_memory(self._handle)
+        self._adapter: LoraAdapter | None = None  # kept alive while it is in use
         self._num_vocab = model.vocab.num_tokens
         self._batch = _Batch(options.num_batch, model.num_embedding)
 
@@ -159,6 +161,20 @@ class Context:
                 f"{self.model.architecture} models cannot forget tokens {start} to {end}",
                 "run it with --no-speculation",
             )
+
+    def use_adapter(self, adapter: LoraAdapter | None) -> None:
+        """Compute with a LoRA adapter of this context's model from the next pass on, or without.
+
+        It must stay open while it is used. What is in the cache stays as it was computed. Raises
+        NativeLibraryError (llama_set_adapters_lora).
+        """
+        handles = (ctypes.c_void_p * 1)(None if adapter is None else _address(adapter.handle))
+        pointer = ctypes.cast(handles, ctypes.POINTER(api.llama_adapter_lora_p_ctypes))
+        scales = (ctypes.c_float * 1)(1.0)
+        count = 0 if adapter is None else 1
+        if api.llama_set_adapters_lora(self._handle, pointer, count, scales) != 0:
+            raise NativeLibraryError("llama.cpp could not apply a LoRA adapter")
+        self._adapter = adapter
 
     def copy_sequence(self, source: int, destination: int) -> None:
         """Make `destination` share every cell of `source` (llama_memory_seq_cp)."""
@@ -273,6 +289,10 @@ class _Batch:
         api.llama_batch_free(self._ids)
         if self._embeddings is not None:
             api.llama_batch_free(self._embeddings)
+
+
+def _address(pointer: object) -> int | None:
+    return ctypes.cast(pointer, ctypes.c_void_p).value  # type: ignore[arg-type]
 
 
 def _array(pointer: Any, count: int) -> NDArray[Any]:  # noqa: ANN401

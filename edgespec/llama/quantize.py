@@ -6,11 +6,15 @@ import ctypes
 import errno
 import os
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.gguf_reader import ReaderTensor
+from llama_cpp import _ggml as _binding
+from numpy.typing import NDArray
 
 from edgespec.errors import ModelFileError, UsageError
 from edgespec.llama import library
@@ -88,6 +92,39 @@ def retype(source: Path, destination: Path, type_name: str, num_threads: int = 0
             )
         if not _is_whole(scratch):  # some C++ libraries do not tell of a disk that refuses
             raise OSError(errno.ENOSPC, "the file was cut off")
+
+
+def quantized_rows(values: NDArray[np.float32], kind: GGMLQuantizationType) -> NDArray[np.uint8]:
+    """Rows of a matrix in one of ggml's types: (num_rows, bytes of a row) (ggml_quantize_chunk).
+
+    Raises UsageError for a type that ggml cannot make without knowing what matters.
+    """
+    rows, columns = values.shape
+    if kind == GGMLQuantizationType.F32:
+        return np.ascontiguousarray(values, np.float32).view(np.uint8)
+    block, num_bytes = GGML_QUANT_SIZES[kind]
+    ggml = _ggml()
+    if columns % block or ggml.ggml_quantize_requires_imatrix(int(kind)):
+        raise UsageError(f"a matrix of {columns} columns cannot be made {kind.name}")
+    source = np.ascontiguousarray(values, np.float32)
+    made = np.empty((rows, columns // block * num_bytes), np.uint8)
+    ggml.ggml_quantize_chunk(
+        int(kind), source.ctypes.data, made.ctypes.data, 0, rows, columns, None
+    )
+    return made
+
+
+@lru_cache(maxsize=1)
+def _ggml() -> ctypes.CDLL:
+    """The library below llama.cpp: what it exports and nothing binds."""
+    loaded: ctypes.CDLL = _binding.libggml
+    loaded.ggml_quantize_chunk.argtypes = (
+        *(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p),
+        *(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p),
+    )
+    loaded.ggml_quantize_chunk.restype = ctypes.c_size_t
+    loaded.ggml_quantize_requires_imatrix.restype = ctypes.c_bool
+    return loaded
 
 
 def _is_whole(path: Path) -> bool:

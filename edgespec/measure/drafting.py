@@ -21,6 +21,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespec.llama.adapter import LoraAdapter
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model, ModelOptions
@@ -79,9 +80,18 @@ class OpenDrafter:
         self._cleanup = ExitStack()
         with ExitStack() as cleanup:
             self.model = cleanup.enter_context(Model(path, options))
+            self._adapters = cleanup.enter_context(ExitStack())
             size = ContextOptions(num_context=1024, num_threads=num_threads)
             self._context = cleanup.enter_context(Context(self.model, size))
             self._cleanup = cleanup.pop_all()
+
+    def use_adapter(self, path: Path) -> None:
+        """Draft with a LoRA from now on; raises ModelFileError."""
+        with ExitStack() as opened:
+            adapter = opened.enter_context(LoraAdapter(self.model, path))
+            self._context.use_adapter(adapter)
+            # Freed after the context, before the model.
+            self._adapters.callback(opened.pop_all().close)
 
     def read(self, tokens: Sequence[int], position: int, num_outputs: int = 1) -> None:
         """One pass over `tokens` at `position`, the last `num_outputs` of them with logits."""

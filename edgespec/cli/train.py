@@ -1,0 +1,158 @@
+"""`edgespec adapt train`: teach a drafter's layers what targets said to this user."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from edgespec.cli import signals
+from edgespec.cli.loading import model_on_disk, say
+from edgespec.errors import UsageError
+from edgespec.models.registry import DEFAULT_TARGET
+
+if TYPE_CHECKING:
+    from edgespec.train.training import Progress as TrainingProgress
+
+DEFAULT_MINUTES = 30.0
+_LONGEST_MINUTES = 7 * 24 * 60.0
+
+
+class TrainingDisplay(Protocol):
+    """Shows how far a training is."""
+
+    def step(self, progress: TrainingProgress, share: float) -> None:
+        """After each step; `share` of the limit is over."""
+        ...
+
+    def judged(self, progress: TrainingProgress) -> None:
+        """After each look at held-out answers."""
+        ...
+
+
+@click.command()
+@click.option("--drafter", metavar="D", help="Which model. [default: the best one on disk]")
+@click.option(
+    "--model",
+    "target",
+    default=DEFAULT_TARGET,
+    show_default=True,
+    metavar="T",
+    help="For which target: what models of its vocabulary said is learned from.",
+)
+@click.option("--steps", type=int, metavar="N", help="End after so many steps in all.")
+@click.option(
+    "--minutes", type=float, metavar="N", help=f"End after so long. [default: {DEFAULT_MINUTES:g}]"
+)
+@click.option("--resume", is_flag=True, help="Go on with the training before.")
+@click.option("--threads", "num_threads", type=int, metavar="N", help="[default: physical cores]")
+@click.pass_obj
+def train(
+    verbose: bool,
+    /,
+    drafter: str | None,
+    target: str,
+    steps: int | None,
+    minutes: float | None,
+    resume: bool,
+    num_threads: int | None,
+) -> None:
+    """Train a drafter on recorded answers, deeper than --adapt does: a LoRA of its layers.
+
+    It ends by itself when held-out answers are not guessed better any more, after --minutes or
+    --steps. Ctrl-C keeps what was done for --resume. What was learned serves from then on if it
+    guesses held-out answers better than the drafter without it. Needs PyTorch.
+    """
+    limits = _limits(steps, minutes)
+    if num_threads is not None and not 1 <= num_threads <= 1024:
+        raise UsageError(f"{num_threads} threads make no sense", "give 1 to 1024")
+    check_torch()
+    target_path = model_on_disk(target)
+    drafter_path = None if drafter is None else model_on_disk(drafter)
+    from edgespec.cli.train_work import TrainRequest, carry_out  # loads the native library
+
+    request = TrainRequest(target_path, drafter_path, *limits, resume, num_threads, bool(verbose))
+    with training_display() as display, signals.noted() as interrupt:
+        outcome = carry_out(request, display, lambda: interrupt() is not None, say)
+    if outcome.is_stopped:
+        say(outcome.line)
+        raise interrupt() or KeyboardInterrupt()
+    click.echo(outcome.line, err=True)
+
+
+def check_torch() -> None:
+    """Raises UsageError, with how to get it, if PyTorch is not installed."""
+    if importlib.util.find_spec("torch") is None:
+        raise UsageError(
+            "training needs PyTorch, which is not installed",
+            "add it to EdgeSpec's environment: pip install 'edgespec[train]'",
+        )
+
+
+def _limits(steps: int | None, minutes: float | None) -> tuple[int | None, float | None]:
+    """Steps and seconds; raises UsageError for what makes no sense."""
+    if steps is not None and steps < 1:
+        raise UsageError(f"--steps is {steps}", "give at least 1")
+    if minutes is not None and not 0 < minutes <= _LONGEST_MINUTES:
+        raise UsageError(
+            f"--minutes is {minutes:g}", f"give more than 0, {_LONGEST_MINUTES:g} at most"
+        )
+    if minutes is None and steps is None:
+        minutes = DEFAULT_MINUTES
+    return steps, None if minutes is None else 60.0 * minutes
+
+
+@contextlib.contextmanager
+def training_display() -> Iterator[TrainingDisplay]:
+    """The display that suits stderr: a bar on a terminal, plain lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield PlainTraining()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as bar:
+        yield TrainingBar(bar)
+
+
+class PlainTraining:
+    """A line for each look at held-out answers."""
+
+    def step(self, progress: TrainingProgress, share: float) -> None:
+        """Nothing: there are many."""
+
+    def judged(self, progress: TrainingProgress) -> None:
+        """One line."""
+        click.echo(described(progress), err=True)
+
+
+class TrainingBar:
+    """One bar, over what is limited: time or steps."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._task = bar.add_task("training", total=1.0)
+
+    def step(self, progress: TrainingProgress, share: float) -> None:
+        """Move the bar."""
+        self._bar.update(self._task, completed=share, description=described(progress))
+
+    def judged(self, progress: TrainingProgress) -> None:
+        """Change what stands beside it."""
+        self._bar.update(self._task, description=described(progress))
+
+
+def described(progress: TrainingProgress) -> str:
+    """Steps, loss and agreement with held-out answers, in one line."""
+    words = [f"training: {progress.num_steps} steps"]
+    if progress.num_steps:
+        words.append(f"loss {progress.loss:.3f}")
+    if progress.alone is not None and progress.best is not None:
+        words.append(
+            f"held-out agreement {progress.best.share:.3f}, {progress.alone.share:.3f} before"
+        )
+    return ", ".join(words)

@@ -1,0 +1,107 @@
+"""A pupil that needs no torch, lessons that can be learned, and LoRAs of random numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgespec.train.lessons import Course, Lesson, course_of
+from edgespec.train.lora import Lora, LowRank
+from edgespec.train.lora_file import About
+from edgespec.train.training import Arrays, Judged
+
+ABOUT = About("1" * 32, "2" * 32, "big", "small", "3" * 64, "merged", 40, 300, 900, 0.5, 0.6)
+
+
+class BigramPupil:
+    """Implements `Pupil`: a low-rank table of what follows each token, by gradient descent."""
+
+    def __init__(self, num_tokens: int, rank: int = 4, rate: float = 0.5) -> None:
+        random = np.random.default_rng(7)
+        self._up = random.normal(size=(num_tokens, rank)).astype(np.float32) * 0.5
+        self._down = random.normal(size=(rank, num_tokens)).astype(np.float32) * 0.5
+        self._rate = rate
+        self.num_studied = 0
+        self.forget()
+
+    def study(self, lesson: Lesson) -> float:
+        before, wanted = _pairs(lesson)
+        probs = self._probs(before)
+        loss = -np.log(probs[np.arange(len(wanted)), wanted]).mean()
+        probs[np.arange(len(wanted)), wanted] -= 1.0
+        np.add.at(self._up_gradient, before, probs @ self._down.T / len(wanted))
+        self._down_gradient += self._up[before].T @ probs / len(wanted)
+        self.num_studied += 1
+        return float(loss)
+
+    def step(self) -> None:
+        self._up = self._up - self._rate * self._up_gradient
+        self._down = self._down - self._rate * self._down_gradient
+        self.forget()
+
+    def forget(self) -> None:
+        self._up_gradient = np.zeros_like(self._up)
+        self._down_gradient = np.zeros_like(self._down)
+
+    def judge(self, lessons: Sequence[Lesson]) -> Judged:
+        num_tokens, num_right, total = 0, 0, 0.0
+        for lesson in lessons:
+            before, wanted = _pairs(lesson)
+            probs = self._probs(before)
+            num_right += int((probs.argmax(axis=1) == wanted).sum())
+            total -= float(np.log(probs[np.arange(len(wanted)), wanted]).sum())
+            num_tokens += len(wanted)
+        return Judged(num_tokens, num_right, total / num_tokens)
+
+    def state(self) -> Arrays:
+        return {"up": self._up.copy(), "down": self._down.copy()}
+
+    def restore(self, arrays: Arrays) -> None:
+        if arrays["up"].shape != self._up.shape:
+            raise ValueError("up is of another form")
+        self._up, self._down = arrays["up"].copy(), arrays["down"].copy()
+
+    def lora(self) -> Lora:
+        return Lora(4.0, {"table.weight": LowRank(self._down.copy(), self._up.copy())})
+
+    def _probs(self, before: NDArray[np.int64]) -> NDArray[np.float32]:
+        logits = self._up[before] @ self._down
+        weights: NDArray[np.float32] = np.exp(logits - logits.max(axis=1, keepdims=True))
+        weights /= weights.sum(axis=1, keepdims=True)
+        return weights
+
+
+def ring_course(num_answers: int = 32, num_tokens: int = 12, noise: float = 0.1) -> Course:
+    """Answers in which a token is followed by the next one, nearly always."""
+    random = np.random.default_rng(3)
+    answers = []
+    for _ in range(num_answers):
+        tokens = [int(random.integers(num_tokens))]
+        for _ in range(40):
+            strays = random.random() < noise
+            tokens.append(
+                int(random.integers(num_tokens)) if strays else (tokens[-1] + 1) % num_tokens
+            )
+        answers.append((tokens[:5], tokens[5:]))
+    return course_of(answers)
+
+
+def random_lora(
+    shapes: Mapping[str, tuple[int, int]], rank: int = 4, size: float = 0.1, seed: int = 0
+) -> Lora:
+    """Changes of matrices of `shapes`, (columns out, columns in), by numbers of about `size`."""
+    random = np.random.default_rng(seed)
+    changes = {}
+    for name, (num_out, num_in) in shapes.items():
+        down = random.normal(size=(rank, num_in)) * (size / rank) ** 0.5
+        up = random.normal(size=(num_out, rank)) * (size / rank) ** 0.5
+        # As float16, in which files keep them.
+        changes[name] = LowRank(*(x.astype(np.float16).astype(np.float32) for x in (down, up)))
+    return Lora(float(rank), changes)
+
+
+def _pairs(lesson: Lesson) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    tokens = np.array(lesson.tokens)
+    return tokens[lesson.first - 1 : -1], tokens[lesson.first :]

@@ -1,0 +1,176 @@
+"""A trained drafter serves, from a merged file or with the LoRA beside it: always the same bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pytest
+from cli_support import Cli
+from rigs import EXACT, SMALL, OpenModel, WriteModel
+from train_support import ABOUT, random_lora
+
+from edgespec.adapt.store import AdaptationStore
+from edgespec.cli.adapting import open_student
+from edgespec.cli.model_drafting import BoundDrafter, open_model_drafter
+from edgespec.cli.options import DrafterFiles
+from edgespec.cli.tuned import as_trained
+from edgespec.llama.context import Context
+from edgespec.llama.gguf_file import GgufFile
+from edgespec.llama.model import Model, ModelOptions
+from edgespec.llama.tiny import write_tiny_model
+from edgespec.measure.facts import file_fingerprint
+from edgespec.train.lora_file import Way, write_lora
+from edgespec.train.store import TrainingStore
+from edgespec.vocab.tokenizer import ByteTokenizer
+from edgespec.vocab.trim import write_trimmed
+
+TARGET = SMALL
+DRAFTER = dataclasses.replace(SMALL, architecture="qwen2", num_vocab=384, quantization="F32")
+T = TypeVar("T")
+TOKENS = [5, 80, 17, 200, 33]
+
+
+def train(store: TrainingStore, target: str, whole: Path, way: Way, seed: int = 0) -> Path:
+    """Put a LoRA of random numbers in place, as training does."""
+    name = "blk.0.ffn_down.weight"
+    shape = tuple(int(size) for size in reversed(GgufFile(whole).tensors[name].shape))
+    lora = random_lora({name: (shape[0], shape[1])}, size=2.0, seed=seed)
+    about = dataclasses.replace(ABOUT, target=target, drafter=file_fingerprint(whole), way=way)
+    store.ensure()
+    path = store.lora(about.target, about.drafter)
+    write_lora(lora, about, GgufFile(whole).architecture, path)
+    return path
+
+
+class Bench:
+    """Binds forms of one drafter to a target, and tells what they guess."""
+
+    def __init__(self, model: Model, whole: Path, folder: Path) -> None:
+        self.model = model
+        self.whole = whole
+        self.store = TrainingStore(folder / "adaptations")
+        self.vocabulary = ByteTokenizer(model.vocab).fingerprint
+        self.lines: list[str] = []
+
+    def found(self, files: DrafterFiles) -> DrafterFiles:
+        return as_trained(files, self.vocabulary, self.store.folder, self.lines.append)
+
+    def with_bound(self, files: DrafterFiles, use: Callable[[BoundDrafter], T]) -> T:
+        with contextlib.ExitStack() as cleanup:
+            context = cleanup.enter_context(Context(self.model, EXACT))
+            return use(open_model_drafter(files, context, cleanup, of_any_size=True, adapts=True))
+
+    def guesses(self, files: DrafterFiles) -> list[tuple[int, float]]:
+        def guess(bound: BoundDrafter) -> list[tuple[int, float]]:
+            found = []
+            for token in TOKENS:
+                bound.draft_model.read([token])
+                found.append(bound.draft_model.guess())
+            return found
+
+        return self.with_bound(files, guess)
+
+
+@pytest.fixture
+def bench(open_model: OpenModel, write_model: WriteModel, tmp_path: Path) -> Bench:
+    return Bench(open_model(TARGET), write_model(DRAFTER), tmp_path)
+
+
+@pytest.fixture(params=["whole", "trimmed"])
+def files(request: pytest.FixtureRequest, bench: Bench, tmp_path: Path) -> DrafterFiles:
+    if request.param == "whole":
+        return DrafterFiles(bench.whole)
+    path = tmp_path / "trimmed.gguf"
+    write_trimmed(bench.whole, path, np.arange(0, 384, 2, dtype=np.int32), "test")
+    return DrafterFiles(bench.whole, path)
+
+
+def test_both_ways_serve_what_was_trained(bench: Bench, files: DrafterFiles) -> None:
+    assert bench.found(files) == files
+    alone = bench.guesses(files)
+    train(bench.store, bench.vocabulary, bench.whole, "merged")
+    merged = bench.found(files)
+    assert merged.merged is not None
+    assert (merged.trimmed, merged.adapter) == (files.trimmed, None)
+    path = train(bench.store, bench.vocabulary, bench.whole, "adapter")
+    beside = bench.found(files)
+    assert beside == dataclasses.replace(files, adapter=path)
+    added, adapted = bench.guesses(merged), bench.guesses(beside)
+    assert [token for token, _ in added] == [token for token, _ in adapted]
+    np.testing.assert_allclose([sure for _, sure in added], [sure for _, sure in adapted], rtol=0.1)
+    assert added != alone != adapted
+    assert bench.guesses(files) == alone
+    assert bench.lines == []
+
+
+def test_corrections_belong_to_a_drafter_as_it_was_trained(
+    bench: Bench, files: DrafterFiles
+) -> None:
+    corrections = AdaptationStore(bench.store.folder)
+
+    def fingerprint(files: DrafterFiles) -> str:
+        def name(bound: BoundDrafter) -> str:
+            with contextlib.ExitStack() as cleanup:
+                student = open_student(
+                    bound, corrections, "tiny", True, bench.lines.append, cleanup
+                )
+                assert student is not None
+                return student._keeping._pair.drafter
+
+        return bench.with_bound(files, name)
+
+    names = [fingerprint(files)]
+    for seed in (1, 2):
+        for way in ("adapter", "merged"):
+            train(bench.store, bench.vocabulary, bench.whole, way, seed)
+            names.append(fingerprint(bench.found(files)))
+    assert names[0] == file_fingerprint(files.running)
+    assert len(set(names)) == 5
+
+
+def test_what_cannot_be_used_costs_one_line(bench: Bench, files: DrafterFiles) -> None:
+    path = train(bench.store, bench.vocabulary, bench.whole, "merged")
+    path.write_bytes(path.read_bytes()[:-60])
+    assert bench.found(files) == files
+    (line,) = bench.lines
+    assert "drafts without what it was trained" in line
+    assert "adapt reset" in line
+
+
+@pytest.fixture(scope="module")
+def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    return Cli.of(tmp_path_factory)
+
+
+@pytest.mark.parametrize("way", ["merged", "adapter"])
+def test_the_same_answer_with_a_trained_drafter(cli: Cli, tmp_path: Path, way: Way) -> None:
+    home = cli.remembered_in(tmp_path / "home").data
+    whole = write_tiny_model(
+        tmp_path / "small.gguf", dataclasses.replace(SMALL, num_layers=1, repetitive=True)
+    )
+    with Model(cli.quick, ModelOptions(vocabulary_only=True)) as model:
+        vocabulary = ByteTokenizer(model.vocab).fingerprint
+    store = TrainingStore(home / "adaptations")
+    path = train(store, vocabulary, whole, way)
+    asked = ("--max-tokens", "30", "--json", "--no-learn", "Tell me a story.")
+    command = ("run", *cli.on_quick, "--no-trim", "--drafter", whole, *asked)
+    plain = cli.run("run", *cli.on_quick, "--no-speculation", *asked, home=home).json()
+    trained = cli.run(*command, home=home).json()
+    assert trained["token_ids"] == plain["token_ids"]
+    assert trained["stats"]["proposed"] > 0
+    made = [file for file in store.all() if file != path]
+    assert len(made) == (1 if way == "merged" else 0)
+
+    path.write_bytes(path.read_bytes()[:-60])
+    ended = cli.run(*command, home=home)
+    assert ended.json()["token_ids"] == plain["token_ids"]
+    assert ended.stderr.count("small drafts without what it was trained") == 1
+
+    incognito = cli.run(*command[:-2], "--incognito", asked[-1], home=home)
+    assert incognito.json()["token_ids"] == plain["token_ids"]
+    assert "trained" not in incognito.stderr

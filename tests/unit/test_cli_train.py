@@ -1,0 +1,213 @@
+"""`edgespec adapt train` before it trains, and what `edgespec adapt` tells of trainings."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import signal
+from pathlib import Path
+
+import click
+import pytest
+from adapt_support import learned
+from command_support import refusal, run_command
+from train_support import ABOUT, BigramPupil, random_lora
+
+from edgespec.adapt.store import AdaptationStore, History, Pair, Saved
+from edgespec.cli import signals
+from edgespec.cli.train import PlainTraining, check_torch, described
+from edgespec.errors import EdgeSpecError, StorageError, UsageError
+from edgespec.paths import user_paths
+from edgespec.train.checkpoint import Checkpoint, write_checkpoint
+from edgespec.train.lora_file import About, read_lora, write_lora
+from edgespec.train.store import TrainingStore
+from edgespec.train.training import Judged, Progress, TuningOptions
+
+OTHER = dataclasses.replace(ABOUT, drafter="4" * 32, drafter_name="other")
+LORA = random_lora({"blk.0.attn_q.weight": (8, 6)})
+PROGRESS = Progress(30, 95, 2, 0.75, Judged(100, 50, 1.5), Judged(100, 60, 1.25), LORA)
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingStore:
+    monkeypatch.setenv("EDGESPEC_HOME", str(tmp_path / "home"))
+    store = TrainingStore(user_paths().adaptations)
+    store.ensure()
+    return store
+
+
+def keep(store: TrainingStore, about: About = ABOUT) -> list[Path]:
+    """A LoRA, a merged file and a training that can go on, of one pair."""
+    lora = store.lora(about.target, about.drafter)
+    write_lora(LORA, about, "llama", lora)
+    merged = store.merged(lora, "0" * 16)
+    merged.write_bytes(b"merged")
+    training = store.training(about.target, about.drafter)
+    names = (about.target, about.drafter, about.target_name, about.drafter_name)
+    state = BigramPupil(5).state()
+    write_checkpoint(Checkpoint(*names, TuningOptions(), PROGRESS, state), training)
+    return [lora, merged, training]
+
+
+def refused(kind: type[EdgeSpecError], *arguments: str | Path) -> str:
+    return refusal(kind, "adapt", *arguments)
+
+
+def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "torch" else find(name)
+    )
+
+
+def test_without_torch_one_line_tells_how_to_get_it(
+    store: TrainingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_torch(monkeypatch)
+    line = refused(UsageError, "train")
+    assert "PyTorch" in line
+    assert "pip install 'edgespec[train]'" in line
+
+
+def test_with_torch_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: object())
+    check_torch()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--steps", "0"), ("--minutes", "0"), ("--minutes", "nan"), ("--threads", "0")],
+)
+def test_nonsense_is_refused_before_anything_else(
+    store: TrainingStore, arguments: tuple[str, str]
+) -> None:
+    assert "PyTorch" not in refused(UsageError, "train", *arguments)
+
+
+def test_status_tells_of_trainings(store: TrainingStore) -> None:
+    paths = keep(store)
+    lines = run_command("adapt", "status").stdout.splitlines()
+    assert lines[0].startswith("small trained for big: 40 steps over 300 answers, 900 guesses")
+    assert "right 0.500 alone and 0.600 as trained" in lines[0]
+    assert lines[1].startswith("small trained for big: can go on after 30 steps")
+    told = json.loads(run_command("adapt", "status", "--json").stdout)
+    assert [entry["path"] for entry in told] == [str(paths[0]), str(paths[2])]
+    assert [entry["drafter_name"] for entry in told] == ["small", "small"]
+    assert [entry["num_steps"] for entry in told] == [40, 30]
+
+
+def test_status_tells_what_cannot_be_read(store: TrainingStore) -> None:
+    for path in keep(store):
+        path.write_bytes(path.read_bytes()[:200])
+    lines = run_command("adapt", "status").stdout.splitlines()
+    assert len(lines) == 2
+    assert "adapt reset" in lines[0]
+    assert "cut off" in lines[1] or "damaged" in lines[1]
+    told = json.loads(run_command("adapt", "status", "--json").stdout)
+    assert all(entry["problem"] for entry in told)
+
+
+def test_reset_deletes_every_file_of_a_drafter(store: TrainingStore) -> None:
+    small, other = keep(store), keep(store, OTHER)
+    run_command("adapt", "reset", "--drafter", "small", "--yes")
+    assert store.all() == sorted(other)
+    run_command("adapt", "reset", "--yes")
+    assert store.all() == []
+    assert not any(path.exists() for path in small)
+
+
+def test_reset_of_a_training_that_never_served(store: TrainingStore) -> None:
+    lora, merged, training = keep(store)
+    lora.unlink()
+    merged.unlink()
+    run_command("adapt", "reset", "--drafter", "small", "--yes")
+    assert not training.exists()
+
+
+def test_reset_deletes_what_both_ways_of_learning_left(store: TrainingStore) -> None:
+    keep(store)
+    pair = Pair(ABOUT.target, "5" * 32, "big", "small")
+    AdaptationStore(store.folder).save(Saved(pair, History(), learned()))
+    run_command("adapt", "reset", "--drafter", "small", "--yes")
+    assert list(store.folder.iterdir()) == []
+
+
+def test_a_lora_is_carried_elsewhere(store: TrainingStore, tmp_path: Path) -> None:
+    keep(store)
+    out = tmp_path / "carried.gguf"
+    run_command("adapt", "export", out)
+    assert read_lora(out)[1] == ABOUT
+    assert "trained for big already" in refused(UsageError, "import", out)
+    assert "900 guesses" in run_command("adapt", "import", out, "--yes").stdout
+    store.delete(store.all())
+    assert "small trained for big" in run_command("adapt", "import", out).stdout
+    assert store.loras() == [store.lora(ABOUT.target, ABOUT.drafter)]
+
+
+def test_which_lora_is_meant_must_be_clear(store: TrainingStore, tmp_path: Path) -> None:
+    out = tmp_path / "carried.gguf"
+    assert "no drafter was trained" in refused(UsageError, "export", out)
+    keep(store)
+    keep(store, OTHER)
+    assert "--drafter" in refused(UsageError, "export", out)
+    assert "nobody was not trained" in refused(UsageError, "export", out, "--drafter", "nobody")
+    run_command("adapt", "export", out, "--drafter", "other")
+    assert read_lora(out)[1] == OTHER
+
+
+def test_a_damaged_lora_is_not_carried(store: TrainingStore, tmp_path: Path) -> None:
+    lora = keep(store)[0]
+    out = tmp_path / "carried.gguf"
+    run_command("adapt", "export", out)
+    out.write_bytes(out.read_bytes()[:-50])
+    assert "adapt reset" in refused(StorageError, "import", out)
+    lora.write_bytes(lora.read_bytes()[:-50])
+    out.unlink()
+    assert "adapt reset" in refused(StorageError, "export", out)
+    assert not out.exists()
+
+
+def test_forgetting_deletes_trainings(store: TrainingStore) -> None:
+    keep(store)
+    result = run_command("db", "forget", "--all", "--yes")
+    assert "what drafters learned" in result.stderr
+    assert store.all() == []
+
+
+def test_what_is_told_of_a_training(capsys: pytest.CaptureFixture[str]) -> None:
+    line = described(PROGRESS)
+    assert line == "training: 30 steps, loss 0.750, held-out agreement 0.600, 0.500 before"
+    assert described(Progress()) == "training: 0 steps"
+    display = PlainTraining()
+    display.step(PROGRESS, 0.5)
+    assert capsys.readouterr().err == ""
+    display.judged(PROGRESS)
+    assert capsys.readouterr().err == f"{line}\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_noted_and_a_second_one_unwinds(number: signal.Signals) -> None:
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        signals.raise_once()
+        with signals.noted() as interrupt:
+            assert interrupt() is None
+            signal.raise_signal(number)
+            noted = interrupt()
+            assert noted is not None
+            assert isinstance(noted, signals.Terminated) == (number == signal.SIGTERM)
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(number)
+        with signals.noted() as interrupt:
+            assert interrupt() is None
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def test_the_command_is_part_of_adapt() -> None:
+    from edgespec.cli.adapt import adapt
+
+    assert isinstance(adapt, click.Group)
+    assert "train" in adapt.commands

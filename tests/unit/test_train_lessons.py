@@ -1,0 +1,66 @@
+"""Recorded answers, cut into lessons: every token taught once, the latest answers held out."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgespec.train.lessons import (
+    HELD_OUT,
+    LESSON_TOKENS,
+    WINDOW,
+    Lesson,
+    course_of,
+    lessons_of,
+    order_of,
+)
+
+TOKENS = st.lists(st.integers(0, 9), max_size=900)
+
+
+def taught(lesson: Lesson) -> tuple[int, ...]:
+    return lesson.tokens[lesson.first :]
+
+
+@given(before=TOKENS, answer=TOKENS)
+def test_every_token_of_an_answer_is_taught_once_after_what_stood_before_it(
+    before: list[int], answer: list[int]
+) -> None:
+    lessons = list(lessons_of(before, answer))
+    whole = [token for lesson in lessons for token in taught(lesson)]
+    assert whole == (answer if before else answer[1:])
+    said = [*before, *answer]
+    place = len(before) if before else 1
+    for lesson in lessons:
+        assert 1 <= lesson.first <= WINDOW
+        assert 1 <= lesson.num_taught <= LESSON_TOKENS
+        assert lesson.tokens == tuple(said[place - lesson.first : place + lesson.num_taught])
+        place += lesson.num_taught
+
+
+def test_a_window_shows_as_much_as_there_is() -> None:
+    (lesson,) = lessons_of(range(1000), [7, 8])
+    assert (lesson.first, lesson.tokens[0], lesson.tokens[-2:]) == (WINDOW, 1000 - WINDOW, (7, 8))
+
+
+def test_the_latest_answers_are_held_out_for_guide_and_judge_in_turns() -> None:
+    answers = [([1], [number, number]) for number in range(4 * HELD_OUT)]
+    course = course_of(answers)
+    said = [[lesson.tokens[1] for lesson in part] for part in (course.guide, course.judge)]
+    last = 4 * HELD_OUT
+    assert said == [[last - 4, last - 2], [last - 3, last - 1]]
+    assert [lesson.tokens[1] for lesson in course.lessons] == list(range(last - 4))
+
+
+def test_answers_without_text_do_not_count() -> None:
+    course = course_of([([], []), ([], [1]), *[([1], [2])] * HELD_OUT])
+    assert len(course.lessons) == HELD_OUT - 1
+    assert len(course.guide) == 1
+    assert course.judge == ()
+
+
+def test_the_order_of_lessons_is_always_the_same_and_another_each_time() -> None:
+    orders = [order_of(50, epoch) for epoch in range(3)]
+    assert orders == [order_of(50, epoch) for epoch in range(3)]
+    assert all(sorted(order) == list(range(50)) for order in orders)
+    assert orders[0] != orders[1] != orders[2]
