@@ -7,13 +7,18 @@ TREE = build/tree/edgespec
 # Where imports are looked up by the type checker: the package, the scripts, helpers of the tests.
 TYPE_PATH = build/tree:scripts:tests/support
 
-.PHONY: help setup setup-dev chat check test lint tree clean
+# What `make test-train` adds; of some indexes a plain torch brings gigabytes for GPUs, and
+# TORCH="torch==2.13.0+cpu" or the like does not.
+TORCH = torch>=2.6,<3
+
+.PHONY: help setup setup-dev chat check test test-train lint tree clean
 
 help:
 	@echo 'make chat    set up, take the default models, open the chat'
 	@echo 'make setup   environment with a sound build of llama.cpp (.venv)'
 	@echo 'make check   format, lint, strict types, import contracts, unit tests'
 	@echo 'make test    everything in check, then every test'
+	@echo 'make test-train  tests of `edgespec adapt train`, with PyTorch, in an environment of its own'
 	@echo 'make clean   remove .venv and build products; models and built wheels stay'
 
 setup:
@@ -40,7 +45,15 @@ check: lint
 test: lint
 	@$(BIN)/python -m pytest
 
+test-train: tree
+	@test -d .venv-train || $(BIN)/python -m venv .venv-train
+	@.venv-train/bin/python -m pip install -q "$(TORCH)"
+	@.venv-train/bin/python -c "import pathlib, site; \
+	pathlib.Path(site.getsitepackages()[0], 'edgespec-env.pth').write_text( \
+	str(next(pathlib.Path('.venv/lib').glob('python*/site-packages')).resolve()) + '\n')"
+	@PYTHONPATH=build/tree .venv-train/bin/python -m pytest tests/train
+
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-train build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -rf .import_linter_cache snapshot_report.html
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

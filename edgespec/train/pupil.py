@@ -81,7 +81,7 @@ class TorchPupil:
 
     def judge(self, lessons: Sequence[Lesson]) -> Judged:
         """How well it guesses lessons now."""
-        num_tokens, num_right, total = 0, 0, 0.0
+        num_tokens, num_known, num_right, total = 0, 0, 0, 0.0
         with torch.no_grad():
             for lesson in lessons:
                 targets = self._targets(lesson)
@@ -94,8 +94,9 @@ class TorchPupil:
                     total += float(
                         functional.cross_entropy(logits[known], wanted[known], reduction="sum")
                     )
-                    num_tokens += int(known.sum())
-        return Judged(num_tokens, num_right, total / max(num_tokens, 1))
+                    num_known += int(known.sum())
+                num_tokens += len(targets)
+        return Judged(num_tokens, num_right, total / max(num_known, 1))
 
     def state(self) -> Arrays:
         """All that it needs to go on, by name."""

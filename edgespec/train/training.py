@@ -40,7 +40,10 @@ class TuningOptions:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Guesses of some lessons: how many of `num_tokens` were right, and the mean surprise, nats."""
+    """Guesses of some lessons: how many of `num_tokens` were right, and the mean surprise, nats.
+
+    The latter is of those tokens that can be guessed at all.
+    """
 
     num_tokens: int
     num_right: int

@@ -1,4 +1,4 @@
-"""The gate of a training, on models that really guess: what helps serves, what harms is kept out."""
+"""The gate of a training, on models that really guess: what helps serves, nothing else does."""
 
 from __future__ import annotations
 

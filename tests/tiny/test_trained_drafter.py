@@ -1,4 +1,4 @@
-"""A trained drafter serves, from a merged file or with the LoRA beside it: always the same bytes."""
+"""A trained drafter serves, from a merged file or with the LoRA beside it: the same bytes."""
 
 from __future__ import annotations
 

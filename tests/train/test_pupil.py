@@ -1,0 +1,122 @@
+"""A drafter that is trained in torch: it learns, and goes on after a break as if there was none."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from rigs import SMALL
+from train_support import ring_course
+
+from edgespec.llama.gguf_file import GgufFile
+from edgespec.llama.tiny import write_tiny_model
+from edgespec.train.decoder import Decoder
+from edgespec.train.lessons import Course, Lesson
+from edgespec.train.pupil import TorchPupil
+from edgespec.train.training import Arrays, Limits, Progress, Training, TuningOptions, Watcher
+
+OPTIONS = TuningOptions(rank=4, alpha=4.0, learning_rate=5e-3, tokens_a_step=100, num_warm=3)
+KEPT = np.arange(0, 512, 2, dtype=np.int32)
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> Decoder:
+    spec = dataclasses.replace(SMALL, architecture="qwen2")
+    path = write_tiny_model(tmp_path_factory.mktemp("pupil") / "model.gguf", spec)
+    return Decoder(GgufFile(path), KEPT, torch.float32)
+
+
+def pupil(decoder: Decoder) -> TorchPupil:
+    return TorchPupil(decoder, KEPT, 512, OPTIONS)
+
+
+def course() -> Course:
+    """The ring of the other tests, in tokens that the head has."""
+
+    def even(lessons: tuple[Lesson, ...]) -> tuple[Lesson, ...]:
+        return tuple(
+            dataclasses.replace(lesson, tokens=tuple(2 * token for token in lesson.tokens))
+            for lesson in lessons
+        )
+
+    ring = ring_course()
+    return Course(even(ring.lessons), even(ring.guide), even(ring.judge))
+
+
+def run(
+    one: TorchPupil,
+    limits: Limits,
+    keep: Watcher,
+    progress: Progress | None = None,
+    stop_at: int = -1,
+) -> Training:
+    training = Training(one, course(), OPTIONS, lambda: 0.0, progress or Progress())
+    asked = iter(range(10_000))
+    training.run(limits, keep, lambda: next(asked) == stop_at)
+    return training
+
+
+def test_it_learns_what_the_target_says(decoder: Decoder) -> None:
+    one = pupil(decoder)
+    before = one.judge(course().judge)
+    training = run(one, Limits(num_steps=25), Watcher())
+    after = one.judge(course().judge)
+    assert after.nll < before.nll - 1.0
+    assert after.share > before.share + 0.3
+    assert training.progress.best_lora is not None
+    assert training.progress.best_lora.changes.keys() == decoder.matrices.keys()
+
+
+def test_at_first_it_changes_nothing(decoder: Decoder) -> None:
+    lora = pupil(decoder).lora()
+    assert all(not lora.delta(name).any() for name in lora.changes)
+    assert {name: (len(c.up), c.down.shape[1]) for name, c in lora.changes.items()} == (
+        decoder.matrices
+    )
+
+
+def test_it_goes_on_as_if_there_had_been_no_break(decoder: Decoder) -> None:
+    whole = pupil(decoder)
+    run(whole, Limits(num_steps=8), Watcher())
+
+    kept: list[tuple[Progress, Arrays]] = []
+    keep = Watcher(keep=lambda progress, state: kept.append((progress, state)))
+    run(pupil(decoder), Limits(num_steps=8), keep, stop_at=11)
+    progress, state = kept[-1]
+    assert 0 < progress.num_steps < 8
+    other = pupil(decoder)
+    other.restore(state)
+    resumed = run(other, Limits(num_steps=8), Watcher(), progress)
+    assert resumed.progress.num_steps == 8
+    one, two = whole.state(), other.state()
+    assert one.keys() == two.keys()
+    for name in one:
+        np.testing.assert_allclose(one[name], two[name], rtol=1e-4, atol=1e-6)
+
+
+def test_a_state_of_another_form_is_refused(decoder: Decoder) -> None:
+    one = pupil(decoder)
+    before = one.state()
+    name = next(iter(decoder.matrices))
+    wider = TorchPupil(decoder, KEPT, 512, dataclasses.replace(OPTIONS, rank=5)).state()
+    for odd in (wider, {**before, f"{name}.up.exp_avg": np.ones(3, np.float32)}):
+        with pytest.raises(ValueError, match="another form"):
+            one.restore(odd)
+    with pytest.raises(ValueError, match="missing"):
+        one.restore({"num_steps": np.array([3.0], np.float32)})
+    assert all(np.array_equal(before[key], value) for key, value in one.state().items())
+
+
+def test_tokens_that_the_head_has_not_are_not_taught(decoder: Decoder) -> None:
+    one = pupil(decoder)
+    before = one.state()
+    assert one.study(Lesson((2, 4, 7, 9), 2)) == 0.0
+    one.step()
+    assert all(np.array_equal(before[key], v) for key, v in one.state().items() if "." in key)
+    judged = one.judge([Lesson((2, 4, 7, 9), 2)])
+    assert (judged.num_tokens, judged.num_right, judged.nll) == (2, 0, 0.0)
+    mixed = one.judge([Lesson((2, 4, 6, 9), 2)])
+    assert mixed.num_tokens == 2
+    assert mixed.nll > 0
