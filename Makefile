@@ -48,10 +48,8 @@ test: lint
 test-train: tree
 	@test -d .venv-train || $(BIN)/python -m venv .venv-train
 	@.venv-train/bin/python -m pip install -q "$(TORCH)"
-	@.venv-train/bin/python -c "import pathlib, site; \
-	pathlib.Path(site.getsitepackages()[0], 'edgespec-env.pth').write_text( \
-	str(next(pathlib.Path('.venv/lib').glob('python*/site-packages')).resolve()) + '\n')"
-	@PYTHONPATH=build/tree .venv-train/bin/python -m pytest tests/train
+	@.venv-train/bin/python scripts/lend_packages.py build/tree .venv
+	@.venv-train/bin/python -m pytest tests/train
 
 clean:
 	rm -rf .venv .venv-train build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
