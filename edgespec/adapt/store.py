@@ -1,15 +1,10 @@
 """What was learned, on disk: one file for each pair of a target's vocabulary and a drafter's file.
 
-The file: a line of magic, a line of JSON (whose it is, and the size and SHA-256 of the rest), then
-arrays in numpy's npz form. It appears whole or not at all, and is read only as a whole.
+The file tells whose it is and holds arrays (`edgespec.sealed`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -22,12 +17,11 @@ from edgespec.adapt.learner import LearnerState
 from edgespec.adapt.memory import MemoryState
 from edgespec.adapt.trainer import TrainerState
 from edgespec.errors import StorageError
-from edgespec.scratch import taking_the_place_of
+from edgespec.sealed import read_sealed, write_sealed
 
 SUFFIX = ".adaptation"
 _MAGIC = b"edgespec adaptation 1\n"
 _MOST_BYTES = 256 << 20
-_LONGEST_HEADER = 1 << 16
 _MEMORY, _WAY = "memory_", "way"
 
 
@@ -122,61 +116,21 @@ class AdaptationStore:
 
 def read(path: Path) -> Saved:
     """Read one file; raises StorageError with the reason if it is cut off, foreign or damaged."""
+    about, arrays = read_sealed(path, _MAGIC, _MOST_BYTES, _REMEDY)
     try:
-        with path.open("rb") as file:
-            if file.readline(len(_MAGIC)) != _MAGIC:
-                raise StorageError(f"{path} is no adaptation of this version", _REMEDY)
-            header = _header(file.readline(_LONGEST_HEADER))
-            body = file.read(_MOST_BYTES)
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror or error}", _REMEDY) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"{path} is damaged ({error})", _REMEDY) from error
-    if len(body) != header.num_bytes or hashlib.sha256(body).hexdigest() != header.sha256:
-        raise StorageError(f"{path} is cut off or damaged", _REMEDY)
-    try:
-        return Saved(header.pair, header.history, _state(body))
-    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        pair = Pair(**{name: str(text) for name, text in about["pair"].items()})
+        return Saved(pair, _history(about["history"]), _state(arrays))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(f"{path} is damaged ({error})", _REMEDY) from error
 
 
 def write(saved: Saved, path: Path) -> None:
     """Write one file, whole or not at all; raises StorageError."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **_arrays(saved.state))
-    body = buffer.getvalue()
-    header = {
-        "pair": asdict(saved.pair),
-        "history": asdict(saved.history),
-        "num_bytes": len(body),
-        "sha256": hashlib.sha256(body).hexdigest(),
-    }
-    try:
-        with taking_the_place_of(path) as scratch:
-            scratch.write_bytes(_MAGIC + json.dumps(header).encode() + b"\n" + body)
-    except OSError as error:
-        raise _not_written(path, error) from error
+    about = {"pair": asdict(saved.pair), "history": asdict(saved.history)}
+    write_sealed(path, _MAGIC, about, _arrays(saved.state))
 
 
 _REMEDY = "`edgespec adapt reset` starts anew"
-
-
-@dataclass(frozen=True, slots=True)
-class _Header:
-    pair: Pair
-    history: History
-    num_bytes: int
-    sha256: str
-
-
-def _header(line: bytes) -> _Header:
-    value: Mapping[str, Any] = json.loads(line)
-    return _Header(
-        Pair(**{name: str(text) for name, text in value["pair"].items()}),
-        _history(value["history"]),
-        int(value["num_bytes"]),
-        str(value["sha256"]),
-    )
 
 
 def _history(value: Mapping[str, Any]) -> History:
@@ -197,10 +151,8 @@ def _arrays(state: LearnerState) -> dict[str, Any]:
     return {**trainer, **prefixed, _WAY: state.way}
 
 
-def _state(body: bytes) -> LearnerState:
+def _state(arrays: Mapping[str, Any]) -> LearnerState:
     """The arrays of a file, if they fit each other and hold numbers only; raises ValueError."""
-    with np.load(io.BytesIO(body), allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
     memory = {field.name: arrays[f"{_MEMORY}{field.name}"] for field in fields(MemoryState)}
     trainer = {field.name: arrays[field.name] for field in fields(TrainerState)}
     way = int(arrays[_WAY])

@@ -47,9 +47,10 @@ class Decoder:
         self.form: DecoderForm = read_form(file)
         self.dtype = dtype
         self._table = EmbeddingTable(file.path)
-        layers = {name: _values(t) for name, t in file.tensors.items() if name.startswith("blk.")}
         self._weights = {
-            name: value.to(dtype) if value.ndim == 2 else value for name, value in layers.items()
+            name: _values(tensor).to(dtype if len(tensor.shape) == 2 else torch.float32)
+            for name, tensor in file.tensors.items()
+            if name.startswith("blk.")
         }
         self._output_norm = _values(file.tensors["output_norm.weight"])
         head = file.tensors.get("output.weight") or file.tensors["token_embd.weight"]

@@ -24,6 +24,9 @@ LESSON_TOKENS = 256
 HELD_OUT = 8
 """One answer of so many is held out, the latest ones."""
 
+MOST_HELD_OUT = 96
+"""More answers would only cost time: these have some thousand tokens."""
+
 LEAST_ANSWERS = 2 * HELD_OUT
 """Fewer are not worth a training."""
 
@@ -65,7 +68,7 @@ def course_of(answers: Iterable[tuple[Sequence[int], Sequence[int]]]) -> Course:
     """Answers, each with what stood before it, oldest first, as a course."""
     cut = [tuple(lessons_of(before, answer)) for before, answer in answers]
     cut = [lessons for lessons in cut if lessons]
-    num_held = len(cut) // HELD_OUT
+    num_held = min(len(cut) // HELD_OUT, MOST_HELD_OUT)
     learned, held = cut[: len(cut) - num_held], cut[len(cut) - num_held :]
     return Course(_joined(learned), _joined(held[0::2]), _joined(held[1::2]))
 

@@ -64,7 +64,7 @@ def test_status_tells_of_what_cannot_be_read(both: AdaptationStore) -> None:
     both.path(SMOL).write_bytes(b"something else")
     lines = adapt("status").stdout.splitlines()
     assert len(lines) == 2
-    assert "is no adaptation" in lines[1]
+    assert "is of another kind" in lines[1]
     assert "problem" in json.loads(adapt("status", "--json").stdout)[1]
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from edgespec.train.lessons import (
     HELD_OUT,
     LESSON_TOKENS,
+    MOST_HELD_OUT,
     WINDOW,
     Lesson,
     course_of,
@@ -50,6 +51,12 @@ def test_the_latest_answers_are_held_out_for_guide_and_judge_in_turns() -> None:
     last = 4 * HELD_OUT
     assert said == [[last - 4, last - 2], [last - 3, last - 1]]
     assert [lesson.tokens[1] for lesson in course.lessons] == list(range(last - 4))
+
+
+def test_of_many_answers_only_so_many_are_held_out() -> None:
+    course = course_of([([1], [2])] * (MOST_HELD_OUT * HELD_OUT * 2))
+    assert len(course.guide) == len(course.judge) == MOST_HELD_OUT // 2
+    assert len(course.lessons) == MOST_HELD_OUT * (2 * HELD_OUT - 1)
 
 
 def test_answers_without_text_do_not_count() -> None:
