@@ -21,30 +21,91 @@ from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context
 from edgespec.llama.draft_model import EmbeddingLookup, LlamaDraftModel
 from edgespec.llama.model import Model, ModelOptions
+from edgespec.llama.spare_rows import HeadLookup, SpareRows
 from edgespec.types import Prompt
-from edgespec.vocab.embeddings import EmbeddingTable
+from edgespec.vocab.embeddings import EmbeddingTable, HeadTable
 from edgespec.vocab.ngrams import NgramCache
 from edgespec.vocab.tokenizer import ByteTokenizer
 from edgespec.vocab.trim import read_trim_info
 
 _NUM_TIMED = 5
+_NUM_COMPARED = 64
+_TOLERANCE = 0.05
+"""Difference of logits, as a share of the largest, that rounding may make: llama.cpp multiplies
+with hidden states in 8 bits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Running:
+    """A drafter's weights in memory with a context beside the target's; `close` frees both.
+
+    Row i of the head is token `kept[i]`, ascending. `adapter` is used by the context.
+    """
+
+    draft_model: LlamaDraftModel
+    kept: NDArray[np.int32]
+    close: Callable[[], None]
+    adapter: LoraAdapter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WholeTables:
+    """What a trimmed model takes from the whole one: what it reads, and rows that it lacks."""
+
+    embeddings: EmbeddingLookup
+    head: HeadLookup
+    num_tokens: int
+
+    @staticmethod
+    def of(whole: Path) -> WholeTables:
+        """Those of a whole model; raises ModelFileError."""
+        embeddings = EmbeddingTable(whole)
+        return WholeTables(embeddings.rows, HeadTable(whole).rows, embeddings.num_tokens)
+
+
+@dataclass(slots=True, eq=False)
 class BoundDrafter:
     """A drafter bound to its target, and what it is made of.
 
-    `feed` gives the embeddings that a trimmed model reads; row i of the head is token `kept[i]`.
-    `adapter` is used by its context.
+    `running` may be exchanged for one of the same vocabulary (`exchange`); `whole` belongs to a
+    trimmed model.
     """
 
     drafter: ModelDrafter
-    draft_model: LlamaDraftModel
-    feed: EmbeddingLookup | None
-    kept: NDArray[np.int32]
+    running: Running
+    whole: WholeTables | None
     vocabularies: tuple[ByteTokenizer, ByteTokenizer]
     render: Callable[[Prompt], list[int]]
-    adapter: LoraAdapter | None = None
+
+    @property
+    def draft_model(self) -> LlamaDraftModel:
+        """The model that guesses."""
+        return self.running.draft_model
+
+    @property
+    def feed(self) -> EmbeddingLookup | None:
+        """Gives the embeddings that a trimmed model reads."""
+        return self.whole.embeddings if self.whole is not None else None
+
+    @property
+    def kept(self) -> NDArray[np.int32]:
+        """Row i of the head is token `kept[i]`, ascending."""
+        return self.running.kept
+
+    @property
+    def adapter(self) -> LoraAdapter | None:
+        """The LoRA that the model guesses with."""
+        return self.running.adapter
+
+    def exchange(self, running: Running) -> None:
+        """Guess with `running` from now on, and free what did; only between answers."""
+        before, self.running = self.running, running
+        self.drafter.use(running.draft_model)
+        before.close()
+
+    def close(self) -> None:
+        """Free the weights."""
+        self.running.close()
 
 
 def open_model_drafter(
@@ -61,38 +122,82 @@ def open_model_drafter(
     `adapts` tells hidden states, too. Raises ModelFileError, NativeLibraryError or UsageError;
     `cleanup` closes what was opened.
     """
-    options = ModelOptions(use_extra_buffers=target.model.options.use_extra_buffers)
-    model = cleanup.enter_context(Model(files.running, options))
-    adapter = None
-    if files.adapter is not None:
-        adapter = cleanup.enter_context(LoraAdapter(model, files.adapter))
-    _check(model, target.model, of_any_size)
-    spoken = model
-    embeddings, kept = None, None
+    spoken, whole = None, None
     if files.trimmed is not None:
         spoken = cleanup.enter_context(Model(files.whole, ModelOptions(vocabulary_only=True)))
-        embeddings, kept = EmbeddingTable(files.whole).rows, _kept_tokens(files.trimmed)
-    context_options = dataclasses.replace(
-        drafter_context(target.options, spoken.num_context_train), hidden_states=adapts
+        whole = WholeTables.of(files.whole)
+    running = load_running(
+        files.running, target, whole, files.adapter, of_any_size=of_any_size, adapts=adapts
     )
-    context = cleanup.enter_context(Context(model, context_options, beside=target))
-    context.use_adapter(adapter)
-    draft_model = LlamaDraftModel(context, embeddings, kept)
-    vocabularies = (ByteTokenizer(target.model.vocab), ByteTokenizer(spoken.vocab))
-    render = Renderer(spoken)
-    drafter = ModelDrafter(
-        files.name,
-        draft_model,
-        vocabularies,
-        render,
-        NgramCache(),
-        _guess_ms(draft_model),
-        time.perf_counter,
-    )
-    drafter.warm_up()
-    if kept is None:
-        kept = np.arange(spoken.vocab.num_tokens, dtype=np.int32)
-    return BoundDrafter(drafter, draft_model, embeddings, kept, vocabularies, render, adapter)
+    model = running.draft_model
+    with contextlib.ExitStack() as opened:
+        opened.callback(running.close)
+        spoken = spoken or model.context.model
+        vocabularies = (ByteTokenizer(target.model.vocab), ByteTokenizer(spoken.vocab))
+        render = Renderer(spoken)
+        drafter = ModelDrafter(
+            files.name,
+            model,
+            vocabularies,
+            render,
+            NgramCache(),
+            _guess_ms(model),
+            time.perf_counter,
+        )
+        drafter.warm_up()
+        opened.pop_all()
+    bound = BoundDrafter(drafter, running, whole, vocabularies, render)
+    cleanup.callback(bound.close)
+    return bound
+
+
+def load_running(
+    path: Path,
+    target: Context,
+    whole: WholeTables | None,
+    adapter: Path | None = None,
+    *,
+    of_any_size: bool = False,
+    adapts: bool = False,
+    on_progress: Callable[[float], None] | None = None,
+) -> Running:
+    """Load a drafter's file, a trimmed one if there are tables of the `whole` model.
+
+    `adapter` is a LoRA to be used with it. `on_progress` may raise Cancelled. Raises as `open_model_drafter`; nothing stays open then.
+    """
+    kept = _kept_tokens(path) if whole is not None else None
+    options = ModelOptions(use_extra_buffers=target.model.options.use_extra_buffers)
+    with contextlib.ExitStack() as opened:
+        model = opened.enter_context(Model(path, options, on_progress))
+        lora = opened.enter_context(LoraAdapter(model, adapter)) if adapter is not None else None
+        _check(model, target.model, of_any_size)
+        context_options = dataclasses.replace(
+            drafter_context(target.options, model.num_context_train),
+            hidden_states=adapts or whole is not None,
+        )
+        context = opened.enter_context(Context(model, context_options, beside=target))
+        context.use_adapter(lora)
+        if whole is None or kept is None:
+            rows = np.arange(model.vocab.num_tokens, dtype=np.int32)
+            return Running(LlamaDraftModel(context), rows, opened.pop_all().close, lora)
+        draft_model = LlamaDraftModel(context, whole.embeddings, kept)
+        if _is_linear(draft_model, whole.head, kept):
+            draft_model.spare = SpareRows(whole.head, kept, whole.num_tokens)
+        return Running(draft_model, kept, opened.pop_all().close, lora)
+
+
+def _is_linear(model: LlamaDraftModel, head: HeadLookup, kept: NDArray[np.int32]) -> bool:
+    """Whether logits are the head's rows times hidden states: some models scale or bend them.
+
+    Leaves the cache empty.
+    """
+    model.read([int(kept[-1])])
+    logits, hidden = model.context.logits(0), model.context.hidden_state(0)
+    some = np.linspace(0, len(kept) - 1, _NUM_COMPARED).astype(np.int64)
+    expected = head(kept[some].tolist()) @ hidden
+    model.truncate(0)
+    most = _TOLERANCE * float(np.abs(logits[some]).max())
+    return bool(np.abs(expected - logits[some]).max() <= most)
 
 
 def _check(drafter: Model, target: Model, of_any_size: bool) -> None:

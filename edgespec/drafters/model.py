@@ -153,6 +153,11 @@ class ModelDrafter:
             self._translator.push(token, 0.5)
         self._reader.take_aligned()
 
+    def use(self, model: DraftModel) -> None:
+        """Guess with `model`, of the same vocabulary, from the next answer on; not within one."""
+        self._model = model
+        self._cached, self._num_valid, self._num_skipped, self._num_read = [], 0, 0, 0
+
     def read_prompt(self, prompt: Prompt) -> None:
         """What the next answer is to: the conversation as messages, or plain text."""
         self._prompt = prompt

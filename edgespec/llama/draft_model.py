@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespec.llama.context import Context
+from edgespec.llama.spare_rows import SpareRows
 
 EmbeddingLookup = Callable[[Sequence[int]], NDArray[np.float32]]
 """Embeddings of token ids: (num_tokens, num_embedding), float32."""
@@ -32,10 +33,12 @@ class LlamaDraftModel:
     ) -> None:
         """`kept[i]` is the token of logit i; without it, i. Both are given for a trimmed model.
 
-        `correct` may be set between guesses if the context gives hidden states.
+        If the context gives hidden states, `correct` and `spare` may be set between guesses; with
+        `spare`, what was read can be guessed even if it was not kept.
         """
         self.context = context
         self.correct: Correct | None = None
+        self.spare: SpareRows | None = None
         self._embeddings = embeddings
         self._kept = kept
         self._num_cached = 0
@@ -62,19 +65,28 @@ class LlamaDraftModel:
                 rows = part if self._embeddings is None else self._embeddings(part)
                 self.context.decode(rows, self._num_cached)
                 self._num_cached += len(part)
+            if self.spare is not None:
+                self.spare.note(tokens)
             self.context.synchronize()
         except BaseException:  # whatever ended the pass, what it left in the cache is not known
             self.truncate(0)
             raise
 
     def guess(self) -> tuple[int, float]:
-        """The likeliest next token and its probability among the tokens that the head knows."""
+        """The likeliest next token and its probability among those that can be guessed."""
         logits = self.context.logits(0)
         if self.correct is not None:
             logits = self.correct(logits, self.context.hidden_state(0))
         best = int(logits.argmax())
-        probability = 1.0 / float(np.exp(logits - logits[best]).sum())
-        return (best if self._kept is None else int(self._kept[best])), probability
+        highest, token = logits[best], best if self._kept is None else int(self._kept[best])
+        if self.spare is None or not len(self.spare):
+            return token, 1.0 / float(np.exp(logits - highest).sum())
+        others = self.spare.logits(self.context.hidden_state(0))
+        place = int(others.argmax())
+        if others[place] > highest:
+            highest, token = others[place], self.spare.token(place)
+        total = np.exp(logits - highest).sum() + np.exp(others - highest).sum()
+        return token, 1.0 / float(total)
 
     def score(
         self, tokens: Sequence[int], first: int

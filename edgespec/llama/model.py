@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgespec.errors import ModelFileError
+from edgespec.errors import Cancelled, ModelFileError
 from edgespec.llama import library
 from edgespec.llama.library import api
 from edgespec.llama.vocab import Vocabulary
@@ -42,7 +42,7 @@ class Model:
         """Load `path`; `on_progress` gets the share loaded, 0 to 1.
 
         Raises ModelFileError when llama.cpp cannot load the file (llama_model_load_from_file).
-        KeyboardInterrupt raised by `on_progress` ends the load.
+        KeyboardInterrupt or Cancelled raised by `on_progress` ends the load.
         """
         self.path = path
         self.options = options
@@ -145,7 +145,7 @@ def _load(path: Path, options: ModelOptions, on_progress: Callable[[float], None
         try:
             if on_progress is not None:
                 on_progress(share)
-        except KeyboardInterrupt as interrupt:  # must not cross the C frames below
+        except (KeyboardInterrupt, Cancelled) as interrupt:  # must not cross the C frames below
             interrupts.append(interrupt)
         return not interrupts
 

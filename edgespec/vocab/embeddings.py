@@ -1,4 +1,4 @@
-"""The input embeddings of a whole model, read row by row from its file."""
+"""The input embeddings and the head of a whole model, read row by row from its file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgespec.errors import ModelFileError
 from edgespec.llama.gguf_file import GgufFile
-from edgespec.vocab.trim import EMBEDDINGS
+from edgespec.vocab.trim import EMBEDDINGS, HEAD
 
 _SCALED = frozenset({"gemma3", "gemma4"})
 """Architectures that multiply the embeddings of ids, but not embeddings fed as such, by
@@ -33,22 +33,11 @@ class EmbeddingTable:
     def __init__(self, path: Path) -> None:
         """`path` is the whole model; raises ModelFileError if it has no such table."""
         file = GgufFile(path)
-        tensor = file.tensors.get(EMBEDDINGS)
-        if tensor is None:
-            raise ModelFileError(f"{path.name} has no tensor {EMBEDDINGS}")
-        self.num_embedding, self.num_tokens = (int(size) for size in tensor.shape)
-        self._data: NDArray[Any] = tensor.data
-        self._type = tensor.tensor_type
+        self._table = _Table(file, EMBEDDINGS, "embeddings")
+        self.num_embedding, self.num_tokens = self._table.num_embedding, self._table.num_tokens
         scale = self.num_embedding**0.5 if file.architecture in _SCALED else 1.0
         self._scale = np.float32(scale)
         self._cached: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
-        try:
-            self._dequantized([0])
-        except NotImplementedError as error:
-            raise ModelFileError(
-                f"{path.name} keeps its embeddings as {self._type.name}, which cannot be read",
-                "re-quantize it",
-            ) from error
 
     def rows(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Embeddings of `tokens`, to be fed instead of the ids: (num_tokens, num_embedding).
@@ -80,6 +69,43 @@ class EmbeddingTable:
             self._cached.popitem(last=False)
 
     def _dequantized(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        return self._table.rows(tokens) * self._scale
+
+
+class HeadTable:
+    """Rows of a whole model's head: times a final hidden state they give logits; memory-mapped."""
+
+    def __init__(self, path: Path) -> None:
+        """`path` is the whole model; raises ModelFileError if it has no such table."""
+        file = GgufFile(path)
+        self._table = _Table(file, HEAD if HEAD in file.tensors else EMBEDDINGS, "head")
+        self.num_tokens = self._table.num_tokens
+
+    def rows(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Rows of `tokens`: (num_tokens, num_embedding)."""
+        return self._table.rows(tokens)
+
+
+class _Table:
+    """One row for each token, dequantized when it is asked for."""
+
+    def __init__(self, file: GgufFile, name: str, what: str) -> None:
+        """Raises ModelFileError if there is no such table, or it is of a type nobody can read."""
+        tensor = file.tensors.get(name)
+        if tensor is None:
+            raise ModelFileError(f"{file.path.name} has no tensor {name}")
+        self.num_embedding, self.num_tokens = (int(size) for size in tensor.shape)
+        self._data: NDArray[Any] = tensor.data
+        self._type = tensor.tensor_type
+        try:
+            self.rows([0])
+        except NotImplementedError as error:
+            raise ModelFileError(
+                f"{file.path.name} keeps its {what} as {self._type.name}, which cannot be read",
+                "re-quantize it",
+            ) from error
+
+    def rows(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         picked = self._data[np.asarray(tokens, dtype=np.int64)]
         rows: NDArray[np.float32] = quants.dequantize(picked, self._type).astype(np.float32)
-        return rows * self._scale
+        return rows

@@ -28,9 +28,11 @@ from edgespec.drafters.model import ModelDrafter
 from edgespec.drafters.none import NoDrafter
 from edgespec.errors import Cancelled, NativeLibraryError, UsageError
 from edgespec.llama.context import Context
+from edgespec.llama.draft_model import LlamaDraftModel
 from edgespec.llama.target import LlamaTarget
 from edgespec.llama.tiny import TinySpec
 from edgespec.types import SamplingParams
+from edgespec.vocab.embeddings import HeadTable
 from edgespec.vocab.trim import write_trimmed
 
 WARM = SamplingParams(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05, seed=7)
@@ -43,6 +45,11 @@ DRAFTERS = {
     "another bpe": dataclasses.replace(SMALL, architecture="qwen2", num_vocab=384),
     "gemma3 spm": dataclasses.replace(SMALL, architecture="gemma3", vocabulary="spm", num_layers=1),
     "qwen3 spm": dataclasses.replace(SMALL, architecture="qwen3", vocabulary="spm", num_layers=1),
+}
+SPARE_SPECS = {
+    "llama tied": SMALL,
+    "qwen2 untied": dataclasses.replace(SMALL, architecture="qwen2", tied=False),
+    "gemma3": dataclasses.replace(SMALL, architecture="gemma3", vocabulary="spm"),
 }
 OPTIONS = dataclasses.replace(EXACT, num_context=256)
 
@@ -99,6 +106,51 @@ def test_a_trimmed_drafter_is_as_good_as_the_whole_within_its_words(
         drafted = answer(verifier, guesser, prompt, SamplingParams(), 48)
         assert drafted.tokens == plain_tokens
         assert drafted.accepted > 24
+
+
+@pytest.mark.parametrize("spec", SPARE_SPECS.values(), ids=SPARE_SPECS)
+def test_what_was_read_can_be_said_by_a_trimmed_head(
+    open_model: OpenModel, write_model: WriteModel, tmp_path: Path, spec: TinySpec
+) -> None:
+    """It guesses what the whole model would, of the tokens that were kept or read."""
+    whole, trimmed = open_model(spec), tmp_path / "trimmed.gguf"
+    tokens = corpus_tokens(whole, 60)
+    kept = np.array([*range(3, 259), 300, 301], dtype=np.int32)
+    write_trimmed(write_model(spec), trimmed, kept, "a test")
+    with contextlib.ExitStack() as cleanup:
+        target = cleanup.enter_context(Context(open_model(SMALL), OPTIONS))
+        beside = cleanup.enter_context(Context(whole, OPTIONS, beside=target))
+        files = DrafterFiles(write_model(spec), trimmed)
+        bound = open_model_drafter(files, target, cleanup, of_any_size=True)
+        model, expected = bound.draft_model, LlamaDraftModel(beside)
+        assert model.spare is not None
+        num_spared = 0
+        for place, token in enumerate(tokens):
+            for each in (model, expected):
+                each.read([token])
+            known = np.union1d(kept, [0, *tokens[: place + 1]])  # 0 was read to measure costs
+            logits = expected.context.logits(0)[known]
+            order = np.argsort(-logits)[:2]
+            found, probability = model.guess()
+            assert found == known[order[0]] or float(-np.diff(logits[order])[0]) < 0.2
+            share = 1.0 / float(np.exp(logits - logits.max()).sum())
+            assert np.isclose(probability, share, rtol=0.2)
+            num_spared += found not in kept
+        assert num_spared > 0
+
+
+def test_a_model_that_bends_its_logits_gets_no_spare_rows(
+    open_model: OpenModel, write_model: WriteModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trimmed = tmp_path / "trimmed.gguf"
+    write_trimmed(write_model(SMALL), trimmed, np.arange(3, 300, dtype=np.int32), "a test")
+    rows = HeadTable.rows
+    monkeypatch.setattr(HeadTable, "rows", lambda self, tokens: rows(self, tokens) * 1.5)
+    with contextlib.ExitStack() as cleanup:
+        target = cleanup.enter_context(Context(open_model(SMALL), OPTIONS))
+        files = DrafterFiles(write_model(SMALL), trimmed)
+        bound = open_model_drafter(files, target, cleanup, of_any_size=True)
+        assert bound.draft_model.spare is None
 
 
 def test_a_drafter_that_fails_is_dropped_within_the_answer(

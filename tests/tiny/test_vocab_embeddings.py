@@ -15,7 +15,7 @@ from rigs import SMALL, WriteModel
 from edgespec.errors import ModelFileError
 from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.vocab import embeddings
-from edgespec.vocab.embeddings import EmbeddingTable
+from edgespec.vocab.embeddings import EmbeddingTable, HeadTable
 
 QUANTIZATIONS = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q6_K")
 
@@ -81,3 +81,5 @@ def test_a_type_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     writer.close()
     with pytest.raises(ModelFileError, match="keeps its embeddings as Q8_K, which cannot be read"):
         EmbeddingTable(path)
+    with pytest.raises(ModelFileError, match="keeps its head as Q8_K, which cannot be read"):
+        HeadTable(path)
