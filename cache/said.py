@@ -1,30 +1,73 @@
-"""How often a vocabulary's tokens were said to this user, over everything that is recorded."""
+"""What targets of one vocabulary said to this user, as it is recorded, the latest first.
+
+Only what targets said (the tier "model"), not what it followed. Everything raises sqlite3.Error.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgespec.cache.tokens import TokenStore, VocabularyKey, find_scope
 
+FOLLOWED = "followed"
+"""The kind of the facts that tell up to which answer somebody has looked at this."""
 
-def said_counts(connection: sqlite3.Connection, vocabulary: VocabularyKey) -> NDArray[np.int64]:
-    """Counts by token id: (num_tokens,), zeros where nothing is recorded; raises sqlite3.Error.
+_LATEST = (
+    "SELECT id, first_block, num_context, num_tokens FROM sequences"
+    " WHERE scope = ? ORDER BY id DESC"
+)
+_COUNT = "SELECT coalesce(sum(num_tokens), 0) FROM sequences WHERE scope = ? AND id > ?"
 
-    Only what targets said (the tier "model"), not what it followed.
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SaidTokens:
+    """One recorded answer: its number, which grows with time, and its tokens."""
+
+    sequence: int
+    tokens: NDArray[np.uint32]
+
+
+def latest_said(
+    connection: sqlite3.Connection, vocabulary: VocabularyKey, most_tokens: int
+) -> Iterator[SaidTokens]:
+    """Answers, the latest first, until there are `most_tokens` tokens of them.
+
+    Each is read when it is asked for: one that was forgotten meanwhile is left out.
     """
-    counts = np.zeros(vocabulary.num_tokens, dtype=np.int64)
     scope = find_scope(connection, vocabulary, "model")
     if scope is None:
-        return counts
+        return
     store = TokenStore(connection)
-    rows = connection.execute(
-        "SELECT first_block, num_context, num_tokens FROM sequences WHERE scope = ?", (scope,)
-    ).fetchall()
-    for first_block, num_context, num_tokens in rows:
-        said = store.read(first_block, num_context + num_tokens)[num_context:]
-        known = said[said < vocabulary.num_tokens].astype(np.int64)
-        counts += np.bincount(known, minlength=vocabulary.num_tokens)
-    return counts
+    for sequence, first_block, num_context, num_tokens in _rows(connection, scope, most_tokens):
+        tokens = store.read(first_block, num_context + num_tokens)[num_context:]
+        known = tokens[tokens < vocabulary.num_tokens]
+        if len(known):
+            yield SaidTokens(sequence, known)
+
+
+def _rows(
+    connection: sqlite3.Connection, scope: int, most_tokens: int
+) -> list[tuple[int, int, int, int]]:
+    """Where the latest answers are: read at once, so that nothing stays locked meanwhile."""
+    rows = []
+    with contextlib.closing(connection.execute(_LATEST, (scope,))) as cursor:
+        for row in cursor:
+            if most_tokens <= 0:
+                break
+            rows.append(row)
+            most_tokens -= row[3]
+    return rows
+
+
+def num_said_since(connection: sqlite3.Connection, vocabulary: VocabularyKey, sequence: int) -> int:
+    """Tokens of the answers that were recorded after number `sequence`: a fast query."""
+    scope = find_scope(connection, vocabulary, "model")
+    if scope is None:
+        return 0
+    return int(connection.execute(_COUNT, (scope, sequence)).fetchone()[0])

@@ -5,22 +5,109 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgespec.adapt.keeping import Keeping
 from edgespec.adapt.learner import Learner
+from edgespec.adapt.moving import moved
 from edgespec.adapt.reading import MOST_TOKENS, NUM_SINKS, WINDOW, LessonReader
-from edgespec.adapt.store import AdaptationStore, History, Pair, Saved
+from edgespec.adapt.store import AdaptationStore, History, Pair, Saved, read
 from edgespec.adapt.student import Student
 from edgespec.adapt.version import Version
-from edgespec.cli.model_drafting import BoundDrafter
+from edgespec.cli.model_drafting import BoundDrafter, Running
 from edgespec.errors import StorageError
 from edgespec.llama.context import Context
 from edgespec.llama.draft_model import LlamaDraftModel
 from edgespec.measure.facts import file_fingerprint
+from edgespec.protocols import Target
 from edgespec.reports import Report
+from edgespec.types import Completion, CompletionRequest, Prompt
 
 _BATCH = 32
 """Tokens of a pass while studying: it bounds how long a request may wait for its end."""
+
+
+class Studying:
+    """Has a drafter learn between answers; goes on with what was learned when its head changes."""
+
+    def __init__(
+        self,
+        bound: BoundDrafter,
+        store: AdaptationStore,
+        target_name: str,
+        learns: bool,
+        report: Report,
+    ) -> None:
+        """Serve what `bound` learned earlier; if it `learns`, it does so between answers.
+
+        What cannot be read is told in one line and left alone until something better takes its
+        place. Raises NativeLibraryError when there is no memory for the student's context.
+        """
+        self._bound = bound
+        self._store = store
+        self._target_name = target_name
+        self._learns = learns
+        self._report = report
+        self.student: Student | None = None
+        self._cleanup = contextlib.ExitStack()
+        self.open()
+
+    def begin(self, prompt: Prompt) -> None:
+        """A request came."""
+        if self.student is not None:
+            self.student.begin(prompt)
+
+    def watch(self, tokens: Sequence[int], target: Target) -> None:
+        """The target spoke."""
+        if self.student is not None:
+            self.student.watch(tokens, target)
+
+    def finish(
+        self, request: CompletionRequest, prompt: Sequence[int], completion: Completion
+    ) -> None:
+        """The answer ended."""
+        if self.student is not None:
+            self.student.finish(request, prompt, completion)
+
+    def open(self) -> None:
+        """Serve what was learned for the head as it is; only between answers."""
+        with contextlib.ExitStack() as opened:
+            self.student = open_student(
+                self._bound, self._store, self._target_name, self._learns, self._report, opened
+            )
+            self._cleanup = opened.pop_all()
+
+    def close(self) -> None:
+        """Keep what was learned; may be called twice."""
+        self.student = None
+        self._cleanup.close()
+
+
+def move_adaptations(
+    store: AdaptationStore,
+    before: tuple[str, NDArray[np.int32]],
+    after: tuple[str, NDArray[np.int32]],
+) -> None:
+    """Take along what was learned for a head: its `fingerprint_of` and its rows' tokens.
+
+    What cannot be read or written stays where it is, for that head.
+    """
+    for path in store.all():
+        if before[0][:_IN_NAME] not in path.name:
+            continue
+        with contextlib.suppress(StorageError):
+            saved = read(path)
+            if saved.pair.drafter == before[0]:
+                pair = dataclasses.replace(saved.pair, drafter=after[0])
+                store.save(Saved(pair, saved.history, moved(saved.state, before[1], after[1])))
+                store.delete([path])
+
+
+_IN_NAME = 16
+"""Digits of a drafter's fingerprint in the name of a file (`Pair.file_name`)."""
 
 
 def open_student(
@@ -39,7 +126,7 @@ def open_student(
     model = bound.draft_model.context.model
     pair = Pair(
         bound.vocabularies[0].fingerprint,
-        _fingerprint(bound),
+        fingerprint_of(bound.running),
         target_name,
         bound.drafter.name,
     )
@@ -68,12 +155,12 @@ def open_student(
     return cleanup.enter_context(student)
 
 
-def _fingerprint(bound: BoundDrafter) -> str:
+def fingerprint_of(running: Running) -> str:
     """Names what computes the hidden states: the file that runs and the LoRA beside it."""
-    name = file_fingerprint(bound.draft_model.context.model.path)
-    if bound.adapter is None:
+    name = file_fingerprint(running.draft_model.context.model.path)
+    if running.adapter is None:
         return name
-    both = f"{name}|{file_fingerprint(bound.adapter.path)}"
+    both = f"{name}|{file_fingerprint(running.adapter.path)}"
     return hashlib.sha256(both.encode()).hexdigest()[:32]
 
 

@@ -49,6 +49,7 @@ from edgespec.types import SamplingParams, ServedModel
 
 if TYPE_CHECKING:
     from edgespec.adapt.store import AdaptationStore
+    from edgespec.cli.following import Follow
 
 _BATCH_BY_SIZE = ((2e9, 512), (4e9, 256), (9e9, 128), (float("inf"), 64))
 """Most tokens of one prefill pass by number of parameters: bounds the wait for a cancel."""
@@ -127,7 +128,10 @@ def load(
                 )
             options = _as_trained(options, model, Facts(database), paths, report)
             adaptations = _adaptations(paths) if options.adapt else None
-            loaded = _wire(options, model, facts, machine, database, adaptations, report, cleanup)
+            follow = _follow(options, model, machine, database, paths, report)
+            loaded = _wire(
+                options, model, facts, machine, database, adaptations, follow, report, cleanup
+            )
         loaded.on_close(cleanup.pop_all())
         return loaded
 
@@ -150,6 +154,27 @@ def _adaptations(paths: Paths) -> AdaptationStore:
     from edgespec.adapt.store import AdaptationStore  # much to load for what is seldom asked for
 
     return AdaptationStore(paths.adaptations)
+
+
+def _follow(
+    options: LoadOptions,
+    model: Model,
+    machine: Machine,
+    database: Database,
+    paths: Paths,
+    report: Report,
+) -> Follow | None:
+    """What the trimmed head of a drafter follows; None if it is not to."""
+    learns = options.learn and options.remember and options.memory_at is None
+    is_trimmed = options.drafter_files is not None and options.drafter_files.trimmed is not None
+    if not learns or not is_trimmed or database.path is None:
+        return None
+    from edgespec.cli.following import Follow, Said
+    from edgespec.measure.trimmed import Trimmer
+
+    facts = Facts(database)
+    trimmer = Trimmer(paths.trimmed, facts, machine, model.options, report, follows=True)
+    return Follow(trimmer, Said(database.path, vocabulary_key(model, facts)), paths.adaptations)
 
 
 def _may_have_model(options: LoadOptions, target: Path, paths: Paths) -> bool:
@@ -199,6 +224,7 @@ def _wire(
     machine: Machine,
     database: Database,
     adaptations: AdaptationStore | None,
+    follow: Follow | None,
     report: Report,
     cleanup: contextlib.ExitStack,
 ) -> Loaded:
@@ -207,7 +233,7 @@ def _wire(
     memory = _open_memory(options, model, database, report, cleanup)
     tiers = memory.tiers if memory else ()
     learned = PairStore(database, "calibrations"), PairStore(database, "ngram_caches")
-    drafters = Drafters(options, context, *learned, tiers, report, cleanup, adaptations)
+    drafters = Drafters(options, context, *learned, tiers, report, cleanup, adaptations, follow)
     engine = Engine(
         LlamaTarget(context, facts.max_rows),
         drafters.all,

@@ -20,10 +20,12 @@ import click
 
 from edgespec.adapt.store import AdaptationStore
 from edgespec.cache.conversations import Conversations
-from edgespec.cache.database import DAMAGE, connect, open_database
+from edgespec.cache.database import DAMAGE, Database, connect, open_database
 from edgespec.cache.eviction import DEFAULT_LIMIT, evict
+from edgespec.cache.facts import Facts
 from edgespec.cache.forgetting import Forgetting, Forgotten
 from edgespec.cache.repair import repair
+from edgespec.cache.said import FOLLOWED
 from edgespec.cache.transfer import export_lines, import_lines, is_export
 from edgespec.cache.upkeep import DatabaseStats, compact, problems, statistics
 from edgespec.cli.pull_progress import human_bytes
@@ -98,15 +100,12 @@ def forget(conversation: str | None, older_than: str | None, everything: bool, y
         else:
             forgotten = forgetting.everything()
         forgetting.purge(path)
+        is_done = everything or forgotten != Forgotten()
+        learned = is_done and _forget_learned(Facts(Database(connection, path)))
     if conversation is not None and forgotten == Forgotten():
         raise UsageError(
             f"there is no conversation {conversation!r}", "`edgespec db search` shows their ids"
         )
-    adaptations = AdaptationStore(user_paths().adaptations)
-    trainings = TrainingStore(user_paths().adaptations)
-    is_due = everything or forgotten != Forgotten()
-    learned = [*adaptations.all(), *trainings.all()] if is_due else []
-    adaptations.delete(learned)
     click.echo(
         f"forgot {_count(forgotten.num_conversations, 'conversation')},"
         f" {_count(forgotten.num_messages, 'message')},"
@@ -114,6 +113,24 @@ def forget(conversation: str | None, older_than: str | None, everything: bool, y
         + (", and what drafters learned" if learned else ""),
         err=True,
     )
+
+
+def _forget_learned(facts: Facts) -> bool:
+    """Delete what drafters learned, and heads chosen by what was said; whether there was any.
+
+    Raises StorageError or sqlite3.Error.
+    """
+    facts.forget(FOLLOWED)
+    paths = user_paths()
+    adaptations = AdaptationStore(paths.adaptations)
+    learned = [*adaptations.all(), *TrainingStore(paths.adaptations).all()]
+    adaptations.delete(learned)
+    trimmed = sorted(paths.trimmed.glob("*.gguf"))
+    if trimmed:
+        from edgespec.vocab.trim import forget_own_rows  # reads GGUF files: much to load
+
+        learned += forget_own_rows(trimmed)
+    return bool(learned)
 
 
 @db.command()

@@ -25,6 +25,8 @@ from edgespec.types import Prompt
 
 if TYPE_CHECKING:
     from edgespec.adapt.store import AdaptationStore
+    from edgespec.cli.adapting import Studying
+    from edgespec.cli.following import Follow
     from edgespec.cli.model_drafting import BoundDrafter
     from edgespec.drafters.model import ModelDrafter
     from edgespec.engine.completer import AnswerListener
@@ -44,17 +46,20 @@ class Drafters:
         report: Report,
         cleanup: contextlib.ExitStack,
         adaptations: AdaptationStore | None = None,
+        follow: Follow | None = None,
     ) -> None:
         """Build what `options` ask for; a model that cannot serve is left out with one line.
 
         `calibrations` and `ngrams` keep what drafters learn, and are left alone where nothing is
         to be. `tiers` are those of the token database, none where there is no such. `adaptations`
-        keeps what a drafting model learns of the target; without it, it does not learn.
+        keeps what a drafting model learned of the target; without it, it does not learn. `follow`
+        has the trimmed head of one follow what the target says.
         """
         self._calibrations = calibrations if options.remember else None
         self._ngrams = ngrams if options.remember else None
         self._learns = options.learn
         self._adaptations = adaptations if options.adapt and options.remember else None
+        self._follow = follow
         self._target_name = target.model.path.stem
         self._cleanup = cleanup
         self.all: list[Drafter] = []
@@ -100,19 +105,43 @@ class Drafters:
         self._remember(model.name, model.calibration)
         self._remember_ngrams(model)
         self.all.append(GuardedDrafter(model, report))
+        studying = self._adapt(bound, report)
+        if self._follow is not None:
+            self._follow_user(self._follow, files, bound, target, studying, report)
         self.prompt_readers.append(model.read_prompt)
-        if self._adaptations is not None:
-            self._adapt(bound, self._adaptations, report)
 
-    def _adapt(self, bound: BoundDrafter, store: AdaptationStore, report: Report) -> None:
+    def _follow_user(
+        self,
+        follow: Follow,
+        files: DrafterFiles,
+        bound: BoundDrafter,
+        target: Context,
+        studying: Studying | None,
+        report: Report,
+    ) -> None:
+        """Have the rows of the drafter's head follow what is said, if they may."""
+        from edgespec.cli.following import open_follower
+
+        follower = open_follower(follow, files, bound, target, studying, report)
+        if follower is not None:
+            self._cleanup.enter_context(follower)
+            self.prompt_readers.insert(0, follower.begin)  # from here on nothing is exchanged
+            self.listeners.append(follower.finish)
+
+    def _adapt(self, bound: BoundDrafter, report: Report) -> Studying | None:
         """Serve what the drafter learned earlier, and have it learn on if it may."""
-        from edgespec.cli.adapting import open_student
+        if self._adaptations is None:
+            return None
+        from edgespec.cli.adapting import Studying
 
-        student = open_student(bound, store, self._target_name, self._learns, report, self._cleanup)
-        if student is not None:
-            self.prompt_readers.append(student.begin)
-            self.watchers.append(student)
-            self.listeners.append(student.finish)
+        name = self._target_name
+        studying = Studying(bound, self._adaptations, name, self._learns, report)
+        self._cleanup.callback(studying.close)
+        if self._learns:
+            self.prompt_readers.append(studying.begin)
+            self.watchers.append(studying)
+            self.listeners.append(studying.finish)
+        return studying
 
     def _remember_ngrams(self, model: ModelDrafter) -> None:
         """Take back, and keep, which runs of its tokens became one of the target's."""

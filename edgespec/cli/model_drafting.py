@@ -163,7 +163,8 @@ def load_running(
 ) -> Running:
     """Load a drafter's file, a trimmed one if there are tables of the `whole` model.
 
-    `adapter` is a LoRA to be used with it. `on_progress` may raise Cancelled. Raises as `open_model_drafter`; nothing stays open then.
+    `adapter` is a LoRA to be used with it. `on_progress` may raise Cancelled. Raises as
+    `open_model_drafter`; nothing stays open then.
     """
     kept = _kept_tokens(path) if whole is not None else None
     options = ModelOptions(use_extra_buffers=target.model.options.use_extra_buffers)

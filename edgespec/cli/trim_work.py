@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgespec.cache.database import DAMAGE, Database
 from edgespec.cache.facts import Facts
-from edgespec.cache.said import said_counts
+from edgespec.cache.said import latest_said
 from edgespec.cli.compose import open_model
 from edgespec.cli.remembering import open_or_go_without, vocabulary_key
 from edgespec.cli.signals import ending_at_once
@@ -20,6 +20,7 @@ from edgespec.llama import library
 from edgespec.llama.model import ModelOptions
 from edgespec.measure.drafting import USUAL_PASS_MS
 from edgespec.measure.facts import known_model_facts, known_soundness
+from edgespec.measure.following import OWN_WEIGHT
 from edgespec.measure.machine import Machine, this_machine
 from edgespec.measure.trimmed import Trimmer, Wanted
 from edgespec.measure.trimming import AS_SHIPPED, Tried, count_shipped
@@ -31,8 +32,8 @@ from edgespec.vocab.tokenizer import ByteTokenizer
 from edgespec.vocab.trim import is_trimmed
 from edgespec.vocab.words import WordCounts, read_counts
 
-_OWN_WEIGHT = 4.0
-"""How much more what a target said to this user counts than what it said to us."""
+_MOST_TOKENS = 1_000_000
+"""The latest tokens of a target that count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +122,9 @@ class _Counter:
         )
         if self.said is None:
             return counts
-        both = counts.plus(self.said.in_tokens(tokenizer), _OWN_WEIGHT)
-        return dataclasses.replace(both, origin=f"{counts.origin} and {self.said.origin}")
+        both = counts.plus(self.said.in_tokens(tokenizer), OWN_WEIGHT)
+        origin = f"{counts.origin} and {self.said.origin}"
+        return dataclasses.replace(both, origin=origin, is_own=True)
 
 
 def _ask_target(
@@ -132,18 +134,15 @@ def _ask_target(
     store = Facts(database)
     check_gguf(path)
     with open_model(path, store, machine, report) as model:
-        tokenizer = ByteTokenizer(model.vocab)
-        said: dict[str, int] = {}
+        piece = ByteTokenizer(model.vocab).piece
+        texts, total = [], 0
         with contextlib.suppress(*DAMAGE):  # our own counts will do
-            counts = said_counts(database.connection, vocabulary_key(model, store))
-            said = {
-                tokenizer.piece(token).decode("utf-8", "ignore"): int(counts[token])
-                for token in counts.nonzero()[0].tolist()
-            }
-        said.pop("", None)
-        if said:
-            total = sum(said.values())
-            counter.said = WordCounts(said, f"{total:,} tokens that {path.stem} said here")
+            key = vocabulary_key(model, store)
+            for said in latest_said(database.connection, key, _MOST_TOKENS):
+                total += len(said.tokens)
+                texts.append(b"".join(map(piece, said.tokens.tolist())).decode("utf-8", "ignore"))
+        if texts:
+            counter.said = WordCounts.of(texts, f"{total:,} tokens that {path.stem} said here")
         with ending_at_once():
             facts = known_model_facts(model, store, machine, report)
             return present_costs(model, facts, machine)

@@ -54,7 +54,9 @@ def with_drafter(
     """
     if not target.can_roll_back:
         return dataclasses.replace(options, drafter_files=None)
-    trimmer = Trimmer(paths.trimmed, store, machine, target.options, report)
+    trimmer = Trimmer(
+        paths.trimmed, store, machine, target.options, report, follows=options.remember
+    )
     now = functools.partial(present_costs, target, facts, machine)
     if options.drafter == BEST_DRAFTER:
         fits = functools.partial(_fits, memory, report)

@@ -3,7 +3,8 @@
 A file's name says of which drafter it is, for which build, machine and number of threads, so a
 drafter that changed, or another build, gets another file. How it was chosen is remembered beside
 it: a file that was deleted comes back without measuring, a lost memory does no harm. Files that
-were not used for long are deleted.
+were not used for long are deleted. Beside it may be another with rows that follow the user
+(following.py).
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ import filelock
 
 from edgespec.errors import BusyError, EdgeSpecError, ModelFileError, StorageError
 from edgespec.llama import library
+from edgespec.llama.gguf_file import GgufFile
 from edgespec.llama.model import ModelOptions
 from edgespec.measure.drafting import USUAL_PASS_MS
 from edgespec.measure.facts import file_fingerprint
+from edgespec.measure.following import NewRows
 from edgespec.measure.machine import Machine
 from edgespec.measure.trim_choice import choose
 from edgespec.measure.trimming import (
@@ -42,7 +45,7 @@ from edgespec.measure.trimming import (
 )
 from edgespec.protocols import FactStore
 from edgespec.reports import Report
-from edgespec.vocab.trim import read_trim_info
+from edgespec.vocab.trim import read_trim_info, write_other_rows
 from edgespec.vocab.words import shipped_words_id
 
 TRIM = "trim"
@@ -128,10 +131,13 @@ class Trimmer:
         options: ModelOptions,
         report: Report = lambda _line: None,
         native: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+        *,
+        follows: bool = False,
     ) -> None:
         """`folder` is made when it is needed; `options` tell how drafters are loaded.
 
-        `native` is entered while native code runs that calls back into Python.
+        `native` is entered while native code runs that calls back into Python. One that `follows`
+        finds the form whose rows were chosen by what was said to this user, if there is one.
         """
         self._folder = folder
         self._store = store
@@ -139,6 +145,7 @@ class Trimmer:
         self._options = options
         self._report = report
         self._native = native
+        self._follows = follows
         self._keys: dict[Path, str] = {}
 
     def key(self, whole: Path) -> str:
@@ -194,6 +201,35 @@ class Trimmer:
                 self._store.put(TRIM, self.key(whole), Form(choice, counts).to_json())
         return path, parent, choice
 
+    def own_path(self, whole: Path, trimmed: Path) -> Path | None:
+        """Where `trimmed` has other rows if those are chosen by what was said to this user.
+
+        None if that is not to be: if it is no form of `whole` that was found here, or somebody gave
+        counts of their own. Raises ModelFileError if `whole` cannot be read.
+        """
+        form = self.form(whole)
+        if not self._follows or form is None or not form.is_final or form.counts is None:
+            return None
+        own = self._own_path(whole, form)
+        return own if trimmed in (self._path(whole), own) else None
+
+    def write_rows(
+        self,
+        whole: Path,
+        body: GgufFile,
+        rows: NewRows,
+        destination: Path,
+        on_progress: Callable[[float], None],
+    ) -> None:
+        """Write a form of `whole` as `body`, which is one, with other rows.
+
+        Raises BusyError at once if another process trims, ModelFileError, UsageError, StorageError,
+        and what `on_progress`, called with the share written, raises.
+        """
+        with self._alone(wait_s=0.0):
+            kept, origin, is_own = rows.kept, rows.origin, rows.is_own
+            write_other_rows(whole, body, destination, kept, origin, on_progress, is_own=is_own)
+
     def _find(self, whole: Path) -> tuple[Path | None] | None:
         """What was decided and is there: (file,), or (None,) for the whole drafter; None if not."""
         form, path = self.form(whole), self._path(whole)
@@ -201,14 +237,20 @@ class Trimmer:
             return None
         if form is not None and form.is_whole:
             return (None,)
+        if form is not None and self._follows and self._is_usable(self._own_path(whole, form)):
+            return (self._own_path(whole, form),)
+        return (path,) if self._is_usable(path) else None
+
+    def _is_usable(self, path: Path) -> bool:
+        """Whether there is a whole trimmed file; notes that it is used."""
         if not path.is_file():
-            return None
+            return False
         with contextlib.suppress(ModelFileError):  # damaged: it will be made anew
             if read_trim_info(path) is not None:
                 with contextlib.suppress(OSError):  # a folder that is read-only may be used, too
                     os.utime(path)
-                return (path,)
-        return None
+                return True
+        return False
 
     def _made(self, whole: Path, pass_ms: Callable[[], Mapping[int, float]]) -> Path | None:
         started = time.monotonic()
@@ -244,26 +286,39 @@ class Trimmer:
         is_whole = (choice.num_kept, choice.type_name) == (parent.num_tokens, AS_SHIPPED)
         return Form(choice, shipped_words_id(), is_whole, num_attempts=attempt)
 
-    def _path(self, whole: Path) -> Path:
-        digest = hashlib.sha256(self.key(whole).encode()).hexdigest()[:16]
+    def _path(self, whole: Path, what: str = "") -> Path:
+        digest = hashlib.sha256(f"{self.key(whole)}{what}".encode()).hexdigest()[:16]
         return self._folder / f"{whole.stem[:_LONGEST_STEM]}-{digest}.gguf"
+
+    def _own_path(self, whole: Path, form: Form) -> Path:
+        """Where the form is kept with rows that were chosen for this user."""
+        choice = form.choice
+        return self._path(whole, f"|{choice.num_kept} {choice.type_name} {form.counts}")
 
     @contextlib.contextmanager
     def _workshop(self, pass_ms: Mapping[int, float]) -> Iterator[Workshop]:
         """A folder for scratch files, while no other process trims."""
+        with (
+            self._alone(_WAIT_S),
+            tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=self._folder) as scratch,
+        ):
+            yield Workshop(
+                Path(scratch),
+                self._options,
+                self._machine.num_threads,
+                self._report,
+                pass_ms,
+                self._native,
+            )
+
+    @contextlib.contextmanager
+    def _alone(self, wait_s: float) -> Iterator[None]:
+        """While no other process trims; waits so long for it."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with filelock.FileLock(self._folder / ".lock", timeout=_WAIT_S):
+            with filelock.FileLock(self._folder / ".lock", timeout=wait_s):
                 self._drop_scratch()  # whoever holds the lock is alone
-                with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=self._folder) as scratch:
-                    yield Workshop(
-                        Path(scratch),
-                        self._options,
-                        self._machine.num_threads,
-                        self._report,
-                        pass_ms,
-                        self._native,
-                    )
+                yield
         except filelock.Timeout as error:
             raise BusyError("another process is trimming a drafter", "wait for it") from error
         except OSError as error:

@@ -112,26 +112,39 @@ def read_parent(path: Path, workshop: Workshop, count: Count = count_shipped) ->
                 "use a decoder-only model without a recurrent state",
             )
         tokenizer = ByteTokenizer(model.vocab)
-        sizes = np.diff(np.array(tokenizer.table.starts))
         return Parent(
             path=path,
             sha256=file_sha256(path),
             num_tokens=model.vocab.num_tokens,
-            always=(*sorted(tokenizer.specials.ends), *np.flatnonzero(sizes == 1).tolist()),
+            always=always_kept(tokenizer),
             counts=count(tokenizer),
             texts=tuple(in_tokens(model, samples())),
         )
+
+
+def always_kept(tokenizer: ByteTokenizer) -> tuple[int, ...]:
+    """The tokens that every head keeps: those that end an answer, and every single byte."""
+    sizes = np.diff(np.array(tokenizer.table.starts))
+    return (*sorted(tokenizer.specials.ends), *np.flatnonzero(sizes == 1).tolist())
 
 
 def make(parent: Parent, choice: Choice, destination: Path, workshop: Workshop) -> None:
     """Write the chosen form of a drafter; raises StorageError, ModelFileError."""
     counts = parent.counts
     kept = keep_tokens(counts, choice.num_kept, parent.always)
-    if choice.type_name == AS_SHIPPED:
-        write_trimmed(parent.path, destination, kept, counts.origin, parent_sha256=parent.sha256)
+    is_shipped = choice.type_name == AS_SHIPPED
+    scratch = workshop.scratch / f"{choice.num_kept}-{AS_SHIPPED}.gguf"
+    trimmed = destination if is_shipped else scratch
+    write_trimmed(
+        parent.path,
+        trimmed,
+        kept,
+        counts.origin,
+        parent_sha256=parent.sha256,
+        is_own=counts.is_own,
+    )
+    if is_shipped:
         return
-    trimmed = workshop.scratch / f"{choice.num_kept}-{AS_SHIPPED}.gguf"
-    write_trimmed(parent.path, trimmed, kept, counts.origin, parent_sha256=parent.sha256)
     retyped = workshop.scratch / "made.gguf"
     with workshop.native():
         retype(trimmed, retyped, choice.type_name, workshop.num_threads)

@@ -32,12 +32,14 @@ _STEPS = 8
 class TokenCounts:
     """Counts by token id, float32, of one vocabulary.
 
-    `fingerprint` names the vocabulary, `origin` tells where the text came from.
+    `fingerprint` names the vocabulary, `origin` tells where the text came from, `is_own` whether
+    some of it was said to this user.
     """
 
     fingerprint: str
     counts: NDArray[np.float32]
     origin: str
+    is_own: bool = False
 
     @staticmethod
     def of(fingerprint: str, num_tokens: int, tokens: Iterable[int], origin: str) -> TokenCounts:

@@ -14,19 +14,20 @@ still be read, though never said: feed their embeddings (see embeddings.py) inst
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from gguf import GGUFValueType, GGUFWriter
-from gguf.gguf_reader import ReaderTensor
 from numpy.typing import NDArray
 
-from edgespec.errors import ModelFileError, UsageError
+from edgespec.errors import ModelFileError, StorageError, UsageError
 from edgespec.llama.gguf_file import GgufFile, replacing
 
 FORMAT_VERSION = 1
@@ -47,7 +48,7 @@ class TrimInfo:
 
     `kept` holds the parent's token ids by row, ascending, int32, of `num_parent_tokens` in all.
     `origin` tells where the counts came from by which they were chosen. `parent_name` is the file
-    name that the parent had.
+    name that the parent had. `is_own` tells whether they rest on what was said to this user.
     """
 
     kept: NDArray[np.int32]
@@ -55,6 +56,7 @@ class TrimInfo:
     parent_sha256: str
     origin: str
     parent_name: str = ""
+    is_own: bool = False
 
     @property
     def num_kept(self) -> int:
@@ -69,29 +71,61 @@ def write_trimmed(
     origin: str,
     on_progress: Callable[[float], None] = lambda _share: None,
     parent_sha256: str | None = None,
+    is_own: bool = False,
 ) -> TrimInfo:
     """Write `source` with only the rows `kept` (ids in any order, each once) of its head.
 
     `on_progress` gets the share written, 0 to 1. `parent_sha256` is computed if not given. The
     file appears whole or not at all. Raises ModelFileError for a model that cannot be trimmed,
-    UsageError for ids outside the vocabulary, StorageError.
+    UsageError for ids outside the vocabulary, StorageError, and what `on_progress` raises.
     """
     parent = GgufFile(source)
     num_tokens = check_trimmable(parent)
+    rows = _rows(kept, num_tokens, source)
+    sha256 = parent_sha256 or file_sha256(source)
+    name, origin = (_as_text(text) for text in (source.name, origin))
+    info = TrimInfo(rows, num_tokens, sha256, origin, name, is_own)
+    _write(destination, parent, parent, info, on_progress)
+    return info
+
+
+def write_other_rows(
+    source: Path,
+    trimmed: GgufFile,
+    destination: Path,
+    kept: NDArray[np.int32],
+    origin: str,
+    on_progress: Callable[[float], None] = lambda _share: None,
+    *,
+    is_own: bool,
+) -> TrimInfo:
+    """Write `trimmed`, which was made from `source`, with other rows, as many, of its head.
+
+    Its body is copied, whatever types it has; `destination` may be its own path. Otherwise as
+    `write_trimmed`.
+    """
+    parent, before = GgufFile(source), trim_info(trimmed)
+    if before is None or before.num_parent_tokens != parent.tensors[EMBEDDINGS].shape[1]:
+        raise ModelFileError(
+            f"{trimmed.path.name} was not trimmed from {source.name}", "trim it again"
+        )
+    rows = _rows(kept, before.num_parent_tokens, source)
+    if len(rows) != before.num_kept:
+        raise UsageError(f"{len(rows)} ids to keep in place of {before.num_kept}")
+    info = dataclasses.replace(before, kept=rows, origin=_as_text(origin), is_own=is_own)
+    _write(destination, parent, trimmed, info, on_progress)
+    return info
+
+
+def _rows(kept: NDArray[np.int32], num_tokens: int, source: Path) -> NDArray[np.int32]:
+    """Ids in order; raises UsageError for one that occurs twice or is none."""
     rows = np.unique(kept).astype(np.int32)
     if len(rows) != len(kept) or not len(rows):
         raise UsageError(f"{len(kept)} ids to keep, {len(rows)} of them different")
     if rows[0] < 0 or rows[-1] >= num_tokens:
         wrong = rows[0] if rows[0] < 0 else rows[-1]
         raise UsageError(f"token {wrong} is not one of the {num_tokens:,} of {source.name}")
-    sha256 = parent_sha256 or file_sha256(source)
-    name, origin = (_as_text(text) for text in (source.name, origin))
-    info = TrimInfo(rows, num_tokens, sha256, origin, name)
-    tensors = {t.name: _data(t, rows) for t in parent.tensors.values()}
-    needed = sum(data.nbytes for data in tensors.values()) + 16 * len(rows) + (1 << 20)
-    with replacing(destination, needed) as scratch:
-        _write(scratch, parent, tensors, info, on_progress)
-    return info
+    return rows
 
 
 def read_trim_info(path: Path) -> TrimInfo | None:
@@ -119,6 +153,7 @@ def trim_info(file: GgufFile) -> TrimInfo | None:
         parent_sha256=str(file.value(f"{_PREFIX}parent_sha256", "")),
         origin=str(file.value(f"{_PREFIX}origin", "")),
         parent_name=str(file.value(f"{_PREFIX}parent_name", "")),
+        is_own=bool(file.value(f"{_PREFIX}own", False)),
     )
 
 
@@ -132,6 +167,26 @@ def is_trimmed(path: Path) -> bool:
             return f"{_PREFIX}version".encode() in file.read(_GLANCE_BYTES)
     except OSError:
         return False
+
+
+def forget_own_rows(paths: Iterable[Path]) -> list[Path]:
+    """Delete those files whose rows rest on what was said to this user, and return them.
+
+    What cannot be read is no such file. Raises StorageError.
+    """
+    own = []
+    for path in paths:
+        with contextlib.suppress(ModelFileError):
+            info = read_trim_info(path)
+            if info is not None and info.is_own:
+                own.append(path)
+    for path in own:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            problem = f"cannot delete {path}: {error.strerror or error}"
+            raise StorageError(problem, "delete it by hand") from error
+    return own
 
 
 def check_trimmable(parent: GgufFile) -> int:
@@ -185,46 +240,54 @@ def _as_text(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "replace")
 
 
-def _data(tensor: ReaderTensor, rows: NDArray[np.int32]) -> NDArray[Any]:
-    """A tensor's data, of embeddings and head only `rows`; quantized rows stay as they are."""
-    data: NDArray[Any] = tensor.data
-    return data[rows] if tensor.name in (EMBEDDINGS, HEAD) else data
-
-
 def _write(
-    path: Path,
+    destination: Path,
     parent: GgufFile,
-    tensors: dict[str, NDArray[Any]],
+    body: GgufFile,
     info: TrimInfo,
     on_progress: Callable[[float], None],
 ) -> None:
-    writer = GGUFWriter(path, parent.architecture)
-    try:
-        _add_metadata(writer, parent, info)
-        for name, data in tensors.items():
-            writer.add_tensor(name, data, raw_dtype=parent.tensors[name].tensor_type)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        file = writer.fout[0]
-        writer.write_padding(file, file.tell())
-        total, done = sum(data.nbytes for data in tensors.values()), 0
-        for data in tensors.values():  # not the writer's own way, which hides why a disk refused
-            content = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
-            for start in range(0, len(content), _CHUNK_BYTES):
-                done += file.write(content[start : start + _CHUNK_BYTES])
-                on_progress(done / total)
-            writer.write_padding(file, data.nbytes)
-    finally:
-        writer.close()
+    """Write metadata and tensors of `body`; quantized rows stay as they are in `parent`."""
+    tensors: dict[str, NDArray[Any]] = {t.name: t.data for t in body.tensors.values()}
+    types = {t.name: t.tensor_type for t in body.tensors.values()}
+    for name in {EMBEDDINGS, HEAD} & set(tensors):
+        tensors[name] = parent.tensors[name].data[info.kept]
+        types[name] = parent.tensors[name].tensor_type
+    needed = sum(data.nbytes for data in tensors.values()) + 16 * info.num_kept + (1 << 20)
+    with replacing(destination, needed) as scratch:
+        writer = GGUFWriter(scratch, parent.architecture)
+        try:
+            _add_metadata(writer, body, info)
+            for name, data in tensors.items():
+                writer.add_tensor(name, data, raw_dtype=types[name])
+            _write_tensors(writer, tensors, on_progress)
+        finally:
+            writer.close()
 
 
-def _add_metadata(writer: GGUFWriter, parent: GgufFile, info: TrimInfo) -> None:
-    vocab_size = f"{parent.architecture}.vocab_size"
+def _write_tensors(
+    writer: GGUFWriter, tensors: dict[str, NDArray[Any]], on_progress: Callable[[float], None]
+) -> None:
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    file = writer.fout[0]
+    writer.write_padding(file, file.tell())
+    total, done = sum(data.nbytes for data in tensors.values()), 0
+    for data in tensors.values():  # not the writer's own way, which hides why a disk refused
+        content = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+        for start in range(0, len(content), _CHUNK_BYTES):
+            done += file.write(content[start : start + _CHUNK_BYTES])
+            on_progress(done / total)
+        writer.write_padding(file, data.nbytes)
+
+
+def _add_metadata(writer: GGUFWriter, body: GgufFile, info: TrimInfo) -> None:
+    vocab_size = f"{body.architecture}.vocab_size"
     # The writer adds the architecture itself and aligns by the default.
     ours = {"general.architecture", "general.alignment", vocab_size}
-    for field in parent.fields():
-        if field.name in ours or field.name.startswith("tokenizer."):
+    for field in body.fields():
+        if field.name in ours or field.name.startswith(("tokenizer.", _PREFIX)):
             continue
         kind, *rest = field.types
         writer.add_key_value(field.name, field.contents(), kind, rest[-1] if rest else None)
@@ -235,5 +298,6 @@ def _add_metadata(writer: GGUFWriter, parent: GgufFile, info: TrimInfo) -> None:
     writer.add_string(f"{_PREFIX}parent_sha256", info.parent_sha256)
     writer.add_string(f"{_PREFIX}parent_name", info.parent_name)
     writer.add_string(f"{_PREFIX}origin", info.origin)
+    writer.add_bool(f"{_PREFIX}own", info.is_own)
     kept = info.kept.tolist()
     writer.add_key_value(f"{_PREFIX}kept", kept, GGUFValueType.ARRAY, GGUFValueType.INT32)

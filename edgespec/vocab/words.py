@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -59,10 +59,16 @@ class WordCounts:
             counts.update(split_words(text))
         return WordCounts(counts, origin)
 
-    def in_tokens(self, tokenizer: ByteTokenizer) -> TokenCounts:
-        """The counts in the tokens of a vocabulary; a quarter of a second for 10,000 words."""
+    def in_tokens(
+        self, tokenizer: ByteTokenizer, between: Callable[[], None] = lambda: None
+    ) -> TokenCounts:
+        """The counts in the tokens of a vocabulary; a quarter of a second for 10,000 words.
+
+        `between` is called before each word, and may raise to end it.
+        """
         counts = np.zeros(tokenizer.vocab.num_tokens, dtype=np.float32)
         for word, count in self.counts.items():
+            between()
             for token in tokenizer.encode(word.encode("utf-8", "surrogatepass")).tokens:
                 counts[token] += count
         return TokenCounts(tokenizer.fingerprint, counts, self.origin)

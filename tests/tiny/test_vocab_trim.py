@@ -17,9 +17,16 @@ from edgespec.errors import ModelFileError, StorageError, UsageError
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.gguf_file import GgufFile
 from edgespec.llama.model import Model
+from edgespec.llama.quantize import retype
 from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.vocab.embeddings import EmbeddingTable
-from edgespec.vocab.trim import file_sha256, read_trim_info, write_trimmed
+from edgespec.vocab.trim import (
+    file_sha256,
+    forget_own_rows,
+    read_trim_info,
+    write_other_rows,
+    write_trimmed,
+)
 
 OPTIONS = ContextOptions(num_context=256, num_threads=1)
 WIDE = TinySpec(num_layers=1, quantization="Q4_K", head_quantization="Q6_K")
@@ -121,6 +128,66 @@ def test_all_but_head_and_tokenizer_is_the_parent_s(
             assert after.fields[name].types == field.types
     rest = {name for name in metadata if not name.startswith(("GGUF.", "edgespec.trim."))}
     assert rest == {"tokenizer.ggml.model", "qwen2.vocab_size"}
+
+
+@pytest.mark.parametrize("name", ["llama tied", "qwen2 untied F16 head", "gemma3"])
+def test_other_rows_in_a_body_of_other_types(
+    write_model: WriteModel, tmp_path: Path, name: str
+) -> None:
+    source, trimmed, again = write_model(SPECS[name]), tmp_path / "a.gguf", tmp_path / "b.gguf"
+    scratch, expected = tmp_path / "c.gguf", tmp_path / "d.gguf"
+    write_trimmed(source, scratch, KEPT, "counts")
+    retype(scratch, trimmed, "q4_0")
+    others = np.arange(100, 100 + len(KEPT), dtype=np.int32)
+    shares: list[float] = []
+    write_other_rows(source, GgufFile(trimmed), again, others, "mine", shares.append, is_own=True)
+    assert shares[-1] == 1.0
+    info = read_trim_info(again)
+    assert info is not None
+    np.testing.assert_array_equal(info.kept, others)
+    assert (info.origin, info.is_own) == ("mine", True)
+    assert info.parent_sha256 == file_sha256(source)
+    assert info.parent_name == source.name
+    write_trimmed(source, scratch, others, "mine", is_own=True)
+    retype(scratch, expected, "q4_0")
+    for ours, theirs in zip(GGUFReader(again).tensors, GGUFReader(expected).tensors, strict=True):
+        assert (ours.name, ours.tensor_type) == (theirs.name, theirs.tensor_type)
+        np.testing.assert_array_equal(ours.data, theirs.data)
+    assert {field.name for field in GgufFile(again).fields()} == {
+        field.name for field in GgufFile(expected).fields()
+    }
+    with Model(again) as model:
+        assert model.vocab.num_tokens == len(others)
+
+
+def test_other_rows_are_as_many_and_of_the_same_parent(
+    write_model: WriteModel, tmp_path: Path
+) -> None:
+    source, trimmed = write_model(SMALL), tmp_path / "trimmed.gguf"
+    write_trimmed(source, trimmed, KEPT, "")
+    content = trimmed.read_bytes()
+    other = write_model(dataclasses.replace(SMALL, num_vocab=384))
+    for whole, kept, error, words in (
+        (source, KEPT[1:], UsageError, "ids to keep in place of"),
+        (source, KEPT + 1, UsageError, "token 512 is not one of"),
+        (other, KEPT[KEPT < 384], ModelFileError, "was not trimmed from"),
+    ):
+        with pytest.raises(error, match=words):
+            write_other_rows(whole, GgufFile(trimmed), trimmed, kept, "", is_own=True)
+    with pytest.raises(ModelFileError, match="was not trimmed from"):
+        write_other_rows(source, GgufFile(source), trimmed, KEPT, "", is_own=True)
+    assert trimmed.read_bytes() == content
+
+
+def test_own_rows_are_forgotten_and_others_are_not(write_model: WriteModel, tmp_path: Path) -> None:
+    source = write_model(SMALL)
+    own, shipped, broken = (tmp_path / f"{name}.gguf" for name in ("own", "shipped", "broken"))
+    write_trimmed(source, own, KEPT, "", is_own=True)
+    write_trimmed(source, shipped, KEPT, "")
+    broken.write_bytes(b"GGUF and nothing else")
+    assert forget_own_rows(sorted(tmp_path.glob("*.gguf"))) == [own]
+    assert sorted(tmp_path.iterdir()) == [broken, shipped]
+    assert forget_own_rows([tmp_path / "nowhere.gguf"]) == []
 
 
 def test_metadata_of_every_kind_is_copied(tmp_path: Path) -> None:

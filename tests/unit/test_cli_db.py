@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from command_support import refusal, run_command
@@ -19,11 +20,15 @@ from token_support import VOCABULARY, Recorded, on_disk
 
 from edgespec.adapt.store import SUFFIX
 from edgespec.cache.conversations import Conversations, Said
+from edgespec.cache.facts import Facts
+from edgespec.cache.said import FOLLOWED
 from edgespec.cache.tokens import Recording, TokenStore, transaction
 from edgespec.cli.db import parse_age
 from edgespec.cli.group import cli
 from edgespec.errors import EdgeSpecError, StorageError, UsageError
+from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.paths import user_paths
+from edgespec.vocab.trim import write_trimmed
 
 
 @pytest.fixture
@@ -133,6 +138,25 @@ def test_what_drafters_learned_goes_with_any_conversation(recorded: Recorded) ->
     learned.write_bytes(b"whatever")
     assert db("forget", "--all", "--yes").stderr.endswith("and what drafters learned\n")
     assert not learned.exists()
+
+
+def test_heads_chosen_by_what_was_said_go_with_any_conversation(recorded: Recorded) -> None:
+    folder = user_paths().trimmed
+    folder.mkdir(parents=True)
+    whole = write_tiny_model(folder.parent / "whole.gguf", TinySpec())
+    own, shipped = folder / "own.gguf", folder / "shipped.gguf"
+    kept = np.arange(3, 300, dtype=np.int32)
+    write_trimmed(whole, own, kept, "", is_own=True)
+    write_trimmed(whole, shipped, kept, "")
+    facts = Facts(recorded.database)
+    facts.put(FOLLOWED, "a head", {"sequence": 7})
+    assert "learned" not in db("forget", "--older-than", "8w").stderr
+    assert own.exists()
+    told = db("forget", "--conversation", "bread")
+    assert told.stderr.endswith("recorded tokens, and what drafters learned\n")
+    assert not own.exists()
+    assert shipped.exists()
+    assert facts.get(FOLLOWED, "a head") is None
 
 
 @pytest.mark.parametrize(

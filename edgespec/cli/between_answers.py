@@ -1,0 +1,101 @@
+"""Work that is done while nobody waits for an answer.
+
+    a request comes    `begin`     the work is stopped, within a millisecond or so
+    the answer ends    `finish`    the work is begun, or begun again, in a thread
+
+Work that only changes things in one last step, which nothing stops, never does so within an answer.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+
+from edgespec.cache.database import DAMAGE
+from edgespec.errors import BusyError, Cancelled, EdgeSpecError
+from edgespec.reports import Report
+from edgespec.types import Completion, CompletionRequest, Prompt
+
+Pause = Callable[[], None]
+"""To be called again and again by work: raises Cancelled when it is to end."""
+
+
+class BetweenAnswers:
+    """Does its work after each answer; one that fails is told in one line, and is the last."""
+
+    def __init__(self, work: Callable[[Pause], None], what: str, report: Report) -> None:
+        """`what` goes on no more if `work` fails, but for what another process is at."""
+        self._work = work
+        self._what = what
+        self._report = report
+        self._changed = threading.Condition()
+        self._is_answering = self._is_due = self._is_working = self._is_over = False
+        self._thread: threading.Thread | None = None
+
+    def begin(self, _prompt: Prompt) -> None:
+        """A request came; returns when the work has stopped."""
+        with self._changed:
+            self._is_answering = True
+            self._changed.wait_for(lambda: not self._is_working)
+
+    def finish(
+        self, _request: CompletionRequest, _prompt: Sequence[int], _completion: Completion
+    ) -> None:
+        """The answer ended (`edgespec.engine.completer.AnswerListener`); time to work."""
+        with self._changed:
+            self._is_answering, self._is_due = False, True
+            if self._thread is None and not self._is_over:
+                self._thread = threading.Thread(target=self._run, name=self._what, daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until there is nothing to do; False if that takes longer."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: self._is_over or not (self._is_due or self._is_working), timeout_s
+            )
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+
+    def __enter__(self) -> BetweenAnswers:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._is_over or (self._is_due and not self._is_answering)
+                )
+                if self._is_over:
+                    return
+                self._is_working, self._is_due = True, False
+            is_due = is_over = False
+            try:
+                self._work(self._pause)
+            except Cancelled:
+                is_due = True
+            except (BusyError, sqlite3.OperationalError):  # another process is at it
+                pass
+            except (EdgeSpecError, OSError, ValueError, MemoryError, *DAMAGE) as error:
+                is_over = True
+                self._report(f"{self._what} goes on no more in this run: {error}")
+            with self._changed:
+                self._is_working = False
+                self._is_due |= is_due
+                self._is_over |= is_over
+                self._changed.notify_all()
+
+    def _pause(self) -> None:
+        if self._is_answering or self._is_over:
+            raise Cancelled

@@ -1,0 +1,463 @@
+"""The head of a drafter follows what is said, through real llama.cpp: exchanged between answers."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from adapt_support import random_examples
+from rigs import EXACT, MOST_ROWS, SMALL, OpenModel, WriteModel, invariant_rows
+
+from edgespec.adapt.learner import LearnerState
+from edgespec.adapt.memory import Memory
+from edgespec.adapt.store import AdaptationStore, History, Pair, Saved, read
+from edgespec.adapt.trainer import Trainer, TrainingOptions
+from edgespec.cache.database import Database, open_database
+from edgespec.cache.facts import Facts
+from edgespec.cache.said import FOLLOWED
+from edgespec.cache.tokens import Recording, TokenStore, VocabularyKey, transaction
+from edgespec.cli import following
+from edgespec.cli.adapting import Studying
+from edgespec.cli.between_answers import BetweenAnswers
+from edgespec.cli.following import Follow, HeadFollower, Said, open_follower
+from edgespec.cli.model_drafting import BoundDrafter, Running, load_running, open_model_drafter
+from edgespec.cli.options import DrafterFiles
+from edgespec.engine.completer import EngineCompleter
+from edgespec.engine.cost import CostModel, CostTable
+from edgespec.engine.engine import Engine
+from edgespec.errors import Cancelled, NativeLibraryError
+from edgespec.llama.bridge import ModelBridge
+from edgespec.llama.context import Context
+from edgespec.llama.model import Model, ModelOptions
+from edgespec.llama.sampler import SamplerChain
+from edgespec.llama.target import LlamaTarget
+from edgespec.measure.facts import file_fingerprint
+from edgespec.measure.machine import this_machine
+from edgespec.measure.trimmed import Trimmer, Wanted
+from edgespec.measure.trimming import count_shipped
+from edgespec.types import Completion, CompletionRequest, SamplingParams, ServedModel
+from edgespec.vocab.counts import TokenCounts, ranked
+from edgespec.vocab.tokenizer import ByteTokenizer
+from edgespec.vocab.trim import forget_own_rows, read_trim_info
+
+TARGET = SMALL
+DRAFTER = dataclasses.replace(SMALL, architecture="qwen2", quantization="Q4_1")
+NUM_KEPT = 340
+OPTIONS = dataclasses.replace(EXACT, num_context=512)
+COSTS = {1: 10.0, MOST_ROWS: 10.1}
+MACHINE = dataclasses.replace(this_machine(), num_threads=1)
+PATIENCE_S = 60.0
+SERVED = ServedModel("tiny", "", 512, 0, "model", "identical")
+WARM = SamplingParams(temperature=0.8, seed=5)
+
+
+class Home:
+    """What is on disk: a whole drafter and its trimmed form, and what a target said."""
+
+    def __init__(self, folder: Path, whole: Path, database: Database, target: Model) -> None:
+        self.folder = folder / "trimmed"
+        self.whole = whole
+        self.database = database
+        self.adaptations = folder / "adaptations"
+        self.tokenizer = ByteTokenizer(target.vocab)
+        self.key = VocabularyKey(self.tokenizer.fingerprint, target.vocab.num_tokens)
+        self.trimmer().trim(whole, Wanted(NUM_KEPT, "q8_0"))
+
+    def trimmer(self, *, follows: bool = True) -> Trimmer:
+        store = Facts(self.database)
+        return Trimmer(self.folder, store, MACHINE, ModelOptions(), follows=follows)
+
+    def files(self, *, follows: bool = True) -> DrafterFiles:
+        return DrafterFiles(self.whole, self.trimmer(follows=follows).trimmed(self.whole))
+
+    def own(self) -> Path:
+        """Where rows of the user's own are kept."""
+        files = self.files()
+        assert files.trimmed is not None
+        path = self.trimmer().own_path(self.whole, files.trimmed)
+        assert path is not None
+        return path
+
+    def say(self, num_tokens: int = 6000) -> int:
+        """Record text of words that the trimmed head lacks; the number of the answer."""
+        text = "\n".join(self.rare_words()).encode()
+        once = self.tokenizer.encode(text).tokens
+        store = TokenStore(self.database.connection)
+        scope = store.scope(self.key, "model")
+        for _ in range(4):
+            number = store.record(scope, Recording((once * num_tokens)[: num_tokens // 4]))
+        assert number is not None
+        return number
+
+    def forget(self) -> None:
+        """As `edgespec db forget --all` does."""
+        store, connection = TokenStore(self.database.connection), self.database.connection
+        with transaction(connection):
+            for (number,) in connection.execute("SELECT id FROM sequences").fetchall():
+                store.remove(number)
+        Facts(self.database).forget(FOLLOWED)
+        forget_own_rows(self.folder.glob("*.gguf"))
+
+    def rare_words(self) -> list[str]:
+        with Model(self.whole, ModelOptions(vocabulary_only=True)) as model:
+            drafter = ByteTokenizer(model.vocab)
+            order = ranked(count_shipped(drafter), ())[::-1].tolist()
+        pieces = (drafter.piece(token) for token in order)
+        return [piece.decode() for piece in pieces if piece.isalpha() and len(piece) > 1][:40]
+
+    def mark(self) -> object:
+        """What is noted of the answers that were looked at."""
+        row = self.database.connection.execute(
+            "SELECT value FROM facts WHERE kind = ?", (FOLLOWED,)
+        ).fetchone()
+        return row and row[0]
+
+
+@pytest.fixture
+def home(tmp_path: Path, write_model: WriteModel, open_model: OpenModel) -> Iterator[Home]:
+    with open_database(tmp_path / "edgespec.db") as database:
+        yield Home(tmp_path, write_model(DRAFTER), database, open_model(TARGET))
+
+
+@dataclass
+class Rig:
+    """A target with a drafter whose head follows, and what was reported."""
+
+    completer: EngineCompleter
+    bound: BoundDrafter
+    follower: BetweenAnswers
+    studying: Studying | None
+    lines: list[str] = field(default_factory=list)
+
+    def answer(
+        self, sampling: SamplingParams | None = None, text: str = "one two three"
+    ) -> Completion:
+        request = CompletionRequest(text, sampling or SamplingParams(), max_tokens=48)
+        for chunk in self.completer.stream(request):
+            last = chunk
+        assert last.completion is not None
+        return last.completion
+
+    def wait(self) -> None:
+        assert self.follower.wait(PATIENCE_S)
+
+    def kept(self) -> list[int]:
+        return [int(token) for token in self.bound.kept]
+
+
+@contextlib.contextmanager
+def rig(home: Home, model: Model, *, adapts: bool = False) -> Iterator[Rig]:
+    lines: list[str] = []
+    with contextlib.ExitStack() as cleanup:
+        context = cleanup.enter_context(Context(model, OPTIONS))
+        target = LlamaTarget(context, invariant_rows(context, (30,)))
+        files = home.files()
+        bound = open_model_drafter(files, context, cleanup, of_any_size=True, adapts=adapts)
+        bound.drafter._guess_ms = 0.01  # as if guesses cost nothing: ask at every chance
+        studying = None
+        if adapts:
+            store = AdaptationStore(home.adaptations)
+            studying = Studying(bound, store, "tiny", True, lines.append)
+            cleanup.callback(studying.close)
+        path = home.database.path
+        assert path is not None
+        follow = Follow(home.trimmer(), Said(path, home.key), home.adaptations)
+        follower = open_follower(follow, files, bound, context, studying, lines.append)
+        assert follower is not None
+        cleanup.enter_context(follower)
+        engine = Engine(
+            target,
+            [bound.drafter],
+            CostModel(CostTable(0, 1024, COSTS, COSTS), MOST_ROWS),
+            lambda: 1.0,
+            [studying] if studying else [],
+        )
+        completer = EngineCompleter(
+            engine,
+            ModelBridge(model),
+            lambda sampling: SamplerChain(sampling, model.vocab),
+            SERVED,
+            [
+                follower.begin,
+                *([studying.begin] if studying else []),
+                bound.drafter.read_prompt,
+            ],
+            [*([studying.finish] if studying else []), follower.finish],
+        )
+        yield Rig(completer, bound, follower, studying, lines)
+
+
+def test_rows_follow_what_is_said_and_the_bytes_stay(home: Home, open_model: OpenModel) -> None:
+    model = open_model(TARGET)
+    samplings, texts = (SamplingParams(), WARM), ("one two three", "in the morning")
+    with rig(home, model) as following_:
+        before = following_.kept()
+
+        def ask() -> list[tuple[int, ...]]:
+            return [following_.answer(s, t).token_ids for s in samplings for t in texts]
+
+        expected = ask()
+        following_.wait()
+        assert following_.kept() == before, "nothing was said that is remembered"
+        home.say()
+        assert ask() == expected  # while rows are chosen, written, loaded
+        following_.answer()
+        following_.wait()
+        after = following_.kept()
+        assert after != before
+        assert len(after) == len(before) == NUM_KEPT
+        assert ask() == expected
+        assert following_.answer().stats.proposed > 0
+        following_.wait()
+        assert following_.kept() == after, "looked at once"
+        assert following_.lines == []
+    info = read_trim_info(home.own())
+    assert info is not None
+    assert info.is_own
+    assert info.kept.tolist() == after
+    assert "tokens said to you" in info.origin
+    assert home.files().trimmed == home.own(), "the next start finds it"
+    default = home.files(follows=False).trimmed
+    assert default is not None
+    assert default != home.own(), "incognito goes without it"
+    found = read_trim_info(default)
+    assert found is not None
+    assert found.kept.tolist() == before
+    with rig(home, model) as again:
+        assert again.kept() == after
+        assert again.answer().token_ids == expected[0]
+
+
+def learned(width: int) -> LearnerState:
+    """Something learned of a head of NUM_KEPT rows: of a good part of them, and of 1,100 places."""
+    trainer, memory = Trainer(NUM_KEPT, width, TrainingOptions()), Memory(width)
+    for seed in range(12):
+        trainer.step(random_examples(seed, num_rows=NUM_KEPT, width=width))
+    hidden = random_examples(9, count=1100, width=width).hidden
+    memory.add(hidden, np.arange(1100, dtype=np.int32) % NUM_KEPT)
+    return LearnerState(trainer.state(), memory.state(), way=3)
+
+
+@pytest.mark.parametrize("adapts", [True, False])
+def test_what_was_learned_goes_along(home: Home, open_model: OpenModel, adapts: bool) -> None:
+    files, store = home.files(), AdaptationStore(home.adaptations)
+    assert files.trimmed is not None
+    pair = Pair(home.key.fingerprint, file_fingerprint(files.trimmed), "tiny", "drafter")
+    before = learned(DRAFTER.width)
+    store.save(Saved(pair, History(num_answers=7), before))
+    store.save(Saved(Pair("f" * 32, "e" * 32), History(), before))  # of others
+    with rig(home, open_model(TARGET), adapts=adapts) as learning:
+        old = learning.bound.kept
+        expected = learning.answer().token_ids
+        home.say()
+        assert learning.answer().token_ids == expected
+        learning.wait()
+        new = learning.bound.kept
+        assert new.tolist() != old.tolist()
+        assert learning.answer().token_ids == expected
+        assert learning.lines == []
+    (path,) = (path for path in store.all() if read(path).pair.target == pair.target)
+    saved = read(path)
+    assert saved.pair.drafter == file_fingerprint(home.own())
+    assert saved.history.num_answers >= 7
+    both = set(old[before.trainer.rows].tolist()) & set(new.tolist())
+    if not adapts:  # nothing more was learned
+        assert set(new[saved.state.trainer.rows].tolist()) == both
+        assert saved.state.way == 3
+    assert len(both) > 20
+    assert len(store.all()) == 2
+
+
+def test_too_little_new_text_is_not_looked_at(
+    home: Home, open_model: OpenModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with rig(home, open_model(TARGET)) as following_:
+        home.say(following.LEAST_NEW - 4)
+        following_.answer()
+        following_.wait()
+        assert home.mark() is None
+        monkeypatch.setattr(following, "MIN_GAIN", 1.1)
+        number = home.say(100)
+        following_.answer()
+        following_.wait()
+        assert home.mark() == f'{{"sequence": {number}}}'
+        assert not home.own().exists(), "not worth it"
+
+
+def test_forgotten_text_chooses_no_rows(home: Home, open_model: OpenModel) -> None:
+    with rig(home, open_model(TARGET)) as following_:
+        by_shipped = following_.kept()
+        home.say()
+        following_.answer()
+        following_.wait()
+        assert following_.kept() != by_shipped
+        home.forget()
+        assert not home.own().exists()
+        assert home.files().trimmed == home.files(follows=False).trimmed
+        expected = following_.answer().token_ids
+        following_.wait()
+        assert following_.kept() == by_shipped
+        assert following_.answer().token_ids == expected
+        assert following_.lines == []
+    info = read_trim_info(home.own())
+    assert info is not None
+    assert not info.is_own
+
+
+def test_what_another_process_chose_serves_here_too(home: Home, open_model: OpenModel) -> None:
+    model = open_model(TARGET)
+    with rig(home, model) as one, rig(home, model) as other:
+        home.say()
+        one.answer()
+        one.wait()
+        assert one.kept() != other.kept()
+        expected = other.answer().token_ids
+        other.wait()
+        assert one.kept() == other.kept()
+        assert other.answer().token_ids == expected
+        assert one.lines == other.lines == []
+
+
+class Direct:
+    """A follower without a thread, that is told when to pause."""
+
+    def __init__(self, home: Home, model: Model, cleanup: contextlib.ExitStack) -> None:
+        context = cleanup.enter_context(Context(model, OPTIONS))
+        files = home.files()
+        self.bound = open_model_drafter(files, context, cleanup, of_any_size=True)
+        self._target = context
+        path = home.database.path
+        assert path is not None
+        self.free: int | None = None
+        self.look = HeadFollower(
+            files,
+            home.own(),
+            self.bound,
+            home.trimmer(),
+            Said(path, home.key),
+            self.load,
+            self.bound.exchange,
+            lambda: self.free,
+        )
+
+    def load(self, path: Path, on_progress: Callable[[float], None]) -> Running:
+        whole = self.bound.whole
+        return load_running(path, self._target, whole, of_any_size=True, on_progress=on_progress)
+
+
+@pytest.fixture
+def direct(home: Home, open_model: OpenModel) -> Iterator[Direct]:
+    with contextlib.ExitStack() as cleanup:
+        yield Direct(home, open_model(TARGET), cleanup)
+
+
+def go_on() -> None:
+    """Nobody asks for anything."""
+
+
+def test_it_may_be_ended_anywhere_and_goes_on_later(home: Home, direct: Direct) -> None:
+    home.say()
+    before = direct.bound.kept.tolist()
+    calls: list[int] = []
+    direct.look(lambda: calls.append(1))
+    total = len(calls)
+    assert direct.bound.kept.tolist() != before
+    home.forget()
+    direct.look(go_on)
+    assert direct.bound.kept.tolist() == before
+    home.say()
+    for most in [*range(0, total, max(total // 40, 1)), *range(max(total - 30, 0), total)]:
+        left = [0] * most
+
+        def pause(left: list[int] = left) -> None:
+            if not left:
+                raise Cancelled
+            left.pop()
+
+        try:
+            direct.look(pause)
+        except Cancelled:
+            assert direct.bound.kept.tolist() == before
+            assert not list(home.folder.glob(".*.part"))
+            direct.bound.draft_model.read([5, 6])
+            direct.bound.draft_model.guess()
+            direct.bound.draft_model.truncate(0)
+    direct.look(go_on)
+    assert direct.bound.kept.tolist() != before
+
+
+def test_where_there_is_no_room_the_next_start_has_it(home: Home, direct: Direct) -> None:
+    home.say()
+    before = direct.bound.kept.tolist()
+    direct.free = 1000
+    direct.look(go_on)
+    assert direct.bound.kept.tolist() == before
+    assert home.files().trimmed == home.own()
+    direct.free = 1 << 40
+    direct.look(go_on)
+    assert direct.bound.kept.tolist() != before
+
+
+def test_a_file_that_does_not_load_is_told_and_the_old_one_serves(
+    home: Home, open_model: OpenModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_args: object, **_options: object) -> Running:
+        raise NativeLibraryError("llama.cpp refused", "")
+
+    with rig(home, open_model(TARGET)) as following_:
+        expected, before = following_.answer().token_ids, following_.kept()
+        monkeypatch.setattr(following, "load_running", failing)
+        home.say()
+        for _ in range(3):
+            assert following_.answer().token_ids == expected
+            following_.wait()
+        assert following_.kept() == before
+        (line,) = following_.lines
+        assert "goes on no more in this run: llama.cpp refused" in line
+    assert not home.own().exists()
+
+
+def test_a_process_killed_while_writing_leaves_the_old_file(home: Home, direct: Direct) -> None:
+    home.say()
+    direct.look(go_on)
+    content = home.own().read_bytes()
+    code = f"""
+import os, signal
+from pathlib import Path
+import numpy as np
+from edgespec.llama.gguf_file import GgufFile
+from edgespec.vocab.trim import write_other_rows
+path = Path({str(home.own())!r})
+kill = lambda _share: os.kill(os.getpid(), signal.SIGKILL)
+kept = np.arange({NUM_KEPT}, dtype=np.int32)
+write_other_rows(Path({str(home.whole)!r}), GgufFile(path), path, kept, "", kill, is_own=True)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert home.own().read_bytes() == content
+    assert list(home.folder.glob(".*.part")), "what it left is deleted by the next that writes"
+    home.forget()
+    direct.look(go_on)
+    assert not list(home.folder.glob(".*.part"))
+
+
+def test_what_somebody_chose_does_not_follow(home: Home) -> None:
+    def count(tokenizer: ByteTokenizer) -> TokenCounts:
+        return dataclasses.replace(count_shipped(tokenizer), origin="mine")
+
+    path, _, _ = home.trimmer().trim(home.whole, Wanted(NUM_KEPT, "q8_0", count))
+    assert home.trimmer().own_path(home.whole, path) is None
+    assert home.trimmer(follows=False).own_path(home.whole, path) is None
+    home.trimmer().trim(home.whole, Wanted(NUM_KEPT, "q8_0"))
+    assert home.trimmer().own_path(home.whole, path) is not None
+    assert home.trimmer(follows=False).own_path(home.whole, path) is None
+    elsewhere = home.folder / "elsewhere.gguf"
+    assert home.trimmer().own_path(home.whole, elsewhere) is None
