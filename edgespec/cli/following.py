@@ -81,8 +81,10 @@ def open_follower(
 
     `studying` is what has it learn, if anything has. Raises ModelFileError.
     """
-    own = follow.trimmer.own_path(files.whole, files.trimmed) if files.trimmed else None
-    if own is None or files.trimmed is None:
+    if files.trimmed is None or len(bound.kept) == bound.vocabularies[1].vocab.num_tokens:
+        return None
+    own = follow.trimmer.own_path(files.whole, files.trimmed)
+    if own is None:
         return None
     store = AdaptationStore(follow.adaptations)
     names = [fingerprint_of(bound.running)]

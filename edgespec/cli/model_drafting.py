@@ -159,12 +159,12 @@ def load_running(
     *,
     of_any_size: bool = False,
     adapts: bool = False,
-    on_progress: Callable[[float], None] | None = None,
+    on_progress: Callable[[float], None] = lambda _share: None,
 ) -> Running:
     """Load a drafter's file, a trimmed one if there are tables of the `whole` model.
 
-    `adapter` is a LoRA to be used with it. `on_progress` may raise Cancelled. Raises as
-    `open_model_drafter`; nothing stays open then.
+    `adapter` is a LoRA to be used with it. `on_progress` may raise Cancelled, between the steps,
+    too. Raises as `open_model_drafter`; nothing stays open then.
     """
     kept = _kept_tokens(path) if whole is not None else None
     options = ModelOptions(use_extra_buffers=target.model.options.use_extra_buffers)
@@ -172,17 +172,20 @@ def load_running(
         model = opened.enter_context(Model(path, options, on_progress))
         lora = opened.enter_context(LoraAdapter(model, adapter)) if adapter is not None else None
         _check(model, target.model, of_any_size)
+        on_progress(1.0)
+        lacks_rows = whole is not None and model.vocab.num_tokens < whole.num_tokens
         context_options = dataclasses.replace(
             drafter_context(target.options, model.num_context_train),
-            hidden_states=adapts or whole is not None,
+            hidden_states=adapts or lacks_rows,
         )
         context = opened.enter_context(Context(model, context_options, beside=target))
         context.use_adapter(lora)
+        on_progress(1.0)
         if whole is None or kept is None:
             rows = np.arange(model.vocab.num_tokens, dtype=np.int32)
             return Running(LlamaDraftModel(context), rows, opened.pop_all().close, lora)
         draft_model = LlamaDraftModel(context, whole.embeddings, kept)
-        if _is_linear(draft_model, whole.head, kept):
+        if lacks_rows and _is_linear(draft_model, whole.head, kept):
             draft_model.spare = SpareRows(whole.head, kept, whole.num_tokens)
         return Running(draft_model, kept, opened.pop_all().close, lora)
 
