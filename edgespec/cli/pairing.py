@@ -7,6 +7,7 @@ expect with the target's T(r). The best serves if it promises to pay at all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,21 +43,35 @@ def best_drafter(
 ) -> DrafterFiles | None:
     """The best of the models on disk, measured and trimmed if that was not done; None if none pays.
 
-    `pass_ms` gives T(r) of the target as it is now. What `fits` refuses is not even measured. What
-    cannot serve is passed over in silence: nobody asked for it by name.
+    `pass_ms` gives T(r) of the target as it is now. What `fits` refuses is not even measured, what
+    is known to be slower than another is not even opened. What cannot serve is passed over in
+    silence: nobody asked for it by name.
     """
     if not target.can_roll_back:
         return None
-    found = [
-        candidate
+    speeds = {
+        stored.path: _known_speed(stored.path, trimmer)
         for stored in store.list()
         if stored.path != target.path and stored.size_bytes <= _MOST_SHARE * target.num_bytes
-        if (candidate := _measured(stored.path, pass_ms, trimmer, fits)) is not None
-    ]
-    best = max(found, key=lambda candidate: candidate.speed, default=None)
+    }
+    best: Candidate | None = None
+    for path, speed in sorted(speeds.items(), key=lambda item: -item[1]):
+        if speed >= LEAST_SPEED and (best is None or speed > best.speed):
+            found = _measured(path, pass_ms, trimmer, fits)
+            if found is not None and (best is None or found.speed > best.speed):
+                best = found
     if best is None or best.speed < LEAST_SPEED:
         return None
     return DrafterFiles(best.whole, best.trimmed)
+
+
+def _known_speed(path: Path, trimmer: Trimmer) -> float:
+    """What was found of a model earlier; infinite where that is to be found out now."""
+    try:
+        form = trimmer.form(path)
+    except EdgeSpecError:
+        return 0.0
+    return math.inf if form is None or not form.is_final else expected_speed_of(form)
 
 
 def _measured(

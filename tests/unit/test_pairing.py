@@ -36,6 +36,7 @@ class Shelf:
     speeds: dict[str, float]
     asked: list[str] = field(default_factory=list)
     too_large: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
 
     def list(self) -> tuple[StoredModel, ...]:
         return tuple(
@@ -51,16 +52,18 @@ class Shelf:
         return None if self.speeds[whole.stem] == 1.25 else Path(f"trimmed-{whole}")
 
     def form(self, whole: Path) -> Form | None:
-        return form(self.speeds[whole.stem]) if self.speeds[whole.stem] else None
+        if not self.speeds[whole.stem]:
+            return None
+        return form(self.speeds[whole.stem], None if whole.stem in self.known else "other words")
 
 
-def form(speed: float) -> Form:
+def form(speed: float, counts: str | None = None) -> Form:
     tried = (
         Tried(8192, "q4_0", 2.0, 0.6, speed + 0.5),
         Tried(16384, "q8_0", 3.0, 0.7, speed),
         Tried(16384, "as shipped", 5.0, 0.7, speed - 0.1),
     )
-    return Form(Choice(16384, "q8_0", tried), "words")
+    return Form(Choice(16384, "q8_0", tried), counts)
 
 
 def choose(shelf: Shelf, **target: Any) -> DrafterFiles | None:  # noqa: ANN401 - fields of Target
@@ -77,6 +80,20 @@ def test_the_fastest_wins() -> None:
     shelf = Shelf({"a": 100, "b": 200, "c": 300}, {"a": 1.1, "b": 1.4, "c": 1.3})
     assert choose(shelf) == DrafterFiles(Path("b.gguf"), Path("trimmed-b.gguf"))
     assert shelf.asked == ["a", "b", "c"]
+
+
+def test_what_is_known_to_be_slower_is_not_even_opened() -> None:
+    speeds = {"slow": 1.1, "fast": 1.4, "new": 1.2, "useless": 1.0}
+    shelf = Shelf(dict.fromkeys(speeds, 100), speeds, known=("slow", "fast", "useless"))
+    assert choose(shelf) == DrafterFiles(Path("fast.gguf"), Path("trimmed-fast.gguf"))
+    assert shelf.asked == ["new", "fast"]
+
+
+def test_if_the_best_does_not_fit_the_next_one_serves() -> None:
+    speeds = {"a": 1.4, "b": 1.3, "c": 1.2}
+    shelf = Shelf(dict.fromkeys(speeds, 100), speeds, too_large=("a",), known=("a", "b", "c"))
+    assert choose(shelf) == DrafterFiles(Path("b.gguf"), Path("trimmed-b.gguf"))
+    assert shelf.asked == ["b"]
 
 
 def test_a_drafter_may_be_best_as_it_is() -> None:
