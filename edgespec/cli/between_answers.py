@@ -25,7 +25,7 @@ class BetweenAnswers:
     """Does its work after each answer; one that fails is told in one line, and is the last."""
 
     def __init__(self, work: Callable[[Pause], None], what: str, report: Report) -> None:
-        """`what` goes on no more if `work` fails, but for what another process is at."""
+        """`what` tells people what `work` does, and what is done no more after it failed."""
         self._work = work
         self._what = what
         self._report = report
@@ -46,7 +46,9 @@ class BetweenAnswers:
         with self._changed:
             self._is_answering, self._is_due = False, True
             if self._thread is None and not self._is_over:
-                self._thread = threading.Thread(target=self._run, name=self._what, daemon=True)
+                self._thread = threading.Thread(
+                    target=self._run, name="between answers", daemon=True
+                )
                 self._thread.start()
             self._changed.notify_all()
 
@@ -89,7 +91,7 @@ class BetweenAnswers:
                 pass
             except (EdgeSpecError, OSError, ValueError, MemoryError, *DAMAGE) as error:
                 is_over = True
-                self._report(f"{self._what} goes on no more in this run: {error}")
+                self._report(f"{self._what} no more in this run: {error}")
             with self._changed:
                 self._is_working = False
                 self._is_due |= is_due

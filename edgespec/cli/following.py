@@ -112,7 +112,7 @@ def open_follower(
             studying.open()
 
     follower = HeadFollower(files, own, bound, follow.trimmer, follow.said, load, exchange)
-    what = f"choosing what {bound.drafter.name} can say by what was said"
+    what = f"the head of {bound.drafter.name} follows what is said"
     return BetweenAnswers(follower, what, report)
 
 

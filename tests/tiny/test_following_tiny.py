@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,9 +28,10 @@ from edgespec.cache.tokens import Recording, TokenStore, VocabularyKey, transact
 from edgespec.cli import following
 from edgespec.cli.adapting import Studying
 from edgespec.cli.between_answers import BetweenAnswers
+from edgespec.cli.compose import load
 from edgespec.cli.following import Follow, HeadFollower, Said, open_follower
 from edgespec.cli.model_drafting import BoundDrafter, Running, load_running, open_model_drafter
-from edgespec.cli.options import DrafterFiles
+from edgespec.cli.options import DrafterFiles, LoadOptions
 from edgespec.engine.completer import EngineCompleter
 from edgespec.engine.cost import CostModel, CostTable
 from edgespec.engine.engine import Engine
@@ -43,6 +45,8 @@ from edgespec.measure.facts import file_fingerprint
 from edgespec.measure.machine import this_machine
 from edgespec.measure.trimmed import Trimmer, Wanted
 from edgespec.measure.trimming import count_shipped
+from edgespec.paths import Paths
+from edgespec.reports import is_progress
 from edgespec.types import Completion, CompletionRequest, SamplingParams, ServedModel
 from edgespec.vocab.counts import TokenCounts, ranked
 from edgespec.vocab.tokenizer import ByteTokenizer
@@ -51,6 +55,9 @@ from edgespec.vocab.trim import forget_own_rows, read_trim_info
 TARGET = SMALL
 DRAFTER = dataclasses.replace(SMALL, architecture="qwen2", quantization="Q4_1")
 NUM_KEPT = 340
+LARGER = dataclasses.replace(TARGET, num_layers=4)
+"""Of the same vocabulary, and large enough to have DRAFTER draft."""
+
 OPTIONS = dataclasses.replace(EXACT, num_context=512)
 COSTS = {1: 10.0, MOST_ROWS: 10.1}
 MACHINE = dataclasses.replace(this_machine(), num_threads=1)
@@ -421,7 +428,8 @@ def test_a_file_that_does_not_load_is_told_and_the_old_one_serves(
             following_.wait()
         assert following_.kept() == before
         (line,) = following_.lines
-        assert "goes on no more in this run: llama.cpp refused" in line
+        assert line.endswith("follows what is said no more in this run: llama.cpp refused")
+        assert not is_progress(line)
     assert not home.own().exists()
 
 
@@ -461,3 +469,42 @@ def test_what_somebody_chose_does_not_follow(home: Home) -> None:
     assert home.trimmer(follows=False).own_path(home.whole, path) is None
     elsewhere = home.folder / "elsewhere.gguf"
     assert home.trimmer().own_path(home.whole, elsewhere) is None
+
+
+def test_it_is_on_where_learning_is(
+    home: Home, write_model: WriteModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[BetweenAnswers | None] = []
+
+    def open_and_note(*arguments: object) -> BetweenAnswers | None:
+        opened.append(open_follower(*arguments))  # type: ignore[arg-type]
+        return opened[-1]
+
+    monkeypatch.setattr(following, "open_follower", open_and_note)
+    paths, target = Paths(data=tmp_path, cache=tmp_path), write_model(LARGER)
+    home.say()
+    options = LoadOptions(
+        drafter=str(home.whole), drafter_files=DrafterFiles(home.whole), num_threads=1
+    )
+    request = CompletionRequest("one two three", SamplingParams(), max_tokens=8)
+
+    def ask(options: LoadOptions) -> None:
+        with load(options, target, paths, lambda _line: None) as loaded:
+            assert loaded.completer.model.drafter.endswith(home.whole.stem)
+            assert list(loaded.completer.stream(request))
+            for follower in opened:
+                assert follower is not None
+                assert follower.wait(PATIENCE_S)
+
+    changes: tuple[dict[str, Any], ...] = (
+        {"learn": False},
+        {"learn": False, "remember": False},
+        {"trim": False},
+        {"memory_at": tmp_path / "elsewhere.db"},
+    )
+    for change in changes:
+        ask(dataclasses.replace(options, **change))
+        assert opened == []
+    ask(options)
+    assert len(opened) == 1
+    assert home.own().exists()

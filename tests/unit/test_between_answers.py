@@ -24,7 +24,7 @@ class Rig:
     lines: list[str] = field(default_factory=list)
 
     def doing(self, work: Callable[[Pause], None]) -> BetweenAnswers:
-        return BetweenAnswers(work, "counting sheep", self.lines.append)
+        return BetweenAnswers(work, "the sheep are counted", self.lines.append)
 
 
 def finish(worker: BetweenAnswers) -> None:
@@ -104,7 +104,7 @@ def test_a_failure_is_told_once_and_is_the_end(error: Exception) -> None:
             answer(worker)
             assert worker.wait(PATIENCE_S)
     assert calls == [1]
-    assert rig.lines == [f"counting sheep goes on no more in this run: {error}"]
+    assert rig.lines == [f"the sheep are counted no more in this run: {error}"]
 
 
 @pytest.mark.parametrize(
