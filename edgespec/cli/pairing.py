@@ -15,7 +15,9 @@ from pathlib import Path
 from edgespec.cli.options import DrafterFiles
 from edgespec.errors import EdgeSpecError
 from edgespec.llama.model import Model
+from edgespec.measure.drafting import steady_speed
 from edgespec.measure.trimmed import Form, Trimmer
+from edgespec.measure.trimming import Tried
 from edgespec.models.store import ModelStore
 
 LEAST_SPEED = 1.03
@@ -36,6 +38,7 @@ class Candidate:
 
 def best_drafter(
     target: Model,
+    usual_ms: Mapping[int, float],
     pass_ms: Callable[[], Mapping[int, float]],
     store: ModelStore,
     trimmer: Trimmer,
@@ -43,21 +46,21 @@ def best_drafter(
 ) -> DrafterFiles | None:
     """The best of the models on disk, measured and trimmed if that was not done; None if none pays.
 
-    `pass_ms` gives T(r) of the target as it is now. What `fits` refuses is not even measured, what
-    is known to be slower than another is not even opened. What cannot serve is passed over in
-    silence: nobody asked for it by name.
+    `usual_ms` is T(r) of the target, `pass_ms` gives it as it is now. What `fits` refuses is not
+    even measured, what is known to be slower than another is not even opened. What cannot serve is
+    passed over in silence: nobody asked for it by name.
     """
     if not target.can_roll_back:
         return None
     speeds = {
-        stored.path: _known_speed(stored.path, trimmer)
+        stored.path: _known_speed(stored.path, trimmer, usual_ms)
         for stored in store.list()
         if stored.path != target.path and stored.size_bytes <= _MOST_SHARE * target.num_bytes
     }
     best: Candidate | None = None
     for path, speed in sorted(speeds.items(), key=lambda item: -item[1]):
         if speed >= LEAST_SPEED and (best is None or speed > best.speed):
-            found = _measured(path, pass_ms, trimmer, fits)
+            found = _measured(path, usual_ms, pass_ms, trimmer, fits)
             if found is not None and (best is None or found.speed > best.speed):
                 best = found
     if best is None or best.speed < LEAST_SPEED:
@@ -65,17 +68,18 @@ def best_drafter(
     return DrafterFiles(best.whole, best.trimmed)
 
 
-def _known_speed(path: Path, trimmer: Trimmer) -> float:
+def _known_speed(path: Path, trimmer: Trimmer, usual_ms: Mapping[int, float]) -> float:
     """What was found of a model earlier; infinite where that is to be found out now."""
     try:
         form = trimmer.form(path)
     except EdgeSpecError:
         return 0.0
-    return math.inf if form is None or not form.is_final else expected_speed_of(form)
+    return math.inf if form is None or not form.is_final else _speed_for(form, usual_ms)
 
 
 def _measured(
     path: Path,
+    usual_ms: Mapping[int, float],
     pass_ms: Callable[[], Mapping[int, float]],
     trimmer: Trimmer,
     fits: Callable[[DrafterFiles], bool],
@@ -87,7 +91,27 @@ def _measured(
         form = trimmer.form(path)
     except EdgeSpecError:
         return None
-    return Candidate(path, trimmed, expected_speed_of(form)) if form is not None else None
+    return Candidate(path, trimmed, _speed_for(form, usual_ms)) if form is not None else None
+
+
+def _speed_for(form: Form, usual_ms: Mapping[int, float]) -> float:
+    """Speed to expect, 0 for a target beside which this drafter could hardly pay.
+
+    A form was weighed beside the first target that it served; another may be much faster itself.
+    """
+    steady = [
+        steady_speed(tried.agreement, tried.token_ms, usual_ms)
+        for tried in _chosen(form)
+        if tried.agreement is not None
+    ]
+    return expected_speed_of(form) if max(steady, default=1.0) >= 1.0 else 0.0
+
+
+def _chosen(form: Form) -> list[Tried]:
+    """What was found of the form that runs."""
+    choice = form.choice
+    running = choice.num_kept, choice.type_name
+    return [tried for tried in choice.tried if (tried.num_kept, tried.type_name) == running]
 
 
 def expected_speed_of(form: Form) -> float:
@@ -96,9 +120,5 @@ def expected_speed_of(form: Form) -> float:
     Where the machine was too busy to measure it gets the benefit of the doubt: it is asked on
     credit, and serves where nothing better is known.
     """
-    chosen = [
-        tried.speed
-        for tried in form.choice.tried
-        if (tried.num_kept, tried.type_name) == (form.choice.num_kept, form.choice.type_name)
-    ]
+    chosen = [tried.speed for tried in _chosen(form)]
     return max(chosen, default=1.0 if form.choice.is_sure else LEAST_SPEED)

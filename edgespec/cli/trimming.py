@@ -60,7 +60,8 @@ def with_drafter(
     now = functools.partial(present_costs, target, facts, machine)
     if options.drafter == BEST_DRAFTER:
         fits = functools.partial(_fits, memory, report)
-        best = best_drafter(target, now, ModelStore(paths), trimmer, fits)
+        usual = pass_costs(facts)
+        best = best_drafter(target, usual, now, ModelStore(paths), trimmer, fits)
         if best is not None and not options.trim:
             best = DrafterFiles(best.whole)
         return _chosen(options, best, memory, report)

@@ -269,9 +269,7 @@ def expected_speed(
     """
     if not readings:
         return 1.0
-    known = sorted(pass_ms)
-    costs = np.interp(range(1, known[-1] + 1), known, [pass_ms[rows] for rows in known])
-    costs = costs + token_ms * np.arange(len(costs))
+    costs = _draft_costs(token_ms, pass_ms)
     bins = _calibrated(readings)
     num_tokens, elapsed = 0, 0.0
     for text in readings:
@@ -287,6 +285,26 @@ def expected_speed(
             num_tokens += accepted + 1
             start += accepted + 1
     return max(1.0, num_tokens * float(costs[0]) / elapsed) if elapsed else 1.0
+
+
+def steady_speed(
+    agreement: float, token_ms: float, pass_ms: Mapping[int, float] = USUAL_PASS_MS
+) -> float:
+    """Speed against plain decoding if every guess were right with the same probability.
+
+    Less than `expected_speed`, which knows where a drafter is sure, and below 1 where it could
+    hardly pay; needs no readings. Drafts have one token at least.
+    """
+    costs = _draft_costs(token_ms, pass_ms)
+    emitted = np.cumsum(agreement ** np.arange(len(costs)))
+    return float((emitted[1:] / costs[1:]).max(initial=0.0) * costs[0])
+
+
+def _draft_costs(token_ms: float, pass_ms: Mapping[int, float]) -> NDArray[np.float64]:
+    """Milliseconds of drafting and verifying 0, 1, 2, ... tokens."""
+    known = sorted(pass_ms)
+    costs = np.interp(range(1, known[-1] + 1), known, [pass_ms[rows] for rows in known])
+    return np.asarray(costs + token_ms * np.arange(len(costs)))
 
 
 _EDGES = np.array([0.2, 0.4, 0.6, 0.8, 0.9, 0.97])

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgespec.measure.drafting import USUAL_PASS_MS, Heads, Readings, expected_speed, samples
+from edgespec.measure.drafting import (
+    USUAL_PASS_MS,
+    Heads,
+    Readings,
+    expected_speed,
+    samples,
+    steady_speed,
+)
 
 FLAT = {1: 10.0, 8: 10.0}
 
@@ -88,3 +95,16 @@ def test_the_usual_target_is_one_that_drafting_helps() -> None:
 def test_samples_are_there() -> None:
     assert len(samples()) == 16
     assert all(sample.prompt and sample.answer for sample in samples())
+
+
+def test_steady_guesses_are_worth_what_they_add() -> None:
+    assert steady_speed(0.5, 5.0, {1: 30.0, 2: 35.0}) == pytest.approx(1.5 * 30 / 40)
+    assert steady_speed(0.8, 0.0, FLAT) > steady_speed(0.6, 0.0, FLAT) > 1.0
+    assert steady_speed(0.0, 1.0, FLAT) < 1.0
+    assert steady_speed(0.9, 1.0, {1: 30.0}) == 0.0  # nothing can be verified
+
+
+def test_a_drafter_that_is_as_sure_everywhere_is_worth_the_same_either_way() -> None:
+    draws = np.random.default_rng(5).random(20_000)
+    texts = [Readings(draws < 0.7, np.full(len(draws), 0.7, dtype=np.float32))]
+    assert expected_speed(texts, 3.0) == pytest.approx(steady_speed(0.7, 3.0), rel=0.02)

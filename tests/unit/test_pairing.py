@@ -66,9 +66,14 @@ def form(speed: float, counts: str | None = None) -> Form:
     return Form(Choice(16384, "q8_0", tried), counts)
 
 
-def choose(shelf: Shelf, **target: Any) -> DrafterFiles | None:  # noqa: ANN401 - fields of Target
+def choose(
+    shelf: Shelf,
+    usual_ms: Mapping[int, float] = PASS_MS,
+    **target: Any,  # noqa: ANN401 - fields of Target
+) -> DrafterFiles | None:
     return best_drafter(
         cast("Model", Target(**target)),
+        usual_ms,
         lambda: PASS_MS,
         cast("ModelStore", shelf),
         cast("Trimmer", shelf),
@@ -87,6 +92,15 @@ def test_what_is_known_to_be_slower_is_not_even_opened() -> None:
     shelf = Shelf(dict.fromkeys(speeds, 100), speeds, known=("slow", "fast", "useless"))
     assert choose(shelf) == DrafterFiles(Path("fast.gguf"), Path("trimmed-fast.gguf"))
     assert shelf.asked == ["new", "fast"]
+
+
+def test_beside_a_target_that_is_much_faster_none_serves() -> None:
+    """Its second row costs as much as the first, so one more token would have to cost nothing."""
+    shelf = Shelf({"a": 100, "b": 100}, {"a": 1.4, "b": 1.3}, known=("a",))
+    assert choose(shelf) is not None
+    assert choose(shelf, usual_ms={1: 5.0, 2: 10.0}) is None
+    assert choose(shelf, usual_ms={1: 30.0, 2: 48.5}) is None
+    assert choose(shelf, usual_ms={1: 30.0, 2: 47.5}) is not None
 
 
 def test_if_the_best_does_not_fit_the_next_one_serves() -> None:
