@@ -72,7 +72,8 @@ class Rig:
         self.completer = loaded.completer
         readers: Sequence[Any] = loaded.completer._prompt_readers
         owners = [getattr(reader, "__self__", None) for reader in readers]
-        self.student = next((owner for owner in owners if isinstance(owner, Student)), None)
+        students = [getattr(owner, "student", None) for owner in owners]
+        self.student = next((one for one in students if isinstance(one, Student)), None)
 
     def answer(self, request: CompletionRequest) -> Completion:
         """An answer from a cache that holds the prompt."""

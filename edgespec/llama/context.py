@@ -104,12 +104,17 @@ class Context:
         *,
         sequence: int = 0,
         num_outputs: int = 1,
+        hidden_states: bool = True,
     ) -> None:
         """Compute one pass over `tokens` at `position` and the positions after it.
 
         `tokens` are ids, or embeddings of shape (num_tokens, num_embedding), float32. The last
-        `num_outputs` tokens get logits. Raises Cancelled after `abort`, NativeLibraryError else.
+        `num_outputs` tokens get logits. A context that gives hidden states computes the logits of
+        all tokens with them, which takes time: `hidden_states` False does without, for this pass.
+        Raises Cancelled after `abort`, NativeLibraryError else.
         """
+        if self.options.hidden_states:
+            api.llama_set_embeddings(self._handle, hidden_states)
         self._batch.fill(tokens, position, sequence, num_outputs)
         library.forget_errors()
         status = int(api.llama_decode(self._handle, self._batch.struct))

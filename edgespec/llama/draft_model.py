@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 from edgespec.llama.context import Context
 from edgespec.llama.spare_rows import SpareRows
 
+_MOST_TOLD = 48
+"""So many tokens are read in one pass with hidden states, and so the logits, of each; of more only
+the last one gets them, in a pass of its own."""
+
 EmbeddingLookup = Callable[[Sequence[int]], NDArray[np.float32]]
 """Embeddings of token ids: (num_tokens, num_embedding), float32."""
 
@@ -62,15 +66,21 @@ class LlamaDraftModel:
         try:
             for start in range(0, len(tokens), size):
                 part = tokens[start : start + size]
-                rows = part if self._embeddings is None else self._embeddings(part)
-                self.context.decode(rows, self._num_cached)
-                self._num_cached += len(part)
+                if self.context.options.hidden_states and len(part) > _MOST_TOLD:
+                    self._pass(part[:-1], hidden_states=False)
+                    part = part[-1:]
+                self._pass(part)
             if self.spare is not None:
                 self.spare.note(tokens)
             self.context.synchronize()
         except BaseException:  # whatever ended the pass, what it left in the cache is not known
             self.truncate(0)
             raise
+
+    def _pass(self, tokens: Sequence[int], *, hidden_states: bool = True) -> None:
+        rows = tokens if self._embeddings is None else self._embeddings(tokens)
+        self.context.decode(rows, self._num_cached, hidden_states=hidden_states)
+        self._num_cached += len(tokens)
 
     def guess(self) -> tuple[int, float]:
         """The likeliest next token and its probability among those that can be guessed."""
@@ -102,7 +112,9 @@ class LlamaDraftModel:
             part = tokens[start : start + size]
             num_outputs = min(len(part), start + len(part) - first)
             rows = part if self._embeddings is None else self._embeddings(part)
-            self.context.decode(rows, start, num_outputs=max(num_outputs, 1))
+            self.context.decode(
+                rows, start, num_outputs=max(num_outputs, 1), hidden_states=num_outputs > 0
+            )
             self._num_cached = start + len(part)
             for row in range(num_outputs):
                 yield self.context.logits(row), self.context.hidden_state(row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -240,6 +240,47 @@ def test_hidden_states_come_with_the_logits(
             for (logits, hidden), (z, h) in zip(scored, heard, strict=True):
                 np.testing.assert_allclose(logits, z, atol=2e-2)
                 np.testing.assert_allclose(hidden, h, atol=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("num_read", "adapts", "passes"),
+    [
+        (1, True, [(1, True)]),
+        (48, True, [(48, True)]),
+        (49, True, [(48, False), (1, True)]),
+        (60, False, [(60, True)]),  # there are no hidden states anyway
+    ],
+)
+def test_only_the_last_token_of_a_long_text_gets_a_hidden_state(
+    open_model: OpenModel,
+    write_model: WriteModel,
+    monkeypatch: pytest.MonkeyPatch,
+    num_read: int,
+    adapts: bool,
+    passes: list[tuple[int, bool]],
+) -> None:
+    """With hidden states llama.cpp computes the logits of all tokens of a pass."""
+    seen: list[tuple[int, bool]] = []
+    decode = Context.decode
+
+    def noted(
+        self: Context, rows: Sequence[int], position: int, *, hidden_states: bool = True
+    ) -> None:
+        seen.append((len(rows), hidden_states))
+        decode(self, rows, position, hidden_states=hidden_states)
+
+    with contextlib.ExitStack() as cleanup:
+        target = cleanup.enter_context(Context(open_model(TARGET), OPTIONS))
+        files = DrafterFiles(write_model(DRAFTER))
+        model = open_model_drafter(files, target, cleanup, adapts=adapts).draft_model
+        tokens = corpus_tokens(open_model(DRAFTER), 60)
+        model.read(tokens[:num_read])
+        expected = model.guess()
+        model.truncate(0)
+        monkeypatch.setattr(Context, "decode", noted)
+        model.read(tokens[:num_read])
+        assert seen == passes
+        assert model.guess() == expected
 
 
 def test_a_correction_changes_what_is_guessed(
