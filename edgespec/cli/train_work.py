@@ -5,55 +5,37 @@ recorded answers -> lessons in the drafter's tokens -> training (torch) -> LoRA 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edgespec.cache.conversations import Conversations
-from edgespec.cache.database import DAMAGE, Database
+from edgespec.cache.database import Database
 from edgespec.cache.facts import Facts
-from edgespec.cache.sessions import recorded_answers
-from edgespec.cache.tokens import VocabularyKey
-from edgespec.cli.model_drafting import Renderer
-from edgespec.cli.pairing import expected_speed_of
 from edgespec.cli.pull_progress import human_bytes
 from edgespec.cli.remembering import open_or_go_without
 from edgespec.cli.signals import ending_at_once
 from edgespec.cli.train import TrainingDisplay
-from edgespec.cli.trimming import pass_costs
-from edgespec.errors import EdgeSpecError, StorageError, UsageError
+from edgespec.cli.train_reading import Subject, SubjectReader
+from edgespec.errors import StorageError, UsageError
 from edgespec.llama import library
 from edgespec.llama.gguf_file import GgufFile
-from edgespec.llama.model import Model, ModelOptions
-from edgespec.measure.drafting import USUAL_PASS_MS
+from edgespec.llama.model import ModelOptions
 from edgespec.measure.facts import (
-    MODEL,
-    ModelFacts,
     file_fingerprint,
     known_soundness,
-    model_key,
 )
 from edgespec.measure.machine import Machine, this_machine
-from edgespec.measure.trimmed import Trimmer
 from edgespec.models.gguf_check import check_gguf
-from edgespec.models.store import ModelStore
 from edgespec.paths import user_paths
 from edgespec.reports import Report
 from edgespec.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from edgespec.train.form import read_form
-from edgespec.train.lessons import LEAST_ANSWERS, Course, course_of
+from edgespec.train.lessons import Course
 from edgespec.train.lora import Lora
 from edgespec.train.lora_file import About, Way, write_lora
 from edgespec.train.merging import merge
 from edgespec.train.serving import merged as merged_file
-from edgespec.train.sessions import SessionReader
 from edgespec.train.store import TrainingStore
 from edgespec.train.training import (
     Arrays,
@@ -65,11 +47,7 @@ from edgespec.train.training import (
     Watcher,
 )
 from edgespec.train.verdict import Verdict, judge
-from edgespec.vocab.tokenizer import ByteTokenizer
-from edgespec.vocab.trim import file_sha256, is_trimmed, read_trim_info
-
-MOST_ANSWERS = 4000
-"""The latest answers are learned from: a few megabytes of tokens."""
+from edgespec.vocab.trim import file_sha256, read_trim_info
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,23 +71,6 @@ class Outcome:
     is_stopped: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Subject:
-    """Who is trained: the whole drafter, the form that runs, its head's rows, and for whom."""
-
-    target: Path
-    whole: Path
-    trimmed: Path | None
-    kept: NDArray[np.int32]
-    num_tokens: int
-    fingerprints: tuple[str, str]
-
-    @property
-    def running(self) -> Path:
-        """The file that drafts."""
-        return self.trimmed or self.whole
-
-
 class Work:
     """One training, on one machine, with one database."""
 
@@ -117,27 +78,25 @@ class Work:
         self, request: TrainRequest, database: Database, machine: Machine, report: Report
     ) -> None:
         self._request = request
-        self._database = database
-        self._facts = Facts(database)
         self._machine = machine
         self._report = report
-        extra = known_soundness(self._facts, machine).use_extra_buffers
+        extra = known_soundness(Facts(database), machine).use_extra_buffers
         self._options = ModelOptions(use_extra_buffers=extra)
+        self._reader = SubjectReader(request.target, database, machine, self._options, report)
         self._store = TrainingStore(user_paths().adaptations)
 
     def run(self, display: TrainingDisplay, is_stopped: Callable[[], bool]) -> Outcome:
         """Read, train, judge, keep."""
-        whole = self._request.drafter or self._best_drafter()
-        subject, course, num_answers = self._read(whole)
+        whole = self._request.drafter or self._reader.best_drafter()
+        subject, course, num_answers = self._reader.read(whole)
         before = self._resumed(subject) if self._request.resume else None
         options = before.options if before is not None else TuningOptions()
-        pupil = self._pupil(subject, options)
+        pupil, progress = self._pupil(subject, options), Progress()
         if before is not None:
-            _restore(pupil, before, self._store.training(*subject.fingerprints))
-        progress = before.progress if before is not None else Progress()
-        progress = dataclasses.replace(progress, num_since_best=0)
+            path = self._store.training(*subject.fingerprints)
+            progress = _resume(pupil, before, course, path)
         training = Training(pupil, course, options, time.monotonic, progress)
-        if not self._train(training, subject, options, display, is_stopped):
+        if not self._train(training, course, subject, display, is_stopped):
             return Outcome(
                 f"stopped after {training.progress.num_steps} steps;"
                 " `edgespec adapt train --resume` goes on",
@@ -148,78 +107,6 @@ class Work:
         assert best is not None  # every training is judged at least once
         about = self._about(subject, training.progress.num_steps, num_answers)
         return self._decided(subject, best, about, course)
-
-    def _best_drafter(self) -> Path:
-        """The one that `auto` would take, by what was measured of the models on disk."""
-        folder, target = user_paths().trimmed, self._request.target
-        trimmer = Trimmer(folder, self._facts, self._machine, self._options)
-        speeds = {}
-        for stored in ModelStore(user_paths()).list():
-            if stored.path != target and stored.size_bytes < target.stat().st_size:
-                with contextlib.suppress(EdgeSpecError):  # nobody asked for it by name
-                    form = trimmer.form(stored.path)
-                    if form is not None:
-                        speeds[stored.path] = expected_speed_of(form)
-        if not speeds:
-            raise UsageError("no drafter was measured yet", "say which with --drafter")
-        return max(speeds, key=lambda path: speeds[path])
-
-    def _read(self, whole: Path) -> tuple[Subject, Course, int]:
-        """Who is trained, and on what."""
-        check_gguf(whole)
-        if is_trimmed(whole):
-            raise UsageError(f"{whole.name} is trimmed", "give the model it was made from")
-        read_form(GgufFile(whole))  # refuses what cannot be trained before anything takes time
-        folder = user_paths().trimmed
-        trimmer = Trimmer(folder, self._facts, self._machine, self._options, self._report)
-        with ending_at_once():
-            trimmed = trimmer.trimmed(whole, self._pass_ms)
-        only_words = ModelOptions(vocabulary_only=True)
-        with contextlib.ExitStack() as opened:
-            with ending_at_once():
-                target = opened.enter_context(Model(self._request.target, only_words))
-                drafter = opened.enter_context(Model(whole, only_words))
-            vocabularies = ByteTokenizer(target.vocab), ByteTokenizer(drafter.vocab)
-            num_tokens = drafter.vocab.num_tokens
-            info = read_trim_info(trimmed) if trimmed is not None else None
-            kept = np.arange(num_tokens, dtype=np.int32) if info is None else info.kept
-            key = VocabularyKey(vocabularies[0].fingerprint, target.vocab.num_tokens)
-            course, num_answers = self._course(vocabularies, drafter, key)
-        fingerprints = (key.fingerprint, file_fingerprint(whole))
-        subject = Subject(self._request.target, whole, trimmed, kept, num_tokens, fingerprints)
-        return subject, course, num_answers
-
-    def _course(
-        self, vocabularies: tuple[ByteTokenizer, ByteTokenizer], drafter: Model, key: VocabularyKey
-    ) -> tuple[Course, int]:
-        conversations = Conversations(self._database.connection)
-        reader = SessionReader(
-            vocabularies,
-            Renderer(drafter),
-            lambda name: [(turn.role, turn.content) for turn in conversations.messages(name)],
-        )
-        try:
-            answers = list(recorded_answers(self._database.connection, key, MOST_ANSWERS))
-            read = list(reader.read_all((a.tokens, a.context, a.conversation) for a in answers))
-        except DAMAGE as error:
-            raise StorageError(
-                f"the database cannot be read ({error})", "run `edgespec db check`"
-            ) from error
-        if len(read) < LEAST_ANSWERS:
-            raise UsageError(
-                f"{len(read)} answers of {self._request.target.stem} are recorded, too few to learn"
-                f" from",
-                f"chat on until there are {LEAST_ANSWERS}",
-            )
-        return course_of(read), len(read)
-
-    def _pass_ms(self) -> Mapping[int, float]:
-        """T(r) of the target if it was measured."""
-        words = ModelOptions(self._options.use_extra_buffers, vocabulary_only=True)
-        with Model(self._request.target, words) as model:
-            known = self._facts.get(MODEL, model_key(model, self._machine))
-        facts = ModelFacts.from_json(known) if known is not None else None
-        return USUAL_PASS_MS if facts is None else pass_costs(facts)
 
     def _resumed(self, subject: Subject) -> Checkpoint:
         path = self._store.training(*subject.fingerprints)
@@ -246,8 +133,8 @@ class Work:
     def _train(
         self,
         training: Training,
+        course: Course,
         subject: Subject,
-        options: TuningOptions,
         display: TrainingDisplay,
         is_stopped: Callable[[], bool],
     ) -> bool:
@@ -257,8 +144,9 @@ class Work:
 
         def keep(progress: Progress, state: Arrays) -> None:
             names = (subject.target.stem, subject.whole.stem)
-            kept = Checkpoint(*subject.fingerprints, *names, options, progress, state)
-            write_checkpoint(kept, path)
+            pair = (*subject.fingerprints, *names)
+            options, guide = training.options, course.guide_id
+            write_checkpoint(Checkpoint(*pair, options, progress, state, guide), path)
             display.judged(progress)
 
         def told(progress: Progress, seconds: float) -> None:
@@ -282,8 +170,7 @@ class Work:
         """The gate: keep what was learned if it may serve."""
         self._report("measuring what was learned")
         destination = self._store.lora(*subject.fingerprints)
-        scratch_name = f".{destination.name}."
-        with tempfile.TemporaryDirectory(prefix=scratch_name, dir=self._store.folder) as name:
+        with self._store.scratch(destination) as name:
             candidate, merged = Path(name, "candidate.gguf"), Path(name, "merged.gguf")
             architecture = GgufFile(subject.whole).architecture
             write_lora(lora, about, architecture, candidate)
@@ -298,7 +185,7 @@ class Work:
                     subject.whole,
                     forms,
                     course.judge,
-                    self._pass_ms(),
+                    self._reader.pass_ms(),
                     self._options,
                     self._machine.num_threads,
                 )
@@ -329,11 +216,20 @@ def _told(subject: Subject, verdict: Verdict) -> str:
     )
 
 
-def _restore(pupil: Pupil, checkpoint: Checkpoint, path: Path) -> None:
+def _resume(pupil: Pupil, checkpoint: Checkpoint, course: Course, path: Path) -> Progress:
+    """Have a new pupil go on; what another guide said of it does not count.
+
+    Raises StorageError if the checkpoint at `path` does not fit.
+    """
+    progress = dataclasses.replace(checkpoint.progress, num_since_best=0)
+    if checkpoint.guide != course.guide_id:
+        alone = pupil.judge(course.guide)
+        progress = dataclasses.replace(progress, alone=alone, best=None, best_lora=None)
     try:
         pupil.restore(checkpoint.state)
     except (KeyError, ValueError) as error:
         raise StorageError(f"{path} does not fit ({error})", "train without --resume") from error
+    return progress
 
 
 def carry_out(

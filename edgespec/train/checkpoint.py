@@ -25,7 +25,7 @@ _DOWN, _UP = ".lora_a", ".lora_b"
 class Checkpoint:
     """Where a training goes on: of which pair, with which options, and everything it knows.
 
-    The pair's names are for people.
+    The pair's names are for people. `guide` names the lessons that its figures are of.
     """
 
     target: str
@@ -35,6 +35,7 @@ class Checkpoint:
     options: TuningOptions
     progress: Progress
     state: Arrays
+    guide: str
 
 
 def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
@@ -51,6 +52,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "target_name": checkpoint.target_name,
         "drafter_name": checkpoint.drafter_name,
         "options": asdict(checkpoint.options),
+        "guide": checkpoint.guide,
         "num_steps": progress.num_steps,
         "num_lessons": progress.num_lessons,
         "num_since_best": progress.num_since_best,
@@ -89,6 +91,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
                 _best(about["best_alpha"], arrays),
             ),
             state,
+            str(about["guide"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise StorageError(f"{path} is damaged ({error})", _REMEDY) from error

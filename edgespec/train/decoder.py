@@ -10,7 +10,7 @@ Weights are frozen; a change of a matrix is a pair of trainable factors beside i
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -19,7 +19,6 @@ from gguf.gguf_reader import ReaderTensor
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from edgespec.llama.gguf_file import GgufFile
 from edgespec.train.form import MATRICES, DecoderForm, read_form
@@ -28,9 +27,10 @@ from edgespec.vocab.embeddings import EmbeddingTable
 Factors = Mapping[str, tuple[Tensor, Tensor]]
 """Trainable (down, up) by the name of the tensor that they change."""
 
-_MOST_ACTIVATIONS = 24 << 20
-"""Numbers kept for the way back, about 26 bytes each; beyond, layers are computed twice."""
 
+_ROUND = 32
+"""Passes are of multiples of so many tokens: for each new size of a bfloat16 product kernels are
+made, which takes longer than to use them."""
 
 _TRIAL_SIZES = (768, 256, 1536)
 _NUM_TRIALS = 5
@@ -74,23 +74,57 @@ class Decoder:
 
         `scale` multiplies what the factors add.
         """
-        state = torch.from_numpy(self._table.rows(tokens))
-        count = len(tokens)
-        masks = {window: _mask(count, window) for window in set(self.form.windows)}
-        turns = {base: self._rotation(count, base) for base in set(self.form.rope_bases)}
-        keeps = count * self.form.num_layers * self._numbers_a_token()
-        for layer in range(self.form.num_layers):
-            place = (turns[self.form.rope_bases[layer]], masks[self.form.windows[layer]])
-            run = _Layer(self, layer, factors, scale, *place)
-            if keeps > _MOST_ACTIVATIONS and torch.is_grad_enabled():
-                state = checkpoint(run, state, use_reentrant=False)
-            else:
-                state = run(state)
-        return self._norm(state[first:], self._output_norm)
+        state = self._embedded(tokens)
+        for layer in self._layers(len(state), factors, scale):
+            state = layer(state)
+        return self._norm(state[first : len(tokens)], self._output_norm)
+
+    def study(
+        self,
+        tokens: Sequence[int],
+        first: int,
+        factors: Factors,
+        scale: float,
+        learn: Callable[[Tensor], Tensor],
+    ) -> None:
+        """Add to the factors' gradients; `learn` gives those of the hidden states that it gets.
+
+        Each layer is computed twice, so what is kept for the way back is one layer's at a time, and
+        memory grows with a layer's width, not with their number.
+        """
+        states = [self._embedded(tokens)]
+        layers = self._layers(len(states[0]), factors, scale)
+        with torch.no_grad():
+            for layer in layers:
+                states.append(layer(states[-1]))
+        last = states.pop().requires_grad_()
+        hidden = self._norm(last[first : len(tokens)], self._output_norm)
+        hidden.backward(learn(hidden.detach()))
+        gradient = last.grad
+        for layer, state in zip(reversed(layers), reversed(states), strict=True):
+            layer(state.requires_grad_()).backward(gradient)
+            gradient, state.grad = state.grad, None
+
+    def _embedded(self, tokens: Sequence[int]) -> Tensor:
+        """What is read, with tokens at the end that nobody sees, up to a round number."""
+        return torch.from_numpy(self._table.rows((*tokens, *[0] * (-len(tokens) % _ROUND))))
+
+    def _layers(self, count: int, factors: Factors, scale: float) -> list[_Layer]:
+        """The layers for a sequence of `count` tokens."""
+        form = self.form
+        masks = {window: _mask(count, window) for window in set(form.windows)}
+        turns = {base: self._rotation(count, base) for base in set(form.rope_bases)}
+        places = zip(form.rope_bases, form.windows, strict=True)
+        return [
+            _Layer(self, number, factors, scale, turns[base], masks[window])
+            for number, (base, window) in enumerate(places)
+        ]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """One for each row of the head: (n, num_kept), float32."""
-        return functional.linear(hidden.to(self.dtype), self.head).float()
+        count = len(hidden)
+        rows = functional.pad(hidden.to(self.dtype), (0, 0, 0, -count % _ROUND))
+        return functional.linear(rows, self.head)[:count].float()
 
     def weight(self, name: str) -> Tensor | None:
         """A tensor of a layer, if the file has it."""
@@ -107,10 +141,6 @@ class Decoder:
             frequencies = frequencies / self.form.rope_factors
         angles = torch.from_numpy(np.outer(np.arange(count), frequencies)).float()
         return angles.cos(), angles.sin()
-
-    def _numbers_a_token(self) -> int:
-        """About how many numbers a layer keeps of each token for the way back."""
-        return sum(sum(self._weights[f"blk.0.{name}.weight"].shape) for name in MATRICES)
 
 
 class _Layer:

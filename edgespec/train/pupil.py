@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from edgespec.train.decoder import Decoder
 from edgespec.train.lessons import Lesson
 from edgespec.train.lora import Lora, LowRank
 from edgespec.train.training import Arrays, Judged, TuningOptions
 
+_UNKNOWN = -1
 _ROWS_AT_ONCE = 128
 """Positions whose logits are in memory at a time."""
 
@@ -33,7 +33,7 @@ class TorchPupil:
         """`kept` are the tokens of the head's rows, of `num_tokens` in the vocabulary."""
         self._decoder = decoder
         self._options = options
-        self._row_of = np.full(num_tokens, -1, np.int64)
+        self._row_of = np.full(num_tokens, _UNKNOWN, np.int64)
         self._row_of[kept] = np.arange(len(kept))
         random = torch.Generator().manual_seed(0)
         self._factors: dict[str, tuple[Tensor, Tensor]] = {}
@@ -51,18 +51,30 @@ class TorchPupil:
     def study(self, lesson: Lesson) -> float:
         """Add one lesson's gradients; the mean negative log-likelihood of what it teaches."""
         targets = self._targets(lesson)
-        known = targets >= 0
-        count = int(known.sum())
+        count = int((targets != _UNKNOWN).sum())
         if not count:
             return 0.0
-        hidden = self._hidden(lesson)[known]
-        total = torch.zeros(())
-        for start in range(0, count, _ROWS_AT_ONCE):
-            part = slice(start, start + _ROWS_AT_ONCE)
-            wanted = targets[known][part]
-            total = total + checkpoint(self._nll, hidden[part], wanted, use_reentrant=False)
-        (total / self._options.tokens_a_step).backward()
-        return float(total.detach()) / count
+        total = 0.0
+
+        def learn(hidden: Tensor) -> Tensor:
+            nonlocal total
+            gradients = []
+            for start in range(0, len(targets), _ROWS_AT_ONCE):
+                rows = hidden[start : start + _ROWS_AT_ONCE].clone().requires_grad_()
+                wanted = targets[start : start + _ROWS_AT_ONCE]
+                logits = self._decoder.logits(rows)
+                surprise = functional.cross_entropy(
+                    logits, wanted, ignore_index=_UNKNOWN, reduction="sum"
+                )
+                (surprise / self._options.tokens_a_step).backward()
+                total += float(surprise.detach())
+                assert rows.grad is not None
+                gradients.append(rows.grad)
+            return torch.cat(gradients)
+
+        scale = self._options.alpha / self._options.rank
+        self._decoder.study(lesson.tokens[:-1], lesson.first - 1, self._factors, scale, learn)
+        return total / count
 
     def step(self) -> None:
         """Change the factors by what was added up since the last step."""
@@ -90,7 +102,7 @@ class TorchPupil:
                     part = slice(start, start + _ROWS_AT_ONCE)
                     logits, wanted = self._decoder.logits(hidden[part]), targets[part]
                     num_right += int((logits.argmax(dim=-1) == wanted).sum())
-                    known = wanted >= 0
+                    known = wanted != _UNKNOWN
                     total += float(
                         functional.cross_entropy(logits[known], wanted[known], reduction="sum")
                     )
@@ -141,11 +153,8 @@ class TorchPupil:
         }
         return Lora(self._options.alpha, changes)
 
-    def _nll(self, hidden: Tensor, wanted: Tensor) -> Tensor:
-        return functional.cross_entropy(self._decoder.logits(hidden), wanted, reduction="sum")
-
     def _targets(self, lesson: Lesson) -> Tensor:
-        """Rows of the head that are to be guessed, -1 where it has none."""
+        """Rows of the head that are to be guessed, _UNKNOWN where it has none."""
         return torch.from_numpy(self._row_of[np.array(lesson.tokens[lesson.first :])])
 
     def _hidden(self, lesson: Lesson) -> Tensor:

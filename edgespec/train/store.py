@@ -7,6 +7,8 @@ PAIR.training           a training under way, or ended, that can go on
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -65,14 +67,26 @@ class TrainingStore:
         return [path for path in self.all() if path.name[:_PAIR] in pairs]
 
     def delete(self, paths: Iterable[Path]) -> None:
-        """Forget files of this folder; raises StorageError."""
-        for path in paths:
+        """Forget files of this folder, and what killed processes left; raises StorageError."""
+        for path in (*paths, *self._left()):
             try:
-                path.unlink(missing_ok=True)
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
             except OSError as error:
                 raise StorageError(
                     f"cannot delete {path}: {error.strerror or error}", "delete it by hand"
                 ) from error
+
+    def scratch(self, lora: Path) -> tempfile.TemporaryDirectory[str]:
+        """A folder for files that may become this LoRA."""
+        return tempfile.TemporaryDirectory(prefix=f".{lora.name}.", dir=self.folder)
+
+    def _left(self) -> list[Path]:
+        """Files and folders that were to be one of these; those of a training under way, too."""
+        kinds = (f".*{LORA}.*", f".*{MERGED}.*", f".*{TRAINING}.*")
+        return [path for kind in kinds for path in self.folder.glob(kind)]
 
 
 _PAIR = 33

@@ -141,13 +141,13 @@ class Training:
         self.progress = progress
         self._pupil = pupil
         self._course = course
-        self._options = options
+        self.options = options
         self._clock = clock
 
     def run(self, limits: Limits, watcher: Watcher, is_stopped: Callable[[], bool]) -> bool:
         """Train until a limit; False if it was stopped before. What it is then is kept, too."""
         started = self._clock()
-        if self.progress.alone is None:
+        if self.progress.best is None:
             self._judge()
         kept_at = -1
         while not self._is_enough(limits, self._clock() - started):
@@ -177,7 +177,7 @@ class Training:
         """Learn from as many lessons as make a step; False if it was stopped on the way."""
         lessons, number = self._course.lessons, self.progress.num_lessons
         num_tokens, total = 0, 0.0
-        while num_tokens < self._options.tokens_a_step:
+        while num_tokens < self.options.tokens_a_step:
             if is_stopped():
                 return False
             epoch, place = divmod(number, len(lessons))

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespec.cache.database import open_database
+from edgespec.cache.tokens import Recording, TokenStore, VocabularyKey
+from edgespec.llama.model import Model, ModelOptions
+from edgespec.llama.tiny.corpus import CORPUS
 from edgespec.train.lessons import Course, Lesson, course_of
 from edgespec.train.lora import Lora, LowRank
 from edgespec.train.lora_file import About
 from edgespec.train.training import Arrays, Judged
+from edgespec.vocab.tokenizer import ByteTokenizer
+
+_LETTERS = 160
 
 ABOUT = About("1" * 32, "2" * 32, "big", "small", "3" * 64, "merged", 40, 300, 900, 0.5, 0.6)
 
@@ -105,3 +113,20 @@ def random_lora(
 def _pairs(lesson: Lesson) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     tokens = np.array(lesson.tokens)
     return tokens[lesson.first - 1 : -1], tokens[lesson.first :]
+
+
+def record_answers(home: Path, model: Path, num_answers: int) -> None:
+    """As if a target had read from the corpus, beginning anywhere, again and again."""
+    text = CORPUS.split("Der Fluss")[0]
+    with (
+        Model(model, ModelOptions(vocabulary_only=True)) as target,
+        open_database(home / "edgespec.db") as database,
+    ):
+        tokenizer = ByteTokenizer(target.vocab)
+        key = VocabularyKey(tokenizer.fingerprint, target.vocab.num_tokens)
+        store = TokenStore(database.connection)
+        for number in range(num_answers):
+            start = number * 97 % (len(text) - 2 * _LETTERS)
+            parts = text[start : start + 20], text[start + 20 : start + _LETTERS]
+            context, answer = (tokenizer.encode(part.encode()).tokens for part in parts)
+            store.record(store.scope(key, "model"), Recording(answer, context))

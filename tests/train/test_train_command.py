@@ -11,22 +11,17 @@ from pathlib import Path
 import pytest
 from cli_support import Cli, Ended
 from rigs import SMALL
+from train_support import record_answers
 
 from edgespec import errors
-from edgespec.cache.database import open_database
-from edgespec.cache.tokens import Recording, TokenStore, VocabularyKey
-from edgespec.llama.model import Model, ModelOptions
 from edgespec.llama.tiny import write_tiny_model
-from edgespec.llama.tiny.corpus import CORPUS
 from edgespec.train.lessons import LEAST_ANSWERS
 from edgespec.train.lora_file import read_about
 from edgespec.train.store import TrainingStore
-from edgespec.vocab.tokenizer import ByteTokenizer
 
 COMMAND = (sys.executable, "-m", "edgespec")
 DRAFTER = dataclasses.replace(SMALL, architecture="qwen2", num_vocab=384)
 NUM_ANSWERS = 48
-LETTERS = 160
 
 
 @dataclasses.dataclass
@@ -54,28 +49,11 @@ class Home:
             return running.end()
 
 
-def record(home: Path, model: Path, num_answers: int) -> None:
-    """As if a target had read from the corpus, beginning anywhere, again and again."""
-    text = CORPUS.split("Der Fluss")[0]
-    with (
-        Model(model, ModelOptions(vocabulary_only=True)) as target,
-        open_database(home / "edgespec.db") as database,
-    ):
-        tokenizer = ByteTokenizer(target.vocab)
-        key = VocabularyKey(tokenizer.fingerprint, target.vocab.num_tokens)
-        store = TokenStore(database.connection)
-        for number in range(num_answers):
-            start = number * 97 % (len(text) - 2 * LETTERS)
-            parts = text[start : start + 20], text[start + 20 : start + LETTERS]
-            context, answer = (tokenizer.encode(part.encode()).tokens for part in parts)
-            store.record(store.scope(key, "model"), Recording(answer, context))
-
-
 @pytest.fixture
 def home(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
     cli = Cli.of(tmp_path_factory)
     folder = cli.remembered_in(tmp_path / "home").data
-    record(folder, cli.quick, NUM_ANSWERS)
+    record_answers(folder, cli.quick, NUM_ANSWERS)
     return Home(cli, folder, write_tiny_model(tmp_path / "small.gguf", DRAFTER))
 
 
@@ -113,6 +91,7 @@ def test_a_training_that_is_interrupted_goes_on(home: Home, number: signal.Signa
     status = home.run("adapt", "status")
     assert f"can go on after {found[1]} steps" in status.stdout
 
+    record_answers(home.folder, home.cli.quick, NUM_ANSWERS)  # another guide, other lessons
     num_steps = int(found[1]) + 3
     ended = home.train("--resume", "--steps", str(num_steps))
     assert ended.returncode == 0, ended.stderr
@@ -136,7 +115,7 @@ def test_what_there_is_nothing_to_go_on_with(home: Home) -> None:
 
 def test_too_few_answers_are_not_learned_from(home: Home, tmp_path: Path) -> None:
     folder = home.cli.remembered_in(tmp_path / "empty").data
-    record(folder, home.cli.quick, LEAST_ANSWERS - 1)
+    record_answers(folder, home.cli.quick, LEAST_ANSWERS - 1)
     ended = dataclasses.replace(home, folder=folder).train("--steps", "5")
     assert ended.returncode == errors.UsageError.exit_code
     assert f"{LEAST_ANSWERS - 1} answers of quick are recorded, too few" in ended.stderr

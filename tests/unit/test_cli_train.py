@@ -46,7 +46,7 @@ def keep(store: TrainingStore, about: About = ABOUT) -> list[Path]:
     training = store.training(about.target, about.drafter)
     names = (about.target, about.drafter, about.target_name, about.drafter_name)
     state = BigramPupil(5).state()
-    write_checkpoint(Checkpoint(*names, TuningOptions(), PROGRESS, state), training)
+    write_checkpoint(Checkpoint(*names, TuningOptions(), PROGRESS, state, "guide"), training)
     return [lora, merged, training]
 
 
@@ -115,6 +115,18 @@ def test_reset_deletes_every_file_of_a_drafter(store: TrainingStore) -> None:
     run_command("adapt", "reset", "--yes")
     assert store.all() == []
     assert not any(path.exists() for path in small)
+
+
+def test_deleting_takes_what_killed_processes_left(store: TrainingStore) -> None:
+    keep(store)
+    with store.scratch(store.lora(ABOUT.target, ABOUT.drafter)) as name:
+        (Path(name) / "candidate.gguf").write_bytes(b"private")
+        left = store.folder / f".{ABOUT.target}.training.x1.part"
+        left.write_bytes(b"private")
+        (store.folder / "of-others").write_bytes(b"stays")
+        store.delete(store.all())
+        assert [path.name for path in store.folder.iterdir()] == ["of-others"]
+        Path(name).mkdir()  # which the context wants to delete
 
 
 def test_reset_of_a_training_that_never_served(store: TrainingStore) -> None:

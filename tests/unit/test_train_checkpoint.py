@@ -25,7 +25,9 @@ PROGRESS = Progress(30, 95, 2, 0.75, Judged(100, 50, 1.5), Judged(100, 60, 1.25)
 
 def checkpoint(progress: Progress = PROGRESS) -> Checkpoint:
     state = BigramPupil(9).state()
-    return Checkpoint("1" * 32, "2" * 32, "big", "small", TuningOptions(rank=3), progress, state)
+    return Checkpoint(
+        "1" * 32, "2" * 32, "big", "small", TuningOptions(rank=3), progress, state, "guide"
+    )
 
 
 def same(one: Lora | None, other: Lora | None) -> bool:
@@ -45,6 +47,7 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path, progress: Progre
     found = read_checkpoint(path)
     assert (found.target, found.drafter, found.target_name) == ("1" * 32, "2" * 32, "big")
     assert (found.drafter_name, found.options) == ("small", kept.options)
+    assert found.guide == "guide"
     assert dataclasses.replace(found.progress, best_lora=None) == dataclasses.replace(
         progress, best_lora=None
     )

@@ -53,6 +53,12 @@ def test_the_latest_answers_are_held_out_for_guide_and_judge_in_turns() -> None:
     assert [lesson.tokens[1] for lesson in course.lessons] == list(range(last - 4))
 
 
+def test_a_guide_has_a_name_of_its_own() -> None:
+    one, other = (course_of([([1], [2, last])] * 2 * HELD_OUT) for last in (3, 4))
+    assert one.guide_id == course_of([([1], [2, 3])] * 2 * HELD_OUT).guide_id
+    assert one.guide_id != other.guide_id
+
+
 def test_of_many_answers_only_so_many_are_held_out() -> None:
     course = course_of([([1], [2])] * (MOST_HELD_OUT * HELD_OUT * 2))
     assert len(course.guide) == len(course.judge) == MOST_HELD_OUT // 2

@@ -94,7 +94,7 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(
     path = tmp_path / "checkpoint"
 
     def keep(progress: Progress, state: Arrays) -> None:
-        write_checkpoint(Checkpoint("t", "d", "big", "small", OPTIONS, progress, state), path)
+        write_checkpoint(Checkpoint("t", "d", "big", "small", OPTIONS, progress, state, ""), path)
 
     watcher = Watcher(keep=keep)
     stopped = training(BigramPupil(NUM_TOKENS))

@@ -1,0 +1,156 @@
+"""Who is trained and on what: a drafter as it runs, and recorded answers in its tokens."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgespec.cache.conversations import Conversations
+from edgespec.cache.database import DAMAGE, Database
+from edgespec.cache.facts import Facts
+from edgespec.cache.sessions import recorded_answers
+from edgespec.cache.tokens import VocabularyKey
+from edgespec.cli.model_drafting import Renderer
+from edgespec.cli.pairing import expected_speed_of
+from edgespec.cli.signals import ending_at_once
+from edgespec.cli.trimming import pass_costs
+from edgespec.errors import EdgeSpecError, StorageError, UsageError
+from edgespec.llama.gguf_file import GgufFile
+from edgespec.llama.model import Model, ModelOptions
+from edgespec.measure.drafting import USUAL_PASS_MS
+from edgespec.measure.facts import MODEL, ModelFacts, file_fingerprint, model_key
+from edgespec.measure.machine import Machine
+from edgespec.measure.trimmed import Trimmer
+from edgespec.models.gguf_check import check_gguf
+from edgespec.models.store import ModelStore
+from edgespec.paths import user_paths
+from edgespec.reports import Report
+from edgespec.train.form import read_form
+from edgespec.train.lessons import LEAST_ANSWERS, Course, course_of
+from edgespec.train.sessions import SessionReader
+from edgespec.vocab.tokenizer import ByteTokenizer
+from edgespec.vocab.trim import is_trimmed, read_trim_info
+
+MOST_ANSWERS = 4000
+"""The latest answers are learned from: a few megabytes of tokens."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subject:
+    """Who is trained: the whole drafter, the form that runs, its head's rows, and for whom."""
+
+    target: Path
+    whole: Path
+    trimmed: Path | None
+    kept: NDArray[np.int32]
+    num_tokens: int
+    fingerprints: tuple[str, str]
+
+    @property
+    def running(self) -> Path:
+        """The file that drafts."""
+        return self.trimmed or self.whole
+
+
+class SubjectReader:
+    """Reads for one target, on one machine, from one database."""
+
+    def __init__(
+        self,
+        target: Path,
+        database: Database,
+        machine: Machine,
+        options: ModelOptions,
+        report: Report,
+    ) -> None:
+        self._target = target
+        self._database = database
+        self._facts = Facts(database)
+        self._machine = machine
+        self._options = options
+        self._report = report
+
+    def best_drafter(self) -> Path:
+        """The one that `auto` would take, by what was measured of the models on disk.
+
+        Raises UsageError if nothing was.
+        """
+        folder, target = user_paths().trimmed, self._target
+        trimmer = Trimmer(folder, self._facts, self._machine, self._options)
+        speeds = {}
+        for stored in ModelStore(user_paths()).list():
+            if stored.path != target and stored.size_bytes < target.stat().st_size:
+                with contextlib.suppress(EdgeSpecError):  # nobody asked for it by name
+                    form = trimmer.form(stored.path)
+                    if form is not None:
+                        speeds[stored.path] = expected_speed_of(form)
+        if not speeds:
+            raise UsageError("no drafter was measured yet", "say which with --drafter")
+        return max(speeds, key=lambda path: speeds[path])
+
+    def read(self, whole: Path) -> tuple[Subject, Course, int]:
+        """Who is trained, on what, and on how many answers.
+
+        Raises ModelFileError for a drafter that cannot be trained, UsageError where too little is
+        recorded, StorageError.
+        """
+        check_gguf(whole)
+        if is_trimmed(whole):
+            raise UsageError(f"{whole.name} is trimmed", "give the model it was made from")
+        read_form(GgufFile(whole))  # refuses what cannot be trained before anything takes time
+        folder = user_paths().trimmed
+        trimmer = Trimmer(
+            folder, self._facts, self._machine, self._options, self._report, follows=True
+        )
+        with ending_at_once():
+            trimmed = trimmer.trimmed(whole, self.pass_ms)
+        only_words = ModelOptions(vocabulary_only=True)
+        with contextlib.ExitStack() as opened:
+            with ending_at_once():
+                target = opened.enter_context(Model(self._target, only_words))
+                drafter = opened.enter_context(Model(whole, only_words))
+            vocabularies = ByteTokenizer(target.vocab), ByteTokenizer(drafter.vocab)
+            num_tokens = drafter.vocab.num_tokens
+            info = read_trim_info(trimmed) if trimmed is not None else None
+            kept = np.arange(num_tokens, dtype=np.int32) if info is None else info.kept
+            key = VocabularyKey(vocabularies[0].fingerprint, target.vocab.num_tokens)
+            course, num_answers = self._course(vocabularies, drafter, key)
+        fingerprints = (key.fingerprint, file_fingerprint(whole))
+        subject = Subject(self._target, whole, trimmed, kept, num_tokens, fingerprints)
+        return subject, course, num_answers
+
+    def _course(
+        self, vocabularies: tuple[ByteTokenizer, ByteTokenizer], drafter: Model, key: VocabularyKey
+    ) -> tuple[Course, int]:
+        conversations = Conversations(self._database.connection)
+        reader = SessionReader(
+            vocabularies,
+            Renderer(drafter),
+            lambda name: [(turn.role, turn.content) for turn in conversations.messages(name)],
+        )
+        try:
+            answers = list(recorded_answers(self._database.connection, key, MOST_ANSWERS))
+            read = list(reader.read_all((a.tokens, a.context, a.conversation) for a in answers))
+        except DAMAGE as error:
+            raise StorageError(
+                f"the database cannot be read ({error})", "run `edgespec db check`"
+            ) from error
+        if len(read) < LEAST_ANSWERS:
+            raise UsageError(
+                f"{len(read)} answers of {self._target.stem} are recorded, too few to learn from",
+                f"chat on until there are {LEAST_ANSWERS}",
+            )
+        return course_of(read), len(read)
+
+    def pass_ms(self) -> Mapping[int, float]:
+        """T(r) of the target if it was measured."""
+        words = ModelOptions(self._options.use_extra_buffers, vocabulary_only=True)
+        with Model(self._target, words) as model:
+            known = self._facts.get(MODEL, model_key(model, self._machine))
+        facts = ModelFacts.from_json(known) if known is not None else None
+        return USUAL_PASS_MS if facts is None else pass_costs(facts)
