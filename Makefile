@@ -8,7 +8,8 @@ TREE = build/tree/edgespec
 TYPE_PATH = build/tree:scripts:tests/support
 
 # What `make test-train` adds; of some indexes a plain torch brings gigabytes for GPUs, and
-# TORCH="torch==2.13.0+cpu" or the like does not.
+# TORCH="torch==2.13.0+cpu" or the like does not. Nothing is installed as editable there, so -P keeps
+# this folder's edgespec/, which is only a part of the package, from being imported.
 TORCH = torch>=2.6,<3
 
 .PHONY: help setup setup-dev chat check test test-train lint tree clean
@@ -49,7 +50,7 @@ test-train: tree
 	@test -d .venv-train || $(BIN)/python -m venv .venv-train
 	@.venv-train/bin/python -m pip install -q "$(TORCH)"
 	@.venv-train/bin/python scripts/lend_packages.py build/tree .venv
-	@.venv-train/bin/python -m pytest tests/train
+	@.venv-train/bin/python -P -m pytest tests/train
 
 clean:
 	rm -rf .venv .venv-train build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

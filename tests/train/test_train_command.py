@@ -19,7 +19,7 @@ from edgespec.train.lessons import LEAST_ANSWERS
 from edgespec.train.lora_file import read_about
 from edgespec.train.store import TrainingStore
 
-COMMAND = (sys.executable, "-m", "edgespec")
+COMMAND = (sys.executable, "-P", "-m", "edgespec")
 DRAFTER = dataclasses.replace(SMALL, architecture="qwen2", num_vocab=384)
 NUM_ANSWERS = 48
 
