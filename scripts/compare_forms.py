@@ -9,20 +9,16 @@ Both draft for the same target in one process, with look-ups but nothing remembe
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from measure_studying import Rig
+from measure_studying import Rig, ask_in_turns
 
-from edgespec.bench.suite import Question, read_suite
+from edgespec.bench.suite import read_suite
 from edgespec.cli.options import DrafterFiles, LoadOptions
-from edgespec.types import Completion, CompletionRequest, Message, SamplingParams
-
-NUM_TOKENS = 96
 
 
 @dataclass(frozen=True)
@@ -31,22 +27,6 @@ class Compared:
 
     plain_ms: float
     forms_ms: tuple[float, float]
-
-
-def compare(rigs: tuple[Rig, Rig], question: Question, number: int) -> Compared:
-    """Ask all three ways; raises AssertionError if answers differ."""
-    messages = (Message("user", question.turns[0]),)
-    request = CompletionRequest(messages, SamplingParams(), NUM_TOKENS)
-    plainly = dataclasses.replace(request, speculate=False)
-    ways = [(rigs[0], plainly), (rigs[0], request), (rigs[1], request)]
-    done: dict[int, Completion] = {}
-    for place in range(3):
-        way = (place + number) % 3
-        rig, asked = ways[way]
-        done[way] = rig.answer(asked)
-    assert len({answer.token_ids for answer in done.values()}) == 1, question.id
-    plain, one, other = (done[way].timings.decode_ms for way in range(3))
-    return Compared(plain, (one, other))
 
 
 def summary(compared: Sequence[Compared]) -> str:
@@ -72,10 +52,10 @@ def main(suite: Path, target: Path, whole: Path, forms: tuple[Path, Path]) -> No
             )
             for form in forms
         )
-        compared = [
-            compare((one, other), question, number)
-            for number, question in enumerate(read_suite(suite))
-        ]
+        compared = []
+        for number, question in enumerate(read_suite(suite)):
+            plain_ms, *forms_ms = ask_in_turns(one, other, question, number)
+            compared.append(Compared(plain_ms, (forms_ms[0], forms_ms[1])))
     print(summary(compared))
 
 

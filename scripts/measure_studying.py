@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -100,25 +100,46 @@ class Rig:
         return waited
 
 
-def turn(alone: Rig, learning: Rig, question: Question, number: int) -> Turn:
-    """Ask both; raises AssertionError if answers differ."""
+def ask_in_turns(
+    one: Rig,
+    other: Rig,
+    question: Question,
+    number: int,
+    then: Callable[[Rig, CompletionRequest], None] = lambda _rig, _request: None,
+) -> tuple[float, float, float]:
+    """Milliseconds of decoding plainly, drafted by `one`, and by `other`.
+
+    The order changes with `number`; `then` is called after each answer. Raises AssertionError if
+    answers differ.
+    """
     messages = (Message("user", question.turns[0]),)
     request = CompletionRequest(messages, SamplingParams(), NUM_TOKENS)
     plainly = dataclasses.replace(request, speculate=False)
-    ways = [(alone, plainly), (alone, request), (learning, request)]
+    ways = [(one, plainly), (one, request), (other, request)]
     done: dict[int, Completion] = {}
-    wait_ms, study_ms = None, 0.0
     for place in range(3):
         way = (place + number) % 3
         rig, asked = ways[way]
         done[way] = rig.answer(asked)
+        then(rig, request)
+    assert len({answer.token_ids for answer in done.values()}) == 1, question.id
+    plain, by_one, by_other = (done[way].timings.decode_ms for way in range(3))
+    return plain, by_one, by_other
+
+
+def turn(alone: Rig, learning: Rig, question: Question, number: int) -> Turn:
+    """Ask both, and have one study; raises AssertionError if answers differ."""
+    waits: list[float] = []
+    studies: list[float] = []
+
+    def then(rig: Rig, request: CompletionRequest) -> None:
         if rig is learning:
             if number % _INTERRUPT_EVERY == 0:
-                wait_ms = rig.interrupt(request)
-            study_ms = rig.study()
-    assert len({answer.token_ids for answer in done.values()}) == 1, question.id
-    plain, drafted, learned = (done[way].timings.decode_ms for way in range(3))
-    return Turn(plain, drafted, learned, study_ms, wait_ms)
+                waits.append(rig.interrupt(request))
+            studies.append(rig.study())
+
+    times = ask_in_turns(alone, learning, question, number, then)
+    return Turn(*times, study_ms=studies[0], wait_ms=waits[0] if waits else None)
 
 
 def line(turns: Sequence[Turn], name: str) -> str:
