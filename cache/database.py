@@ -7,14 +7,14 @@ told in `Database.notice`.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgespec.cache.aside import set_aside
 from edgespec.cache.schema import is_newest, newest_schema
 from edgespec.errors import StorageError
 
@@ -24,8 +24,27 @@ BUSY_TIMEOUT_S = 2.0
 _PAUSE_S = 0.005
 """Between attempts where SQLite does not wait by itself."""
 
+_SETTINGS = ("synchronous=NORMAL", "secure_delete=ON")
+"""Deleted pages are overwritten: what was forgotten is gone, and no salvage brings it back."""
+
 DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)
 """What a damaged file raises: SQLite's own message may quote bytes of it that are no text."""
+
+
+class BackupError(Exception):
+    """A database of an older schema could not be copied, and was not changed."""
+
+
+def is_damage(error: Exception) -> bool:
+    """True for an error of DAMAGE that neither a lock nor the disk explains.
+
+    SQLite's plain error, as for a table that is not there, means a damaged schema; one without a
+    code is Python's, for text that is none.
+    """
+    if isinstance(error, sqlite3.OperationalError):
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        return bool(code == sqlite3.SQLITE_ERROR)
+    return isinstance(error, DAMAGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +96,14 @@ def open_database(path: Path) -> Database:
     """
     try:
         return Database(_connect(path), path)
-    except sqlite3.OperationalError as error:  # locked, read-only, disk full, no permission
-        return _in_memory(f"the database {path} cannot be used ({error}); nothing is remembered")
     except DAMAGE as error:
-        return _replaced(path, error)
-    except OSError as error:
-        return _in_memory(
-            f"the database {path} cannot be used ({error.strerror or error}); nothing is remembered"
-        )
+        if is_damage(error):
+            return _replaced(path, error)
+        # locked, read-only, disk full, no permission
+        return _in_memory(f"the database {path} cannot be used ({error}); nothing is remembered")
+    except (OSError, BackupError) as error:
+        why = getattr(error, "strerror", None) or error
+        return _in_memory(f"the database {path} cannot be used ({why}); nothing is remembered")
 
 
 def open_in_memory() -> Database:
@@ -99,7 +118,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
     try:
         _write_ahead(connection)
-        connection.execute("PRAGMA synchronous=NORMAL")
+        _set(connection, _SETTINGS)
         if not is_newest(connection):
             _migrate(connection, str(path), lambda old: _back_up(path, old))
     except BaseException:
@@ -138,12 +157,16 @@ def connect(path: Path, busy_timeout_s: float, num_cache_bytes: int) -> sqlite3.
         check_same_thread=False,
     )
     try:
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute(f"PRAGMA cache_size=-{num_cache_bytes // 1024}")
+        _set(connection, (*_SETTINGS, f"cache_size=-{num_cache_bytes // 1024}"))
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _set(connection: sqlite3.Connection, settings: Iterable[str]) -> None:
+    for setting in settings:
+        connection.execute(f"PRAGMA {setting}").fetchall()
 
 
 def _migrate(
@@ -163,28 +186,17 @@ def _back_up(path: Path, schema: int) -> None:
     try:
         back_up(path, schema)
     except (OSError, sqlite3.Error) as error:
-        raise sqlite3.OperationalError(f"no backup before the upgrade: {error}") from error
-
-
-def set_aside(path: Path) -> Path:
-    """Rename a damaged database, its log with it, and return its new name; raises OSError."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    aside = path.with_name(f"{path.name}.damaged-{stamp}")
-    number = 1
-    while aside.exists():  # twice in one second, or the clock went backwards
-        number += 1
-        aside = path.with_name(f"{path.name}.damaged-{stamp}-{number}")
-    for suffix in ("-wal", "-shm", ""):  # the log holds what was committed last
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-    return aside
+        raise BackupError(f"no backup before the upgrade: {error}") from error
 
 
 def _replaced(path: Path, error: Exception) -> Database:
     """Set a damaged database aside and start a new one in its place."""
     try:
         aside = set_aside(path)
-        notice = f"the database was damaged ({error}); it was set aside as {aside.name}"
+        notice = (
+            f"the database was damaged ({error}) and set aside as {aside.name}"
+            " (`edgespec db check --repair` saves what can be read of it)"
+        )
         return Database(_connect(path), path, notice)
     except (OSError, sqlite3.Error, UnicodeDecodeError, StorageError) as second:
         return _in_memory(f"the database {path} is damaged and cannot be set aside ({second})")

@@ -47,7 +47,6 @@ class Forgetting:
         """`connection` stays the caller's to close."""
         self._connection = connection
         self._store = TokenStore(connection)
-        connection.execute("PRAGMA secure_delete=ON").fetchall()
 
     def conversation(self, conversation: str) -> Forgotten:
         """Forget one conversation and what was learned from it, in one transaction."""

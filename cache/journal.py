@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgespec.cache.conversations import Said
+from edgespec.cache.conversations import Said, StoredMessage
 
 MOST_KNOWN = 1024
 """Answers after which a conversation can still be continued, the latest."""
@@ -52,7 +52,7 @@ class Journal:
         self._known[_name(turns)] = conversation
         while len(self._known) > self._most_known:
             self._known.popitem(last=False)
-        return Entry(conversation, _title(turns), tuple(said))
+        return Entry(conversation, title_of(turns), tuple(said))
 
 
 def _name(turns: Sequence[Said]) -> str:
@@ -64,7 +64,7 @@ def _name(turns: Sequence[Said]) -> str:
     return digest.hexdigest()
 
 
-def _title(turns: Sequence[Said]) -> str:
+def title_of(turns: Sequence[Said | StoredMessage]) -> str:
     """The first words of the user."""
     asked = next((turn.content for turn in turns if turn.role == "user"), "")
     words = " ".join(asked[: 8 * _TITLE_LETTERS].split())

@@ -135,8 +135,16 @@ def back_up(path: Path, schema: int) -> Path:
 
 
 def _pending(db: Database, where: str) -> bool:
-    """True if a migration is missing; raises StorageError if one is unknown."""
-    unknown = {applied.name for applied in migrations.applied(db)} - set(NAMES)
+    """True if a migration is missing; raises StorageError if one is unknown.
+
+    Raises sqlite3.DatabaseError if they cannot have been applied: one came after one that is gone.
+    """
+    applied = {migration.name for migration in migrations.applied(db)}
+    unknown = applied - set(NAMES)
+    if applied & set(NAMES) != set(NAMES[: len(applied) - len(unknown)]) or (
+        unknown and len(applied) <= len(NAMES)
+    ):
+        raise sqlite3.DatabaseError("the list of migrations is damaged")
     if unknown:
         raise StorageError(
             f"the database {where} was written by a newer EdgeSpec ({', '.join(sorted(unknown))})",

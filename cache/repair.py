@@ -6,32 +6,55 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
-from edgespec.cache.database import DAMAGE, connect, open_database, set_aside
+from edgespec.cache.aside import mark_salvaged, set_aside, unsalvaged
+from edgespec.cache.database import DAMAGE, connect, is_damage, open_database
 from edgespec.cache.salvage import salvage
 from edgespec.cache.tokens import TokenStore, transaction
 from edgespec.cache.upkeep import problems, rebuild_search
+from edgespec.errors import BusyError
 
 _AT_ONCE = 64
 
 
-def repair(path: Path) -> str:
-    """Mend the database at `path` and tell in one line what was done.
+def repair(path: Path) -> list[str]:
+    """Mend the database at `path` and tell in lines what was done.
 
-    The damaged file stays beside the new one, under another name. Raises sqlite3.Error or OSError
-    if there is no room for a new file.
+    A damaged file stays beside the new one, under another name; what earlier ones hold, which were
+    set aside when they could not be opened, is added too. Raises sqlite3.Error or OSError if there
+    is no room, BusyError if the file is to be replaced while others use it; done anew, it goes on.
     """
+    told = []
     with contextlib.closing(connect(path, 10.0, 32 << 20)) as connection:
-        if _is_readable(connection):
-            rebuild_index(connection)
-            rebuild_search(connection)
-            if not problems(connection):
-                return "the indexes were made anew; nothing was lost"
-    aside = set_aside(path)
-    open_database(path).close()
+        is_sound = not problems(connection)
+        if not is_sound and _indexes_mended(connection):
+            is_sound = True
+            told.append("the indexes were made anew; nothing was lost")
+    if not is_sound:
+        _require_alone(path)
+        set_aside(path)
+        open_database(path).close()
+    return told + [_salvage(path, aside) for aside in unsalvaged(path)]
+
+
+def _require_alone(path: Path) -> None:
+    """Raise BusyError if others have the database open: they would write into the damaged file."""
+    with contextlib.closing(connect(path, 0.0, 1 << 20)) as connection:
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
+        try:
+            connection.execute("BEGIN EXCLUSIVE")
+        except DAMAGE as error:
+            if not is_damage(error):
+                raise BusyError(
+                    f"the database {path} is in use", "end other EdgeSpec commands, then try again"
+                ) from error
+
+
+def _salvage(path: Path, aside: Path) -> str:
     saved = salvage(aside, path)
+    kept = mark_salvaged(path, aside)
     return (
         f"saved {saved.num_messages} messages and {saved.num_sequences} recorded sequences"
-        f" ({saved.num_lost_sequences} lost); the damaged file is {aside.name}"
+        f" ({saved.num_broken} lost something); the damaged file is kept as {kept.name}"
     )
 
 
@@ -50,9 +73,15 @@ def rebuild_index(connection: sqlite3.Connection) -> None:
                 store.index(sequence)
 
 
-def _is_readable(connection: sqlite3.Connection) -> bool:
-    """True if SQLite finds nothing wrong with the file as such."""
+def _indexes_mended(connection: sqlite3.Connection) -> bool:
+    """True if nothing is wrong with the file as such, and with the indexes nothing any more."""
     try:
-        return [row[0] for row in connection.execute("PRAGMA integrity_check(1)")] == ["ok"]
-    except DAMAGE:
+        if [row[0] for row in connection.execute("PRAGMA integrity_check(1)")] != ["ok"]:
+            return False
+        rebuild_index(connection)
+        rebuild_search(connection)
+        return not problems(connection)
+    except DAMAGE as error:
+        if not is_damage(error):
+            raise
         return False

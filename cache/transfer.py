@@ -17,7 +17,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from edgespec.cache.conversations import Conversations
+from edgespec.cache.conversations import Conversations, StoredMessage
+from edgespec.cache.merging import Merger
 from edgespec.cache.tokens import Recording, TokenStore, VocabularyKey, transaction
 from edgespec.errors import UsageError
 
@@ -90,10 +91,8 @@ def import_lines(connection: sqlite3.Connection, lines: Iterable[str]) -> Carrie
 class _Carrier:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self._merger = Merger(connection)
         self._sizes: dict[str, int] = {}
-        self._known = set(
-            connection.execute("SELECT scope, conversation, created, num_tokens FROM sequences")
-        )
         self.num_conversations = self.num_sequences = self.num_known = 0
 
     def take(self, value: dict[str, Any]) -> None:
@@ -112,38 +111,28 @@ class _Carrier:
             self._sizes[str(value["vocabulary"])] = int(value["num_tokens"])
 
     def _conversation(self, value: dict[str, Any]) -> None:
+        said = [
+            StoredMessage(str(role), str(content), float(created))
+            for role, content, created in value["messages"]
+        ]
+        name, title = str(value["conversation"]), str(value["title"])
         with transaction(self._connection):
-            added = self._connection.execute(
-                "INSERT OR IGNORE INTO conversations (id, title, created) VALUES (?, ?, ?)",
-                (str(value["conversation"]), str(value["title"]), float(value["created"])),
-            ).rowcount
-            if added:
-                self._connection.executemany(
-                    "INSERT INTO messages (conversation, role, content, created)"
-                    " VALUES (?, ?, ?, ?)",
-                    (
-                        (str(value["conversation"]), str(role), str(content), float(created))
-                        for role, content, created in value["messages"]
-                    ),
-                )
-        self.num_conversations += added
-        self.num_known += not added
+            is_new = self._merger.conversation(name, title, float(value["created"]), said)
+        self.num_conversations += is_new
+        self.num_known += not is_new
 
     def _sequence(self, value: dict[str, Any]) -> None:
         fingerprint = str(value["vocabulary"])
         vocabulary = VocabularyKey(fingerprint, self._sizes[fingerprint])
-        created = float(value["created"])
-        store = TokenStore(self._connection, clock=lambda: created)
         tier = value["tier"]
         if tier not in ("model", "statistics"):
             raise ValueError(f"there is no tier {tier!r}")
-        scope = store.scope(vocabulary, tier)
-        name = (scope, value["conversation"], created, len(value["sequence"]))
-        if name in self._known:
-            self.num_known += 1
-            return
+        scope = self._merger.scope(vocabulary, tier)
         recording = Recording(value["sequence"], value["context"], value["conversation"])
-        self.num_sequences += store.record(scope, recording) is not None
+        with transaction(self._connection):
+            is_new = self._merger.sequence(scope, recording, float(value["created"]))
+        self.num_sequences += is_new
+        self.num_known += not is_new
 
 
 def _sequence_lines(connection: sqlite3.Connection) -> Iterator[str]:

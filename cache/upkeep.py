@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgespec.cache.database import DAMAGE
+from edgespec.cache.database import DAMAGE, is_damage, open_in_memory
 from edgespec.cache.eviction import bytes_in_use, evict
 from edgespec.cache.tokens import transaction
 
@@ -78,8 +79,11 @@ def problems(connection: sqlite3.Connection) -> list[str]:
     try:
         found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(10)")]
         found = [line for line in found if line != "ok"]
+        found = found or _schema_problems(connection)
         return found or [*_index_problems(connection), *_search_problems(connection)]
     except DAMAGE as error:
+        if not is_damage(error):
+            raise
         return [str(error)]
 
 
@@ -87,6 +91,27 @@ def rebuild_search(connection: sqlite3.Connection) -> None:
     """Make the full-text index anew from the messages; raises sqlite3.Error."""
     with transaction(connection):
         connection.execute("INSERT INTO messages_fts (messages_fts) VALUES ('rebuild')")
+
+
+_NAMES = (
+    "SELECT type, name, '' FROM sqlite_schema UNION ALL SELECT 'column', of.name, has.name"
+    " FROM sqlite_schema AS of JOIN pragma_table_info(of.name) AS has"
+)
+"""Every table, index, trigger and column."""
+
+
+def _schema_problems(connection: sqlite3.Connection) -> list[str]:
+    return [
+        f"the schema lacks the {kind} {name}{'.' if column else ''}{column}"
+        for kind, name, column in sorted(_names_of_new() - set(connection.execute(_NAMES)))
+    ]
+
+
+@functools.cache
+def _names_of_new() -> frozenset[tuple[str, str, str]]:
+    """What is in the schema of a new database."""
+    with open_in_memory() as empty:
+        return frozenset(empty.connection.execute(_NAMES))
 
 
 def _index_problems(connection: sqlite3.Connection) -> list[str]:
@@ -107,7 +132,7 @@ def _search_problems(connection: sqlite3.Connection) -> list[str]:
                 "INSERT INTO messages_fts (messages_fts, rank) VALUES ('integrity-check', 1)"
             )
     except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):  # locked: not checked, not broken
+        if not is_damage(error):  # locked: not checked, not broken
             raise
         return [f"the search index does not fit the messages ({error})"]
     return []

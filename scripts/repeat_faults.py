@@ -28,13 +28,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PROMPTS = tuple(
-    f"Write two sentences about the {what}."
+    f"Write {how} about the {what}."
+    for how in ("two sentences", "a short story", "a letter")
     for what in ("sea", "moon", "harbour", "bread", "library", "snow", "violin", "market")
 )
 NUM_TOKENS = 400
 ASKED = PROMPTS[2]
-MOST_LOST = 4096
-"""Tokens that may be gone when bytes were flipped: a page holds no more."""
+MOST_LOST = 1024
+"""Tokens that may be gone when bytes were flipped: a page holds no more of four bytes."""
 
 
 @dataclass

@@ -7,27 +7,28 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from edgespec.adapt.store import AdaptationStore
+from edgespec.cache.aside import delete_all, delete_salvaged, unsalvaged
 from edgespec.cache.conversations import Conversations
-from edgespec.cache.database import DAMAGE, Database, connect, open_database
-from edgespec.cache.eviction import DEFAULT_LIMIT, evict
+from edgespec.cache.database import DAMAGE, Database, connect, is_damage, open_database
+from edgespec.cache.eviction import DEFAULT_LIMIT
 from edgespec.cache.facts import Facts
 from edgespec.cache.forgetting import Forgetting, Forgotten
 from edgespec.cache.repair import repair
 from edgespec.cache.said import FOLLOWED
-from edgespec.cache.transfer import export_lines, import_lines, is_export
+from edgespec.cache.transfer import export_lines
 from edgespec.cache.upkeep import DatabaseStats, compact, problems, statistics
+from edgespec.cli.db_export import counted, export_to, import_export, is_export_file
 from edgespec.cli.pull_progress import human_bytes
 from edgespec.errors import StorageError, UsageError
 from edgespec.models.registry import DEFAULT_TARGET
@@ -100,6 +101,7 @@ def forget(conversation: str | None, older_than: str | None, everything: bool, y
         else:
             forgotten = forgetting.everything()
         forgetting.purge(path)
+        delete_all(path) if everything else delete_salvaged(path)
         is_done = everything or forgotten != Forgotten()
         learned = is_done and _forget_learned(Facts(Database(connection, path)))
     if conversation is not None and forgotten == Forgotten():
@@ -107,12 +109,13 @@ def forget(conversation: str | None, older_than: str | None, everything: bool, y
             f"there is no conversation {conversation!r}", "`edgespec db search` shows their ids"
         )
     click.echo(
-        f"forgot {_count(forgotten.num_conversations, 'conversation')},"
-        f" {_count(forgotten.num_messages, 'message')},"
-        f" {_count(forgotten.num_tokens, 'recorded token')}"
+        f"forgot {counted(forgotten.num_conversations, 'conversation')},"
+        f" {counted(forgotten.num_messages, 'message')},"
+        f" {counted(forgotten.num_tokens, 'recorded token')}"
         + (", and what drafters learned" if learned else ""),
         err=True,
     )
+    _tell_of_unsalvaged(unsalvaged(path))
 
 
 def _forget_learned(facts: Facts) -> bool:
@@ -145,7 +148,7 @@ def export(file: Path) -> None:
             for line in export_lines(connection):
                 click.echo(line, nl=False)
             return
-        _export_to(connection, file)
+        export_to(connection, file)
 
 
 @db.command("import")
@@ -165,11 +168,11 @@ def import_(paths: tuple[Path, ...], model: str) -> None:
     In folders, what git ignores is left out, and so are files that are no text. Files that did not
     change since the last import are not read again; what is gone from a folder is forgotten.
     """
-    exports = [path for path in paths if path.is_file() and _is_export(path)]
+    exports = [path for path in paths if path.is_file() and is_export_file(path)]
     texts = [path for path in paths if path not in exports]
     with _opened() as (connection, _path):
         for path in exports:
-            _import_export(connection, path)
+            import_export(connection, path)
         if texts:
             from edgespec.cli.db_import import import_texts  # needs the native library
 
@@ -191,15 +194,18 @@ def check(mend: bool) -> None:
     """Read the whole file and say whether it is sound."""
     with _opened() as (connection, path):
         found = problems(connection)
-    if not found:
-        click.echo("the database is sound", err=True)
-        return
     for problem in found:
         click.echo(problem)
-    if not mend:
+    waiting = unsalvaged(path)
+    if found and not mend:
         raise StorageError(f"the database {path} is damaged", "run `edgespec db check --repair`")
-    with _errors_told(path):
-        click.echo(repair(path), err=True)
+    if mend and (found or waiting):
+        with _errors_told(path):
+            for line in repair(path):
+                click.echo(line, err=True)
+        return
+    click.echo("the database is sound", err=True)
+    _tell_of_unsalvaged(waiting)
 
 
 def parse_age(text: str) -> float:
@@ -235,17 +241,22 @@ def _opened() -> Iterator[tuple[sqlite3.Connection, Path]]:
 
 @contextlib.contextmanager
 def _errors_told(path: Path) -> Iterator[None]:
-    """Turn what SQLite raises into one line and what to do."""
+    """Turn what SQLite and the file system raise into one line and what to do."""
     try:
         yield
-    except sqlite3.OperationalError as error:
+    except OSError as error:
+        raise StorageError(
+            f"the database {path} cannot be used ({error.strerror or error})",
+            "free disk space or set EDGESPEC_HOME to another folder, then try again",
+        ) from error
+    except DAMAGE as error:
+        if is_damage(error):
+            raise StorageError(
+                f"the database {path} is damaged ({error})", "run `edgespec db check --repair`"
+            ) from error
         raise StorageError(
             f"the database {path} cannot be used ({error})",
             "end other EdgeSpec commands or free disk space, then try again",
-        ) from error
-    except DAMAGE as error:
-        raise StorageError(
-            f"the database {path} is damaged ({error})", "run `edgespec db check --repair`"
         ) from error
 
 
@@ -258,62 +269,22 @@ def _print_stats(found: DatabaseStats) -> None:
     for tier in found.tiers:
         what = "answers" if tier.tier == "model" else "imported text"
         click.echo(
-            f"  {what:<13} {tier.num_tokens} in {_count(tier.num_sequences, 'sequence')},"
+            f"  {what:<13} {tier.num_tokens} in {counted(tier.num_sequences, 'sequence')},"
             f" vocabulary {tier.vocabulary[:12]}"
         )
     click.echo(f"files          {found.num_files} imported")
+
+
+def _tell_of_unsalvaged(waiting: Sequence[Path]) -> None:
+    if waiting:
+        names = ", ".join(file.name for file in waiting)
+        click.echo(
+            f"what {names} holds is not in it: run `edgespec db check --repair`, or delete it",
+            err=True,
+        )
 
 
 def _ask_about_all() -> None:
     if not sys.stdin.isatty():
         raise UsageError("--all forgets everything", "add --yes if that is meant")
     click.confirm("Forget every conversation and everything learned?", abort=True, err=True)
-
-
-def _export_to(connection: sqlite3.Connection, file: Path) -> None:
-    """Write an export that is there in full or not at all, readable by its owner only."""
-    part = file.with_name(file.name + ".part")
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()
-        descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as output:
-            output.writelines(export_lines(connection))
-        part.replace(file)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise StorageError(
-            f"cannot write {file}: {error.strerror or error}", "export to another place"
-        ) from error
-
-
-def _import_export(connection: sqlite3.Connection, path: Path) -> None:
-    """Take in an export and say what it brought; raises UsageError, sqlite3.Error."""
-    try:
-        with path.open(encoding="utf-8") as lines:
-            carried = import_lines(connection, lines)
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 to its end", "export it again") from error
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}", "try again") from error
-    finally:
-        evict(connection, DEFAULT_LIMIT)
-    click.echo(
-        f"{path.name}: {_count(carried.num_conversations, 'conversation')} and"
-        f" {_count(carried.num_sequences, 'recorded answer')} added,"
-        f" {carried.num_known} known already",
-        err=True,
-    )
-
-
-def _is_export(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:  # bytes: what follows the first line may be broken
-            return is_export(file.readline(4096).decode())
-    except (OSError, UnicodeDecodeError):
-        return False
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

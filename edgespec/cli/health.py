@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgespec.cache.aside import unsalvaged
 from edgespec.cache.database import Database, open_database
 from edgespec.cache.facts import Facts
 from edgespec.cli.signals import ending_at_once
@@ -71,8 +72,13 @@ def _examine_database(found: Examination, database: Database) -> None:
         found.problems.append(health.notice)
     if health.integrity != "ok":
         found.problems.append(
-            f"the database is damaged ({health.integrity}): rename it, a new one is made"
+            f"the database is damaged ({health.integrity}): run `edgespec db check --repair`"
         )
+    if database.path is not None and not health.notice:
+        found.problems += [
+            f"{aside.name} holds what the database does not: run `edgespec db check --repair`"
+            for aside in unsalvaged(database.path)
+        ]
 
 
 def _examine_library(found: Examination, store: Facts, machine: Machine, verbose: bool) -> bool:

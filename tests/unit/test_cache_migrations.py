@@ -16,6 +16,7 @@ from edgespec.cache.conversations import Conversations
 from edgespec.cache.database import open_database
 from edgespec.cache.facts import Facts
 from edgespec.cache.pairs import PairStore
+from edgespec.cache.repair import repair
 from edgespec.cache.schema import newest_schema
 from edgespec.vocab.ngrams import NgramStore
 
@@ -178,3 +179,27 @@ def test_a_pair_that_cannot_be_kept_costs_only_itself(tmp_path: Path) -> None:
         blocker.close()
         database.connection.execute("DROP TABLE calibrations")
         assert pairs.load("t", "d") is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE _sqlite_migrations SET name = 'm001_facuts' WHERE name = 'm001_facts'",
+        "DELETE FROM _sqlite_migrations WHERE name = 'm002_tokens'",
+        "DELETE FROM _sqlite_migrations WHERE name = 'm004_conversations'",
+        "DELETE FROM _sqlite_migrations",
+        "DROP TABLE _sqlite_migrations",
+    ],
+)
+def test_a_damaged_list_of_migrations_is_no_newer_edgespec(tmp_path: Path, change: str) -> None:
+    """Such a database is set aside, and its content saved on request; a chat goes on."""
+    path = tmp_path / "edgespec.db"
+    with open_database(path) as database:
+        Facts(database).put("kind", "key", {"v": 1})
+        database.connection.execute(change)
+        database.connection.commit()
+    with open_database(path) as database:
+        assert database.path == path and "set aside" in database.notice
+    repair(path)
+    with open_database(path) as database:
+        assert Facts(database).get("kind", "key") == {"v": 1} and database.notice == ""

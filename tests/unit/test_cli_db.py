@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import resource
 import sqlite3
 import stat
 import time
@@ -248,6 +249,64 @@ def test_what_is_wrong_is_told_and_mended(recorded: Recorded) -> None:
     assert "the token index has" in result.stdout
     assert "nothing was lost" in db("check", "--repair").stderr
     assert db("check").stderr == "the database is sound\n"
+
+
+def overwritten(path: Path) -> bytes:
+    """The database with a first page that is none; what it was before."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    whole = path.read_bytes()
+    path.write_bytes(bytes(4096) + whole[4096:])
+    return whole
+
+
+def test_a_database_that_was_set_aside_is_told_of_until_it_is_read(
+    recorded: Recorded, path: Path
+) -> None:
+    recorded.database.close()
+    overwritten(path)
+    told = db("stats")
+    assert "set aside as edgespec.db.damaged-" in told.stderr and "--repair" in told.stderr
+    assert "conversations  0, 0 messages" in told.stdout
+    checked = db("check").stderr
+    assert checked.startswith("the database is sound\nwhat edgespec.db.damaged-")
+    assert "run `edgespec db check --repair`" in checked
+    mended = db("check", "--repair").stderr
+    assert mended.startswith("saved 4 messages and 3 recorded sequences (0 lost something)")
+    assert db("check").stderr == "the database is sound\n"
+    assert json.loads(db("stats", "--json").stdout)["num_tokens"] == 21
+
+
+def test_forgetting_reaches_what_was_set_aside(recorded: Recorded, path: Path) -> None:
+    recorded.database.close()
+    whole = overwritten(path)
+    db("stats")
+    told = db("forget", "--older-than", "1m").stderr
+    assert "what edgespec.db.damaged-" in told and "--repair" in told
+    db("check", "--repair")
+    assert list(path.parent.glob("*.salvaged-*"))
+    assert "forgot 1 conversation" in db("forget", "--conversation", "rain").stderr
+    assert not list(path.parent.glob("*.salvaged-*")), "it holds that conversation, too"
+    path.with_name("edgespec.db.damaged-20310101-000000").write_bytes(whole)
+    assert "damaged" not in db("forget", "--all", "--yes").stderr
+    assert [file.name for file in path.parent.glob("edgespec.db.*")] == []
+
+
+def test_a_repair_without_room_loses_nothing_and_goes_on_later(
+    recorded: Recorded, path: Path
+) -> None:
+    recorded.database.close()
+    overwritten(path)
+    db("stats")
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, usual[1]))  # as a full disk does
+    try:
+        told = refused(StorageError, "check", "--repair")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert "File too large" in told and "free disk space" in told
+    assert [file.name for file in path.parent.iterdir() if file.is_dir()] == []
+    assert "saved 4 messages" in db("check", "--repair").stderr
 
 
 @contextlib.contextmanager
