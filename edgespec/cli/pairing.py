@@ -16,7 +16,8 @@ from edgespec.cli.options import DrafterFiles
 from edgespec.errors import EdgeSpecError
 from edgespec.llama.model import Model
 from edgespec.measure.drafting import steady_speed
-from edgespec.measure.trimmed import Form, Trimmer
+from edgespec.measure.forms import Form
+from edgespec.measure.trimmed import Trimmer
 from edgespec.measure.trimming import Tried
 from edgespec.models.store import ModelStore
 

@@ -21,8 +21,9 @@ from edgespec.llama.model import ModelOptions
 from edgespec.measure.drafting import USUAL_PASS_MS
 from edgespec.measure.facts import known_model_facts, known_soundness
 from edgespec.measure.following import OWN_WEIGHT
+from edgespec.measure.forms import Wanted
 from edgespec.measure.machine import Machine, this_machine
-from edgespec.measure.trimmed import Trimmer, Wanted
+from edgespec.measure.trimmed import Trimmer
 from edgespec.measure.trimming import AS_SHIPPED, Tried, count_shipped
 from edgespec.models.gguf_check import check_gguf
 from edgespec.paths import user_paths

@@ -17,9 +17,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import filelock
 
@@ -30,14 +28,13 @@ from edgespec.llama.model import ModelOptions
 from edgespec.measure.drafting import USUAL_PASS_MS
 from edgespec.measure.facts import file_fingerprint
 from edgespec.measure.following import NewRows
+from edgespec.measure.forms import Form, Wanted
 from edgespec.measure.machine import Machine
 from edgespec.measure.trim_choice import choose
 from edgespec.measure.trimming import (
     AS_SHIPPED,
     Choice,
-    Count,
     Parent,
-    Tried,
     Workshop,
     count_shipped,
     make,
@@ -54,70 +51,9 @@ TRIM = "trim"
 _WAIT_S = 120.0
 """How long to wait for another process that trims."""
 
-_MOST_ATTEMPTS = 3
 _UNUSED_S = 60 * 24 * 3600.0
 _LONGEST_STEM = 80
 _SCRATCH = ".work-"
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What somebody asked for: rows of the head and type of the body, None for the best.
-
-    `count` counts the tokens of a vocabulary, `pass_ms` is T(r) of the target, by number of rows.
-    """
-
-    keep: int | None = None
-    type_name: str | None = None
-    count: Count = count_shipped
-    pass_ms: Mapping[int, float] = field(default_factory=lambda: USUAL_PASS_MS)
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """How a drafter is to run here: trimmed and re-typed as `choice` says.
-
-    `counts` names the counts it rests on, None if they are a user's own. `is_whole`: nothing was
-    found to be better than the whole file; `problem` tells why if it cannot be trimmed at all. A
-    machine that is too busy to decide is asked again, in all `num_attempts` times.
-    """
-
-    choice: Choice
-    counts: str | None
-    is_whole: bool = False
-    problem: str = ""
-    num_attempts: int = 1
-
-    @property
-    def is_final(self) -> bool:
-        """Whether it holds for good."""
-        is_current = self.counts in (None, shipped_words_id())
-        return is_current and (self.choice.is_sure or self.num_attempts >= _MOST_ATTEMPTS)
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Form | None:
-        """Read back `to_json`, or None if it is not of that form."""
-        try:
-            choice = value["choice"]
-            tried = tuple(Tried(**row) for row in choice["tried"])
-            return Form(
-                Choice(
-                    int(choice["num_kept"]),
-                    str(choice["type_name"]),
-                    tried,
-                    bool(choice["is_sure"]),
-                ),
-                None if value["counts"] is None else str(value["counts"]),
-                bool(value["is_whole"]),
-                str(value["problem"]),
-                int(value["num_attempts"]),
-            )
-        except (KeyError, TypeError, ValueError):
-            return None
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values, for remembering."""
-        return asdict(self)
 
 
 class Trimmer:

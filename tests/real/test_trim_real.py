@@ -14,8 +14,9 @@ from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.measure import trim_choice
 from edgespec.measure.drafting import OpenDrafter, read_text, samples, whole_head
+from edgespec.measure.forms import Wanted
 from edgespec.measure.machine import this_machine
-from edgespec.measure.trimmed import Trimmer, Wanted
+from edgespec.measure.trimmed import Trimmer
 from edgespec.measure.trimming import AS_SHIPPED, Parent, Workshop, read_parent
 from edgespec.vocab.counts import ranked
 from edgespec.vocab.embeddings import EmbeddingTable

@@ -42,8 +42,9 @@ from edgespec.llama.model import Model, ModelOptions
 from edgespec.llama.sampler import SamplerChain
 from edgespec.llama.target import LlamaTarget
 from edgespec.measure.facts import file_fingerprint
+from edgespec.measure.forms import Wanted
 from edgespec.measure.machine import this_machine
-from edgespec.measure.trimmed import Trimmer, Wanted
+from edgespec.measure.trimmed import Trimmer
 from edgespec.measure.trimming import count_shipped
 from edgespec.paths import Paths
 from edgespec.reports import is_progress

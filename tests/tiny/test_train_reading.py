@@ -21,8 +21,9 @@ from edgespec.llama.model import ModelOptions
 from edgespec.llama.tiny import write_tiny_model
 from edgespec.measure.drafting import USUAL_PASS_MS
 from edgespec.measure.facts import file_fingerprint
+from edgespec.measure.forms import Form
 from edgespec.measure.machine import this_machine
-from edgespec.measure.trimmed import TRIM, Form, Trimmer
+from edgespec.measure.trimmed import TRIM, Trimmer
 from edgespec.measure.trimming import AS_SHIPPED, Choice
 from edgespec.paths import user_paths
 from edgespec.train.checkpoint import Checkpoint

@@ -27,8 +27,9 @@ from edgespec.llama.model import ModelOptions
 from edgespec.llama.tiny import TinySpec
 from edgespec.measure import trim_choice, trimmed
 from edgespec.measure.drafting import OpenDrafter, TokenCosts
+from edgespec.measure.forms import Form, Wanted
 from edgespec.measure.machine import this_machine
-from edgespec.measure.trimmed import TRIM, Form, Trimmer, Wanted
+from edgespec.measure.trimmed import TRIM, Trimmer
 from edgespec.measure.trimming import AS_SHIPPED, Choice, Tried
 from edgespec.vocab.counts import TokenCounts
 from edgespec.vocab.tokenizer import ByteTokenizer

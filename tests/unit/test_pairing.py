@@ -13,7 +13,8 @@ from edgespec.cli.options import DrafterFiles
 from edgespec.cli.pairing import LEAST_SPEED, best_drafter, expected_speed_of
 from edgespec.errors import ModelFileError
 from edgespec.llama.model import Model
-from edgespec.measure.trimmed import Form, Trimmer
+from edgespec.measure.forms import Form
+from edgespec.measure.trimmed import Trimmer
 from edgespec.measure.trimming import Choice, Tried
 from edgespec.models.store import ModelStore, StoredModel
 
