@@ -25,7 +25,7 @@ from edgespec.cache.facts import Facts
 from edgespec.errors import BusyError, ModelFileError, UsageError
 from edgespec.llama.model import ModelOptions
 from edgespec.llama.tiny import TinySpec
-from edgespec.measure import trim_choice, trimmed
+from edgespec.measure import forms, trim_choice, trimmed
 from edgespec.measure.drafting import OpenDrafter, TokenCosts
 from edgespec.measure.forms import Form, Wanted
 from edgespec.measure.machine import this_machine
@@ -164,12 +164,18 @@ def test_other_threads_are_another_machine(rig: Rig, measured: list[str]) -> Non
     assert measured
 
 
+def ship_other_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an EdgeSpec with another table of words."""
+    for module in (trimmed, forms):
+        monkeypatch.setattr(module, "shipped_words_id", lambda: "another")
+
+
 def test_new_counts_decide_anew(
     rig: Rig, measured: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = rig.trimmed()
     measured.clear()
-    monkeypatch.setattr(trimmed, "shipped_words_id", lambda: "another")
+    ship_other_words(monkeypatch)
     assert rig.trimmed() == path
     assert measured
     form = rig.trimmer().form(rig.whole)
@@ -187,7 +193,7 @@ def test_what_a_user_chose_stays(
 
     path, parent, choice = rig.trimmer().trim(rig.whole, Wanted(300, "q4_0", count))
     assert (choice, parent.counts.origin) == (Choice(300, "q4_0"), "mine")
-    monkeypatch.setattr(trimmed, "shipped_words_id", lambda: "another")
+    ship_other_words(monkeypatch)
     assert rig.trimmed() == path
     assert measured == []
     info = read_trim_info(path)
