@@ -377,7 +377,7 @@ def test_nonsense_is_refused_and_nothing_remembered(rig: Rig) -> None:
     assert rig.files() == []
 
 
-forms = st.builds(
+any_form = st.builds(
     Form,
     st.builds(
         Choice,
@@ -402,7 +402,7 @@ forms = st.builds(
 )
 
 
-@given(forms)
+@given(any_form)
 def test_forms_round_trip_through_the_store(form: Form) -> None:
     with open_in_memory() as database:
         store = Facts(database)
