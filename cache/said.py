@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.cache.tokens import TokenStore, VocabularyKey, find_scope
+from edgespec.cache.tokens import TokenStore, VocabularyKey, find_scope, require_numbers
 
 FOLLOWED = "followed"
 """The kind of the facts that tell up to which answer somebody has looked at this."""
@@ -60,6 +60,7 @@ def _rows(
         for row in cursor:
             if most_tokens <= 0:
                 break
+            require_numbers(*row)
             rows.append(row)
             most_tokens -= row[3]
     return rows

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edgespec.cache.tokens import TokenStore, VocabularyKey, find_scope
+from edgespec.cache.tokens import TokenStore, VocabularyKey, find_scope, require_numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ def recorded_answers(
     ).fetchall()
     store = TokenStore(connection)
     for number, conversation, first_block, num_context, num_tokens in reversed(rows):
+        require_numbers(first_block, num_context, num_tokens)
         whole = store.read(first_block, num_context + num_tokens).tolist()
         answer = tuple(whole[num_context:])
         if answer and max(answer) < vocabulary.num_tokens:

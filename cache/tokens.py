@@ -32,6 +32,9 @@ FIND_SCOPE = (
     " WHERE fingerprint = ? AND tier = ?"
 )
 
+_MOST = 1 << 48
+"""More tokens, blocks or sequences than anybody records."""
+
 _ADD_GRAM = "INSERT OR IGNORE INTO grams (scope, key, position) VALUES (?, ?, ?)"
 
 
@@ -129,6 +132,7 @@ class TokenStore:
             "SELECT scope, first_block, num_context, num_tokens FROM sequences WHERE id = ?",
             (sequence,),
         ).fetchone()
+        require_numbers(first_block, num_context, num_tokens)
         whole = self.read(first_block, num_context + num_tokens)
         self._connection.executemany(_ADD_GRAM, _grams(scope, whole, num_context, first_block))
 
@@ -156,6 +160,7 @@ class TokenStore:
         if row is None:
             return 0
         scope, file, first_block, num_context, num_tokens = row
+        require_numbers(first_block, num_context, num_tokens)
         whole = self.read(first_block, num_context + num_tokens)
         self._connection.executemany(
             "DELETE FROM grams WHERE scope = ? AND key = ? AND position = ?",
@@ -169,14 +174,24 @@ class TokenStore:
         return int(num_tokens)
 
     def read(self, first_block: int, num_tokens: int) -> NDArray[np.uint32]:
-        """The recorded tokens of a sequence, its context first."""
+        """The recorded tokens of a sequence, its context first; none if it is gone.
+
+        Raises sqlite3.DatabaseError where some are damaged.
+        """
         last_block = first_block + (num_tokens - 1) // BLOCK
         rows = self._connection.execute(
             "SELECT tokens FROM blocks WHERE block BETWEEN ? AND ? ORDER BY block",
             (first_block, last_block),
         )
-        parts = [np.asarray(unpack(packed), dtype=np.uint32) for (packed,) in rows]
-        return np.concatenate(parts) if parts else np.zeros(0, np.uint32)
+        packed = [tokens for (tokens,) in rows]
+        if not packed:
+            return np.zeros(0, np.uint32)
+        if not all(isinstance(tokens, bytes) for tokens in packed):
+            raise sqlite3.DatabaseError("recorded tokens are damaged")
+        whole = np.concatenate([np.asarray(unpack(tokens), dtype=np.uint32) for tokens in packed])
+        if len(whole) != num_tokens:
+            raise sqlite3.DatabaseError("recorded tokens are lost")
+        return whole
 
     def _lost_part_of(self, file: int) -> None:
         """Let the next import read a file anew; drop one of which nothing is left."""
@@ -221,6 +236,12 @@ def find_scope(connection: sqlite3.Connection, vocabulary: VocabularyKey, tier: 
     """Number of a vocabulary's tier, or None where nothing was recorded in it yet."""
     row = connection.execute(FIND_SCOPE, (vocabulary.fingerprint, tier)).fetchone()
     return int(row[0]) if row else None
+
+
+def require_numbers(*values: object) -> None:
+    """Raise sqlite3.DatabaseError for what is no small integer: a damaged file holds anything."""
+    if not all(isinstance(value, int) and 0 <= value < _MOST for value in values):
+        raise sqlite3.DatabaseError("the place of recorded tokens is damaged")
 
 
 def _grams(

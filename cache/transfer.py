@@ -19,7 +19,13 @@ from typing import Any
 
 from edgespec.cache.conversations import Conversations, StoredMessage
 from edgespec.cache.merging import Merger
-from edgespec.cache.tokens import Recording, TokenStore, VocabularyKey, transaction
+from edgespec.cache.tokens import (
+    Recording,
+    TokenStore,
+    VocabularyKey,
+    require_numbers,
+    transaction,
+)
 from edgespec.errors import UsageError
 
 VERSION = 1
@@ -144,6 +150,7 @@ def _sequence_lines(connection: sqlite3.Connection) -> Iterator[str]:
         " WHERE file IS NULL ORDER BY sequences.id"
     )
     for fingerprint, tier, conversation, first_block, num_context, num_tokens, created in rows:
+        require_numbers(first_block, num_context, num_tokens)
         whole = store.read(first_block, num_context + num_tokens).tolist()
         yield _line(
             {

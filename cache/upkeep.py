@@ -7,6 +7,7 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgespec.cache.contents import content_problems
 from edgespec.cache.database import DAMAGE, is_damage, open_in_memory
 from edgespec.cache.eviction import bytes_in_use, evict
 from edgespec.cache.tokens import transaction
@@ -79,7 +80,7 @@ def problems(connection: sqlite3.Connection) -> list[str]:
     try:
         found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(10)")]
         found = [line for line in found if line != "ok"]
-        found = found or _schema_problems(connection)
+        found = found or _schema_problems(connection) or content_problems(connection)
         return found or [*_index_problems(connection), *_search_problems(connection)]
     except DAMAGE as error:
         if not is_damage(error):

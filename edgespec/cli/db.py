@@ -252,12 +252,18 @@ def _errors_told(path: Path) -> Iterator[None]:
     except DAMAGE as error:
         if is_damage(error):
             raise StorageError(
-                f"the database {path} is damaged ({error})", "run `edgespec db check --repair`"
+                f"the database {path} is damaged ({_short(error)})",
+                "run `edgespec db check --repair`",
             ) from error
         raise StorageError(
             f"the database {path} cannot be used ({error})",
             "end other EdgeSpec commands or free disk space, then try again",
         ) from error
+
+
+def _short(error: Exception) -> str:
+    """What is wrong, without the text that it quotes, which may be a long message of the user's."""
+    return str(error).split(" with text ")[0][:200]
 
 
 def _print_stats(found: DatabaseStats) -> None:

@@ -25,11 +25,12 @@ def export_to(connection: sqlite3.Connection, file: Path) -> None:
             output.writelines(export_lines(connection))
         part.replace(file)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
         raise StorageError(
             f"cannot write {file}: {error.strerror or error}", "export to another place"
         ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def import_export(connection: sqlite3.Connection, path: Path) -> None:

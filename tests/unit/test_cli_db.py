@@ -345,3 +345,16 @@ def test_a_folder_that_cannot_be_used_is_told(
     monkeypatch.setenv("EDGESPEC_HOME", str(tmp_path / "file" / "home"))
     told = refused(StorageError, "stats")
     assert "cannot be used" in told and "EDGESPEC_HOME" in told
+
+
+def test_an_export_of_a_damaged_database_is_one_line_and_leaves_nothing(
+    recorded: Recorded, path: Path, tmp_path: Path
+) -> None:
+    recorded.connection.execute("UPDATE messages SET content = CAST(x'61ff620a' AS TEXT)")
+    recorded.connection.commit()
+    target = tmp_path / "export.jsonl"
+    with pytest.raises(StorageError) as caught:
+        db("export", target)
+    assert "is damaged" in str(caught.value) and "check --repair" in str(caught.value)
+    assert "with text" not in str(caught.value) and "\n" not in str(caught.value)
+    assert list(tmp_path.glob("export*")) == []
