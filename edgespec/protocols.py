@@ -158,6 +158,14 @@ class Drafter(Protocol):
         ...
 
     @property
+    def fertility(self) -> float:
+        """Its own tokens for one of the target's, in what was last said to the target.
+
+        1 where it uses the target's; more where it has few words for such a text.
+        """
+        ...
+
+    @property
     def outlook(self) -> float:
         """Share of its guesses that were kept lately: what to expect of one not yet pulled."""
         ...

@@ -67,7 +67,7 @@ class Lookup:
 
     cost_ms = 0.0
     start_ms = 0.0
-    outlook = 1.0
+    outlook = fertility = 1.0
 
     def __init__(self, name: str, sizes: Sequence[int], length: int, *, latest: bool) -> None:
         """`sizes` of n-grams to look for, the first found counts; `latest` or else first place."""
@@ -112,7 +112,7 @@ class FixedOrder:
     name = "hierarchy"
     cost_ms = 0.0
     start_ms = 0.0
-    outlook = 1.0
+    outlook = fertility = 1.0
 
     def __init__(self, drafters: Sequence[Drafter]) -> None:
         self._drafters = tuple(drafters)
@@ -147,6 +147,7 @@ class Gate:
         self._method, self._drafter, self._chosen = method, drafter, chosen
         self.name, self.outlook = drafter.name, 1.0
         self.cost_ms = self.start_ms = 0.0
+        self.fertility = 1.0
 
     def begin(self, prompt: Sequence[int]) -> None:
         """Pass on."""

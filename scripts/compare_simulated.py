@@ -204,7 +204,9 @@ def simulate(
     drafters: list[Drafter] = [ContextDrafter(), model] if looks_up else [model]
     if knows:
         drafters = [Hindsight(drafter, clock) for drafter in drafters]
-    engine = Replay(drafters, clock, playback, seen.pass_ms, Credit(math.inf) if knows else None)
+    engine = Replay(
+        drafters, clock, playback, seen.pass_ms, Credit(math.inf) if knows else None, NUM_TOKENS
+    )
     runs = []
     for number, answer in enumerate(answers):
         model.read_prompt((Message("user", answer.question),))

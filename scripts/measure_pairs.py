@@ -78,7 +78,7 @@ class Asked:
     """Implements `Drafter` around a model drafter that is asked at every chance."""
 
     cost_ms = start_ms = 0.0
-    outlook = 1.0
+    outlook = fertility = 1.0
 
     def __init__(self, drafter: ModelDrafter) -> None:
         self.drafter = drafter

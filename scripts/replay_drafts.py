@@ -7,12 +7,13 @@ what a guess is said to take. So two ways to plan differ by nothing but the plan
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from record_drafts import Answer, Playback, Recorded
+from record_drafts import MAX_TOKENS, Answer, Playback, Recorded
 
 from edgespec.engine.cost import CostModel, CostTable
 from edgespec.engine.credit import Credit
@@ -132,6 +133,11 @@ class Hindsight:
         """That of the drafter within."""
         return self._drafter.start_ms
 
+    @property
+    def fertility(self) -> float:
+        """That of the drafter within."""
+        return self._drafter.fertility
+
     def know(self, truth: Sequence[int]) -> None:
         """What will be said in the next answer."""
         self._truth, self._at = tuple(truth), 0
@@ -183,8 +189,14 @@ class Replay:
         playback: Playback | None = None,
         pass_ms: Sequence[float] = PASS_MS,
         credit: Credit | None = None,
+        max_tokens: int = MAX_TOKENS,
     ) -> None:
-        """`clock` and `playback` are those that `drafters` were made with."""
+        """`clock` and `playback` are those that `drafters` were made with.
+
+        `max_tokens` is where answers were cut when they were recorded: what ended before ended by
+        itself.
+        """
+        self._max_tokens = max_tokens
         self._drafters, self._clock, self._playback = tuple(drafters), clock, playback
         self._target = RecordedTarget(pass_ms, clock)
         table = dict(enumerate(pass_ms, 1))
@@ -204,9 +216,14 @@ class Replay:
         started = self._clock.now_ms
         num_guesses = self._playback.num_guesses if self._playback else 0
         self._engine.forget()
-        limits = Limits(len(answer.tokens))
+        places = itertools.count(1)
+        last = len(answer.tokens) if len(answer.tokens) < self._max_tokens else 0
         emitted = self._engine.generate(
-            answer.prompt, self._target, limits, lambda _token, _row: False, tally
+            answer.prompt,
+            self._target,
+            Limits(max(self._max_tokens, len(answer.tokens))),
+            lambda _token, _row: next(places) == last,
+            tally,
         )
         said = [token for tokens in emitted for token in tokens]
         assert said == list(answer.tokens)

@@ -53,6 +53,7 @@ class ContextDrafter:
     name = "context"
     cost_ms = 0.0
     start_ms = 0.0
+    fertility = 1.0
     outlook = 1.0  # asking costs nothing, so it is always worth it
 
     def __init__(self, calibration: Acceptance | None = None) -> None:

@@ -129,6 +129,7 @@ class DatabaseDrafter:
     name = "database"
     cost_ms = 0.0
     start_ms = 0.0
+    fertility = 1.0
     outlook = 1.0  # asking costs next to nothing, so it is always worth it
 
     def __init__(self, tiers: Sequence[TokenIndex], calibration: Acceptance | None = None) -> None:

@@ -37,6 +37,11 @@ class GuardedDrafter:
         return 0.0 if self.has_failed else self.drafter.start_ms
 
     @property
+    def fertility(self) -> float:
+        """The fertility of the drafter within."""
+        return self.drafter.fertility
+
+    @property
     def outlook(self) -> float:
         """The outlook of the drafter within."""
         return self.drafter.outlook

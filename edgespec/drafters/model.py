@@ -49,6 +49,12 @@ _NUM_PLACES = 3
 PRIOR_OUTLOOK = 0.7
 """Share of the first guesses that tiny strangers get right on ordinary text (bench/LOG.md)."""
 
+_NUM_WEIGHED = 2000
+"""Letters at the end of a prompt that tell how well it can be read."""
+
+_FEW_ALIKE = 8
+"""Tokens beyond those counted that are taken to be the same in both vocabularies."""
+
 _READ_SHARE = 0.12
 """What a token takes that is read together with others, of a guess; only a start."""
 
@@ -112,6 +118,8 @@ class ModelDrafter:
         self._render = render
         self._clock = clock
         self._prompt: Prompt | None = None
+        self._asked = ""  # the end of what was said to the target
+        self._fertility: float | None = None
         self._read_ms = cost_ms * _READ_SHARE
         self._text: list[int] = []  # of this answer and its prompt, in target tokens
         self._num_read = 0  # of these, when it was last asked
@@ -136,6 +144,15 @@ class ModelDrafter:
     def start_ms(self) -> float:
         """Milliseconds of reading, besides `cost_ms`, before the next first guess."""
         return self._read_ms * min(max(len(self._text) - self._num_read - 1, 0), self.window)
+
+    @property
+    def fertility(self) -> float:
+        """Its own tokens for one of the target's, in the last message of the prompt."""
+        if self._fertility is None:
+            data = self._asked.encode("utf-8", "replace")
+            own, others = (len(each.encode(data).tokens) for each in (self._vocab, self._target))
+            self._fertility = (own + _FEW_ALIKE) / (others + _FEW_ALIKE)
+        return self._fertility
 
     @property
     def fingerprints(self) -> tuple[str, str]:
@@ -166,6 +183,7 @@ class ModelDrafter:
         """Start an answer; the prompt comes by `read_prompt`, or else as these target tokens."""
         if self._prompt is None:
             self._prompt = b"".join(map(self._target.piece, prompt)).decode("utf-8", "replace")
+        self._asked, self._fertility = _last_said(self._prompt)[-_NUM_WEIGHED:], None
         self._num_read = _common_prefix(self._text[: self._num_read], prompt, 0)
         self._text = list(prompt)
         self._unread = []
@@ -277,6 +295,13 @@ class ModelDrafter:
             self._cached, self._num_valid = [], 0
             raise
         self._cached.extend(tokens)
+
+
+def _last_said(prompt: Prompt) -> str:
+    """The last message, or the whole of a plain text."""
+    if isinstance(prompt, str):
+        return prompt
+    return prompt[-1].content if prompt else ""
 
 
 def new_calibration() -> Acceptance:

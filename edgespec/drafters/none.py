@@ -13,6 +13,7 @@ class NoDrafter:
     name = "none"
     cost_ms = 0.0
     start_ms = 0.0
+    fertility = 1.0
     outlook = 0.0
 
     def begin(self, prompt: Sequence[int]) -> None:

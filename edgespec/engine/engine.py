@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from edgespec.engine.cost import CostModel
 from edgespec.engine.credit import MOST_PASSES, Bill, Credit
 from edgespec.engine.planner import EMPTY_PLAN, Plan, plan
+from edgespec.engine.prospect import Prospect
 from edgespec.engine.tally import Tally
 from edgespec.engine.verify import TokenHook, verify
 from edgespec.errors import UsageError
@@ -50,7 +51,8 @@ class Engine:
         self._costs = costs
         self._clock = clock
         self._watchers = tuple(watchers)
-        self._credit = credit or Credit(MOST_PASSES * costs.pass_ms(1, 0))
+        plain_ms = costs.pass_ms(1, 0)
+        self._credit = credit or Credit(MOST_PASSES * plain_ms, Prospect(plain_ms))
         self._cached: list[int] = []  # the tokens whose keys and values the cache holds
 
     @property
@@ -77,7 +79,7 @@ class Engine:
         for drafter in drafters:
             drafter.begin(text)
         sampler.begin(text)
-        self._credit.begin()
+        self._credit.begin(end - len(text))
         chosen = EMPTY_PLAN
         while True:
             verified = verify(self._target, sampler, chosen.draft, is_last)
@@ -87,6 +89,7 @@ class Engine:
             tally.verified(chosen.draft, len(verified.tokens))
             yield verified.tokens
             if verified.ended or len(text) >= end:
+                self._credit.end(ended=verified.ended)
                 return
             chosen = self._plan(text, end, drafters)
             self._score(text, chosen)
@@ -122,7 +125,7 @@ class Engine:
         if rows < 2 or not drafters or not self._target.can_roll_back:
             return EMPTY_PLAN
         curve = self._costs.curve_ms(len(text) - 1)[:rows].tolist()
-        able = [each for each in drafters if self._credit.allows(each.cost_ms, each.start_ms)]
+        able = [each for each in drafters if self._may_ask(each)]
         start_ms = sum(drafter.start_ms for drafter in able)
         started = self._clock()
         chosen = plan(able, curve)
@@ -131,6 +134,12 @@ class Engine:
             Bill(curve[len(chosen.draft)], drafting_ms, start_ms, chosen.speed_without)
         )
         return chosen
+
+    def _may_ask(self, drafter: Drafter) -> bool:
+        """Whether there is credit, and something to be gained."""
+        if not drafter.cost_ms:
+            return True
+        return self._credit.allows(drafter.cost_ms, drafter.start_ms, drafter.fertility)
 
     def _score(self, text: list[int], chosen: Plan) -> None:
         """One target pass: row 0 is the last kept token, row i is draft token i - 1."""

@@ -209,6 +209,7 @@ class _Given:
     name: str = "given"
     cost_ms: float = 0.0
     start_ms: float = 0.0
+    fertility: float = 1.0
     outlook: float = 1.0
 
     def begin(self, prompt: Sequence[int]) -> None:

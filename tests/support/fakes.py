@@ -200,6 +200,7 @@ class FakeDrafter:
         self.cost_ms = cost_ms
         self.outlook = 1.0
         self.start_ms = 0.0
+        self.fertility = 1.0
         self.text: list[int] = []
         self.learned: list[tuple[tuple[Proposal, ...], tuple[int, ...]]] = []
         self.num_pulled = 0

@@ -99,7 +99,7 @@ class Replay:
 
     name = "replay"
     cost_ms = start_ms = 0.0
-    outlook = 1.0
+    outlook = fertility = 1.0
 
     def __init__(self, answer: Sequence[int], num_vocab: int) -> None:
         self._answer = answer

@@ -15,6 +15,8 @@ from edgespec.engine import credit as module
 from edgespec.engine.cost import CostModel, CostTable
 from edgespec.engine.credit import MOST_PASSES, SHARE, Bill, Credit
 from edgespec.engine.engine import Engine, Limits
+from edgespec.engine.prospect import Prospect
+from edgespec.engine.tally import Tally
 from edgespec.types import Proposal
 
 PLAIN_MS = 30.0
@@ -83,7 +85,7 @@ def test_reading_is_owed_from_the_next_answer_on() -> None:
     credit = account()
     settle(credit, Bill(PLAIN_MS, 204.0, 200.0, 1 / PLAIN_MS))
     assert credit.allows(GUESS_MS, 0.0), "what is read is read"
-    credit.begin()
+    credit.begin(100)
     assert not credit.allows(GUESS_MS, 0.0)
     for _ in range(400):
         settle(credit, Bill(PLAIN_MS))
@@ -95,17 +97,72 @@ def test_reading_that_was_earned_back_is_forgotten() -> None:
     settle(credit, Bill(PLAIN_MS, 204.0, 200.0, 1 / PLAIN_MS))
     for _ in range(12):
         settle(credit, WRONG, num_emitted=2)
-    credit.begin()
+    credit.begin(100)
     assert credit.allows(GUESS_MS, 100.0)
 
 
 @pytest.mark.parametrize("start_ms", [500.0, 1e4])
-def test_with_full_credit_any_prompt_may_be_read(start_ms: float) -> None:
+def test_without_a_prospect_any_prompt_may_be_read(start_ms: float) -> None:
     credit = account()
     assert credit.allows(GUESS_MS, start_ms)
-    settle(credit, WRONG)
-    assert credit.allows(GUESS_MS, 50.0)
-    assert not credit.allows(GUESS_MS, start_ms)
+    while credit.allows(GUESS_MS, start_ms):
+        settle(credit, WRONG)
+    assert not credit.allows(GUESS_MS, 0.0), "but not without credit for a guess"
+
+
+def test_with_a_prospect_what_cannot_pay_is_not_read() -> None:
+    credit = Credit(MOST_PASSES * PLAIN_MS, Prospect(PLAIN_MS))
+    credit.begin(20)
+    assert not credit.allows(GUESS_MS, 500.0)
+    assert credit.allows(0.0, 500.0), "what costs nothing always may"
+    assert credit.allows(GUESS_MS, 0.0)
+    credit.begin(2000)
+    assert credit.allows(GUESS_MS, 60.0)
+    assert not credit.allows(GUESS_MS, 1e6)
+
+
+def test_a_prospect_alone_does_not_replace_credit() -> None:
+    credit = Credit(MOST_PASSES * PLAIN_MS, Prospect(PLAIN_MS))
+    credit.begin(2000)
+    while credit.allows(GUESS_MS, 0.0):
+        settle(credit, WRONG)
+    credit.begin(2000)
+    assert not credit.allows(GUESS_MS, 0.0)
+
+
+def test_the_prospect_learns_what_the_account_does() -> None:
+    prospect = Prospect(PLAIN_MS)
+    credit = Credit(1e6, prospect)
+    reading = Bill(PLAIN_MS + 4.0, 104.0, 100.0, 1 / PLAIN_MS)
+    for _ in range(5):
+        credit.begin(2000)
+        settle(credit, reading)
+        for _ in range(99):
+            settle(credit, WRONG)
+        credit.end(ended=True)
+    credit.begin(2000)
+    assert not credit.allows(GUESS_MS, 60.0), "one that is always wrong is not read"
+    for _ in range(60):
+        credit.begin(2000)
+        settle(credit, Bill(PLAIN_MS), num_emitted=100)
+        credit.end(ended=True)
+    credit.begin(2000)
+    assert credit.allows(GUESS_MS, 60.0), "but tried again in the end"
+
+
+@pytest.mark.parametrize("start_ms", [0.0, 100.0])
+def test_a_pass_that_was_disturbed_counts_no_more_than_a_bad_one(start_ms: float) -> None:
+    spent = []
+    for drafting_ms in (GUESS_MS + start_ms, 1e5):
+        credit = Credit(1e3)
+        settle(credit, Bill(PLAIN_MS, drafting_ms, start_ms, 1 / PLAIN_MS))
+        credit.begin(100)
+        num_more = 0
+        while credit.allows(GUESS_MS, 0.0):
+            settle(credit, WRONG)
+            num_more += 1
+        spent.append(num_more)
+    assert spent[1] < spent[0] < spent[1] + 3 * (PLAIN_MS + start_ms) / 7.0
 
 
 def test_a_pass_without_a_bill_changes_nothing() -> None:
@@ -113,7 +170,7 @@ def test_a_pass_without_a_bill_changes_nothing() -> None:
     credit.settle(5)
     settle(credit, WRONG)
     credit.open(WRONG)
-    credit.begin()  # it was interrupted
+    credit.begin(100)  # it was interrupted
     credit.settle(1)
     assert not credit.allows(GUESS_MS, 0.0)
     settle(credit, Bill(800.0))
@@ -131,7 +188,7 @@ def test_there_is_never_more_than_the_most(passes: list[tuple[float, float, int,
     for drafting_ms, start_ms, num_emitted, asked in passes:
         speed = 1 / PLAIN_MS if asked else None
         settle(credit, Bill(PLAIN_MS, drafting_ms + start_ms, start_ms, speed), num_emitted)
-        credit.begin()
+        credit.begin(100)
     for _ in range(20):
         settle(credit, WRONG)  # 8 ms each, 0.7 come in
     assert not credit.allows(GUESS_MS, 0.0)
@@ -172,3 +229,59 @@ def test_the_engine_keeps_to_it() -> None:
     most = MOST_PASSES * PLAIN_MS + 1.2 * SHARE * 400 * PLAIN_MS
     assert 3 <= guesses_for(lies=True) <= most / GUESS_MS + 1
     assert guesses_for(lies=False) > 300
+
+
+class Reading(Slow):
+    """Reads what was said at a price before its first guess of an answer."""
+
+    def begin(self, prompt: Sequence[int]) -> None:
+        super().begin(prompt)
+        self.start_ms = 80.0
+
+    def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
+        self._clock.pass_by(self.start_ms / 1e3)
+        self.num_read += self.start_ms > 0
+        self.start_ms = 0.0
+        yield from super().propose(prefix)
+
+    num_read = 0
+
+
+def reads_in(lengths: Sequence[int], *, lies: bool) -> list[int]:
+    """How often a drafter reads in each of several answers of one engine."""
+    target = FakeTarget(num_context=4096, max_rows=8)
+    clock = FakeClock(tick=0.0)
+    drafter = Reading(target, clock, lies=lies)
+    costs = CostModel(CostTable(8, 8192, COSTS, COSTS), 8)
+    engine = Engine(target, [drafter], costs, clock, credit=Credit(1e9, Prospect(PLAIN_MS)))
+    counts = []
+    for length in lengths:
+        drafter.num_read = 0
+        places = iter(range(1, length + 1))
+
+        def is_last(
+            _token: int, _row: int, places: Iterator[int] = places, length: int = length
+        ) -> bool:
+            return next(places) == length
+
+        limits = Limits(4000)
+        said = joined(engine.generate([1, 2, 3], FakeSampler(), limits, is_last, Tally(clock)))
+        assert len(said) == length
+        counts.append(drafter.num_read)
+    return counts
+
+
+def test_short_answers_are_not_read_for() -> None:
+    counts = reads_in([3] * 30, lies=False)
+    assert sum(counts[20:]) <= 1
+
+
+def test_a_long_answer_among_short_ones_is_read_for_once_it_is_long() -> None:
+    *_, short, long = reads_in([3] * 20 + [300], lies=False)
+    assert (short, long) == (0, 1)
+
+
+def test_one_that_is_always_wrong_is_hardly_ever_read() -> None:
+    right, wrong = (sum(reads_in([120] * 20, lies=lies)) for lies in (False, True))
+    assert right == 20
+    assert wrong <= 6

@@ -97,5 +97,6 @@ def test_what_works_is_passed_on() -> None:
     guarded.extend([5])
     assert drafter.text == [1, 5]
     assert len(drafter.learned) == 1
-    drafter.start_ms = 7.0
+    drafter.start_ms, drafter.fertility = 7.0, 1.3
     assert (guarded.cost_ms, guarded.start_ms, guarded.outlook) == (1.5, 7.0, 1.0)
+    assert guarded.fertility == 1.3

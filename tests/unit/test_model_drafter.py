@@ -21,7 +21,7 @@ from edgespec.drafters.model import (
     new_calibration,
 )
 from edgespec.errors import NativeLibraryError
-from edgespec.types import Prompt, Proposal
+from edgespec.types import Message, Prompt, Proposal
 from edgespec.vocab.ngrams import NgramCache
 from edgespec.vocab.reader import DrafterReader
 from edgespec.vocab.tokenizer import ByteTokenizer
@@ -314,6 +314,40 @@ def test_what_must_be_read_first_is_told_beforehand() -> None:
     most = strategy.start_ms
     strategy.extend([10] * WINDOW)
     assert strategy.start_ms == most, "only the end of a long past is read"
+
+
+def test_fertility_tells_how_many_tokens_a_text_takes() -> None:
+    known = "over the low tokenizer " * 20
+    strategy = drafter_of("bpe", "bpe", PseudoModel(chatter(TOKENIZERS["bpe"])))
+    strategy.read_prompt(known)
+    strategy.begin([10, 11])
+    assert strategy.fertility == 1.0, "the same vocabulary"
+    for target, drafter in PAIRS:
+        sizes = [len(TOKENIZERS[name].encode(known.encode()).tokens) for name in (target, drafter)]
+        strategy = drafter_of(target, drafter, PseudoModel(chatter(TOKENIZERS[drafter])))
+        strategy.read_prompt((Message("system", "龍" * 50), Message("user", known)))
+        strategy.begin([10, 11])
+        ratio = sizes[1] / sizes[0]
+        assert min(ratio, 1.0) <= strategy.fertility <= max(ratio, 1.0)
+        assert strategy.fertility == pytest.approx(ratio, rel=0.5)
+
+
+@pytest.mark.parametrize("prompt", ["", (), (Message("user", ""),), "\ud800", "x" * 10**5])
+def test_any_prompt_has_a_fertility(prompt: Prompt) -> None:
+    strategy = drafter_of("bpe", "spm", PseudoModel(chatter(TOKENIZERS["spm"])))
+    strategy.read_prompt(prompt)
+    strategy.begin([10])
+    assert 0.1 < strategy.fertility < 10
+
+
+def test_each_answer_has_the_fertility_of_its_own_prompt() -> None:
+    found = []
+    strategy = drafter_of("bpe", "spm", PseudoModel(chatter(TOKENIZERS["spm"])))
+    for prompt in ("over the low tokenizer " * 20, "龍河 " * 40, "over the low tokenizer " * 20):
+        strategy.read_prompt(prompt)
+        strategy.begin([10])
+        found.append(strategy.fertility)
+    assert found[0] == found[2] != found[1]
 
 
 def test_what_reading_costs_is_measured() -> None:

@@ -40,6 +40,7 @@ class Source:
     ) -> None:
         self.name, self.cost_ms, self.outlook = name, cost_ms, outlook
         self.start_ms = 0.0
+        self.fertility = 1.0
         self.num_pulled = self.num_asked = 0
         self._acceptance, self._first, self._rejoins = acceptance, first_token, rejoins
 

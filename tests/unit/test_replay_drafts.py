@@ -118,12 +118,26 @@ def test_copies_are_as_fast_as_their_passes() -> None:
 
 def test_hindsight_proposes_nothing_wrong_and_pays_for_nothing_wrong() -> None:
     clock = Clock()
-    with_hindsight = Replay([Hindsight(ContextDrafter(), clock)], clock)
+    with_hindsight = Replay([Hindsight(ContextDrafter(), clock)], clock, max_tokens=1)
     for answer in (REPEATING, FRESH, Answer("half", "", (1, 2, 3, 4), (1, 2, 3, 9) * 8)):
         run = with_hindsight.run(0, answer)
         own_clock = Clock()
         assert run.num_accepted == run.num_proposed
-        assert run.ms <= Replay([ContextDrafter()], own_clock).run(0, answer).ms
+        assert run.ms <= Replay([ContextDrafter()], own_clock, max_tokens=1).run(0, answer).ms
+
+
+def test_an_answer_that_was_cut_is_told_from_one_that_ended() -> None:
+    class Noting(Credit):
+        def end(self, *, ended: bool) -> None:
+            noted.append(ended)
+
+    noted: list[bool] = []
+    replay = Replay([ContextDrafter()], Clock(), credit=Noting(100.0), max_tokens=40)
+    for answer in (FRESH, REPEATING):
+        run = replay.run(0, answer)
+        assert run.num_accepted + run.num_passes == len(answer.tokens)
+    replay.run(0, Answer("short", "", (1, 2), (5, 6, 7)))
+    assert noted == [False, False, True]
 
 
 def test_speeds_are_means_of_answers() -> None:
