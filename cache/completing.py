@@ -16,6 +16,9 @@ from edgespec.cache.leaves import Leaves
 from edgespec.cache.tokens import MAX_CONTEXT, TIERS
 from edgespec.cache.wreckage import SequenceRow, Wreckage
 
+_MOST_BLOCKS = 1 << 48
+"""A damaged number may be larger than any that SQLite takes once it is multiplied."""
+
 _TEXT_AND_NUMBER = "typeof(c0) = 'text' AND typeof(c1) = 'integer' AND typeof(c2) = 'null'"
 _TEXT_BETWEEN = "typeof(c0) = 'integer' AND typeof(c1) = 'text' AND typeof(c2) = 'integer'"
 _GRAMS = "typeof(c0) = 'integer' AND typeof(c1) = 'integer' AND c2 BETWEEN ? AND ?"
@@ -33,7 +36,9 @@ def _complete_scopes_and_files(leaves: Leaves, wreckage: Wreckage) -> None:
     for page in leaves.entries(_TEXT_BETWEEN):
         for first, text, number in page:
             if text in TIERS:
-                wreckage.scopes.setdefault(number, (first, text))
+                row = wreckage.scopes.get(number, (0, ""))
+                if row[0] not in wreckage.vocabularies:
+                    wreckage.scopes[number] = (first, text)
             else:
                 wreckage.files.setdefault(number, (first, text, "", 0))
 
@@ -104,7 +109,9 @@ def _places(
     leaves: Leaves, wreckage: Wreckage, blocks: Mapping[int, list[int]]
 ) -> dict[int, tuple[int, int]]:
     """Scope and first indexed position of lost sequences, from the index of tokens."""
-    owned = [block for own in blocks.values() for block in own]
+    owned = [block for own in blocks.values() for block in own if 0 < block < _MOST_BLOCKS]
+    if not owned:
+        return {}
     found: dict[int, tuple[int, int]] = {}
     for page in leaves.entries(_GRAMS, (min(owned) * BLOCK, (max(owned) + 1) * BLOCK)):
         for scope, _key, position in page:

@@ -187,14 +187,29 @@ class _Pages:
 
 
 def _pages_of(path: Path) -> _Pages:
-    """By the size that the header tells if that can be, else the usual one."""
+    """By the size that the header tells or the usual one, whichever more pages look like."""
     size = path.stat().st_size
     with path.open("rb") as file:
         told = int.from_bytes(file.read(18)[16:], "big")
-    told = 65536 if told == 1 else told
-    is_possible = told >= 512 and told & (told - 1) == 0 and size % told == 0
-    num_bytes = told if is_possible else _USUAL_PAGE_BYTES
-    return _Pages(size // num_bytes, num_bytes)
+        told = 65536 if told == 1 else told
+        usual = _Pages(size // _USUAL_PAGE_BYTES, _USUAL_PAGE_BYTES)
+        if told == _USUAL_PAGE_BYTES or told < 512 or told & (told - 1) or size % told:
+            return usual
+        possible = _Pages(size // told, told)
+        return max(possible, usual, key=lambda pages: _num_fitting(file, pages))
+
+
+def _num_fitting(file: BinaryIO, pages: _Pages) -> int:
+    """Leaves whose cells begin in the second half, too: a page is filled from its end."""
+    num_fitting = 0
+    for kind in (_TABLE_LEAF, _INDEX_LEAF):
+        for page in _of_kind(file, pages, kind):
+            file.seek((page - 1) * pages.num_bytes)
+            content = file.read(pages.num_bytes)
+            count = min(int.from_bytes(content[3:5], "big"), (pages.num_bytes - 8) // 2)
+            last = max(struct.unpack_from(f">{count}H", content, 8), default=0)
+            num_fitting += pages.num_bytes // 2 <= last < pages.num_bytes
+    return num_fitting
 
 
 def _of_kind(file: BinaryIO, pages: _Pages, kind: int) -> Iterator[int]:

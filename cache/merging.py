@@ -24,7 +24,7 @@ class Merger:
         self._connection = connection
         self._created = 0.0
         self._store = TokenStore(connection, clock=lambda: self._created)
-        self._known = set(
+        self._known = Counter(
             connection.execute("SELECT scope, conversation, created, num_tokens FROM sequences")
         )
 
@@ -63,9 +63,12 @@ class Merger:
     def sequence(self, scope: int, recording: Recording, created: float) -> bool:
         """Add a sequence; False if it was here before this merger, or has no tokens.
 
-        Raises ValueError for what is no token id.
+        Of several alike, as many are left out as were here. Raises ValueError for what is no
+        token id.
         """
-        if (scope, recording.conversation, created, len(recording.tokens)) in self._known:
+        known = (scope, recording.conversation, created, len(recording.tokens))
+        if self._known[known] > 0:
+            self._known[known] -= 1
             return False
         self._created = created
         return self._store.add(scope, recording) is not None

@@ -12,6 +12,7 @@ from typing import Any
 from edgespec.cache.fragments import Extent
 from edgespec.cache.leaves import NUM_COLUMNS, Leaves, Row
 from edgespec.cache.pairs import PairTable, table_of
+from edgespec.cache.tokens import TIERS
 
 _NONE: tuple[type, ...] = (type(None),)
 _INT, _TEXT, _BLOB = (int,), (str,), (bytes,)
@@ -89,5 +90,5 @@ def _table_of(row: Row) -> str | None:
     for table, shape in _SHAPES.items():
         whole = shape + (_NONE,) * (NUM_COLUMNS - len(shape))
         if all(isinstance(value, kinds) for value, kinds in zip(row, whole, strict=True)):
-            return table
+            return None if table == "scopes" and row[2] not in TIERS else table
     return None

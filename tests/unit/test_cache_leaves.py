@@ -120,6 +120,17 @@ def test_no_field_of_the_header_is_needed(tmp_path: Path, start: int) -> None:
         assert read(path) == expected
 
 
+@pytest.mark.parametrize("high", [2, 4, 8, 16, 32, 64, 128])
+def test_a_wrong_page_size_is_seen_by_the_pages(tmp_path: Path, high: int) -> None:
+    """Whole pages of that size would be in the file, too."""
+    path = tmp_path / "any.db"
+    expected = Counter(filled(path, 1200))
+    content = bytearray(path.read_bytes())
+    content[16] = high
+    path.write_bytes(content + bytes(-len(content) % 32768))
+    assert read(path) == expected
+
+
 def test_a_damaged_row_hides_no_other_page_and_little_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "any.db"
     expected = Counter(filled(path))

@@ -83,6 +83,10 @@ def test_a_sequence_that_was_there_before_is_not_added_again() -> None:
         assert Merger(recorded.connection).sequence(scope, recording, 6.0)
         assert not Merger(recorded.connection).sequence(scope, Recording([]), 7.0)
     assert recorded.count("sequences") == 3
+    with transaction(recorded.connection):
+        again = Merger(recorded.connection)
+        assert [again.sequence(scope, recording, 5.0) for _ in range(3)] == [False, False, True]
+    assert recorded.count("sequences") == 4, "a merge that was interrupted among those alike"
     with pytest.raises(ValueError), transaction(recorded.connection):
         Merger(recorded.connection).sequence(scope, Recording([-1]), 1.0)
-    assert recorded.count("sequences") == 3
+    assert recorded.count("sequences") == 4

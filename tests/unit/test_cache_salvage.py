@@ -199,6 +199,37 @@ def test_a_flipped_byte_of_the_schema_costs_nothing(original: Path, tmp_path: Pa
     assert noticed > 5
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [(b"model", b"mndel"), (b"\x04\x00\x09\x17", b"\x04\x00\x08\x17")],
+    ids=["tier", "vocabulary"],
+)
+def test_a_damaged_row_on_which_much_depends_is_that_of_its_index(
+    original: Path, tmp_path: Path, right: bytes, wrong: bytes
+) -> None:
+    before = kept(original)
+    path = copied(original, tmp_path / "hit")
+    start = (_page_of(original, "scopes") - 1) * PAGE
+    content = path.read_bytes()
+    page = content[start : start + PAGE]
+    assert right in page
+    path.write_bytes(content[:start] + page.replace(right, wrong) + content[start + PAGE :])
+    assert recovered(path) == before
+
+
+def test_a_number_that_is_too_large_for_sqlite_stops_nothing(
+    original: Path, tmp_path: Path
+) -> None:
+    damaged = copied(original, tmp_path / "hit")
+    with contextlib.closing(sqlite3.connect(damaged)) as connection:
+        connection.execute("INSERT INTO blocks VALUES (?, 999999, x'01000000')", [(1 << 62) + 1])
+        connection.commit()
+    path = tmp_path / "edgespec.db"
+    open_database(path).close()
+    salvage(damaged, path)
+    assert kept(path) == kept(original)
+
+
 def test_many_pages_at_once_cost_no_more_than_each(original: Path, tmp_path: Path) -> None:
     before = kept(original)
     names = owners(original)
