@@ -6,7 +6,7 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
-from edgespec.cache.aside import mark_salvaged, set_aside, unsalvaged
+from edgespec.cache.aside import mark_salvaged, only_mender, set_aside, unsalvaged
 from edgespec.cache.database import DAMAGE, connect, is_damage, open_database
 from edgespec.cache.salvage import salvage
 from edgespec.cache.tokens import TokenStore, transaction
@@ -21,8 +21,14 @@ def repair(path: Path) -> list[str]:
 
     A damaged file stays beside the new one, under another name; what earlier ones hold, which were
     set aside when they could not be opened, is added too. Raises sqlite3.Error or OSError if there
-    is no room, BusyError if the file is to be replaced while others use it; done anew, it goes on.
+    is no room, BusyError if another repairs it or the file is to be replaced while others use it;
+    done anew, it goes on.
     """
+    with only_mender(path):
+        return _repair(path)
+
+
+def _repair(path: Path) -> list[str]:
     told = []
     with contextlib.closing(connect(path, 10.0, 32 << 20)) as connection:
         is_sound = not problems(connection)

@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 
 from edgespec.adapt.store import AdaptationStore
-from edgespec.cache.aside import delete_all, delete_salvaged, unsalvaged
+from edgespec.cache.aside import delete_all, delete_salvaged, only_mender, unsalvaged
 from edgespec.cache.conversations import Conversations
 from edgespec.cache.database import DAMAGE, Database, connect, is_damage, open_database
 from edgespec.cache.eviction import DEFAULT_LIMIT
@@ -92,7 +92,7 @@ def forget(conversation: str | None, older_than: str | None, everything: bool, y
     age_s = parse_age(older_than) if older_than is not None else 0.0
     if everything and not yes:
         _ask_about_all()
-    with _opened() as (connection, path):
+    with _opened() as (connection, path), only_mender(path):
         forgetting = Forgetting(connection)
         if conversation is not None:
             forgotten = forgetting.conversation(conversation)

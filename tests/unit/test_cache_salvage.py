@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from token_support import OTHER_VOCABULARY, VOCABULARY, Recorded, count, on_disk
 
-from edgespec.cache.aside import mark_salvaged, set_aside, unsalvaged
+from edgespec.cache.aside import mark_salvaged, only_mender, set_aside, unsalvaged
 from edgespec.cache.conversations import Conversations
 from edgespec.cache.database import open_database
 from edgespec.cache.facts import Facts
@@ -26,6 +26,7 @@ from edgespec.cache.tokens import Recording
 from edgespec.cache.upkeep import problems
 from edgespec.drafters.acceptance import Acceptance
 from edgespec.drafters.calibration import Calibration
+from edgespec.errors import BusyError
 from edgespec.vocab.ngrams import NgramCache
 
 PAGE = 4096
@@ -339,6 +340,26 @@ def test_a_salvage_that_was_interrupted_goes_on(original: Path, tmp_path: Path) 
         assert count(database.connection, "messages") == len(whole.messages)
         assert count(database.connection, "sequences") == first.num_sequences
         assert problems(database.connection) == []
+
+
+def test_of_two_repairs_at_once_one_is_refused(original: Path, tmp_path: Path) -> None:
+    path = copied(original, tmp_path / "hit")
+    hit(path, [1])
+    open_database(path).close()
+    with only_mender(path), pytest.raises(BusyError, match="another command repairs"):
+        repair(path)
+    assert len(unsalvaged(path)) == 1
+    (told,) = repair(path)
+    assert "(0 lost" in told
+
+
+def test_a_copy_that_a_killed_repair_left_is_deleted(original: Path, tmp_path: Path) -> None:
+    path = copied(original, tmp_path / "home")
+    left = path.with_name(f".{path.name}.damaged-20310101-000000.abc")
+    left.mkdir()
+    (left / "copy.db").write_bytes(path.read_bytes())
+    assert repair(path) == []
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_a_file_that_is_no_database_is_salvaged_as_nothing(tmp_path: Path) -> None:

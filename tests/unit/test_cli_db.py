@@ -20,13 +20,14 @@ from command_support import refusal, run_command
 from token_support import VOCABULARY, Recorded, on_disk
 
 from edgespec.adapt.store import SUFFIX
+from edgespec.cache.aside import only_mender
 from edgespec.cache.conversations import Conversations, Said
 from edgespec.cache.facts import Facts
 from edgespec.cache.said import FOLLOWED
 from edgespec.cache.tokens import Recording, TokenStore, transaction
 from edgespec.cli.db import parse_age
 from edgespec.cli.group import cli
-from edgespec.errors import EdgeSpecError, StorageError, UsageError
+from edgespec.errors import BusyError, EdgeSpecError, StorageError, UsageError
 from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.paths import user_paths
 from edgespec.vocab.trim import write_trimmed
@@ -358,3 +359,15 @@ def test_an_export_of_a_damaged_database_is_one_line_and_leaves_nothing(
     assert "is damaged" in str(caught.value) and "check --repair" in str(caught.value)
     assert "with text" not in str(caught.value) and "\n" not in str(caught.value)
     assert list(tmp_path.glob("export*")) == []
+
+
+def test_nothing_is_forgotten_while_a_repair_may_bring_it_back(
+    recorded: Recorded, path: Path
+) -> None:
+    with only_mender(path):
+        assert "another command repairs" in refused(BusyError, "forget", "--all", "--yes")
+    copy = path.with_name(f".{path.name}.damaged-20310101-000000.abc")
+    copy.mkdir()
+    (copy / "copy.db").write_bytes(b"about rain and wind")
+    db("forget", "--conversation", "rain")
+    assert not copy.exists()
