@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from edgespec.cache.codec import BLOCK
 from edgespec.cache.fragments import Extent
@@ -29,6 +30,7 @@ def complete(leaves: Leaves, wreckage: Wreckage) -> None:
     _complete_scopes_and_files(leaves, wreckage)
     _complete_vocabularies(leaves, wreckage)
     _complete_sequences(leaves, wreckage)
+    _mend_owners(leaves, wreckage)
 
 
 def _complete_scopes_and_files(leaves: Leaves, wreckage: Wreckage) -> None:
@@ -88,21 +90,46 @@ def _complete_sequences(leaves: Leaves, wreckage: Wreckage) -> None:
 def _conversations_of(leaves: Leaves, wreckage: Wreckage, lost: Collection[int]) -> dict[int, str]:
     """The conversations of lost sequences.
 
-    Four indexes hold texts and numbers: a page that the rows of the other three do not explain is
-    of the sequences.
+    Three indexes hold texts and numbers: a page that the rows of the other two do not explain is of
+    the sequences. Where those rows are lost, too, it must look like it: a conversation twice on the
+    page, or one that is known to have another number.
     """
-    explained = Counter((row[0], number) for number, row in wreckage.messages.items())
-    explained.update((row[0], number) for number, row in wreckage.conversations.items())
+    numbers = {row[0]: number for number, row in wreckage.conversations.items()}
+    explained = Counter(numbers.items())
     explained.update((row[0], number) for number, row in wreckage.vocabularies.items())
-    known = {text for text, _number in explained}
+    known = numbers.keys() | {row[0] for row in wreckage.messages.values()}
     found: dict[int, str] = {}
     for page in leaves.entries(_TEXT_AND_NUMBER):
         entries = [(text, number) for text, number, _nothing in page]
         if 2 * sum(explained[entry] > 0 for entry in entries) > len(entries):
             explained.subtract(entries)
-        else:
+        elif _is_of_sequences(entries, numbers):
             found |= {number: text for text, number in entries if number in lost and text in known}
     return found
+
+
+def _is_of_sequences(entries: list[tuple[str, int]], numbers: Mapping[str, int]) -> bool:
+    texts = {text for text, _number in entries}
+    has_another_number = any(numbers.get(text, number) != number for text, number in entries)
+    return len(texts) < len(entries) or has_another_number or texts <= numbers.keys()
+
+
+def _mend_owners(leaves: Leaves, wreckage: Wreckage) -> None:
+    """Let indexes name the conversation of sequences whose own rows name one that is not known.
+
+    Else forgetting the conversation would leave what was learned from it.
+    """
+    known = {row[0] for row in wreckage.conversations.values()}
+    known |= {row[0] for row in wreckage.messages.values()}
+    strange = {
+        number
+        for number, row in wreckage.sequences.items()
+        if row.conversation is not None and row.conversation not in known
+    }
+    if not strange:
+        return
+    for number, conversation in _conversations_of(leaves, wreckage, strange).items():
+        wreckage.sequences[number] = replace(wreckage.sequences[number], conversation=conversation)
 
 
 def _places(

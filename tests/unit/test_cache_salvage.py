@@ -267,6 +267,36 @@ def test_what_was_learned_from_a_conversation_is_still_forgotten_with_it(
         assert count(database.connection, "blocks") == 0
 
 
+def test_a_sequence_whose_conversation_is_misspelt_still_belongs_to_it(
+    original: Path, tmp_path: Path
+) -> None:
+    before = kept(original)
+    path = copied(original, tmp_path / "hit")
+    start = (_page_of(original, "sequences") - 1) * PAGE
+    page = path.read_bytes()[start : start + PAGE]
+    conversation = max(before.sequences, key=lambda row: page.rfind((row[2] or "-").encode()))[2]
+    assert conversation is not None
+    place = start + page.rfind(conversation.encode())
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(b"x")
+    assert recovered(path) == before
+
+
+def test_where_conversations_are_lost_too_no_sequence_is_anothers(
+    original: Path, tmp_path: Path
+) -> None:
+    path = copied(original, tmp_path / "hit")
+    names = owners(original)
+    hit(path, (page for page, name in names.items() if name in ("sequences", "conversations")))
+    before, after = kept(original), recovered(path)
+    owner = {row[4][-5:]: row[2] for row in before.sequences}
+    answers = [row for row in after.sequences if row[1] == "model"]
+    assert len(answers) == len([row for row in before.sequences if row[1] == "model"])
+    for row in answers:
+        assert row[2] in (None, owner[row[4][-5:]])
+
+
 def test_what_was_forgotten_is_not_brought_back(original: Path, tmp_path: Path) -> None:
     path = copied(original, tmp_path / "hit")
     with open_database(path) as database:
