@@ -6,12 +6,13 @@ The second name says that what could be read of one is in the database again.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+import filelock
 
 from edgespec.errors import BusyError
 
@@ -24,27 +25,22 @@ def only_mender(path: Path) -> Iterator[None]:
     """Hold off every other repair or forgetting of the database at `path`; raises BusyError.
 
     Two repairs at once would add everything twice, and one would bring back what is forgotten
-    meanwhile. Copies that a killed repair left are deleted. The lock, on the folder, ends with the
-    process.
+    meanwhile. Copies that a killed repair left are deleted. The lock ends with the process.
     """
-    folder = os.open(path.parent, os.O_RDONLY)
+    lock = filelock.FileLock(path.with_name(f".{path.name}.lock"), mode=0o600, blocking=False)
     try:
-        _lock(folder, path)
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise BusyError(
+            f"another command repairs the database {path} or forgets", "wait for it, then try again"
+        ) from error
+    try:
         for copy in path.parent.glob(f".{path.name}.*"):
             if copy.is_dir():
                 shutil.rmtree(copy)
         yield
     finally:
-        os.close(folder)
-
-
-def _lock(folder: int, path: Path) -> None:
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise BusyError(
-            f"another command repairs the database {path} or forgets", "wait for it, then try again"
-        ) from error
+        lock.release()
 
 
 def set_aside(path: Path) -> Path:
@@ -80,14 +76,23 @@ def _whole(path: Path, kind: str) -> list[Path]:
 
 
 def _rename(file: Path, path: Path, suffix: str) -> Path:
+    """Rename a database with its log: killed meanwhile, there are both together, here or there."""
     new = path.with_name(f"{path.name}.{suffix}")
     number = 1
     while new.exists():  # twice in one second, or the clock went backwards
         number += 1
         new = path.with_name(f"{path.name}.{suffix}-{number}")
-    for part in _PARTS:
-        with contextlib.suppress(FileNotFoundError):
-            file.with_name(file.name + part).rename(new.with_name(new.name + part))
+    pairs = [(file.with_name(file.name + part), new.with_name(new.name + part)) for part in _PARTS]
+    pairs = [(old, other) for old, other in pairs if old.exists()]
+    try:
+        for old, other in pairs:
+            os.link(old, other)
+    except OSError:  # a file system without links
+        for old, other in pairs:
+            old.replace(other)
+    else:
+        for old, _other in pairs:
+            old.unlink()
     return new
 
 

@@ -7,6 +7,7 @@ told in `Database.notice`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import time
@@ -164,6 +165,17 @@ def connect(path: Path, busy_timeout_s: float, num_cache_bytes: int) -> sqlite3.
     return connection
 
 
+def is_in_use(path: Path) -> bool:
+    """Whether others have a database open; not to be told where its header is damaged."""
+    try:
+        with contextlib.closing(connect(path, 0.0, 1 << 20)) as connection:
+            connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
+            connection.execute("BEGIN EXCLUSIVE")
+    except DAMAGE as error:
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+    return False
+
+
 def _set(connection: sqlite3.Connection, settings: Iterable[str]) -> None:
     for setting in settings:
         connection.execute(f"PRAGMA {setting}").fetchall()
@@ -190,7 +202,12 @@ def _back_up(path: Path, schema: int) -> None:
 
 
 def _replaced(path: Path, error: Exception) -> Database:
-    """Set a damaged database aside and start a new one in its place."""
+    """Set a damaged database aside and start a new one in its place, unless others write to it."""
+    if is_in_use(path):
+        return _in_memory(
+            f"the database {path} is damaged ({error}) and in use; nothing is remembered until"
+            " other EdgeSpec commands end"
+        )
     try:
         aside = set_aside(path)
         notice = (

@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from edgespec.cache.aside import mark_salvaged, only_mender, set_aside, unsalvaged
-from edgespec.cache.database import DAMAGE, connect, is_damage, open_database
+from edgespec.cache.database import DAMAGE, connect, is_damage, is_in_use, open_database
 from edgespec.cache.salvage import salvage
 from edgespec.cache.tokens import TokenStore, transaction
 from edgespec.cache.upkeep import problems, rebuild_search
@@ -36,23 +36,13 @@ def _repair(path: Path) -> list[str]:
             is_sound = True
             told.append("the indexes were made anew; nothing was lost")
     if not is_sound:
-        _require_alone(path)
+        if is_in_use(path):  # others would write into the damaged file
+            raise BusyError(
+                f"the database {path} is in use", "end other EdgeSpec commands, then try again"
+            )
         set_aside(path)
         open_database(path).close()
     return told + [_salvage(path, aside) for aside in unsalvaged(path)]
-
-
-def _require_alone(path: Path) -> None:
-    """Raise BusyError if others have the database open: they would write into the damaged file."""
-    with contextlib.closing(connect(path, 0.0, 1 << 20)) as connection:
-        connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
-        try:
-            connection.execute("BEGIN EXCLUSIVE")
-        except DAMAGE as error:
-            if not is_damage(error):
-                raise BusyError(
-                    f"the database {path} is in use", "end other EdgeSpec commands, then try again"
-                ) from error
 
 
 def _salvage(path: Path, aside: Path) -> str:

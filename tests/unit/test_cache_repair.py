@@ -172,6 +172,21 @@ def test_a_file_that_others_write_to_is_not_replaced(tmp_path: Path) -> None:
     assert "saved 40 messages" in repair(path)[0]
 
 
+def test_a_damaged_file_that_others_have_open_is_not_set_aside(tmp_path: Path) -> None:
+    """They go on with it; whoever comes meanwhile remembers nothing."""
+    path = tmp_path / "edgespec.db"
+    filled(path, 5)
+    with open_database(path) as other:
+        other.connection.execute("UPDATE _sqlite_migrations SET name = 'm' WHERE id = 1")
+        other.connection.commit()
+        with open_database(path) as database:
+            assert database.path is None
+            assert "damaged" in database.notice and "in use" in database.notice
+        assert not list(tmp_path.glob("*.damaged-*"))
+    with open_database(path) as database:
+        assert database.path == path and "set aside" in database.notice
+
+
 def test_with_flipped_bytes_anywhere_a_chat_goes_on(tmp_path: Path) -> None:
     """Each page in turn is damaged in another way; nothing raises, no token is out of range."""
     original = tmp_path / "original.db"
