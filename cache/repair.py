@@ -6,8 +6,9 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
-from edgespec.cache.aside import mark_salvaged, only_mender, set_aside, unsalvaged
+from edgespec.cache.aside import mark_salvaged, set_aside, unsalvaged
 from edgespec.cache.database import DAMAGE, connect, is_damage, is_in_use, open_database
+from edgespec.cache.mending import only_mender
 from edgespec.cache.salvage import salvage
 from edgespec.cache.tokens import TokenStore, transaction
 from edgespec.cache.upkeep import problems, rebuild_search

@@ -18,12 +18,13 @@ from pathlib import Path
 import click
 
 from edgespec.adapt.store import AdaptationStore
-from edgespec.cache.aside import delete_all, delete_salvaged, only_mender, unsalvaged
+from edgespec.cache.aside import delete_all, delete_salvaged, unsalvaged
 from edgespec.cache.conversations import Conversations
 from edgespec.cache.database import DAMAGE, Database, connect, is_damage, open_database
 from edgespec.cache.eviction import DEFAULT_LIMIT
 from edgespec.cache.facts import Facts
 from edgespec.cache.forgetting import Forgetting, Forgotten
+from edgespec.cache.mending import only_mender
 from edgespec.cache.repair import repair
 from edgespec.cache.said import FOLLOWED
 from edgespec.cache.transfer import export_lines

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from salvage_support import NUM_CONVERSATIONS, Kept, filled, kept
 from token_support import Recorded, count
 
-from edgespec.cache.aside import mark_salvaged, only_mender, set_aside, unsalvaged
+from edgespec.cache.aside import mark_salvaged, set_aside, unsalvaged
 from edgespec.cache.conversations import Conversations
 from edgespec.cache.database import open_database
 from edgespec.cache.facts import Facts
 from edgespec.cache.forgetting import Forgetting
+from edgespec.cache.mending import only_mender
 from edgespec.cache.pairs import PREFIXES, table_of
 from edgespec.cache.repair import repair
 from edgespec.cache.salvage import salvage

@@ -20,9 +20,9 @@ from command_support import refusal, run_command
 from token_support import VOCABULARY, Recorded, on_disk
 
 from edgespec.adapt.store import SUFFIX
-from edgespec.cache.aside import only_mender
 from edgespec.cache.conversations import Conversations, Said
 from edgespec.cache.facts import Facts
+from edgespec.cache.mending import only_mender
 from edgespec.cache.said import FOLLOWED
 from edgespec.cache.tokens import Recording, TokenStore, transaction
 from edgespec.cli.db import parse_age
