@@ -1,13 +1,15 @@
 """Which of the models on disk drafts best for a target: by measured cost and agreement.
 
-Every model that could serve is measured once on this machine (seconds; `edgespec.measure.trimmed`):
-what a guess of it costs, and how often its guesses were what a target said. Both give the speed to
-expect with the target's T(r). The best serves if it promises to pay at all.
+Every model that could serve is measured once on this machine (`edgespec.measure.trimmed`): what a
+guess of it costs, and how often its guesses were what a target said. Both give the speed to expect
+with the target's T(r). The best serves if it promises to pay at all.
+
+Measuring takes ten seconds to a minute, and somebody waits for an answer: each start measures one
+model, the smallest first, and those that are still unknown do not serve yet.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +47,7 @@ def best_drafter(
     trimmer: Trimmer,
     fits: Callable[[DrafterFiles], bool],
 ) -> DrafterFiles | None:
-    """The best of the models on disk, measured and trimmed if that was not done; None if none pays.
+    """The best of the models on disk that were measured, or are now; None if none pays.
 
     `usual_ms` is T(r) of the target, `pass_ms` gives it as it is now. What `fits` refuses is not
     even measured, what is known to be slower than another is not even opened. What cannot serve is
@@ -55,27 +57,28 @@ def best_drafter(
         return None
     speeds = {
         stored.path: _known_speed(stored.path, trimmer, usual_ms)
-        for stored in store.list()
+        for stored in sorted(store.list(), key=lambda stored: stored.size_bytes)
         if stored.path != target.path and stored.size_bytes <= _MOST_SHARE * target.num_bytes
     }
-    best: Candidate | None = None
-    for path, speed in sorted(speeds.items(), key=lambda item: -item[1]):
+    unknown = (path for path, speed in speeds.items() if speed is None)
+    found = (_measured(path, usual_ms, pass_ms, trimmer, fits) for path in unknown)
+    best = next((candidate for candidate in found if candidate is not None), None)
+    known = [(speed, path) for path, speed in speeds.items() if speed is not None]
+    for speed, path in sorted(known, key=lambda item: -item[0]):
         if speed >= LEAST_SPEED and (best is None or speed > best.speed):
-            found = _measured(path, usual_ms, pass_ms, trimmer, fits)
-            if found is not None and (best is None or found.speed > best.speed):
-                best = found
+            best = _measured(path, usual_ms, pass_ms, trimmer, fits) or best
     if best is None or best.speed < LEAST_SPEED:
         return None
     return DrafterFiles(best.whole, best.trimmed)
 
 
-def _known_speed(path: Path, trimmer: Trimmer, usual_ms: Mapping[int, float]) -> float:
-    """What was found of a model earlier; infinite where that is to be found out now."""
+def _known_speed(path: Path, trimmer: Trimmer, usual_ms: Mapping[int, float]) -> float | None:
+    """What was found of a model earlier; None where that is still to be found out."""
     try:
         form = trimmer.form(path)
     except EdgeSpecError:
         return 0.0
-    return math.inf if form is None or not form.is_final else _speed_for(form, usual_ms)
+    return _speed_for(form, usual_ms) if form is not None and form.is_final else None
 
 
 def _measured(

@@ -50,6 +50,7 @@ class Shelf:
         self.asked.append(whole.stem)
         if self.speeds[whole.stem] < 0:
             raise ModelFileError("damaged")
+        self.known = (*self.known, whole.stem)
         return None if self.speeds[whole.stem] == 1.25 else Path(f"trimmed-{whole}")
 
     def form(self, whole: Path) -> Form | None:
@@ -83,9 +84,23 @@ def choose(
 
 
 def test_the_fastest_wins() -> None:
-    shelf = Shelf({"a": 100, "b": 200, "c": 300}, {"a": 1.1, "b": 1.4, "c": 1.3})
+    speeds = {"a": 1.1, "b": 1.4, "c": 1.3}
+    shelf = Shelf(dict.fromkeys(speeds, 100), speeds, known=("a", "b", "c"))
     assert choose(shelf) == DrafterFiles(Path("b.gguf"), Path("trimmed-b.gguf"))
-    assert shelf.asked == ["a", "b", "c"]
+    assert shelf.asked == ["b"]
+
+
+def test_each_start_measures_one_model_the_smallest_first() -> None:
+    shelf = Shelf({"c": 300, "a": 100, "b": 200}, {"a": 1.1, "b": 1.4, "c": 1.3})
+    served, asked = [], []
+    for _ in range(4):
+        chosen = choose(shelf)
+        assert chosen is not None
+        served.append(chosen.name)
+        asked.append([*shelf.asked])
+        shelf.asked.clear()
+    assert served == ["a", "b", "b", "b"]
+    assert asked == [["a"], ["b"], ["c", "b"], ["b"]]
 
 
 def test_what_is_known_to_be_slower_is_not_even_opened() -> None:
@@ -153,7 +168,7 @@ def test_the_speed_is_that_of_the_form_that_runs() -> None:
 def test_what_a_busy_machine_could_not_measure_serves_if_nothing_better_is_known() -> None:
     unsure = expected_speed_of(Form(Choice(5, "q4_0", is_sure=False), "words"))
     assert choose(Shelf({"a": 100}, {"a": unsure})) is not None
-    better = Shelf({"a": 100, "b": 100}, {"a": unsure, "b": LEAST_SPEED + 0.01})
+    better = Shelf({"a": 100, "b": 100}, {"a": unsure, "b": LEAST_SPEED + 0.01}, known=("a", "b"))
     assert choose(better) == DrafterFiles(Path("b.gguf"), Path("trimmed-b.gguf"))
 
 
