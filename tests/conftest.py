@@ -1,9 +1,14 @@
 """What every test shares: Hypothesis gives the same examples each time, so a failure comes back.
 
 `make check` takes the profile "quick": fewer examples, where a test does not say how many.
+
+A shell that starts its jobs in the background lets them ignore Ctrl-C; tests that send it would wait
+for ever, so it is given back its meaning, here and in all programs that tests start.
 """
 
 from __future__ import annotations
+
+import signal
 
 from hypothesis import HealthCheck, settings
 
@@ -16,3 +21,6 @@ settings.register_profile(
 )
 settings.register_profile("quick", settings.get_profile("edgespec"), max_examples=15)
 settings.load_profile("edgespec")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
