@@ -2,8 +2,8 @@
 
 `make check` takes the profile "quick": fewer examples, where a test does not say how many.
 
-A shell that starts its jobs in the background lets them ignore Ctrl-C; tests that send it would wait
-for ever, so it is given back its meaning, here and in all programs that tests start.
+A shell that starts its jobs in the background lets them ignore Ctrl-C, and tests that send it would
+wait for ever. So it gets back its meaning, here and in all programs that tests start.
 """
 
 from __future__ import annotations
