@@ -18,7 +18,7 @@ from statistics import median
 from measure_studying import Rig, ask_in_turns
 
 from edgespec.bench.suite import read_suite
-from edgespec.cli.options import DrafterFiles, LoadOptions
+from edgespec.runtime.request import DrafterFiles, LoadOptions
 
 
 @dataclass(frozen=True)

@@ -33,22 +33,22 @@ from edgespec.cache.database import open_database
 from edgespec.cache.facts import Facts
 from edgespec.cache.memory import open_token_memory
 from edgespec.cli.bench_plan import warm_plan
-from edgespec.cli.compose import context_options, open_model
-from edgespec.cli.options import LoadOptions
-from edgespec.cli.remembering import Remembering, vocabulary_key
 from edgespec.drafters.context import ContextDrafter
 from edgespec.drafters.database import DatabaseDrafter, TokenIndex
 from edgespec.engine.completer import EngineCompleter
-from edgespec.engine.cost import CostModel
 from edgespec.engine.engine import Engine
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context
 from edgespec.llama.sampler import SamplerChain
 from edgespec.llama.target import LlamaTarget
-from edgespec.measure.facts import known_model_facts
-from edgespec.measure.machine import this_machine
+from edgespec.machine.facts import known_model_facts
+from edgespec.machine.identity import this_machine
 from edgespec.paths import user_paths
+from edgespec.planning.cost import CostModel
 from edgespec.protocols import Drafter
+from edgespec.runtime.compose import context_options, open_model
+from edgespec.runtime.recording import Remembering, vocabulary_key
+from edgespec.runtime.request import LoadOptions
 from edgespec.types import (
     Completion,
     CompletionRequest,

@@ -31,16 +31,16 @@ from replay_drafts import Clock, Hindsight, Replay, TimedPlayback
 
 from edgespec.bench.runner import complete
 from edgespec.bench.suite import Question, read_suite
-from edgespec.cli.compose import load
-from edgespec.cli.model_drafting import BoundDrafter, open_model_drafter
-from edgespec.cli.options import DrafterFiles, LoadOptions
 from edgespec.drafters.context import ContextDrafter
 from edgespec.drafters.model import ModelDrafter
 from edgespec.engine.completer import EngineCompleter
-from edgespec.engine.credit import Credit
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.paths import user_paths
+from edgespec.planning.credit import Credit
 from edgespec.protocols import Drafter
+from edgespec.runtime.compose import load
+from edgespec.runtime.model_drafter import BoundDrafter, open_model_drafter
+from edgespec.runtime.request import DrafterFiles, LoadOptions
 from edgespec.types import CompletionRequest, Message, SamplingParams
 
 P = ParamSpec("P")

@@ -30,12 +30,12 @@ from adaptation.prompts import TurnPrompt, turn_prompts
 from adaptation.readings import DrafterRecorder
 from adaptation.replay import HALVES, Planner, Recorded, Speed, TurnResult, replay
 
-from edgespec.adapt.learner import Learner, LearnerOptions
-from edgespec.adapt.loss import LossWeights
-from edgespec.adapt.trainer import TrainingOptions
+from edgespec.forms.weighing import USUAL_PASS_MS
+from edgespec.learning.online.learner import Learner, LearnerOptions
+from edgespec.learning.online.loss import LossWeights
+from edgespec.learning.online.trainer import TrainingOptions
 from edgespec.llama.model import Model, ModelOptions
-from edgespec.measure.drafting import USUAL_PASS_MS
-from edgespec.measure.machine import this_machine
+from edgespec.machine.identity import this_machine
 
 TOKEN_MS = 4.5
 """A drafted token beside the target, bridge included."""

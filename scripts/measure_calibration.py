@@ -37,13 +37,13 @@ from replay_drafts import (
     speeds,
 )
 
-from edgespec.cli.model_drafting import Renderer
-from edgespec.drafters.acceptance import Acceptance
 from edgespec.drafters.context import ContextDrafter
 from edgespec.drafters.model import ModelDrafter
-from edgespec.engine.credit import Credit
+from edgespec.estimates.acceptance import Acceptance
 from edgespec.llama.model import Model, ModelOptions
+from edgespec.planning.credit import Credit
 from edgespec.protocols import Drafter
+from edgespec.runtime.model_drafter import Renderer
 from edgespec.types import Message, Proposal
 from edgespec.vocab.ngrams import NgramCache
 from edgespec.vocab.tokenizer import ByteTokenizer, Encoded, Tokenizer

@@ -28,12 +28,12 @@ from measure_pairs import GREEDY, Asked, Bench
 from edgespec.bench.suite import Question, read_suite
 from edgespec.cache.database import open_database
 from edgespec.cache.facts import Facts
-from edgespec.cli.model_drafting import open_model_drafter
-from edgespec.cli.options import DrafterFiles
 from edgespec.drafters.model import WINDOW, ModelDrafter
-from edgespec.measure.machine import this_machine
-from edgespec.measure.trimmed import Trimmer
+from edgespec.forms.trimmer import Trimmer
+from edgespec.machine.identity import this_machine
 from edgespec.paths import user_paths
+from edgespec.runtime.model_drafter import open_model_drafter
+from edgespec.runtime.request import DrafterFiles
 from edgespec.types import CompletionRequest, Message, Prompt, Proposal
 
 NUM_TOKENS = 64

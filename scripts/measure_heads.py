@@ -25,17 +25,17 @@ import numpy as np
 from counting.batch import NUM_SEQUENCES, Answerer
 from numpy.typing import NDArray
 
+from edgespec.forms.counts import keep_tokens
+from edgespec.forms.rows import RowChooser
+from edgespec.forms.trimming import always_kept, count_shipped
+from edgespec.forms.weighing import OpenDrafter
+from edgespec.forms.words import shipped_words
+from edgespec.gguf.embeddings import EmbeddingTable
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.model import Model, ModelOptions
-from edgespec.measure.drafting import OpenDrafter
-from edgespec.measure.following import RowChooser
-from edgespec.measure.machine import this_machine
-from edgespec.measure.trimming import always_kept, count_shipped
+from edgespec.machine.identity import this_machine
 from edgespec.types import Message
-from edgespec.vocab.counts import keep_tokens
-from edgespec.vocab.embeddings import EmbeddingTable
 from edgespec.vocab.tokenizer import ByteTokenizer
-from edgespec.vocab.words import shipped_words
 
 HEADS = ("kept", "kept+read", "followed", "followed+read", "whole")
 USERS = Path(__file__).with_name("users.txt")

@@ -22,23 +22,23 @@ from pathlib import Path
 
 from edgespec.cache.database import open_database
 from edgespec.cache.facts import Facts
-from edgespec.cli.compose import context_options, open_model
-from edgespec.cli.model_drafting import open_model_drafter
-from edgespec.cli.options import DrafterFiles, LoadOptions
 from edgespec.drafters.context import ContextDrafter
 from edgespec.drafters.model import ModelDrafter
 from edgespec.engine.completer import EngineCompleter
-from edgespec.engine.cost import CostModel, CostTable
 from edgespec.engine.engine import Engine
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context
 from edgespec.llama.model import Model
 from edgespec.llama.sampler import SamplerChain
 from edgespec.llama.target import LlamaTarget
-from edgespec.measure.facts import ModelFacts, known_model_facts
-from edgespec.measure.machine import this_machine
+from edgespec.machine.facts import ModelFacts, known_model_facts
+from edgespec.machine.identity import this_machine
 from edgespec.paths import user_paths
+from edgespec.planning.cost import CostModel, CostTable
 from edgespec.protocols import Drafter
+from edgespec.runtime.compose import context_options, open_model
+from edgespec.runtime.model_drafter import open_model_drafter
+from edgespec.runtime.request import DrafterFiles, LoadOptions
 from edgespec.types import (
     Completion,
     CompletionRequest,

@@ -24,12 +24,12 @@ from typing import Any
 
 from measure_first_guess import chosen
 
-from edgespec.adapt.student import Student
 from edgespec.bench.runner import complete
 from edgespec.bench.suite import Question, read_suite
-from edgespec.cli.compose import Loaded, load
-from edgespec.cli.options import DrafterFiles, LoadOptions
+from edgespec.learning.online.student import Student
 from edgespec.paths import Paths, user_paths
+from edgespec.runtime.compose import Loaded, load
+from edgespec.runtime.request import DrafterFiles, LoadOptions
 from edgespec.types import Completion, CompletionRequest, Message, SamplingParams
 
 NUM_TOKENS = 96

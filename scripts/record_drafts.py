@@ -26,15 +26,15 @@ from numpy.typing import NDArray
 
 from edgespec.bench.runner import complete
 from edgespec.bench.suite import read_suite, select
-from edgespec.cli.compose import load
-from edgespec.cli.model_drafting import open_model_drafter
-from edgespec.cli.options import NO_DRAFTER, DrafterFiles, LoadOptions
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.draft_model import LlamaDraftModel
 from edgespec.llama.model import Model, ModelOptions
-from edgespec.measure.machine import this_machine
+from edgespec.machine.identity import this_machine
 from edgespec.paths import user_paths
+from edgespec.runtime.compose import load
+from edgespec.runtime.model_drafter import open_model_drafter
+from edgespec.runtime.request import NO_DRAFTER, DrafterFiles, LoadOptions
 from edgespec.types import CompletionRequest, Message, SamplingParams
 
 NUM_PROPOSED = 6

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from record_drafts import MAX_TOKENS, Answer, Playback, Recorded
 
-from edgespec.engine.cost import CostModel, CostTable
-from edgespec.engine.credit import Credit
 from edgespec.engine.engine import Engine, Limits
 from edgespec.engine.tally import Tally
+from edgespec.planning.cost import CostModel, CostTable
+from edgespec.planning.credit import Credit
 from edgespec.protocols import Drafter, Target
 from edgespec.types import Proposal
 

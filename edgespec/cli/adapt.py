@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgespec.adapt.store import AdaptationStore, Saved, read, write
 from edgespec.cli.pull_progress import human_bytes
 from edgespec.cli.train import train
 from edgespec.errors import EdgeSpecError, UsageError
+from edgespec.learning.distillation.store import TrainingStore
+from edgespec.learning.online.store import AdaptationStore, Saved, read, write
 from edgespec.paths import user_paths
-from edgespec.train.store import TrainingStore
 
 if TYPE_CHECKING:
     from edgespec.cli.trained import Trained

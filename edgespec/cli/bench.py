@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from edgespec.bench.runner import Pair
     from edgespec.bench.suite import Question
     from edgespec.bench.warm import Warm, WarmPlan
-    from edgespec.cli.compose import Loaded
+    from edgespec.runtime.compose import Loaded
     from edgespec.types import SamplingParams, ServedModel
 
 

@@ -13,7 +13,6 @@ import click
 
 from edgespec.cli.loading import model_on_disk, pull_all, with_drafter_files
 from edgespec.cli.options import (
-    LoadOptions,
     check_max_tokens,
     collect_loading,
     collect_sampling,
@@ -23,6 +22,7 @@ from edgespec.cli.options import (
 )
 from edgespec.models.registry import DEFAULT_DRAFTER, DEFAULT_TARGET
 from edgespec.paths import user_paths
+from edgespec.runtime.request import LoadOptions
 
 if TYPE_CHECKING:
     from edgespec.protocols import Completer
@@ -75,8 +75,8 @@ def _factory(
     path, options = model_on_disk(loading.model), with_drafter_files(loading)
 
     def build(report: Callable[[str], None]) -> Completer:
-        from edgespec.cli.compose import load  # loads the native library
         from edgespec.llama.sampler import check_sampling
+        from edgespec.runtime.compose import load  # loads the native library
 
         check_sampling(sampling, num_vocab=0)  # no option biases single tokens
         loaded = cleanup.enter_context(load(options, path, user_paths(), report))

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import click
 
-from edgespec.adapt.store import AdaptationStore
 from edgespec.cache.aside import delete_all, delete_salvaged, unsalvaged
 from edgespec.cache.conversations import Conversations
 from edgespec.cache.database import DAMAGE, Database, connect, is_damage, open_database
@@ -32,9 +31,10 @@ from edgespec.cache.upkeep import DatabaseStats, compact, problems, statistics
 from edgespec.cli.db_export import counted, export_to, import_export, is_export_file
 from edgespec.cli.pull_progress import human_bytes
 from edgespec.errors import StorageError, UsageError
+from edgespec.learning.distillation.store import TrainingStore
+from edgespec.learning.online.store import AdaptationStore
 from edgespec.models.registry import DEFAULT_TARGET
 from edgespec.paths import user_paths
-from edgespec.train.store import TrainingStore
 
 _BUSY_TIMEOUT_S = 10.0
 _CACHE_BYTES = 32 << 20
@@ -131,7 +131,7 @@ def _forget_learned(facts: Facts) -> bool:
     adaptations.delete(learned)
     trimmed = sorted(paths.trimmed.glob("*.gguf"))
     if trimmed:
-        from edgespec.vocab.trim import forget_own_rows  # reads GGUF files: much to load
+        from edgespec.gguf.trim import forget_own_rows  # reads GGUF files: much to load
 
         learned += forget_own_rows(trimmed)
     return bool(learned)

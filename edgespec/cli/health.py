@@ -11,12 +11,12 @@ from typing import Any
 from edgespec.cache.aside import unsalvaged
 from edgespec.cache.database import Database, open_database
 from edgespec.cache.facts import Facts
-from edgespec.cli.signals import ending_at_once
 from edgespec.errors import EdgeSpecError, NativeLibraryError
-from edgespec.measure.machine import Machine, copy_bandwidth, this_machine
+from edgespec.machine.identity import Machine, copy_bandwidth, this_machine
 from edgespec.models.resolve import LocalFile, resolve
 from edgespec.models.store import ModelStore
 from edgespec.paths import Paths, user_paths
+from edgespec.signals import ending_at_once
 
 BUILD_RECORD = "edgespec-build.json"
 """File in the environment's folder in which `make setup` says how it built the library."""
@@ -94,7 +94,7 @@ def _examine_library(found: Examination, store: Facts, machine: Machine, verbose
     }
     try:
         from edgespec.llama import library  # loads the native library, which may fail
-        from edgespec.measure.facts import known_soundness
+        from edgespec.machine.facts import known_soundness
 
         library.set_verbose(verbose)
         found.library["version"] = library.binding_version()
@@ -131,9 +131,9 @@ def _examine_model(
     found: Examination, name: str, path: Path, store: Facts, machine: Machine, bandwidth: float
 ) -> dict[str, Any]:
     """Facts of one model, measured now unless remembered."""
-    from edgespec.cli.compose import open_model
-    from edgespec.measure.facts import MAX_SPREAD, known_model_facts
+    from edgespec.machine.facts import MAX_SPREAD, known_model_facts
     from edgespec.models.gguf_check import check_gguf
+    from edgespec.runtime.compose import open_model
 
     about: dict[str, Any] = {"name": name, "path": str(path), "bytes": 0}
     try:

@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgespec.cli.options import (
+from edgespec.errors import UnknownModelError
+from edgespec.models.resolve import LocalFile, resolve
+from edgespec.models.store import ModelStore
+from edgespec.paths import user_paths
+from edgespec.reports import is_progress
+from edgespec.runtime.request import (
     BEST_DRAFTER,
     LOOK_UP_ONLY,
     NO_DRAFTER,
     DrafterFiles,
     LoadOptions,
 )
-from edgespec.errors import UnknownModelError
-from edgespec.models.resolve import LocalFile, resolve
-from edgespec.models.store import ModelStore
-from edgespec.paths import user_paths
-from edgespec.reports import is_progress
 from edgespec.types import SamplingParams
 
 if TYPE_CHECKING:
-    from edgespec.cli.compose import Loaded
+    from edgespec.runtime.compose import Loaded
 
 
 def model_on_disk(reference: str) -> Path:
@@ -66,8 +66,8 @@ def load_completer(options: LoadOptions, sampling: SamplingParams) -> Loaded:
     `sampling` is what it will be asked for: nonsense is refused (UsageError) before the load.
     """
     path = model_on_disk(options.model)
-    from edgespec.cli.compose import load  # loads the native library
     from edgespec.llama.sampler import check_sampling
+    from edgespec.runtime.compose import load  # loads the native library
 
     check_sampling(sampling, num_vocab=0)  # no option biases single tokens
     return load(with_drafter_files(options), path, user_paths(), say)

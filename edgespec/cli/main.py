@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from edgespec.cli import signals
+from edgespec import signals
 from edgespec.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, EdgeSpecError, StorageError
 
 _OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)

@@ -12,13 +12,13 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from edgespec.cli import signals
+from edgespec import signals
 from edgespec.cli.loading import model_on_disk, say
 from edgespec.errors import UsageError
 from edgespec.models.registry import DEFAULT_TARGET
 
 if TYPE_CHECKING:
-    from edgespec.train.training import Progress as TrainingProgress
+    from edgespec.learning.distillation.training import Progress as TrainingProgress
 
 DEFAULT_MINUTES = 30.0
 _LONGEST_MINUTES = 7 * 24 * 60.0

@@ -15,26 +15,26 @@ from edgespec.cache.database import DAMAGE, Database
 from edgespec.cache.facts import Facts
 from edgespec.cache.sessions import recorded_answers
 from edgespec.cache.tokens import VocabularyKey
-from edgespec.cli.model_drafting import Renderer
-from edgespec.cli.pairing import expected_speed_of
-from edgespec.cli.signals import ending_at_once
-from edgespec.cli.trimming import pass_costs
 from edgespec.errors import EdgeSpecError, StorageError, UsageError
-from edgespec.llama.gguf_file import GgufFile
+from edgespec.forms.trimmer import Trimmer
+from edgespec.forms.weighing import USUAL_PASS_MS
+from edgespec.gguf.file import GgufFile
+from edgespec.gguf.trim import is_trimmed, read_trim_info
+from edgespec.learning.distillation.architecture import read_form
+from edgespec.learning.distillation.lessons import LEAST_ANSWERS, Course, course_of
+from edgespec.learning.distillation.sessions import SessionReader
 from edgespec.llama.model import Model, ModelOptions
-from edgespec.measure.drafting import USUAL_PASS_MS
-from edgespec.measure.facts import MODEL, ModelFacts, file_fingerprint, model_key
-from edgespec.measure.machine import Machine
-from edgespec.measure.trimmed import Trimmer
+from edgespec.machine.facts import MODEL, ModelFacts, file_fingerprint, model_key
+from edgespec.machine.identity import Machine
 from edgespec.models.gguf_check import check_gguf
 from edgespec.models.store import ModelStore
 from edgespec.paths import user_paths
 from edgespec.reports import Report
-from edgespec.train.form import read_form
-from edgespec.train.lessons import LEAST_ANSWERS, Course, course_of
-from edgespec.train.sessions import SessionReader
+from edgespec.runtime.choice import expected_speed_of
+from edgespec.runtime.form import pass_costs
+from edgespec.runtime.model_drafter import Renderer
+from edgespec.signals import ending_at_once
 from edgespec.vocab.tokenizer import ByteTokenizer
-from edgespec.vocab.trim import is_trimmed, read_trim_info
 
 MOST_ANSWERS = 4000
 """The latest answers are learned from: a few megabytes of tokens."""

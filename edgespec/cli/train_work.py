@@ -14,30 +14,19 @@ from pathlib import Path
 from edgespec.cache.database import Database
 from edgespec.cache.facts import Facts
 from edgespec.cli.pull_progress import human_bytes
-from edgespec.cli.remembering import open_or_go_without
-from edgespec.cli.signals import ending_at_once
 from edgespec.cli.train import TrainingDisplay
 from edgespec.cli.train_reading import Subject, SubjectReader
 from edgespec.errors import StorageError, UsageError
-from edgespec.llama import library
-from edgespec.llama.gguf_file import GgufFile
-from edgespec.llama.model import ModelOptions
-from edgespec.measure.facts import (
-    file_fingerprint,
-    known_soundness,
-)
-from edgespec.measure.machine import Machine, this_machine
-from edgespec.models.gguf_check import check_gguf
-from edgespec.paths import user_paths
-from edgespec.reports import Report
-from edgespec.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from edgespec.train.lessons import Course
-from edgespec.train.lora import Lora
-from edgespec.train.lora_file import About, Way, write_lora
-from edgespec.train.merging import merge
-from edgespec.train.serving import merged as merged_file
-from edgespec.train.store import TrainingStore
-from edgespec.train.training import (
+from edgespec.gguf.file import GgufFile
+from edgespec.gguf.trim import file_sha256, read_trim_info
+from edgespec.learning.distillation.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from edgespec.learning.distillation.lessons import Course
+from edgespec.learning.distillation.lora import Lora
+from edgespec.learning.distillation.lora_file import About, Way, write_lora
+from edgespec.learning.distillation.merging import merge
+from edgespec.learning.distillation.serving import merged as merged_file
+from edgespec.learning.distillation.store import TrainingStore
+from edgespec.learning.distillation.training import (
     Arrays,
     Limits,
     Progress,
@@ -46,8 +35,19 @@ from edgespec.train.training import (
     TuningOptions,
     Watcher,
 )
-from edgespec.train.verdict import Verdict, judge
-from edgespec.vocab.trim import file_sha256, read_trim_info
+from edgespec.learning.distillation.verdict import Verdict, judge
+from edgespec.llama import library
+from edgespec.llama.model import ModelOptions
+from edgespec.machine.facts import (
+    file_fingerprint,
+    known_soundness,
+)
+from edgespec.machine.identity import Machine, this_machine
+from edgespec.models.gguf_check import check_gguf
+from edgespec.paths import user_paths
+from edgespec.reports import Report
+from edgespec.runtime.recording import open_or_go_without
+from edgespec.signals import ending_at_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +123,8 @@ class Work:
     def _pupil(self, subject: Subject, options: TuningOptions) -> Pupil:
         import torch  # an extra, and seconds to load
 
-        from edgespec.train.decoder import Decoder, fastest_dtype
-        from edgespec.train.pupil import TorchPupil
+        from edgespec.learning.distillation.decoder import Decoder, fastest_dtype
+        from edgespec.learning.distillation.pupil import TorchPupil
 
         torch.set_num_threads(self._machine.num_threads)
         decoder = Decoder(GgufFile(subject.whole), subject.kept, fastest_dtype())

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from edgespec.cli.pull_progress import human_bytes
 from edgespec.errors import EdgeSpecError, UsageError
-from edgespec.llama.gguf_file import replacing
-from edgespec.train.checkpoint import Checkpoint, read_checkpoint
-from edgespec.train.lora_file import About, read_about, read_lora
-from edgespec.train.store import TrainingStore
+from edgespec.gguf.file import replacing
+from edgespec.learning.distillation.checkpoint import Checkpoint, read_checkpoint
+from edgespec.learning.distillation.lora_file import About, read_about, read_lora
+from edgespec.learning.distillation.store import TrainingStore
 
 
 @dataclass(frozen=True, slots=True)

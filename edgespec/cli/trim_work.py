@@ -11,27 +11,27 @@ from pathlib import Path
 from edgespec.cache.database import DAMAGE, Database
 from edgespec.cache.facts import Facts
 from edgespec.cache.said import latest_said
-from edgespec.cli.compose import open_model
-from edgespec.cli.remembering import open_or_go_without, vocabulary_key
-from edgespec.cli.signals import ending_at_once
-from edgespec.cli.trimming import present_costs
 from edgespec.errors import ModelFileError, StorageError, UsageError
+from edgespec.forms.counts import TokenCounts
+from edgespec.forms.form import Wanted
+from edgespec.forms.rows import OWN_WEIGHT
+from edgespec.forms.trimmer import Trimmer
+from edgespec.forms.trimming import AS_SHIPPED, Tried, count_shipped
+from edgespec.forms.weighing import USUAL_PASS_MS
+from edgespec.forms.words import WordCounts, read_counts
+from edgespec.gguf.trim import is_trimmed
 from edgespec.llama import library
 from edgespec.llama.model import ModelOptions
-from edgespec.measure.drafting import USUAL_PASS_MS
-from edgespec.measure.facts import known_model_facts, known_soundness
-from edgespec.measure.following import OWN_WEIGHT
-from edgespec.measure.forms import Wanted
-from edgespec.measure.machine import Machine, this_machine
-from edgespec.measure.trimmed import Trimmer
-from edgespec.measure.trimming import AS_SHIPPED, Tried, count_shipped
+from edgespec.machine.facts import known_model_facts, known_soundness
+from edgespec.machine.identity import Machine, this_machine
 from edgespec.models.gguf_check import check_gguf
 from edgespec.paths import user_paths
 from edgespec.reports import Report
-from edgespec.vocab.counts import TokenCounts
+from edgespec.runtime.compose import open_model
+from edgespec.runtime.form import present_costs
+from edgespec.runtime.recording import open_or_go_without, vocabulary_key
+from edgespec.signals import ending_at_once
 from edgespec.vocab.tokenizer import ByteTokenizer
-from edgespec.vocab.trim import is_trimmed
-from edgespec.vocab.words import WordCounts, read_counts
 
 _MOST_TOKENS = 1_000_000
 """The latest tokens of a target that count."""

@@ -3,7 +3,7 @@
 The longest suffix of the text that occurred before is followed by its most supported continuation,
 token after token. A guess is judged by how long the match before it is and by how unanimous the
 earlier occurrences were. Where a long copy broke off, its source goes on guessing
-(`edgespec.drafters.resumption`) until something matches again.
+(`edgespec.lookup.resumption`) until something matches again.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterator, Sequence
 
-from edgespec.drafters.acceptance import Acceptance, copied_features, resumed_features
-from edgespec.drafters.calibration import Calibration
-from edgespec.drafters.merging import surest
-from edgespec.drafters.resumption import AHEAD, MIN_COPIED, PRIOR, Resumption
-from edgespec.drafters.suffix_automaton import Continuation, Match, SuffixAutomaton
+from edgespec.estimates.acceptance import Acceptance, copied_features, resumed_features
+from edgespec.estimates.counts import Calibration
+from edgespec.lookup.resumption import AHEAD, MIN_COPIED, PRIOR, Resumption
+from edgespec.lookup.suffix_automaton import Continuation, Match, SuffixAutomaton
+from edgespec.lookup.surest import surest
 from edgespec.types import Proposal
 
 _LENGTHS = (1, 2, 3, 4, 6, 9, 14, 22)

@@ -7,7 +7,7 @@ its tier, by its place in the draft, by how long the match before it is and by h
 earlier occurrences were.
 
 Where a long copy of a recorded sequence broke off, that sequence goes on guessing
-(`edgespec.drafters.resumption`) until something matches again.
+(`edgespec.lookup.resumption`) until something matches again.
 
 Following a cursor costs microseconds; a look-up asks the database. There is at most one for each
 tier and pass at the end of the text, and LOOKUPS_AHEAD more where a draft went another way.
@@ -20,10 +20,10 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from edgespec.drafters.acceptance import Acceptance, copied_features, resumed_features
-from edgespec.drafters.calibration import Calibration
-from edgespec.drafters.merging import surest
-from edgespec.drafters.resumption import AHEAD, MIN_COPIED, PRIOR, Resumption
+from edgespec.estimates.acceptance import Acceptance, copied_features, resumed_features
+from edgespec.estimates.counts import Calibration
+from edgespec.lookup.resumption import AHEAD, MIN_COPIED, PRIOR, Resumption
+from edgespec.lookup.surest import surest
 from edgespec.types import Proposal
 
 _LENGTHS = (3, 4, 5, 6, 9, 14, 22, 32)

@@ -17,9 +17,9 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from edgespec.drafters.acceptance import Acceptance, log_odds
-from edgespec.drafters.calibration import Calibration
-from edgespec.drafters.outlook import Outlook
+from edgespec.estimates.acceptance import Acceptance, log_odds
+from edgespec.estimates.counts import Calibration
+from edgespec.estimates.recent import Outlook
 from edgespec.types import Prompt, Proposal
 from edgespec.vocab.aligner import learn
 from edgespec.vocab.ngrams import NgramCache

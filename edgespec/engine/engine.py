@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from edgespec.engine.cost import CostModel
-from edgespec.engine.credit import MOST_PASSES, Bill, Credit
-from edgespec.engine.planner import EMPTY_PLAN, Plan, plan
-from edgespec.engine.prospect import Prospect
 from edgespec.engine.tally import Tally
 from edgespec.engine.verify import TokenHook, verify
 from edgespec.errors import UsageError
+from edgespec.planning.cost import CostModel
+from edgespec.planning.credit import MOST_PASSES, Bill, Credit
+from edgespec.planning.planner import EMPTY_PLAN, Plan, plan
+from edgespec.planning.prospect import Prospect
 from edgespec.protocols import Drafter, RowWatcher, Sampler, Target
 
 

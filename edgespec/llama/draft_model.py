@@ -1,6 +1,6 @@
 """A small model that guesses the next token, whole or with a trimmed head.
 
-A trimmed model (edgespec.vocab.trim) has logits for the kept tokens only and no tokenizer; it is
+A trimmed model (edgespec.gguf.trim) has logits for the kept tokens only and no tokenizer; it is
 fed rows of the whole model's embedding table instead of ids.
 """
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from edgespec.errors import Cancelled, ModelFileError
 from edgespec.llama import library
 from edgespec.llama.library import api
-from edgespec.llama.vocab import Vocabulary
+from edgespec.llama.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, slots=True)

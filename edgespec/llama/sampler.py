@@ -23,7 +23,7 @@ from edgespec.llama import library
 from edgespec.llama.grammar import check_grammar, schema_to_gbnf
 from edgespec.llama.library import api
 from edgespec.llama.target import LlamaTarget
-from edgespec.llama.vocab import Vocabulary
+from edgespec.llama.vocabulary import Vocabulary
 from edgespec.protocols import Target
 from edgespec.types import SamplingParams
 

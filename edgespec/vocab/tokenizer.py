@@ -24,7 +24,7 @@ _UNLIKELY = ("\U0010fffd", "\U000ffffd", "\uf8ff", "\x01")
 
 
 class Tokenizer(Protocol):
-    """A model's own vocabulary; `edgespec.llama.vocab.Vocabulary` is one."""
+    """A model's own vocabulary; `edgespec.llama.vocabulary.Vocabulary` is one."""
 
     @property
     def num_tokens(self) -> int:

@@ -15,12 +15,12 @@ from adaptation.answers import load_answer, messages
 from adaptation.prompts import TurnPrompt
 from numpy.typing import NDArray
 
+from edgespec.gguf.embeddings import EmbeddingTable
+from edgespec.gguf.trim import read_trim_info
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model, ModelOptions
-from edgespec.vocab.embeddings import EmbeddingTable
 from edgespec.vocab.tokenizer import ByteTokenizer
-from edgespec.vocab.trim import read_trim_info
 
 _BATCH = 128
 _NUM_CONTEXT = 2048

@@ -16,14 +16,14 @@ from adaptation.answers import load_answer
 from adaptation.readings import reading_path
 from numpy.typing import NDArray
 
-from edgespec.adapt.correction import Floats
-from edgespec.adapt.examples import Examples
-from edgespec.adapt.gate import ALONE
-from edgespec.adapt.learner import Learner
-from edgespec.adapt.lesson import DirectMap, Distribution, Place, lesson
-from edgespec.adapt.version import Version
-from edgespec.drafters.calibration import Calibration
 from edgespec.drafters.model import evidence_kind, new_calibration
+from edgespec.estimates.counts import Calibration
+from edgespec.learning.online.correction import Floats
+from edgespec.learning.online.examples import Examples
+from edgespec.learning.online.gate import ALONE
+from edgespec.learning.online.learner import Learner
+from edgespec.learning.online.lesson import DirectMap, Distribution, Place, lesson
+from edgespec.learning.online.version import Version
 
 HALVES = (
     (("math", "general"), ("coding", "translation")),

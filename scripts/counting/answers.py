@@ -20,7 +20,7 @@ from counting.batch import NUM_SEQUENCES, Answerer
 
 from edgespec.cli.loading import model_on_disk
 from edgespec.llama.model import Model
-from edgespec.measure.machine import this_machine
+from edgespec.machine.identity import this_machine
 from edgespec.models.registry import DEFAULT_TARGET
 
 FOLDER = Path(__file__).parent

@@ -1,6 +1,6 @@
 """Let a target answer a few of the prompts greedily: the text by which drafters are judged.
 
-    PYTHONPATH=scripts python -m counting.samples edgespec/vocab/data/samples.jsonl [--model M]
+    PYTHONPATH=scripts python -m counting.samples edgespec/forms/data/samples.jsonl [--model M]
 
 These prompts are left out of the count tables, so that what a trimmed head loses shows in them.
 """
@@ -16,7 +16,7 @@ from counting.batch import NUM_SEQUENCES, Answerer
 
 from edgespec.cli.loading import model_on_disk
 from edgespec.llama.model import Model
-from edgespec.measure.machine import this_machine
+from edgespec.machine.identity import this_machine
 from edgespec.models.registry import DEFAULT_TARGET
 
 TOKENS = 44

@@ -1,6 +1,6 @@
 """Count the words of a target's answers: the table that every drafter is trimmed by.
 
-    PYTHONPATH=scripts python -m counting.words ANSWERS.jsonl edgespec/vocab/data/words.json.gz
+    PYTHONPATH=scripts python -m counting.words ANSWERS.jsonl edgespec/forms/data/words.json.gz
 
 The prompts of samples.py are left out.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from counting.answers import read_lines
 from counting.samples import held_out
 
-from edgespec.vocab.words import WordCounts
+from edgespec.forms.words import WordCounts
 
 
 def main() -> None:

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from edgespec.cli.compose import Loaded, load
-from edgespec.cli.options import LoadOptions
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.models.progress import SilentProgress
 from edgespec.models.pull import pull
 from edgespec.models.registry import DEFAULT_DRAFTER, DEFAULT_TARGET
 from edgespec.paths import user_paths
 from edgespec.protocols import Completer
+from edgespec.runtime.compose import Loaded, load
+from edgespec.runtime.request import LoadOptions
 
 FOLDER = Path(__file__).parent
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from edgespec.cli.compose import Loaded
 from edgespec.llama import library
-from edgespec.measure.facts import MAX_SPREAD
-from edgespec.measure.machine import this_machine
-from edgespec.measure.probe import NUM_LONG, NUM_SHORT
+from edgespec.machine.facts import MAX_SPREAD
+from edgespec.machine.identity import this_machine
+from edgespec.machine.probe import NUM_LONG, NUM_SHORT
 from edgespec.models.registry import DEFAULT_DRAFTER, DEFAULT_TARGET
+from edgespec.runtime.compose import Loaded
 
 BUSY = "the machine was too busy to be timed; try again when idle"
 

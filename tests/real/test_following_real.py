@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgespec.cli.model_drafting import WholeTables, load_running
+from edgespec.forms.counts import keep_tokens
+from edgespec.forms.rows import RowChooser
+from edgespec.forms.trimming import always_kept, count_shipped
+from edgespec.forms.words import shipped_words
+from edgespec.gguf.file import GgufFile
+from edgespec.gguf.trim import write_other_rows, write_trimmed
 from edgespec.llama.context import Context, ContextOptions
-from edgespec.llama.gguf_file import GgufFile
 from edgespec.llama.model import Model, ModelOptions
-from edgespec.measure.following import RowChooser
-from edgespec.measure.machine import this_machine
-from edgespec.measure.trimming import always_kept, count_shipped
-from edgespec.vocab.counts import keep_tokens
+from edgespec.machine.identity import this_machine
+from edgespec.runtime.model_drafter import WholeTables, load_running
 from edgespec.vocab.tokenizer import ByteTokenizer
-from edgespec.vocab.trim import write_other_rows, write_trimmed
-from edgespec.vocab.words import shipped_words
 
 KEPT = 8192
 OPTIONS = ContextOptions(num_context=512, num_threads=this_machine().num_threads)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edgespec.measure.available import available_memory
+from edgespec.machine.available import available_memory
 
 CHILD = """
 import json, sys
@@ -15,10 +15,10 @@ from pathlib import Path
 
 import psutil
 
-from edgespec.cli.compose import context_options, load
-from edgespec.cli.options import DrafterFiles, LoadOptions
-from edgespec.cli.pair_memory import PairMemory
-from edgespec.measure.memory import memory_need
+from edgespec.runtime.compose import context_options, load
+from edgespec.runtime.request import DrafterFiles, LoadOptions
+from edgespec.runtime.fit import PairMemory
+from edgespec.machine.memory import memory_need
 from edgespec.paths import Paths
 from edgespec.types import CompletionRequest
 

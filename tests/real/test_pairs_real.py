@@ -11,8 +11,8 @@ from measure_pairs import PROMPTS, Bench, check_pair
 
 from edgespec.cache.database import open_in_memory
 from edgespec.cache.facts import Facts
-from edgespec.cli.compose import Loaded
-from edgespec.measure.facts import MODEL, model_key
+from edgespec.machine.facts import MODEL, model_key
+from edgespec.runtime.compose import Loaded
 
 NUM_TOKENS = 12
 GERMAN, CHINESE, EMOJI, JSON = PROMPTS[1], PROMPTS[2], PROMPTS[4], PROMPTS[7]

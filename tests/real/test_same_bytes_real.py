@@ -17,12 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from edgespec.cli.compose import Loaded, context_options
-from edgespec.cli.options import LoadOptions
 from edgespec.engine.completer import EngineCompleter
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context
 from edgespec.llama.target import LlamaTarget
+from edgespec.runtime.compose import Loaded, context_options
+from edgespec.runtime.request import LoadOptions
 from edgespec.types import Completion, CompletionRequest, Message, SamplingParams
 
 MAX_TOKENS = 48

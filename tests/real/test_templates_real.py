@@ -19,7 +19,7 @@ from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.model import Model
 from edgespec.llama.template import ChatTemplate
-from edgespec.llama.vocab import Vocabulary
+from edgespec.llama.vocabulary import Vocabulary
 from edgespec.models.registry import DEFAULT_DRAFTER, DEFAULT_TARGET
 from edgespec.types import Message
 

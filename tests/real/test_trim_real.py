@@ -10,17 +10,17 @@ import pytest
 
 from edgespec.cache.database import open_in_memory
 from edgespec.cache.facts import Facts
+from edgespec.forms import choice as trim_choice
+from edgespec.forms.counts import ranked
+from edgespec.forms.form import Wanted
+from edgespec.forms.trimmer import Trimmer
+from edgespec.forms.trimming import AS_SHIPPED, Parent, Workshop, read_parent
+from edgespec.forms.weighing import OpenDrafter, read_text, samples, whole_head
+from edgespec.gguf.embeddings import EmbeddingTable
+from edgespec.gguf.trim import read_trim_info
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model, ModelOptions
-from edgespec.measure import trim_choice
-from edgespec.measure.drafting import OpenDrafter, read_text, samples, whole_head
-from edgespec.measure.forms import Wanted
-from edgespec.measure.machine import this_machine
-from edgespec.measure.trimmed import Trimmer
-from edgespec.measure.trimming import AS_SHIPPED, Parent, Workshop, read_parent
-from edgespec.vocab.counts import ranked
-from edgespec.vocab.embeddings import EmbeddingTable
-from edgespec.vocab.trim import read_trim_info
+from edgespec.machine.identity import this_machine
 
 KEPT = 16_384
 OPTIONS = ContextOptions(num_context=256, num_threads=this_machine().num_threads)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.adapt.correction import Floats
-from edgespec.adapt.examples import NO_ROW, Examples
-from edgespec.adapt.learner import LearnerState
-from edgespec.adapt.lesson import DirectMap, Distribution, Place, lesson
-from edgespec.adapt.memory import Memory
-from edgespec.adapt.trainer import Trainer, TrainingOptions
+from edgespec.learning.online.correction import Floats
+from edgespec.learning.online.examples import NO_ROW, Examples
+from edgespec.learning.online.learner import LearnerState
+from edgespec.learning.online.lesson import DirectMap, Distribution, Place, lesson
+from edgespec.learning.online.memory import Memory
+from edgespec.learning.online.trainer import Trainer, TrainingOptions
 
 
 def random_examples(seed: int, count: int = 24, num_rows: int = 60, width: int = 12) -> Examples:

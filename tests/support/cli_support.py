@@ -26,12 +26,12 @@ import pytest
 
 from edgespec.cache.database import open_database
 from edgespec.cache.facts import Facts
-from edgespec.engine.cost import CostTable
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.llama.tiny import TinySpec, write_tiny_model
-from edgespec.measure.facts import MODEL, known_soundness, measure_model, model_key
-from edgespec.measure.machine import Machine, this_machine
+from edgespec.machine.facts import MODEL, known_soundness, measure_model, model_key
+from edgespec.machine.identity import Machine, this_machine
 from edgespec.paths import Paths
+from edgespec.planning.cost import CostTable
 
 COMMAND = Path(sys.executable).with_name("edgespec")
 PATIENCE_S = 120.0

@@ -16,10 +16,10 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.engine.cost import CostModel, CostTable
 from edgespec.engine.engine import Engine, Limits
 from edgespec.engine.tally import Tally
 from edgespec.errors import Cancelled
+from edgespec.planning.cost import CostModel, CostTable
 from edgespec.protocols import Drafter, Sampler, Target
 from edgespec.types import Message, Proposal
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.engine.cost import CostModel, CostTable
 from edgespec.engine.engine import Engine, Limits
 from edgespec.engine.tally import Tally
 from edgespec.llama.bridge import ModelBridge
@@ -22,6 +21,7 @@ from edgespec.llama.sampler import SamplerChain
 from edgespec.llama.target import LlamaTarget
 from edgespec.llama.tiny import TinySpec
 from edgespec.llama.tiny.corpus import CORPUS
+from edgespec.planning.cost import CostModel, CostTable
 from edgespec.protocols import Drafter
 from edgespec.types import Proposal, SamplingParams
 

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from edgespec.cache.database import open_database
 from edgespec.cache.tokens import Recording, TokenStore, VocabularyKey
+from edgespec.learning.distillation.lessons import Course, Lesson, course_of
+from edgespec.learning.distillation.lora import Lora, LowRank
+from edgespec.learning.distillation.lora_file import About
+from edgespec.learning.distillation.training import Arrays, Judged
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.llama.tiny.corpus import CORPUS
-from edgespec.train.lessons import Course, Lesson, course_of
-from edgespec.train.lora import Lora, LowRank
-from edgespec.train.lora_file import About
-from edgespec.train.training import Arrays, Judged
 from edgespec.vocab.tokenizer import ByteTokenizer
 
 _LETTERS = 160

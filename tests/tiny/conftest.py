@@ -57,7 +57,7 @@ def sabotage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sabotage:
 
     def install(arguments: str, code: str) -> None:
         folder.mkdir()
-        is_child = "sys.orig_argv[2:3] == ['edgespec.measure.soundness_child']"
+        is_child = "sys.orig_argv[2:3] == ['edgespec.machine.soundness_child']"
         is_meant = f"sys.orig_argv[3] in {arguments!r}"
         body = "".join(f"    {line}\n" for line in code.splitlines())
         text = f"import sys\nif {is_child} and {is_meant}:\n{body}"

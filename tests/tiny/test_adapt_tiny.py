@@ -12,24 +12,24 @@ import numpy as np
 import pytest
 from rigs import EXACT, MOST_ROWS, SMALL, OpenModel, WriteModel, corpus_tokens, invariant_rows
 
-from edgespec.adapt.correction import Correction, Floats
-from edgespec.adapt.learner import Learner
-from edgespec.adapt.store import AdaptationStore, History, Saved, read, write
-from edgespec.adapt.student import Student
-from edgespec.cli.adapting import open_student
-from edgespec.cli.model_drafting import BoundDrafter, open_model_drafter
-from edgespec.cli.options import DrafterFiles
 from edgespec.engine.completer import EngineCompleter
-from edgespec.engine.cost import CostModel, CostTable
 from edgespec.engine.engine import Engine
+from edgespec.gguf.trim import write_trimmed
+from edgespec.learning.online.correction import Correction, Floats
+from edgespec.learning.online.learner import Learner
+from edgespec.learning.online.store import AdaptationStore, History, Saved, read, write
+from edgespec.learning.online.student import Student
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context
 from edgespec.llama.model import Model
 from edgespec.llama.sampler import SamplerChain
 from edgespec.llama.target import LlamaTarget
 from edgespec.llama.tiny import TinySpec
+from edgespec.planning.cost import CostModel, CostTable
+from edgespec.runtime.model_drafter import BoundDrafter, open_model_drafter
+from edgespec.runtime.online import open_student
+from edgespec.runtime.request import DrafterFiles
 from edgespec.types import Completion, CompletionRequest, SamplingParams, ServedModel
-from edgespec.vocab.trim import write_trimmed
 
 TARGET = SMALL
 DRAFTER = dataclasses.replace(SMALL, architecture="qwen2", num_vocab=384)

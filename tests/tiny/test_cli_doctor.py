@@ -11,7 +11,7 @@ import pytest
 from cli_support import FLAT_COSTS, Cli, Ended, remember
 
 from edgespec.llama.tiny import TinySpec, write_tiny_model
-from edgespec.measure.machine import this_machine
+from edgespec.machine.identity import this_machine
 
 
 @pytest.fixture(scope="module")

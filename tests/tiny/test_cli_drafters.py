@@ -12,14 +12,14 @@ import pytest
 from cli_support import QUICK, Cli, Ended, assert_refused
 
 from edgespec import errors
-from edgespec.cli.compose import load
-from edgespec.cli.options import DrafterFiles, LoadOptions
-from edgespec.cli.pair_memory import DRAFTER_BATCH
 from edgespec.errors import NativeLibraryError
 from edgespec.llama.context import Context
 from edgespec.llama.tiny import TinySpec, write_tiny_model, writer
 from edgespec.llama.tiny.spec import Architecture, VocabularyKind
 from edgespec.llama.tiny.vocabulary import Vocabulary, build_vocabulary
+from edgespec.runtime.compose import load
+from edgespec.runtime.fit import DRAFTER_BATCH
+from edgespec.runtime.request import DrafterFiles, LoadOptions
 from edgespec.types import Completion, CompletionRequest, Message, SamplingParams
 
 USAGE = errors.UsageError.exit_code

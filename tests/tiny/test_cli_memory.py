@@ -14,7 +14,7 @@ import pytest
 from cli_support import Cli, Ended
 
 from edgespec.drafters import context, database
-from edgespec.drafters.acceptance import Acceptance
+from edgespec.estimates.acceptance import Acceptance
 from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.vocab.ngrams import NgramCache
 

@@ -17,10 +17,10 @@ from rigs import file_size_limit
 from edgespec import errors
 from edgespec.cache.database import open_database
 from edgespec.cache.tokens import Recording, TokenStore, VocabularyKey
+from edgespec.gguf.trim import read_trim_info
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.vocab.tokenizer import ByteTokenizer
-from edgespec.vocab.trim import read_trim_info
 
 USAGE = errors.UsageError.exit_code
 MODEL_FILE = errors.ModelFileError.exit_code

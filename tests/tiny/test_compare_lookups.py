@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from edgespec.drafters.none import NoDrafter
 from edgespec.llama.tiny import write_tiny_model
-from edgespec.measure.machine import this_machine
+from edgespec.machine.identity import this_machine
 
 TEXTS = st.lists(st.integers(0, 3), max_size=40)
 

@@ -17,41 +17,41 @@ import pytest
 from adapt_support import random_examples
 from rigs import EXACT, MOST_ROWS, SMALL, OpenModel, WriteModel, invariant_rows
 
-from edgespec.adapt.learner import LearnerState
-from edgespec.adapt.memory import Memory
-from edgespec.adapt.store import AdaptationStore, History, Pair, Saved, read
-from edgespec.adapt.trainer import Trainer, TrainingOptions
 from edgespec.cache.database import Database, open_database
 from edgespec.cache.facts import Facts
 from edgespec.cache.said import FOLLOWED
 from edgespec.cache.tokens import Recording, TokenStore, VocabularyKey, transaction
-from edgespec.cli import following
-from edgespec.cli.adapting import Studying
-from edgespec.cli.between_answers import BetweenAnswers
-from edgespec.cli.compose import load
-from edgespec.cli.following import Follow, HeadFollower, Said, open_follower
-from edgespec.cli.model_drafting import BoundDrafter, Running, load_running, open_model_drafter
-from edgespec.cli.options import DrafterFiles, LoadOptions
 from edgespec.engine.completer import EngineCompleter
-from edgespec.engine.cost import CostModel, CostTable
 from edgespec.engine.engine import Engine
 from edgespec.errors import Cancelled, NativeLibraryError
+from edgespec.forms.counts import TokenCounts, ranked
+from edgespec.forms.form import Wanted
+from edgespec.forms.trimmer import Trimmer
+from edgespec.forms.trimming import count_shipped
+from edgespec.gguf.trim import forget_own_rows, read_trim_info
+from edgespec.learning.online.learner import LearnerState
+from edgespec.learning.online.memory import Memory
+from edgespec.learning.online.store import AdaptationStore, History, Pair, Saved, read
+from edgespec.learning.online.trainer import Trainer, TrainingOptions
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.llama.sampler import SamplerChain
 from edgespec.llama.target import LlamaTarget
-from edgespec.measure.facts import file_fingerprint
-from edgespec.measure.forms import Wanted
-from edgespec.measure.machine import this_machine
-from edgespec.measure.trimmed import Trimmer
-from edgespec.measure.trimming import count_shipped
+from edgespec.machine.facts import file_fingerprint
+from edgespec.machine.identity import this_machine
 from edgespec.paths import Paths
+from edgespec.planning.cost import CostModel, CostTable
 from edgespec.reports import is_progress
+from edgespec.runtime import head_rows as following
+from edgespec.runtime.compose import load
+from edgespec.runtime.head_rows import Follow, HeadFollower, Said, open_follower
+from edgespec.runtime.idle import BetweenAnswers
+from edgespec.runtime.model_drafter import BoundDrafter, Running, load_running, open_model_drafter
+from edgespec.runtime.online import Studying
+from edgespec.runtime.request import DrafterFiles, LoadOptions
 from edgespec.types import Completion, CompletionRequest, SamplingParams, ServedModel
-from edgespec.vocab.counts import TokenCounts, ranked
 from edgespec.vocab.tokenizer import ByteTokenizer
-from edgespec.vocab.trim import forget_own_rows, read_trim_info
 
 TARGET = SMALL
 DRAFTER = dataclasses.replace(SMALL, architecture="qwen2", quantization="Q4_1")
@@ -442,8 +442,8 @@ def test_a_process_killed_while_writing_leaves_the_old_file(home: Home, direct: 
 import os, signal
 from pathlib import Path
 import numpy as np
-from edgespec.llama.gguf_file import GgufFile
-from edgespec.vocab.trim import write_other_rows
+from edgespec.gguf.file import GgufFile
+from edgespec.gguf.trim import write_other_rows
 path = Path({str(home.own())!r})
 kill = lambda _share: os.kill(os.getpid(), signal.SIGKILL)
 kept = np.arange({NUM_KEPT}, dtype=np.int32)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.llama.tiny import TinySpec, write_tiny_model
-from edgespec.measure.machine import this_machine
-from edgespec.measure.probe import ROWS, probe_model
+from edgespec.machine.identity import this_machine
+from edgespec.machine.probe import ROWS, probe_model
 
 IS_X86 = platform.machine() in ("x86_64", "AMD64")
 EDITED = ("Q4_K", "Q6_K", "Q4_0", "Q8_0")

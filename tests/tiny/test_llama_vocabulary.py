@@ -14,7 +14,7 @@ from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.model import Model
 from edgespec.llama.template import ChatTemplate
 from edgespec.llama.tiny import VocabularyKind, build_vocabulary
-from edgespec.llama.vocab import Vocabulary
+from edgespec.llama.vocabulary import Vocabulary
 from edgespec.types import Message
 
 KINDS: tuple[VocabularyKind, ...] = ("bpe", "spm")

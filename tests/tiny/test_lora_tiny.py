@@ -14,20 +14,20 @@ from rigs import SMALL, OpenModel, WriteModel, corpus_tokens, file_size_limit
 from train_support import ABOUT, random_lora
 
 from edgespec.errors import ModelFileError, StorageError, UsageError
+from edgespec.gguf.file import GgufFile
+from edgespec.gguf.quantize import quantized_rows, retype
+from edgespec.gguf.trim import write_trimmed
+from edgespec.learning.distillation.architecture import MATRICES
+from edgespec.learning.distillation.lora import Lora
+from edgespec.learning.distillation.lora_file import write_lora
+from edgespec.learning.distillation.merging import merge
+from edgespec.learning.distillation.serving import merged, serving
+from edgespec.learning.distillation.store import TrainingStore
 from edgespec.llama.adapter import LoraAdapter
 from edgespec.llama.context import Context, ContextOptions
-from edgespec.llama.gguf_file import GgufFile
 from edgespec.llama.model import Model
-from edgespec.llama.quantize import quantized_rows, retype
 from edgespec.llama.tiny import TinySpec, write_tiny_model
-from edgespec.measure.facts import file_fingerprint
-from edgespec.train.form import MATRICES
-from edgespec.train.lora import Lora
-from edgespec.train.lora_file import write_lora
-from edgespec.train.merging import merge
-from edgespec.train.serving import merged, serving
-from edgespec.train.store import TrainingStore
-from edgespec.vocab.trim import write_trimmed
+from edgespec.machine.facts import file_fingerprint
 
 PLAIN = dataclasses.replace(SMALL, quantization="F32", num_context=256)
 KINDS = [dataclasses.replace(PLAIN, architecture=kind) for kind in ("llama", "qwen2")]

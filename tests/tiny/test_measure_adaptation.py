@@ -15,10 +15,10 @@ from adaptation.prompts import TurnPrompt, turn_prompts
 from adaptation.replay import HALVES, Planner, Recorded, replay
 from rigs import SMALL, OpenModel, WriteModel
 
-from edgespec.adapt.learner import Learner
+from edgespec.gguf.trim import write_trimmed
+from edgespec.learning.online.learner import Learner
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context, ContextOptions
-from edgespec.vocab.trim import write_trimmed
 
 DRAFTER = dataclasses.replace(SMALL, architecture="qwen2", num_vocab=384)
 QUESTIONS = [

@@ -13,7 +13,7 @@ from cli_support import remember
 from rigs import SMALL
 
 from edgespec.llama.tiny import TinySpec, write_tiny_model
-from edgespec.measure.machine import this_machine
+from edgespec.machine.identity import this_machine
 
 QUESTIONS = (
     ("letters", "Write a short letter to the landlord about the window."),

@@ -12,15 +12,15 @@ import pytest
 from measure_heads import HEADS, Answer, measure, prompts, read_answers
 from rigs import SMALL, WriteModel
 
+from edgespec.forms.counts import keep_tokens
+from edgespec.forms.trimming import always_kept, count_shipped
+from edgespec.forms.weighing import OpenDrafter, Sample, in_tokens, read_text, whole_head
+from edgespec.gguf.embeddings import EmbeddingTable
+from edgespec.gguf.trim import write_trimmed
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.llama.tiny.corpus import CORPUS
-from edgespec.measure.drafting import OpenDrafter, Sample, in_tokens, read_text, whole_head
-from edgespec.measure.machine import this_machine
-from edgespec.measure.trimming import always_kept, count_shipped
-from edgespec.vocab.counts import keep_tokens
-from edgespec.vocab.embeddings import EmbeddingTable
+from edgespec.machine.identity import this_machine
 from edgespec.vocab.tokenizer import ByteTokenizer
-from edgespec.vocab.trim import write_trimmed
 
 NUM_ROWS = 300
 

@@ -21,7 +21,7 @@ from edgespec.cache.database import Database
 from edgespec.cache.facts import Facts
 from edgespec.engine.completer import EngineCompleter
 from edgespec.llama.tiny import TinySpec, write_tiny_model
-from edgespec.measure.machine import this_machine
+from edgespec.machine.identity import this_machine
 from edgespec.types import Completion
 
 STRANGER = TinySpec(

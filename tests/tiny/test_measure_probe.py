@@ -14,15 +14,14 @@ import numpy as np
 import pytest
 from rigs import SMALL, OpenModel, corpus_tokens
 
-from edgespec.engine.cost import CostModel
 from edgespec.errors import NativeLibraryError
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model
 from edgespec.llama.target import LlamaTarget
 from edgespec.llama.tiny import Architecture, Quantization, TinySpec
-from edgespec.measure.facts import measure_model
-from edgespec.measure.machine import this_machine
-from edgespec.measure.probe import (
+from edgespec.machine.facts import measure_model
+from edgespec.machine.identity import this_machine
+from edgespec.machine.probe import (
     CANDIDATES,
     NUM_LONG,
     NUM_SHORT,
@@ -33,6 +32,7 @@ from edgespec.measure.probe import (
     probe_model,
     probe_setting,
 )
+from edgespec.planning.cost import CostModel
 
 QUANTIZATIONS: tuple[Quantization, ...] = ("F32", "F16", "Q8_0", "Q4_0", "Q4_K")
 RECURRENT: tuple[Architecture, ...] = ("mamba", "lfm2")

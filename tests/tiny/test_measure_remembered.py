@@ -19,18 +19,18 @@ from rigs import SMALL, OpenModel, WriteModel
 
 from edgespec.cache.database import Database, open_database, open_in_memory
 from edgespec.cache.facts import Facts
-from edgespec.engine.cost import CostTable
 from edgespec.llama.model import Model, ModelOptions
-from edgespec.measure import facts as facts_module
-from edgespec.measure.facts import (
+from edgespec.machine import facts as facts_module
+from edgespec.machine.facts import (
     MAX_SPREAD,
     ModelFacts,
     known_model_facts,
     measure_model,
     model_key,
 )
-from edgespec.measure.machine import Machine, this_machine
-from edgespec.measure.probe import CANDIDATES, ROWS, SHORT_ROWS, SettingResult
+from edgespec.machine.identity import Machine, this_machine
+from edgespec.machine.probe import CANDIDATES, ROWS, SHORT_ROWS, SettingResult
+from edgespec.planning.cost import CostTable
 
 MEASURING = "measuring this model on this machine (once)"
 MACHINE = dataclasses.replace(this_machine(), num_threads=1)

@@ -19,10 +19,10 @@ from edgespec.cache.database import Database
 from edgespec.cache.facts import Facts
 from edgespec.errors import NativeLibraryError
 from edgespec.llama.tiny import SELF_CHECK_SPECS, TinySpec
-from edgespec.measure import soundness
-from edgespec.measure.facts import known_soundness
-from edgespec.measure.machine import Machine, this_machine
-from edgespec.measure.soundness import ChildReport, Soundness, check_soundness, run_child
+from edgespec.machine import soundness
+from edgespec.machine.facts import known_soundness
+from edgespec.machine.identity import Machine, this_machine
+from edgespec.machine.soundness import ChildReport, Soundness, check_soundness, run_child
 
 TINY = TinySpec(num_layers=1, width=64, ffn_width=64, quantization="Q8_0", num_vocab=384)
 CRASH = "import ctypes, resource\nresource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"

@@ -18,10 +18,10 @@ from rigs import Sabotage
 from edgespec.cache.database import Database
 from edgespec.cache.facts import Facts
 from edgespec.errors import NativeLibraryError
-from edgespec.measure import soundness
-from edgespec.measure.facts import SOUNDNESS, known_soundness
-from edgespec.measure.machine import this_machine
-from edgespec.measure.soundness import Soundness, check_soundness
+from edgespec.machine import soundness
+from edgespec.machine.facts import SOUNDNESS, known_soundness
+from edgespec.machine.identity import this_machine
+from edgespec.machine.soundness import Soundness, check_soundness
 
 NOTED = "import json, os, signal, sys, time\nopen({starts!r}, 'a').write(sys.orig_argv[3])\n"
 """Leaves one letter for each child that started."""
@@ -35,7 +35,7 @@ json.dump = slow_dump
 """
 PARENT = """
 import signal, sys
-from edgespec.measure.soundness import check_soundness
+from edgespec.machine.soundness import check_soundness
 for number in sys.argv[1:]:
     signal.signal(int(number), lambda *_: None)
 print(check_soundness(1))

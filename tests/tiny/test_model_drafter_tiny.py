@@ -21,19 +21,19 @@ from rigs import (
     invariant_rows,
 )
 
-from edgespec.cli.model_drafting import open_model_drafter
-from edgespec.cli.options import DrafterFiles
-from edgespec.drafters.guarded import GuardedDrafter
 from edgespec.drafters.model import ModelDrafter
 from edgespec.drafters.none import NoDrafter
 from edgespec.errors import Cancelled, NativeLibraryError, UsageError
+from edgespec.gguf.embeddings import HeadTable
+from edgespec.gguf.trim import write_trimmed
 from edgespec.llama.context import Context
 from edgespec.llama.draft_model import LlamaDraftModel
 from edgespec.llama.target import LlamaTarget
 from edgespec.llama.tiny import TinySpec
+from edgespec.planning.guarded import GuardedDrafter
+from edgespec.runtime.model_drafter import open_model_drafter
+from edgespec.runtime.request import DrafterFiles
 from edgespec.types import SamplingParams
-from edgespec.vocab.embeddings import HeadTable
-from edgespec.vocab.trim import write_trimmed
 
 WARM = SamplingParams(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05, seed=7)
 TARGETS = {

@@ -12,14 +12,14 @@ import pytest
 from cli_support import Cli
 from rigs import SMALL, OpenModel, WriteModel
 
-from edgespec.cli.compose import load
-from edgespec.cli.options import BEST_DRAFTER, LOOK_UP_ONLY, DrafterFiles, LoadOptions
-from edgespec.cli.pair_memory import PairMemory, drafter_context
 from edgespec.llama.context import ContextOptions
 from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.llama.tiny.spec import Architecture
-from edgespec.measure.memory import memory_need
+from edgespec.machine.memory import memory_need
 from edgespec.paths import Paths
+from edgespec.runtime.compose import load
+from edgespec.runtime.fit import PairMemory, drafter_context
+from edgespec.runtime.request import BEST_DRAFTER, LOOK_UP_ONLY, DrafterFiles, LoadOptions
 from edgespec.types import CompletionRequest
 
 DRAFTER = TinySpec(num_layers=1, width=64, ffn_width=128, quantization="Q8_0", repetitive=True)

@@ -13,24 +13,24 @@ from train_support import BigramPupil, record_answers, ring_course
 
 from edgespec.cache.database import Database, open_database
 from edgespec.cache.facts import Facts
-from edgespec.cli.pairing import LEAST_SPEED
 from edgespec.cli.train_reading import SubjectReader
 from edgespec.cli.train_work import _resume
 from edgespec.errors import ModelFileError, StorageError, UsageError
+from edgespec.forms.form import Form
+from edgespec.forms.trimmer import TRIM, Trimmer
+from edgespec.forms.trimming import AS_SHIPPED, Choice
+from edgespec.forms.weighing import USUAL_PASS_MS
+from edgespec.forms.words import shipped_words_id
+from edgespec.gguf.trim import write_trimmed
+from edgespec.learning.distillation.checkpoint import Checkpoint
+from edgespec.learning.distillation.lessons import HELD_OUT, LEAST_ANSWERS
+from edgespec.learning.distillation.training import Judged, Progress, TuningOptions
 from edgespec.llama.model import ModelOptions
 from edgespec.llama.tiny import write_tiny_model
-from edgespec.measure.drafting import USUAL_PASS_MS
-from edgespec.measure.facts import file_fingerprint
-from edgespec.measure.forms import Form
-from edgespec.measure.machine import this_machine
-from edgespec.measure.trimmed import TRIM, Trimmer
-from edgespec.measure.trimming import AS_SHIPPED, Choice
+from edgespec.machine.facts import file_fingerprint
+from edgespec.machine.identity import this_machine
 from edgespec.paths import user_paths
-from edgespec.train.checkpoint import Checkpoint
-from edgespec.train.lessons import HELD_OUT, LEAST_ANSWERS
-from edgespec.train.training import Judged, Progress, TuningOptions
-from edgespec.vocab.trim import write_trimmed
-from edgespec.vocab.words import shipped_words_id
+from edgespec.runtime.choice import LEAST_SPEED
 
 MACHINE = dataclasses.replace(this_machine(), num_threads=1)
 OPTIONS = ModelOptions()

@@ -13,15 +13,15 @@ import pytest
 from rigs import SMALL, corpus_tokens
 from train_support import ABOUT, random_lora
 
+from edgespec.learning.distillation.architecture import MATRICES
+from edgespec.learning.distillation.lessons import Lesson
+from edgespec.learning.distillation.lora import Lora, LowRank
+from edgespec.learning.distillation.lora_file import Way, write_lora
+from edgespec.learning.distillation.merging import merge
+from edgespec.learning.distillation.verdict import LEAST_LEAD, Figures, Verdict, _chosen, judge
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.llama.tiny import write_tiny_model
-from edgespec.train.form import MATRICES
-from edgespec.train.lessons import Lesson
-from edgespec.train.lora import Lora, LowRank
-from edgespec.train.lora_file import Way, write_lora
-from edgespec.train.merging import merge
-from edgespec.train.verdict import LEAST_LEAD, Figures, Verdict, _chosen, judge
 
 SPEC = dataclasses.replace(SMALL, quantization="F32")
 PASS_MS = {1: 1000.0, 8: 1001.0}

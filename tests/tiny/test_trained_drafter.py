@@ -14,20 +14,20 @@ from cli_support import Cli
 from rigs import EXACT, SMALL, OpenModel, WriteModel
 from train_support import ABOUT, random_lora
 
-from edgespec.adapt.store import AdaptationStore
-from edgespec.cli.adapting import open_student
-from edgespec.cli.model_drafting import BoundDrafter, open_model_drafter
-from edgespec.cli.options import DrafterFiles
-from edgespec.cli.tuned import as_trained
+from edgespec.gguf.file import GgufFile
+from edgespec.gguf.trim import write_trimmed
+from edgespec.learning.distillation.lora_file import Way, write_lora
+from edgespec.learning.distillation.store import TrainingStore
+from edgespec.learning.online.store import AdaptationStore
 from edgespec.llama.context import Context
-from edgespec.llama.gguf_file import GgufFile
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.llama.tiny import write_tiny_model
-from edgespec.measure.facts import file_fingerprint
-from edgespec.train.lora_file import Way, write_lora
-from edgespec.train.store import TrainingStore
+from edgespec.machine.facts import file_fingerprint
+from edgespec.runtime.distilled import as_trained
+from edgespec.runtime.model_drafter import BoundDrafter, open_model_drafter
+from edgespec.runtime.online import open_student
+from edgespec.runtime.request import DrafterFiles
 from edgespec.vocab.tokenizer import ByteTokenizer
-from edgespec.vocab.trim import write_trimmed
 
 TARGET = SMALL
 DRAFTER = dataclasses.replace(SMALL, architecture="qwen2", num_vocab=384, quantization="F32")

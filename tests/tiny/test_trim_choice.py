@@ -15,11 +15,11 @@ import pytest
 from rigs import SMALL, OpenModel, WriteModel
 
 from edgespec.errors import ModelFileError, UsageError
-from edgespec.llama.context import Context, ContextOptions
-from edgespec.llama.model import Model, ModelOptions
-from edgespec.llama.tiny import TinySpec
-from edgespec.measure import trim_choice
-from edgespec.measure.drafting import (
+from edgespec.forms import choice as trim_choice
+from edgespec.forms.choice import body_types, choose, rungs_for
+from edgespec.forms.counts import keep_tokens, ranked
+from edgespec.forms.trimming import AS_SHIPPED, Choice, Parent, Workshop, make, read_parent
+from edgespec.forms.weighing import (
     Heads,
     OpenDrafter,
     Readings,
@@ -30,11 +30,11 @@ from edgespec.measure.drafting import (
     token_costs,
     whole_head,
 )
-from edgespec.measure.trim_choice import body_types, choose, rungs_for
-from edgespec.measure.trimming import AS_SHIPPED, Choice, Parent, Workshop, make, read_parent
-from edgespec.vocab.counts import keep_tokens, ranked
-from edgespec.vocab.embeddings import EmbeddingTable
-from edgespec.vocab.trim import read_trim_info, write_trimmed
+from edgespec.gguf.embeddings import EmbeddingTable
+from edgespec.gguf.trim import read_trim_info, write_trimmed
+from edgespec.llama.context import Context, ContextOptions
+from edgespec.llama.model import Model, ModelOptions
+from edgespec.llama.tiny import TinySpec
 
 SPECS = {
     "llama": SMALL,

@@ -23,17 +23,19 @@ from rigs import SMALL, WriteModel, file_size_limit
 from edgespec.cache.database import Database, open_in_memory
 from edgespec.cache.facts import Facts
 from edgespec.errors import BusyError, ModelFileError, UsageError
+from edgespec.forms import choice as trim_choice
+from edgespec.forms import form as forms
+from edgespec.forms import trimmer as trimmed
+from edgespec.forms.counts import TokenCounts
+from edgespec.forms.form import Form, Wanted
+from edgespec.forms.trimmer import TRIM, Trimmer
+from edgespec.forms.trimming import AS_SHIPPED, Choice, Tried
+from edgespec.forms.weighing import OpenDrafter, TokenCosts
+from edgespec.gguf.trim import file_sha256, read_trim_info
 from edgespec.llama.model import ModelOptions
 from edgespec.llama.tiny import TinySpec
-from edgespec.measure import forms, trim_choice, trimmed
-from edgespec.measure.drafting import OpenDrafter, TokenCosts
-from edgespec.measure.forms import Form, Wanted
-from edgespec.measure.machine import this_machine
-from edgespec.measure.trimmed import TRIM, Trimmer
-from edgespec.measure.trimming import AS_SHIPPED, Choice, Tried
-from edgespec.vocab.counts import TokenCounts
+from edgespec.machine.identity import this_machine
 from edgespec.vocab.tokenizer import ByteTokenizer
-from edgespec.vocab.trim import file_sha256, read_trim_info
 
 MACHINE = dataclasses.replace(this_machine(), num_threads=1)
 DRAFTER = dataclasses.replace(SMALL, quantization="Q4_1")

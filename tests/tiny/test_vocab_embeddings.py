@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from rigs import SMALL, WriteModel
 
 from edgespec.errors import ModelFileError
+from edgespec.gguf import embeddings
+from edgespec.gguf.embeddings import EmbeddingTable, HeadTable
 from edgespec.llama.tiny import TinySpec, write_tiny_model
-from edgespec.vocab import embeddings
-from edgespec.vocab.embeddings import EmbeddingTable, HeadTable
 
 QUANTIZATIONS = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q6_K")
 

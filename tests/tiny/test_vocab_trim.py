@@ -14,19 +14,19 @@ from numpy.typing import NDArray
 from rigs import SMALL, OpenModel, WriteModel, corpus_tokens, file_size_limit
 
 from edgespec.errors import ModelFileError, StorageError, UsageError
-from edgespec.llama.context import Context, ContextOptions
-from edgespec.llama.gguf_file import GgufFile
-from edgespec.llama.model import Model
-from edgespec.llama.quantize import retype
-from edgespec.llama.tiny import TinySpec, write_tiny_model
-from edgespec.vocab.embeddings import EmbeddingTable
-from edgespec.vocab.trim import (
+from edgespec.gguf.embeddings import EmbeddingTable
+from edgespec.gguf.file import GgufFile
+from edgespec.gguf.quantize import retype
+from edgespec.gguf.trim import (
     file_sha256,
     forget_own_rows,
     read_trim_info,
     write_other_rows,
     write_trimmed,
 )
+from edgespec.llama.context import Context, ContextOptions
+from edgespec.llama.model import Model
+from edgespec.llama.tiny import TinySpec, write_tiny_model
 
 OPTIONS = ContextOptions(num_context=256, num_threads=1)
 WIDE = TinySpec(num_layers=1, quantization="Q4_K", head_quantization="Q6_K")

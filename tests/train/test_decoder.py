@@ -14,14 +14,14 @@ from rigs import SMALL, corpus_tokens
 from train_support import ABOUT, random_lora
 
 from edgespec.errors import ModelFileError
+from edgespec.gguf.file import GgufFile
+from edgespec.learning.distillation.decoder import Decoder, fastest_dtype
+from edgespec.learning.distillation.lora import Lora
+from edgespec.learning.distillation.lora_file import write_lora
 from edgespec.llama.adapter import LoraAdapter
 from edgespec.llama.context import Context, ContextOptions
-from edgespec.llama.gguf_file import GgufFile
 from edgespec.llama.model import Model
 from edgespec.llama.tiny import TinySpec, write_tiny_model
-from edgespec.train.decoder import Decoder, fastest_dtype
-from edgespec.train.lora import Lora
-from edgespec.train.lora_file import write_lora
 
 PLAIN = dataclasses.replace(SMALL, quantization="F32", num_layers=4)
 SPECS = [

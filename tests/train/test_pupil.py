@@ -10,12 +10,19 @@ import torch
 from rigs import SMALL
 from train_support import ring_course
 
-from edgespec.llama.gguf_file import GgufFile
+from edgespec.gguf.file import GgufFile
+from edgespec.learning.distillation.decoder import Decoder
+from edgespec.learning.distillation.lessons import Course, Lesson
+from edgespec.learning.distillation.pupil import TorchPupil
+from edgespec.learning.distillation.training import (
+    Arrays,
+    Limits,
+    Progress,
+    Training,
+    TuningOptions,
+    Watcher,
+)
 from edgespec.llama.tiny import write_tiny_model
-from edgespec.train.decoder import Decoder
-from edgespec.train.lessons import Course, Lesson
-from edgespec.train.pupil import TorchPupil
-from edgespec.train.training import Arrays, Limits, Progress, Training, TuningOptions, Watcher
 
 OPTIONS = TuningOptions(rank=4, alpha=4.0, learning_rate=5e-3, tokens_a_step=100, num_warm=3)
 KEPT = np.arange(0, 512, 2, dtype=np.int32)

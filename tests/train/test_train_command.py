@@ -14,10 +14,10 @@ from rigs import SMALL
 from train_support import record_answers
 
 from edgespec import errors
+from edgespec.learning.distillation.lessons import LEAST_ANSWERS
+from edgespec.learning.distillation.lora_file import read_about
+from edgespec.learning.distillation.store import TrainingStore
 from edgespec.llama.tiny import write_tiny_model
-from edgespec.train.lessons import LEAST_ANSWERS
-from edgespec.train.lora_file import read_about
-from edgespec.train.store import TrainingStore
 
 COMMAND = (sys.executable, "-P", "-m", "edgespec")
 DRAFTER = dataclasses.replace(SMALL, architecture="qwen2", num_vocab=384)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgespec.drafters.acceptance import (
+from edgespec.estimates.acceptance import (
     NUM_OWN,
     SPREAD,
     Acceptance,
@@ -21,7 +21,7 @@ from edgespec.drafters.acceptance import (
     log_odds,
     resumed_features,
 )
-from edgespec.drafters.calibration import Calibration
+from edgespec.estimates.counts import Calibration
 from edgespec.types import Proposal
 
 PRIOR = (0.0, 1.0, 0.0, 0.0, 0.0)

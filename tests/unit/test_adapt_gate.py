@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgespec.adapt.correction import Correction
-from edgespec.adapt.gate import (
+from edgespec.learning.online.correction import Correction
+from edgespec.learning.online.gate import (
     ALONE,
     BOTH,
     CANDIDATE,
@@ -18,8 +18,8 @@ from edgespec.adapt.gate import (
     NEIGHBOURS,
     Gate,
 )
-from edgespec.adapt.memory import Memory
-from edgespec.adapt.neighbours import Neighbours
+from edgespec.learning.online.memory import Memory
+from edgespec.learning.online.neighbours import Neighbours
 
 WIDTH = 4
 

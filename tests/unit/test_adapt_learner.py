@@ -9,13 +9,13 @@ import pytest
 from adapt_support import ShiftedTarget, random_examples
 from numpy.typing import NDArray
 
-from edgespec.adapt.correction import Floats
-from edgespec.adapt.examples import Examples
-from edgespec.adapt.gate import ALONE, CANDIDATE, CORRECTED
-from edgespec.adapt.learner import Learner, LearnerOptions
-from edgespec.adapt.loss import LossWeights
-from edgespec.adapt.replay import Replay
-from edgespec.adapt.trainer import TrainingOptions
+from edgespec.learning.online.correction import Floats
+from edgespec.learning.online.examples import Examples
+from edgespec.learning.online.gate import ALONE, CANDIDATE, CORRECTED
+from edgespec.learning.online.learner import Learner, LearnerOptions
+from edgespec.learning.online.loss import LossWeights
+from edgespec.learning.online.replay import Replay
+from edgespec.learning.online.trainer import TrainingOptions
 
 FAST = LearnerOptions(
     TrainingOptions(

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from adapt_support import random_examples
 
-from edgespec.adapt.correction import Floats
-from edgespec.adapt.examples import FLOOR, NO_ROW, Examples
-from edgespec.adapt.loss import LossWeights, hybrid_loss, reverse_kl
+from edgespec.learning.online.correction import Floats
+from edgespec.learning.online.examples import FLOOR, NO_ROW, Examples
+from edgespec.learning.online.loss import LossWeights, hybrid_loss, reverse_kl
 
 WEIGHTS = [
     LossWeights(),

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgespec.adapt.learner import Learner, LearnerOptions
-from edgespec.adapt.moving import moved
-from edgespec.adapt.trainer import TrainingOptions
+from edgespec.learning.online.learner import Learner, LearnerOptions
+from edgespec.learning.online.remap import moved
+from edgespec.learning.online.trainer import TrainingOptions
 
 LEARNED = learned()
 """Of a head of 60 rows."""

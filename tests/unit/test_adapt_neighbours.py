@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgespec.adapt.correction import Correction, Floats
-from edgespec.adapt.memory import NUM_TO_FIT, Memory, MemoryState
-from edgespec.adapt.neighbours import NUM_NEIGHBOURS, Neighbours, Projection
-from edgespec.adapt.version import Version
+from edgespec.learning.online.correction import Correction, Floats
+from edgespec.learning.online.memory import NUM_TO_FIT, Memory, MemoryState
+from edgespec.learning.online.neighbours import NUM_NEIGHBOURS, Neighbours, Projection
+from edgespec.learning.online.version import Version
 
 WIDTH, NUM_ROWS, NUM_SUBJECTS = 24, 50, 40
 

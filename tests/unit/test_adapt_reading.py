@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_vocabularies import TOYS
 
-from edgespec.adapt.correction import Correction, Floats
-from edgespec.adapt.examples import FLOOR, NO_ROW, Examples, candidates
-from edgespec.adapt.lesson import DirectMap, Distribution, Place, example
-from edgespec.adapt.reading import (
+from edgespec.learning.online.correction import Correction, Floats
+from edgespec.learning.online.examples import FLOOR, NO_ROW, Examples, candidates
+from edgespec.learning.online.lesson import DirectMap, Distribution, Place, example
+from edgespec.learning.online.reading import (
     MOST_TOKENS,
     NUM_SINKS,
     WINDOW,
@@ -22,8 +22,8 @@ from edgespec.adapt.reading import (
     Said,
     direct_map,
 )
-from edgespec.adapt.student import noted
-from edgespec.adapt.version import Version
+from edgespec.learning.online.student import noted
+from edgespec.learning.online.version import Version
 from edgespec.vocab.tokenizer import ByteTokenizer
 
 TARGET, DRAFTER = (ByteTokenizer(TOYS[name]()) for name in ("bpe", "bpe-other"))

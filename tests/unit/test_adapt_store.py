@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rigs import file_size_limit
 
-from edgespec.adapt.keeping import Keeping
-from edgespec.adapt.learner import LearnerState
-from edgespec.adapt.memory import MemoryState
-from edgespec.adapt.store import AdaptationStore, History, Pair, Saved, read, write
-from edgespec.adapt.trainer import TrainerState
 from edgespec.errors import StorageError
+from edgespec.learning.online.learner import LearnerState
+from edgespec.learning.online.memory import MemoryState
+from edgespec.learning.online.saving import Keeping
+from edgespec.learning.online.store import AdaptationStore, History, Pair, Saved, read, write
+from edgespec.learning.online.trainer import TrainerState
 
 PAIR = Pair("a" * 32, "b" * 32, "target", "drafter")
 HISTORY = History(3, 40, 2000, 0.71, 0.75)

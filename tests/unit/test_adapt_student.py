@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from toy_vocabularies import TOYS
 
-from edgespec.adapt.correction import Floats
-from edgespec.adapt.gate import ALONE
-from edgespec.adapt.keeping import Keeping
-from edgespec.adapt.learner import Learner
-from edgespec.adapt.reading import LessonReader
-from edgespec.adapt.store import AdaptationStore, History, Pair
-from edgespec.adapt.student import MOST_ANSWERS, Student
-from edgespec.adapt.version import Version
 from edgespec.errors import Cancelled, NativeLibraryError
+from edgespec.learning.online.correction import Floats
+from edgespec.learning.online.gate import ALONE
+from edgespec.learning.online.learner import Learner
+from edgespec.learning.online.reading import LessonReader
+from edgespec.learning.online.saving import Keeping
+from edgespec.learning.online.store import AdaptationStore, History, Pair
+from edgespec.learning.online.student import MOST_ANSWERS, Student
+from edgespec.learning.online.version import Version
 from edgespec.protocols import Target
 from edgespec.types import Completion, CompletionRequest, SpeculationStats, Timings
 from edgespec.vocab.tokenizer import ByteTokenizer

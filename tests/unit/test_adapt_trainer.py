@@ -7,10 +7,10 @@ import pytest
 from adapt_support import ShiftedTarget, random_examples
 from numpy.typing import NDArray
 
-from edgespec.adapt.correction import Correction
-from edgespec.adapt.examples import Examples
-from edgespec.adapt.loss import LossWeights, hybrid_loss
-from edgespec.adapt.trainer import Trainer, TrainingOptions
+from edgespec.learning.online.correction import Correction
+from edgespec.learning.online.examples import Examples
+from edgespec.learning.online.loss import LossWeights, hybrid_loss
+from edgespec.learning.online.trainer import Trainer, TrainingOptions
 
 Doubles = NDArray[np.float64]
 NUM_ROWS, WIDTH = 60, 12

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from edgespec.cli.between_answers import BetweenAnswers, Pause
 from edgespec.errors import BusyError, StorageError
+from edgespec.runtime.idle import BetweenAnswers, Pause
 from edgespec.types import Completion, CompletionRequest, SpeculationStats, Timings
 
 PATIENCE_S = 30.0

@@ -24,9 +24,9 @@ from edgespec.cache.pairs import PREFIXES, table_of
 from edgespec.cache.repair import repair
 from edgespec.cache.salvage import salvage
 from edgespec.cache.upkeep import problems
-from edgespec.drafters.acceptance import Acceptance
-from edgespec.drafters.calibration import Calibration
 from edgespec.errors import BusyError
+from edgespec.estimates.acceptance import Acceptance
+from edgespec.estimates.counts import Calibration
 from edgespec.vocab.ngrams import NgramCache
 
 PAGE = 4096

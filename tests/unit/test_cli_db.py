@@ -19,7 +19,6 @@ from click.testing import CliRunner, Result
 from command_support import refusal, run_command
 from token_support import VOCABULARY, Recorded, on_disk
 
-from edgespec.adapt.store import SUFFIX
 from edgespec.cache.conversations import Conversations, Said
 from edgespec.cache.facts import Facts
 from edgespec.cache.mending import only_mender
@@ -28,9 +27,10 @@ from edgespec.cache.tokens import Recording, TokenStore, transaction
 from edgespec.cli.db import parse_age
 from edgespec.cli.group import cli
 from edgespec.errors import BusyError, EdgeSpecError, StorageError, UsageError
+from edgespec.gguf.trim import write_trimmed
+from edgespec.learning.online.store import SUFFIX
 from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.paths import user_paths
-from edgespec.vocab.trim import write_trimmed
 
 
 @pytest.fixture

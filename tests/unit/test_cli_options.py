@@ -13,11 +13,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from edgespec.cli import signals
+from edgespec import signals
 from edgespec.cli.group import Ended, cli
 from edgespec.cli.options import (
-    MOST_CONTEXT,
-    LoadOptions,
     check_max_tokens,
     collect_loading,
     collect_sampling,
@@ -27,6 +25,7 @@ from edgespec.cli.options import (
 )
 from edgespec.errors import EdgeSpecError, UsageError
 from edgespec.models.registry import DEFAULT_TARGET
+from edgespec.runtime.request import MOST_CONTEXT, LoadOptions
 from edgespec.types import SamplingParams
 
 
@@ -200,7 +199,7 @@ def program(body: str) -> tuple[int, list[str], list[str]]:
     """Exit status, lines of stdout and of stderr of a small program over `signals`."""
     head = """
         import os, signal, sys, threading, time
-        from edgespec.cli import signals
+        from edgespec import signals
         INT, TERM = signal.SIGINT, signal.SIGTERM
         def send(number): os.kill(os.getpid(), number)
     """

@@ -14,15 +14,15 @@ from adapt_support import learned
 from command_support import refusal, run_command
 from train_support import ABOUT, BigramPupil, random_lora
 
-from edgespec.adapt.store import AdaptationStore, History, Pair, Saved
-from edgespec.cli import signals
+from edgespec import signals
 from edgespec.cli.train import PlainTraining, check_torch, described
 from edgespec.errors import EdgeSpecError, StorageError, UsageError
+from edgespec.learning.distillation.checkpoint import Checkpoint, write_checkpoint
+from edgespec.learning.distillation.lora_file import About, read_lora, write_lora
+from edgespec.learning.distillation.store import TrainingStore
+from edgespec.learning.distillation.training import Judged, Progress, TuningOptions
+from edgespec.learning.online.store import AdaptationStore, History, Pair, Saved
 from edgespec.paths import user_paths
-from edgespec.train.checkpoint import Checkpoint, write_checkpoint
-from edgespec.train.lora_file import About, read_lora, write_lora
-from edgespec.train.store import TrainingStore
-from edgespec.train.training import Judged, Progress, TuningOptions
 
 OTHER = dataclasses.replace(ABOUT, drafter="4" * 32, drafter_name="other")
 LORA = random_lora({"blk.0.attn_q.weight": (8, 6)})

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edgespec.drafters.calibration import MEMORY, PRIOR_STRENGTH, Calibration
 from edgespec.drafters.context import ContextDrafter, evidence_kind, new_calibration
 from edgespec.drafters.none import NoDrafter
-from edgespec.drafters.resumption import MIN_COPIED, PRIOR
-from edgespec.drafters.suffix_automaton import Continuation, SuffixAutomaton
+from edgespec.estimates.counts import MEMORY, PRIOR_STRENGTH, Calibration
+from edgespec.lookup.resumption import MIN_COPIED, PRIOR
+from edgespec.lookup.suffix_automaton import Continuation, SuffixAutomaton
 from edgespec.types import Proposal
 
 TEXTS = st.lists(st.integers(0, 3), max_size=60)

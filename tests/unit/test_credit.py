@@ -11,12 +11,12 @@ from fakes import FakeClock, FakeDrafter, FakeSampler, FakeTarget, collect, join
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgespec.engine import credit as module
-from edgespec.engine.cost import CostModel, CostTable
-from edgespec.engine.credit import MOST_PASSES, SHARE, Bill, Credit
 from edgespec.engine.engine import Engine, Limits
-from edgespec.engine.prospect import Prospect
 from edgespec.engine.tally import Tally
+from edgespec.planning import credit as module
+from edgespec.planning.cost import CostModel, CostTable
+from edgespec.planning.credit import MOST_PASSES, SHARE, Bill, Credit
+from edgespec.planning.prospect import Prospect
 from edgespec.types import Proposal
 
 PLAIN_MS = 30.0

@@ -19,8 +19,8 @@ from edgespec.drafters.database import (
     evidence_kind,
     new_calibration,
 )
-from edgespec.drafters.resumption import PRIOR
-from edgespec.engine.planner import plan
+from edgespec.lookup.resumption import PRIOR
+from edgespec.planning.planner import plan
 from edgespec.protocols import Drafter
 from edgespec.types import Proposal
 

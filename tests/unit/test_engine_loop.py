@@ -17,9 +17,9 @@ from fakes import (
     oracle,
 )
 
-from edgespec.engine.cost import CostModel, CostTable
 from edgespec.engine.engine import Engine, Limits
 from edgespec.errors import UsageError
+from edgespec.planning.cost import CostModel, CostTable
 from edgespec.protocols import Target
 from edgespec.types import Proposal
 

@@ -26,9 +26,9 @@ from token_support import in_memory
 from edgespec.drafters.context import ContextDrafter
 from edgespec.drafters.database import DatabaseDrafter
 from edgespec.drafters.none import NoDrafter
-from edgespec.engine.cost import CostModel, CostTable
 from edgespec.engine.engine import Limits
 from edgespec.engine.tally import Tally
+from edgespec.planning.cost import CostModel, CostTable
 from edgespec.protocols import Drafter
 from edgespec.types import Proposal
 

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from toy_vocabularies import TOYS
 
 from edgespec.errors import Cancelled, UsageError
-from edgespec.measure.following import NewRows, RowChooser
-from edgespec.measure.trimming import always_kept
-from edgespec.vocab.counts import keep_tokens
+from edgespec.forms.counts import keep_tokens
+from edgespec.forms.rows import NewRows, RowChooser
+from edgespec.forms.trimming import always_kept
+from edgespec.forms.words import WordCounts
 from edgespec.vocab.tokenizer import ByteTokenizer
-from edgespec.vocab.words import WordCounts
 
 DRAFTER = ByteTokenizer(TOYS["bpe"]())
 SHIPPED = WordCounts({" the": 9, " lower": 5}, "our answers")

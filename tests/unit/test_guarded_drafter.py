@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 import pytest
 from fakes import FakeDrafter, FakeTarget, certain, collect, joined, make_engine
 
-from edgespec.drafters.guarded import GuardedDrafter
 from edgespec.engine.engine import Limits
 from edgespec.errors import Cancelled, NativeLibraryError
+from edgespec.planning.guarded import GuardedDrafter
 from edgespec.protocols import Drafter
 from edgespec.types import Proposal
 

@@ -12,8 +12,8 @@ from fakes import FakeClock, FakeSampler, FakeTarget, collect, joined
 from toy_vocabularies import TOYS
 
 from edgespec.drafters.model import ModelDrafter
-from edgespec.engine.cost import CostModel, CostTable
 from edgespec.engine.engine import Engine, Limits
+from edgespec.planning.cost import CostModel, CostTable
 from edgespec.vocab.ngrams import NgramCache
 from edgespec.vocab.tokenizer import ByteTokenizer
 

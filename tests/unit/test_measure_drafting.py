@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgespec.measure.drafting import (
+from edgespec.forms.weighing import (
     USUAL_PASS_MS,
     Heads,
     Readings,

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgespec.engine.cost import CostTable
-from edgespec.measure.facts import ModelFacts, file_fingerprint
-from edgespec.measure.probe import CANDIDATES, ROWS
+from edgespec.machine.facts import ModelFacts, file_fingerprint
+from edgespec.machine.probe import CANDIDATES, ROWS
+from edgespec.planning.cost import CostTable
 
 MB = 1 << 20
 FINITE = st.floats(0, 1e6)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgespec.measure.soundness import ChildReport, Soundness, judge
+from edgespec.machine.soundness import ChildReport, Soundness, judge
 
 LOGITS = st.floats(-50, 50)
 RUNS = st.lists(st.lists(LOGITS, min_size=1, max_size=8), min_size=1, max_size=4)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edgespec.measure.machine import Machine, copy_bandwidth, this_machine
+from edgespec.machine.identity import Machine, copy_bandwidth, this_machine
 
 SOME = Machine("Some CPU", "avx2 fma", 4, 1 << 33, "Linux-x86_64")
 
@@ -46,7 +46,7 @@ def test_only_the_cores_that_may_be_used_count() -> None:
         "import os\n"
         "pin = getattr(os, 'sched_setaffinity', None)\n"
         "if pin: pin(0, {min(os.sched_getaffinity(0))})\n"
-        "from edgespec.measure.machine import this_machine\n"
+        "from edgespec.machine.identity import this_machine\n"
         "print(this_machine().num_threads, bool(pin))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from edgespec.measure.available import available_memory
-from edgespec.measure.memory import MemoryNeed
+from edgespec.machine.available import available_memory
+from edgespec.machine.memory import MemoryNeed
 
 MIB = 1 << 20
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgespec.drafters.outlook import Outlook
+from edgespec.estimates.recent import Outlook
 
 PRIOR = 0.7
 

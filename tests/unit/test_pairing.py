@@ -9,14 +9,14 @@ from typing import Any, cast
 
 import pytest
 
-from edgespec.cli.options import DrafterFiles
-from edgespec.cli.pairing import LEAST_SPEED, best_drafter, expected_speed_of
 from edgespec.errors import ModelFileError
+from edgespec.forms.form import Form
+from edgespec.forms.trimmer import Trimmer
+from edgespec.forms.trimming import Choice, Tried
 from edgespec.llama.model import Model
-from edgespec.measure.forms import Form
-from edgespec.measure.trimmed import Trimmer
-from edgespec.measure.trimming import Choice, Tried
 from edgespec.models.store import ModelStore, StoredModel
+from edgespec.runtime.choice import LEAST_SPEED, best_drafter, expected_speed_of
+from edgespec.runtime.request import DrafterFiles
 
 PASS_MS = {1: 30.0, 2: 36.0}
 SIZE = 1_000_000

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgespec.engine import prospect as module
-from edgespec.engine.prospect import LONGEST, Gains, Lengths, Prospect
+from edgespec.planning import prospect as module
+from edgespec.planning.prospect import LONGEST, Gains, Lengths, Prospect
 
 PLAIN_MS = 30.0
 READ_MS = 120.0

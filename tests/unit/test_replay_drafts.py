@@ -35,10 +35,10 @@ from record_drafts import (
 )
 from replay_drafts import PASS_MS, Clock, Hindsight, Replay, TimedPlayback, speeds
 
-from edgespec.drafters.acceptance import Acceptance
-from edgespec.drafters.calibration import Calibration
 from edgespec.drafters.context import ContextDrafter
-from edgespec.engine.credit import Credit
+from edgespec.estimates.acceptance import Acceptance
+from edgespec.estimates.counts import Calibration
+from edgespec.planning.credit import Credit
 from edgespec.types import Proposal
 
 REPEATING = Answer("song", "sing", tuple(range(20)), tuple(range(20)) * 3)

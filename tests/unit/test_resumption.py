@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgespec.drafters import merging, resumption
-from edgespec.drafters.merging import surest
-from edgespec.drafters.resumption import AHEAD, PRIOR, Resumption
+from edgespec.lookup import resumption
+from edgespec.lookup import surest as merging
+from edgespec.lookup.resumption import AHEAD, PRIOR, Resumption
+from edgespec.lookup.surest import surest
 from edgespec.types import Proposal
 
 SOURCE = list(range(100, 160))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rigs import file_size_limit
 
 from edgespec.errors import StorageError
-from edgespec.sealed import read_sealed, write_sealed
+from edgespec.files.sealed import read_sealed, write_sealed
 
 MAGIC = b"edgespec test 1\n"
 ARRAYS: dict[str, np.ndarray[Any, Any]] = {

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from edgespec.drafters import suffix_automaton
-from edgespec.drafters.suffix_automaton import MAX_LINKS, ROOT, Continuation, Match, SuffixAutomaton
+from edgespec.lookup import suffix_automaton
+from edgespec.lookup.suffix_automaton import MAX_LINKS, ROOT, Continuation, Match, SuffixAutomaton
 
 SHORT_TEXTS = st.lists(st.integers(0, 2), min_size=1, max_size=MAX_LINKS)
 """No link path can be longer than the text, so the supports of these are exact."""

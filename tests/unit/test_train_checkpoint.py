@@ -14,10 +14,10 @@ from rigs import file_size_limit
 from train_support import ABOUT, BigramPupil, random_lora
 
 from edgespec.errors import StorageError
-from edgespec.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from edgespec.train.lora import Lora, LowRank
-from edgespec.train.lora_file import read_about, read_lora, write_lora
-from edgespec.train.training import Judged, Progress, TuningOptions
+from edgespec.learning.distillation.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from edgespec.learning.distillation.lora import Lora, LowRank
+from edgespec.learning.distillation.lora_file import read_about, read_lora, write_lora
+from edgespec.learning.distillation.training import Judged, Progress, TuningOptions
 
 LORA = random_lora({"blk.0.attn_q.weight": (8, 6), "blk.1.ffn_up.weight": (12, 6)})
 PROGRESS = Progress(30, 95, 2, 0.75, Judged(100, 50, 1.5), Judged(100, 60, 1.25), LORA)

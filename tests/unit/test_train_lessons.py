@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgespec.train.lessons import (
+from edgespec.learning.distillation.lessons import (
     HELD_OUT,
     LESSON_TOKENS,
     MOST_HELD_OUT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from toy_vocabularies import TOYS
 
-from edgespec.train.sessions import SessionReader, Turns
+from edgespec.learning.distillation.sessions import SessionReader, Turns
 from edgespec.types import Prompt
 from edgespec.vocab.tokenizer import ByteTokenizer
 

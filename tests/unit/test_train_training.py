@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from train_support import BigramPupil, ring_course
 
-from edgespec.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from edgespec.train.training import (
+from edgespec.learning.distillation.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from edgespec.learning.distillation.training import (
     Arrays,
     Judged,
     Limits,

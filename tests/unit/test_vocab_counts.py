@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgespec.errors import StorageError, UsageError
-from edgespec.vocab.counts import TokenCounts, keep_tokens
+from edgespec.forms.counts import TokenCounts, keep_tokens
 
 VOCABULARY = "0123456789abcdef" * 2
 TEXT = [5, 5, 5, 5, 9, 9, 9, 2, 2, 7, 300]

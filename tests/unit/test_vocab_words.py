@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from toy_vocabularies import TOYS
 
 from edgespec.errors import UsageError
-from edgespec.measure.drafting import samples
-from edgespec.vocab import words as words_module
-from edgespec.vocab.counts import TokenCounts
+from edgespec.forms import words as words_module
+from edgespec.forms.counts import TokenCounts
+from edgespec.forms.weighing import samples
+from edgespec.forms.words import WordCounts, read_counts, shipped_words, split_words
 from edgespec.vocab.tokenizer import ByteTokenizer
-from edgespec.vocab.words import WordCounts, read_counts, shipped_words, split_words
 
 TOKENIZERS = {name: ByteTokenizer(make()) for name, make in TOYS.items()}
 TEXTS = (

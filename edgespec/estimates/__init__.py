@@ -1,0 +1,1 @@
+"""How probable it is that a guess is kept, learned from evidence."""

@@ -1,0 +1,285 @@
+"""The trimmed form of a drafter: chosen and made at its first use, found again ever after.
+
+A file's name says of which drafter it is, for which build, machine and number of threads, so a
+drafter that changed, or another build, gets another file. How it was chosen is remembered beside
+it: a file that was deleted comes back without measuring, a lost memory does no harm. Files that
+were not used for long are deleted. Beside it may be another with rows that follow the user
+(following.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import filelock
+
+from edgespec.errors import BusyError, EdgeSpecError, ModelFileError, StorageError
+from edgespec.forms.choice import choose
+from edgespec.forms.form import Form, Wanted
+from edgespec.forms.rows import NewRows
+from edgespec.forms.trimming import (
+    AS_SHIPPED,
+    Choice,
+    Parent,
+    Workshop,
+    count_shipped,
+    make,
+    read_parent,
+)
+from edgespec.forms.weighing import USUAL_PASS_MS
+from edgespec.forms.words import shipped_words_id
+from edgespec.gguf.file import GgufFile
+from edgespec.gguf.trim import read_trim_info, write_other_rows
+from edgespec.llama import library
+from edgespec.llama.model import ModelOptions
+from edgespec.machine.facts import file_fingerprint
+from edgespec.machine.identity import Machine
+from edgespec.protocols import FactStore
+from edgespec.reports import Report
+
+TRIM = "trim"
+"""The kind of these facts."""
+
+_WAIT_S = 120.0
+"""How long to wait for another process that trims."""
+
+_UNUSED_S = 60 * 24 * 3600.0
+_LONGEST_STEM = 80
+_SCRATCH = ".work-"
+
+
+class Trimmer:
+    """Finds, chooses and makes trimmed forms in one folder, for one build, machine and layout."""
+
+    def __init__(
+        self,
+        folder: Path,
+        store: FactStore,
+        machine: Machine,
+        options: ModelOptions,
+        report: Report = lambda _line: None,
+        native: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+        *,
+        follows: bool = False,
+    ) -> None:
+        """`folder` is made when it is needed; `options` tell how drafters are loaded.
+
+        `native` is entered while native code runs that calls back into Python. One that `follows`
+        finds the form whose rows were chosen by what was said to this user, if there is one.
+        """
+        self._folder = folder
+        self._store = store
+        self._machine = machine
+        self._options = options
+        self._report = report
+        self._native = native
+        self._follows = follows
+        self._keys: dict[Path, str] = {}
+
+    def key(self, whole: Path) -> str:
+        """Names a drafter's content, the build, the machine and how weights are loaded.
+
+        Raises ModelFileError for a file that cannot be read.
+        """
+        if whole not in self._keys:
+            layouts = "extra" if self._options.use_extra_buffers else "plain"
+            try:
+                name = file_fingerprint(whole)
+            except OSError as error:
+                problem = f"cannot read {whole}: {error.strerror or error}"
+                raise ModelFileError(problem) from error
+            self._keys[whole] = f"{name}|{library.build_id()}|{self._machine.key}|{layouts}"
+        return self._keys[whole]
+
+    def form(self, whole: Path) -> Form | None:
+        """How a drafter runs here, if that was decided."""
+        value = self._store.get(TRIM, self.key(whole))
+        return Form.from_json(value) if value is not None else None
+
+    def trimmed(
+        self, whole: Path, pass_ms: Callable[[], Mapping[int, float]] = lambda: USUAL_PASS_MS
+    ) -> Path | None:
+        """The file that runs in place of `whole`, made if it is missing; None for `whole` itself.
+
+        The first time takes about ten seconds. Where trimming fails, one line tells why. `pass_ms`
+        gives T(r) of the target as it is now, by number of rows, when that is needed.
+        """
+        try:
+            found = self._find(whole)
+            return found[0] if found is not None else self._made(whole, pass_ms)
+        except EdgeSpecError as error:
+            self._report(f"the drafter {whole.stem} runs untrimmed: {error}")
+            return None
+
+    def trim(
+        self, whole: Path, wanted: Wanted, out: Path | None = None
+    ) -> tuple[Path, Parent, Choice]:
+        """Choose and make anew as `wanted`: the file's path, what it was made from and as what.
+
+        It is used from now on, unless it was written to `out`. Raises ModelFileError, UsageError,
+        StorageError, NativeLibraryError or BusyError.
+        """
+        with self._workshop(wanted.pass_ms) as workshop:
+            parent = read_parent(whole, workshop, wanted.count)
+            choice = choose(parent, workshop, wanted.keep, wanted.type_name)
+            path = out or self._path(whole)
+            make(parent, choice, path, workshop)
+            if out is None:
+                counts = shipped_words_id() if wanted.count is count_shipped else None
+                self._store.put(TRIM, self.key(whole), Form(choice, counts).to_json())
+        return path, parent, choice
+
+    def own_path(self, whole: Path, trimmed: Path) -> Path | None:
+        """Where `trimmed` has other rows if those are chosen by what was said to this user.
+
+        None if that is not to be: if it is no form of `whole` that was found here, or somebody gave
+        counts of their own. Raises ModelFileError if `whole` cannot be read.
+        """
+        form = self.form(whole)
+        if not self._follows or form is None or not form.is_final or form.counts is None:
+            return None
+        own = self._own_path(whole, form)
+        return own if trimmed in (self._path(whole), own) else None
+
+    def write_rows(
+        self,
+        whole: Path,
+        body: GgufFile,
+        rows: NewRows,
+        destination: Path,
+        on_progress: Callable[[float], None],
+    ) -> None:
+        """Write a form of `whole` as `body`, which is one, with other rows.
+
+        Raises BusyError at once if another process trims, ModelFileError, UsageError, StorageError,
+        and what `on_progress`, called with the share written, raises.
+        """
+        with self._alone(wait_s=0.0):
+            kept, origin, is_own = rows.kept, rows.origin, rows.is_own
+            write_other_rows(whole, body, destination, kept, origin, on_progress, is_own=is_own)
+
+    def _find(self, whole: Path) -> tuple[Path | None] | None:
+        """What was decided and is there: (file,), or (None,) for the whole drafter; None if not."""
+        form, path = self.form(whole), self._path(whole)
+        if form is not None and not form.is_final:
+            return None
+        if form is not None and form.is_whole:
+            return (None,)
+        if form is not None and self._follows and self._is_usable(self._own_path(whole, form)):
+            return (self._own_path(whole, form),)
+        return (path,) if self._is_usable(path) else None
+
+    def _is_usable(self, path: Path) -> bool:
+        """Whether there is a whole trimmed file; notes that it is used."""
+        if not path.is_file():
+            return False
+        with contextlib.suppress(ModelFileError):  # damaged: it will be made anew
+            if read_trim_info(path) is not None:
+                with contextlib.suppress(OSError):  # a folder that is read-only may be used, too
+                    os.utime(path)
+                return True
+        return False
+
+    def _made(self, whole: Path, pass_ms: Callable[[], Mapping[int, float]]) -> Path | None:
+        started = time.monotonic()
+        with self._workshop(USUAL_PASS_MS) as workshop:
+            found = self._find(whole)  # another process may have made it meanwhile
+            if found is not None:
+                return found[0]
+            workshop = dataclasses.replace(workshop, pass_ms=pass_ms())
+            try:
+                parent = read_parent(whole, workshop)
+            except ModelFileError as error:
+                form = Form(
+                    Choice(0, AS_SHIPPED), shipped_words_id(), is_whole=True, problem=str(error)
+                )
+                self._store.put(TRIM, self.key(whole), form.to_json())
+                raise
+            form = self._decide(whole, parent, workshop)
+            self._store.put(TRIM, self.key(whole), form.to_json())
+            if form.is_whole:
+                return None
+            make(parent, form.choice, self._path(whole), workshop)
+            self._drop_unused()
+        self._report(describe(whole, parent.num_tokens, form.choice, time.monotonic() - started))
+        return self._path(whole)
+
+    def _decide(self, whole: Path, parent: Parent, workshop: Workshop) -> Form:
+        """The remembered choice if it still holds, else a new one."""
+        form = self.form(whole)
+        if form is not None and form.is_final and form.counts is not None:
+            return form
+        attempt = 1 if form is None or form.choice.is_sure else form.num_attempts + 1
+        choice = choose(parent, workshop)
+        is_whole = (choice.num_kept, choice.type_name) == (parent.num_tokens, AS_SHIPPED)
+        return Form(choice, shipped_words_id(), is_whole, num_attempts=attempt)
+
+    def _path(self, whole: Path, what: str = "") -> Path:
+        digest = hashlib.sha256(f"{self.key(whole)}{what}".encode()).hexdigest()[:16]
+        return self._folder / f"{whole.stem[:_LONGEST_STEM]}-{digest}.gguf"
+
+    def _own_path(self, whole: Path, form: Form) -> Path:
+        """Where the form is kept with rows that were chosen for this user."""
+        choice = form.choice
+        return self._path(whole, f"|{choice.num_kept} {choice.type_name} {form.counts}")
+
+    @contextlib.contextmanager
+    def _workshop(self, pass_ms: Mapping[int, float]) -> Iterator[Workshop]:
+        """A folder for scratch files, while no other process trims."""
+        with (
+            self._alone(_WAIT_S),
+            tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=self._folder) as scratch,
+        ):
+            yield Workshop(
+                Path(scratch),
+                self._options,
+                self._machine.num_threads,
+                self._report,
+                pass_ms,
+                self._native,
+            )
+
+    @contextlib.contextmanager
+    def _alone(self, wait_s: float) -> Iterator[None]:
+        """While no other process trims; waits so long for it."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with filelock.FileLock(self._folder / ".lock", timeout=wait_s):
+                self._drop_scratch()  # whoever holds the lock is alone
+                yield
+        except filelock.Timeout as error:
+            raise BusyError("another process is trimming a drafter", "wait for it") from error
+        except OSError as error:
+            problem = f"cannot write to {self._folder}: {error.strerror or error}"
+            raise StorageError(problem, "free space there or make it writable") from error
+
+    def _drop_scratch(self) -> None:
+        """Delete what was left unfinished."""
+        for left in (*self._folder.glob(f"{_SCRATCH}*"), *self._folder.glob(".*.part")):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+
+    def _drop_unused(self) -> None:
+        """Delete files that no drafter used for two months."""
+        oldest = time.time() - _UNUSED_S
+        for path in self._folder.glob("*.gguf"):
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
+
+
+def describe(whole: Path, num_tokens: int, choice: Choice, seconds: float) -> str:
+    """What was made of a drafter, in one line."""
+    body = "" if choice.type_name == AS_SHIPPED else f", as {choice.type_name}"
+    what = f"trimming {whole.stem} to {choice.num_kept:,} of {num_tokens:,} tokens{body}"
+    return f"{what} took {seconds:.0f} s"

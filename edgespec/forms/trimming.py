@@ -1,0 +1,154 @@
+"""A drafter's trimmed form, made: rows of the head that are kept, types of the body.
+
+How a form is chosen: trim_choice.py; where it is kept: trimmed.py.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from edgespec.errors import ModelFileError
+from edgespec.forms.counts import TokenCounts, keep_tokens
+from edgespec.forms.weighing import USUAL_PASS_MS, TokenText, in_tokens, samples
+from edgespec.forms.words import shipped_words
+from edgespec.gguf.file import GgufFile, replacing
+from edgespec.gguf.quantize import retype
+from edgespec.gguf.trim import check_trimmable, file_sha256, write_trimmed
+from edgespec.llama.model import Model, ModelOptions
+from edgespec.reports import Report
+from edgespec.vocab.tokenizer import ByteTokenizer
+
+AS_SHIPPED = "shipped"
+"""Instead of a type: the body as it is."""
+
+Count = Callable[[ByteTokenizer], TokenCounts]
+"""Counts the tokens of a vocabulary."""
+
+
+def count_shipped(tokenizer: ByteTokenizer) -> TokenCounts:
+    """The counts that came with EdgeSpec."""
+    return shipped_words().in_tokens(tokenizer)
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A whole drafter, and what of its vocabulary decides the trimming.
+
+    `always` are the tokens that every head keeps: those that end an answer, and every single byte.
+    `counts` rank the others, `texts` are the samples in its tokens.
+    """
+
+    path: Path
+    sha256: str
+    num_tokens: int
+    always: tuple[int, ...]
+    counts: TokenCounts
+    texts: tuple[TokenText, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One form of a drafter: rows of the head, type of the body, and what was found of it.
+
+    `token_ms` is the cost of a drafted token, `agreement` the share of the samples' tokens that it
+    drafts, None if it was not read; `speed` is what to expect of both (`expected_speed`).
+    """
+
+    num_kept: int
+    type_name: str
+    token_ms: float
+    agreement: float | None
+    speed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The form to use, and those that were weighed (none where nothing was left to decide).
+
+    `is_sure` is False if the machine was too busy to tell what things cost.
+    """
+
+    num_kept: int
+    type_name: str
+    tried: tuple[Tried, ...] = ()
+    is_sure: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """How drafters are opened and measured.
+
+    `scratch` is a folder for files that do not last. `report` gets lines for people. `pass_ms` is
+    T(r) of the target, by number of rows. `native` is entered while native code runs that calls
+    back into Python, where an interrupt cannot be raised.
+    """
+
+    scratch: Path
+    options: ModelOptions
+    num_threads: int
+    report: Report = lambda _line: None
+    pass_ms: Mapping[int, float] = field(default_factory=lambda: USUAL_PASS_MS)
+    native: Callable[[], AbstractContextManager[None]] = nullcontext
+
+
+def read_parent(path: Path, workshop: Workshop, count: Count = count_shipped) -> Parent:
+    """Read a whole drafter's vocabulary and count its tokens.
+
+    Raises ModelFileError for what cannot be trimmed or cannot draft, and what `count` raises.
+    """
+    check_trimmable(GgufFile(path))
+    with workshop.native():
+        opened = Model(path, ModelOptions(vocabulary_only=True))
+    with opened as model:
+        if not model.can_generate or not model.can_roll_back:
+            raise ModelFileError(
+                f"{path.name} ({model.architecture}) cannot draft",
+                "use a decoder-only model without a recurrent state",
+            )
+        tokenizer = ByteTokenizer(model.vocab)
+        return Parent(
+            path=path,
+            sha256=file_sha256(path),
+            num_tokens=model.vocab.num_tokens,
+            always=always_kept(tokenizer),
+            counts=count(tokenizer),
+            texts=tuple(in_tokens(model, samples())),
+        )
+
+
+def always_kept(tokenizer: ByteTokenizer) -> tuple[int, ...]:
+    """The tokens that every head keeps: those that end an answer, and every single byte."""
+    sizes = np.diff(np.array(tokenizer.table.starts))
+    return (*sorted(tokenizer.specials.ends), *np.flatnonzero(sizes == 1).tolist())
+
+
+def make(parent: Parent, choice: Choice, destination: Path, workshop: Workshop) -> None:
+    """Write the chosen form of a drafter; raises StorageError, ModelFileError."""
+    counts = parent.counts
+    kept = keep_tokens(counts, choice.num_kept, parent.always)
+    is_shipped = choice.type_name == AS_SHIPPED
+    scratch = workshop.scratch / f"{choice.num_kept}-{AS_SHIPPED}.gguf"
+    trimmed = destination if is_shipped else scratch
+    write_trimmed(
+        parent.path,
+        trimmed,
+        kept,
+        counts.origin,
+        parent_sha256=parent.sha256,
+        is_own=counts.is_own,
+    )
+    if is_shipped:
+        return
+    retyped = workshop.scratch / "made.gguf"
+    with workshop.native():
+        retype(trimmed, retyped, choice.type_name, workshop.num_threads)
+    trimmed.unlink()
+    with replacing(destination, retyped.stat().st_size) as part:
+        shutil.copyfile(retyped, part)
+    retyped.unlink()

@@ -1,0 +1,1 @@
+"""Model files: reading them, slicing rows out of them, re-typing them."""

@@ -1,0 +1,224 @@
+"""The trimmed head of a drafter follows the user: its rows are chosen anew between answers.
+
+Seldom, and only if the latest text that targets said to this user could be said better. The file
+that was trimmed gets other rows of the head, is loaded, and drafts from the next answer on; the
+number of rows and the body stay, and so does what a guess costs. What is on disk is what serves: if
+another process chose, its choice is loaded; if `edgespec db forget` deleted the file, because its
+rows rest on what was said, they are chosen anew from what is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgespec.cache.database import Database, connect
+from edgespec.cache.facts import Facts
+from edgespec.cache.said import FOLLOWED, latest_said, num_said_since
+from edgespec.cache.tokens import VocabularyKey
+from edgespec.errors import EdgeSpecError
+from edgespec.forms.rows import RowChooser
+from edgespec.forms.trimmer import Trimmer
+from edgespec.forms.words import shipped_words
+from edgespec.gguf.file import GgufFile
+from edgespec.gguf.trim import trim_info
+from edgespec.learning.online.store import AdaptationStore
+from edgespec.llama.context import Context
+from edgespec.machine.available import available_memory
+from edgespec.reports import Report
+from edgespec.runtime.idle import BetweenAnswers, Pause
+from edgespec.runtime.model_drafter import BoundDrafter, Running, load_running
+from edgespec.runtime.online import Studying, fingerprint_of, move_adaptations
+from edgespec.runtime.request import DrafterFiles
+
+LEAST_NEW = 4000
+"""Tokens that a target must have said since the rows were last looked at."""
+
+MOST_TOKENS = 100_000
+"""The latest tokens that count."""
+
+MIN_GAIN = 0.005
+"""Share of the latest text that other rows must be able to say besides."""
+
+_BUSY_TIMEOUT_S = 0.5
+_CACHE_BYTES = 2 << 20
+_MEMORY_SHARE = 3
+"""Memory must hold the file so many times: its weights, perhaps rearranged, and a context."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Where it is recorded what targets of a vocabulary said."""
+
+    database: Path
+    vocabulary: VocabularyKey
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """Where heads that follow the user are found and kept, and what they follow.
+
+    `adaptations` is the folder of what drafters learned, which goes along with a head.
+    """
+
+    trimmer: Trimmer
+    said: Said
+    adaptations: Path
+
+
+def open_follower(
+    follow: Follow,
+    files: DrafterFiles,
+    bound: BoundDrafter,
+    target: Context,
+    studying: Studying | None,
+    report: Report,
+) -> BetweenAnswers | None:
+    """Have the head of `bound`, which runs `files`, follow the user; None if it is not to.
+
+    `studying` is what has it learn, if anything has. Raises ModelFileError.
+    """
+    if files.trimmed is None or len(bound.kept) == bound.vocabularies[1].vocab.num_tokens:
+        return None
+    own = follow.trimmer.own_path(files.whole, files.trimmed)
+    if own is None:
+        return None
+    store = AdaptationStore(follow.adaptations)
+    names = [fingerprint_of(bound.running)]
+    is_studied = studying is not None
+
+    def load(path: Path, on_progress: Callable[[float], None]) -> Running:
+        return load_running(
+            path,
+            target,
+            bound.whole,
+            files.adapter,
+            of_any_size=True,
+            adapts=is_studied,
+            on_progress=on_progress,
+        )
+
+    def exchange(running: Running) -> None:
+        names.append(fingerprint_of(running))
+        before, after = names.pop(0), names[0]
+        if studying is not None:
+            studying.close()
+        move_adaptations(store, (before, bound.kept), (after, running.kept))
+        bound.exchange(running)
+        if studying is not None:
+            studying.open()
+
+    follower = HeadFollower(files, own, bound, follow.trimmer, follow.said, load, exchange)
+    what = f"the head of {bound.drafter.name} follows what is said"
+    return BetweenAnswers(follower, what, report)
+
+
+class HeadFollower:
+    """Looks, after an answer, whether the rows of a drafter's head are to be chosen anew."""
+
+    def __init__(
+        self,
+        files: DrafterFiles,
+        own: Path,
+        bound: BoundDrafter,
+        trimmer: Trimmer,
+        said: Said,
+        load: Callable[[Path, Callable[[float], None]], Running],
+        exchange: Callable[[Running], None],
+        available: Callable[[], int | None] = available_memory,
+    ) -> None:
+        """`bound` runs `files`; `own` is the path that `trimmer` has for rows of the user's own.
+
+        `load` loads such a file; `exchange` has it draft from the next answer on. Raises
+        ModelFileError if the trimmed file cannot be read.
+        """
+        assert files.trimmed is not None
+        self._whole, self._own = files.whole, own
+        self._is_merged = files.merged is not None
+        self._bound = bound
+        self._trimmer = trimmer
+        self._said = said
+        self._load = load
+        self._exchange = exchange
+        self._available = available
+        self._key = f"{trimmer.key(files.whole)}|{said.vocabulary.fingerprint}"
+        self._chooser = RowChooser(bound.vocabularies[1], shipped_words())
+        self._body = GgufFile(files.trimmed)  # whatever becomes of its name, it can be read
+        self._serving = _identity(files.trimmed)
+
+    def __call__(self, pause: Pause) -> None:
+        """Look once; raises what `pause` raises, EdgeSpecError, OSError or sqlite3.Error."""
+        pause()
+        there = _identity(self._own)
+        if there is not None and there != self._serving:  # another process chose, or this one
+            self._serve(there, pause)
+        elif self._choose(pause, is_lost=there is None and self._is_own):
+            self._serve(_identity(self._own), pause)
+
+    @property
+    def _is_own(self) -> bool:
+        """Whether the rows that serve rest on what was said to this user."""
+        info = trim_info(self._body)
+        return info is not None and info.is_own
+
+    def _choose(self, pause: Pause, is_lost: bool) -> bool:
+        """Write other rows if they are worth it; those that are lost are chosen anew anyway."""
+        path, vocabulary = self._said.database, self._said.vocabulary
+        with contextlib.closing(connect(path, _BUSY_TIMEOUT_S, _CACHE_BYTES)) as connection:
+            facts = Facts(Database(connection, path))
+            since = (facts.get(FOLLOWED, self._key) or {}).get("sequence", 0)
+            if not is_lost and num_said_since(connection, vocabulary, since) < LEAST_NEW:
+                return False
+            newest, texts = self._texts(connection, pause)
+            rows = self._chooser.choose(texts, self._bound.kept, pause)
+            is_worth_it = is_lost or rows.gain >= MIN_GAIN
+            if is_worth_it:
+                self._trimmer.write_rows(
+                    self._whole, self._body, rows, self._own, lambda _share: pause()
+                )
+            facts.put(FOLLOWED, self._key, {"sequence": newest})
+        return is_worth_it
+
+    def _texts(self, connection: sqlite3.Connection, pause: Pause) -> tuple[int, list[str]]:
+        """The number of the latest answer, and the texts of the latest ones."""
+        piece = self._bound.vocabularies[0].piece
+        newest, texts = 0, []
+        for said in latest_said(connection, self._said.vocabulary, MOST_TOKENS):
+            pause()
+            newest = max(newest, said.sequence)
+            texts.append(b"".join(map(piece, said.tokens.tolist())).decode("utf-8", "ignore"))
+        return newest, texts
+
+    def _serve(self, there: tuple[int, int] | None, pause: Pause) -> None:
+        """Have the file of the user's own rows draft, if there is room for it."""
+        body = GgufFile(self._own)
+        info = trim_info(body)
+        if info is None or info.num_kept != len(self._bound.kept):  # of another choice
+            return
+        if self._is_merged:  # what was trained is to be merged again, which takes seconds
+            return
+        free = self._available()
+        if free is not None and free < _MEMORY_SHARE * self._own.stat().st_size:
+            return  # the next start has it
+        try:
+            running = self._load(self._own, lambda _share: pause())
+        except EdgeSpecError:
+            self._own.unlink(missing_ok=True)  # the next start is to do without it
+            raise
+        if _identity(self._own) != there:  # a third process: what was loaded may be of two files
+            running.close()
+            return
+        self._exchange(running)
+        self._body, self._serving = body, there
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Tells a file from others that had or will have its name, as long as it is in use."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,261 @@
+"""A model as drafter: loaded, checked against its target, and bound to it by the byte bridge."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgespec.drafters.model import ModelDrafter
+from edgespec.errors import UsageError
+from edgespec.gguf.embeddings import EmbeddingTable, HeadTable
+from edgespec.gguf.trim import read_trim_info
+from edgespec.llama.adapter import LoraAdapter
+from edgespec.llama.bridge import ModelBridge
+from edgespec.llama.context import Context
+from edgespec.llama.draft_model import EmbeddingLookup, LlamaDraftModel
+from edgespec.llama.model import Model, ModelOptions
+from edgespec.llama.spare_rows import HeadLookup, SpareRows
+from edgespec.runtime.fit import drafter_context
+from edgespec.runtime.request import DrafterFiles
+from edgespec.types import Prompt
+from edgespec.vocab.ngrams import NgramCache
+from edgespec.vocab.tokenizer import ByteTokenizer
+
+_NUM_TIMED = 5
+_NUM_COMPARED = 64
+_TOLERANCE = 0.05
+"""Difference of logits, as a share of the largest, that rounding may make: llama.cpp multiplies
+with hidden states in 8 bits."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Running:
+    """A drafter's weights in memory with a context beside the target's; `close` frees both.
+
+    Row i of the head is token `kept[i]`, ascending. `adapter` is used by the context.
+    """
+
+    draft_model: LlamaDraftModel
+    kept: NDArray[np.int32]
+    close: Callable[[], None]
+    adapter: LoraAdapter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WholeTables:
+    """What a trimmed model takes from the whole one: what it reads, and rows that it lacks."""
+
+    embeddings: EmbeddingLookup
+    head: HeadLookup
+    num_tokens: int
+
+    @staticmethod
+    def of(whole: Path) -> WholeTables:
+        """Those of a whole model; raises ModelFileError."""
+        embeddings = EmbeddingTable(whole)
+        return WholeTables(embeddings.rows, HeadTable(whole).rows, embeddings.num_tokens)
+
+
+@dataclass(slots=True, eq=False)
+class BoundDrafter:
+    """A drafter bound to its target, and what it is made of.
+
+    `running` may be exchanged for one of the same vocabulary (`exchange`); `whole` belongs to a
+    trimmed model.
+    """
+
+    drafter: ModelDrafter
+    running: Running
+    whole: WholeTables | None
+    vocabularies: tuple[ByteTokenizer, ByteTokenizer]
+    render: Callable[[Prompt], list[int]]
+
+    @property
+    def draft_model(self) -> LlamaDraftModel:
+        """The model that guesses."""
+        return self.running.draft_model
+
+    @property
+    def feed(self) -> EmbeddingLookup | None:
+        """Gives the embeddings that a trimmed model reads."""
+        return self.whole.embeddings if self.whole is not None else None
+
+    @property
+    def kept(self) -> NDArray[np.int32]:
+        """Row i of the head is token `kept[i]`, ascending."""
+        return self.running.kept
+
+    @property
+    def adapter(self) -> LoraAdapter | None:
+        """The LoRA that the model guesses with."""
+        return self.running.adapter
+
+    def exchange(self, running: Running) -> None:
+        """Guess with `running` from now on, and free what did; only between answers."""
+        before, self.running = self.running, running
+        self.drafter.use(running.draft_model)
+        before.close()
+
+    def close(self) -> None:
+        """Free the weights."""
+        self.running.close()
+
+
+def open_model_drafter(
+    files: DrafterFiles,
+    target: Context,
+    cleanup: contextlib.ExitStack,
+    *,
+    of_any_size: bool = False,
+    adapts: bool = False,
+) -> BoundDrafter:
+    """Load the drafter and bind it to `target`, whose threads and abort it shares.
+
+    One as large as the target cannot pay and is refused, unless it may be `of_any_size`. One that
+    `adapts` tells hidden states, too. Raises ModelFileError, NativeLibraryError or UsageError;
+    `cleanup` closes what was opened.
+    """
+    spoken, whole = None, None
+    if files.trimmed is not None:
+        spoken = cleanup.enter_context(Model(files.whole, ModelOptions(vocabulary_only=True)))
+        whole = WholeTables.of(files.whole)
+    running = load_running(
+        files.running, target, whole, files.adapter, of_any_size=of_any_size, adapts=adapts
+    )
+    model = running.draft_model
+    with contextlib.ExitStack() as opened:
+        opened.callback(running.close)
+        spoken = spoken or model.context.model
+        vocabularies = (ByteTokenizer(target.model.vocab), ByteTokenizer(spoken.vocab))
+        render = Renderer(spoken)
+        drafter = ModelDrafter(
+            files.name,
+            model,
+            vocabularies,
+            render,
+            NgramCache(),
+            _guess_ms(model),
+            time.perf_counter,
+        )
+        drafter.warm_up()
+        opened.pop_all()
+    bound = BoundDrafter(drafter, running, whole, vocabularies, render)
+    cleanup.callback(bound.close)
+    return bound
+
+
+def load_running(
+    path: Path,
+    target: Context,
+    whole: WholeTables | None,
+    adapter: Path | None = None,
+    *,
+    of_any_size: bool = False,
+    adapts: bool = False,
+    on_progress: Callable[[float], None] = lambda _share: None,
+) -> Running:
+    """Load a drafter's file, a trimmed one if there are tables of the `whole` model.
+
+    `adapter` is a LoRA to be used with it. `on_progress` may raise Cancelled, between the steps,
+    too. Raises as `open_model_drafter`; nothing stays open then.
+    """
+    kept = _kept_tokens(path) if whole is not None else None
+    options = ModelOptions(use_extra_buffers=target.model.options.use_extra_buffers)
+    with contextlib.ExitStack() as opened:
+        model = opened.enter_context(Model(path, options, on_progress))
+        lora = opened.enter_context(LoraAdapter(model, adapter)) if adapter is not None else None
+        _check(model, target.model, of_any_size)
+        on_progress(1.0)
+        lacks_rows = whole is not None and model.vocab.num_tokens < whole.num_tokens
+        context_options = dataclasses.replace(
+            drafter_context(target.options, model.num_context_train),
+            hidden_states=adapts or lacks_rows,
+        )
+        context = opened.enter_context(Context(model, context_options, beside=target))
+        context.use_adapter(lora)
+        on_progress(1.0)
+        if whole is None or kept is None:
+            rows = np.arange(model.vocab.num_tokens, dtype=np.int32)
+            return Running(LlamaDraftModel(context), rows, opened.pop_all().close, lora)
+        draft_model = LlamaDraftModel(context, whole.embeddings, kept)
+        if lacks_rows and _is_linear(draft_model, whole.head, kept):
+            draft_model.spare = SpareRows(whole.head, kept, whole.num_tokens)
+        return Running(draft_model, kept, opened.pop_all().close, lora)
+
+
+def _is_linear(model: LlamaDraftModel, head: HeadLookup, kept: NDArray[np.int32]) -> bool:
+    """Whether logits are the head's rows times hidden states: some models scale or bend them.
+
+    Leaves the cache empty.
+    """
+    model.read([int(kept[-1])])
+    logits, hidden = model.context.logits(0), model.context.hidden_state(0)
+    some = np.linspace(0, len(kept) - 1, _NUM_COMPARED).astype(np.int64)
+    expected = head(kept[some].tolist()) @ hidden
+    model.truncate(0)
+    most = _TOLERANCE * float(np.abs(logits[some]).max())
+    return bool(np.abs(expected - logits[some]).max() <= most)
+
+
+def _check(drafter: Model, target: Model, of_any_size: bool) -> None:
+    if not drafter.can_roll_back or not drafter.can_generate:
+        raise UsageError(
+            f"{drafter.path.name} ({drafter.architecture}) cannot take back a wrong guess",
+            "use a decoder-only transformer as drafter",
+        )
+    sizes = [(model.num_parameters, model.num_bytes) for model in (drafter, target)]
+    if sizes[0] >= sizes[1] and not of_any_size:
+        raise UsageError(
+            f"the drafter {drafter.path.name} is as large as {target.path.name}, or larger",
+            "use a smaller drafter, or none",
+        )
+
+
+def _kept_tokens(trimmed: Path) -> NDArray[np.int32]:
+    info = read_trim_info(trimmed)
+    if info is None:
+        raise UsageError(f"{trimmed.name} is not a trimmed model", "run `edgespec trim` again")
+    return info.kept
+
+
+def _guess_ms(model: LlamaDraftModel) -> float:
+    """Milliseconds of one guess; leaves the cache empty."""
+    model.read([0])
+    times = []
+    for _ in range(_NUM_TIMED):
+        started = time.perf_counter()
+        model.guess()
+        model.read([0])
+        times.append((time.perf_counter() - started) * 1e3)
+    model.truncate(0)
+    return min(times)
+
+
+class Renderer:
+    """A prompt in the drafter's own tokens and template."""
+
+    def __init__(self, model: Model) -> None:
+        try:
+            self._bridge = ModelBridge(model)
+        except UsageError as error:
+            raise UsageError(f"{model.path.name}: {error.problem}", error.remedy) from error
+        self._has_template = model.chat_template is not None
+
+    def __call__(self, prompt: Prompt) -> list[int]:
+        """Token ids; where the drafter's template cannot say it, plain text."""
+        if isinstance(prompt, str):
+            return self._bridge.encode(prompt)
+        if self._has_template:
+            try:
+                return self._bridge.encode_chat(prompt)
+            except UsageError:  # some templates know no system role
+                pass
+        turns = (f"{message.role}: {message.content}\n" for message in prompt)
+        return self._bridge.encode("".join(turns) + "assistant: ")

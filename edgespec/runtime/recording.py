@@ -1,0 +1,109 @@
+"""The token database in use: answers go in after each turn, drafts come out.
+
+Whatever goes wrong here costs speed and one line for people, never an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgespec.cache.database import Database, open_database, open_in_memory
+from edgespec.cache.facts import Facts
+from edgespec.cache.journal import Journal
+from edgespec.cache.lookup import TokenReader
+from edgespec.cache.memory import TokenMemory
+from edgespec.cache.tokens import VocabularyKey
+from edgespec.drafters.database import TokenCursor, TokenIndex
+from edgespec.errors import StorageError
+from edgespec.llama.model import Model
+from edgespec.machine.facts import file_fingerprint
+from edgespec.reports import Report
+from edgespec.types import Completion, CompletionRequest
+
+_VOCABULARY = "vocabulary"
+
+
+def open_or_go_without(path: Path, report: Report) -> Database:
+    """The database; one in memory where it cannot be used, after one line that says why."""
+    try:
+        database = open_database(path)
+    except StorageError as error:  # of a newer EdgeSpec: not to be touched
+        report(f"{error}; nothing is remembered")
+        return open_in_memory()
+    if database.notice:
+        report(database.notice)
+    return database
+
+
+def vocabulary_key(model: Model, facts: Facts) -> VocabularyKey:
+    """Whose token ids these are, told by the model's file, so that it is computed only once."""
+    file = file_fingerprint(model.path)
+    fingerprint = (facts.get(_VOCABULARY, file) or {}).get("fingerprint")
+    if not isinstance(fingerprint, str):
+        from edgespec.vocab.tokenizer import ByteTokenizer
+
+        fingerprint = ByteTokenizer(model.vocab).fingerprint
+        facts.put(_VOCABULARY, file, {"fingerprint": fingerprint})
+    return VocabularyKey(fingerprint, model.vocab.num_tokens)
+
+
+class Remembering:
+    """The token memory in use; leaving the block writes the last answer.
+
+    Called with each answer (`edgespec.engine.completer.AnswerListener`), it returns at once and
+    never raises. `is_learning` and `is_used` may be changed between answers.
+    """
+
+    def __init__(self, memory: TokenMemory, report: Report) -> None:
+        """`report` gets each problem once; the memory is closed with this."""
+        self.is_learning = True
+        self.is_used = True
+        self.tiers: tuple[TokenIndex, ...] = (
+            _Tier(self, memory.model),
+            _Tier(self, memory.statistics),
+        )
+        self._memory = memory
+        self._report = report
+        self._journal = Journal()
+        self._told: set[str] = set()
+
+    def __call__(
+        self, request: CompletionRequest, prompt: Sequence[int], completion: Completion
+    ) -> None:
+        """Remember soon what the target said after `prompt`."""
+        if completion.token_ids and self.is_learning:
+            entry = None
+            if not isinstance(request.prompt, str):
+                messages = [(message.role, message.content) for message in request.prompt]
+                entry = self._journal.entry(messages, completion.text)
+            self._memory.record(completion.token_ids, prompt, entry)
+        self._tell()
+
+    def flush(self) -> bool:
+        """Wait until every answer so far can be found; False if that takes too long."""
+        return self._memory.flush()
+
+    def __enter__(self) -> Remembering:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._memory.close()
+        self._tell()
+
+    def _tell(self) -> None:
+        notice = self._memory.notice
+        if notice and notice not in self._told:
+            self._told.add(notice)
+            self._report(notice)
+
+
+class _Tier:
+    """A tier of the memory that finds nothing while the memory is not used."""
+
+    def __init__(self, owner: Remembering, reader: TokenReader) -> None:
+        self._owner = owner
+        self._reader = reader
+
+    def lookup(self, suffix: Sequence[int]) -> TokenCursor | None:
+        return self._reader.lookup(suffix) if self._owner.is_used else None

@@ -1,0 +1,80 @@
+"""What a command asks to be loaded; nothing here loads the native library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgespec.errors import UsageError
+from edgespec.models.registry import DEFAULT_TARGET
+
+LOOK_UP_ONLY = "context"
+NO_DRAFTER = "none"
+BEST_DRAFTER = "auto"
+DEFAULT_CONTEXT = 8192
+MOST_CONTEXT = 1 << 24
+"""More than any model has; llama.cpp counts tokens in 32 bits and would take the rest of more."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrafterFiles:
+    """The model that drafts: the whole file, and the trimmed one that runs in its place, if any.
+
+    One that was trained runs from `merged`, a copy of that, or with the LoRA `adapter` beside it.
+    """
+
+    whole: Path
+    trimmed: Path | None = None
+    merged: Path | None = None
+    adapter: Path | None = None
+
+    @property
+    def running(self) -> Path:
+        """The file whose layers draft."""
+        return self.merged or self.trimmed or self.whole
+
+    @property
+    def name(self) -> str:
+        """How statistics call it."""
+        return self.whole.stem
+
+    def describe(self) -> str:
+        """Its name and the memory that its weights take, for people."""
+        return f"{self.name} ({self.running.stat().st_size / 1e6:.0f} MB)"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """What a command asks to be loaded; None means the default.
+
+    `drafter` is a model, "auto" (the best on disk), "context" (look-ups only) or "none".
+    `remember` lets drafters use what was learned in earlier runs; with `learn`, what they learn now
+    is kept. `memory_at` is a token database to be used in place of the user's own. `trim` lets a
+    drafting model run in its trimmed form, `adapt` lets it learn from the target. `drafter_files`
+    is the model that `drafter` was found to be.
+    """
+
+    model: str = DEFAULT_TARGET
+    drafter: str = LOOK_UP_ONLY
+    num_context: int | None = None
+    num_threads: int | None = None
+    verbose: bool = False
+    remember: bool = True
+    learn: bool = True
+    memory_at: Path | None = None
+    trim: bool = True
+    adapt: bool = False
+    drafter_files: DrafterFiles | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_context is not None and self.num_context < 64:
+            raise UsageError(
+                f"a context of {self.num_context} tokens is too small", "give 64 or more"
+            )
+        if self.num_context is not None and self.num_context > MOST_CONTEXT:
+            raise UsageError(
+                f"a context of {self.num_context} tokens is too large",
+                f"give {MOST_CONTEXT} or less",
+            )
+        if self.num_threads is not None and not 1 <= self.num_threads <= 1024:
+            raise UsageError(f"{self.num_threads} threads make no sense", "give 1 to 1024")
