@@ -11,6 +11,34 @@ from numpy.typing import NDArray
 from edgespec.types import Chunk, CompletionRequest, Message, Proposal, ServedModel
 
 
+class Answer(Protocol):
+    """The handle of one request, from its birth: iterate its chunks, or end it.
+
+    The last chunk carries the `Completion`. Iterating raises EdgeSpecError (overflow, bad sampler
+    values, a grammar that does not parse) before the first chunk with text. One thread iterates;
+    `cancel` may come from any other, at any time.
+    """
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """The answer itself."""
+        ...
+
+    def __next__(self) -> Chunk:
+        """Wait for the next chunk; raises StopIteration after the last one."""
+        ...
+
+    def cancel(self) -> None:
+        """End the answer within 100 ms, begun or not; what came before stands.
+
+        The last chunk then has the finish reason "cancelled". Does nothing once it is over.
+        """
+        ...
+
+    def close(self) -> None:
+        """Cancel, and let go of what is left; for those who iterate no further."""
+        ...
+
+
 class Completer(Protocol):
     """What a front end (chat, server, benchmark) needs: questions in, streamed text out.
 
@@ -30,6 +58,10 @@ class Completer(Protocol):
         what was computed stays in the KV cache for the next turn. Raises EdgeSpecError (overflow,
         bad sampler values, a grammar that does not parse) before the first chunk.
         """
+        ...
+
+    def answer(self, request: CompletionRequest) -> Answer:
+        """The handle of an answer to `request`; returns at once and never raises."""
         ...
 
     def cancel(self) -> None:

@@ -65,7 +65,9 @@ class CompletionRequest:
     text, tokenized as it stands. `max_tokens` None means until the context is full.
     `num_top_logprobs` None means no log-probabilities; 0 gives the chosen token's only.
     `overflow` "drop-oldest" leaves out the oldest turns (never the system message or the last turn)
-    until the prompt fits.
+    until the prompt fits. `conversation` names the conversation that the answer belongs to, under
+    which it is recorded; None is one that is told by its messages. With `continue_final_message`
+    the conversation ends in an assistant's message that the answer continues.
     """
 
     prompt: Prompt
@@ -76,6 +78,8 @@ class CompletionRequest:
     num_top_logprobs: int | None = None
     speculate: bool = True
     reuse_prefix: bool = True
+    conversation: str | None = None
+    continue_final_message: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +232,36 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """The next `length` characters of a chunk came from `source`, a drafter or the target itself.
+
+    `source` is a drafter's name, or TARGET where no draft was kept.
+    """
+
+    length: int
+    source: str
+
+
+TARGET = "target"
+"""The source of what the target said without a draft."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillProgress:
+    """How far reading the prompt is, in tokens; `num_cached` of them were known already."""
+
+    num_read: int
+    num_prompt_tokens: int
+    num_cached: int
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of an answer as it is streamed: whole characters, no part of a stop string.
 
-    Only the last chunk carries `completion`. `stats` and `timings` are those so far.
+    The lengths of `spans` add up to that of `text`. Before the first token chunks without text may
+    carry `progress`. Only the last chunk carries `completion`. `stats` and `timings` are those so
+    far.
     """
 
     text: str
@@ -239,6 +269,8 @@ class Chunk:
     stats: SpeculationStats = SpeculationStats()
     timings: Timings | None = None
     completion: Completion | None = None
+    spans: tuple[Span, ...] = ()
+    progress: PrefillProgress | None = None
 
 
 @dataclass(frozen=True, slots=True)

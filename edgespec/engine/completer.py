@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -22,6 +23,8 @@ from edgespec.types import (
     Prompt,
     SamplingParams,
     ServedModel,
+    SpeculationStats,
+    Timings,
     TokenLogprob,
 )
 
@@ -83,6 +86,10 @@ class EngineCompleter:
         finally:
             sampler.close()
 
+    def answer(self, request: CompletionRequest) -> EngineAnswer:
+        """The handle of an answer to `request`; it begins when its first chunk is asked for."""
+        return EngineAnswer(self, request)
+
     def _tell(
         self, request: CompletionRequest, prompt: Sequence[int], completion: Completion
     ) -> None:
@@ -104,6 +111,60 @@ class EngineCompleter:
     def decode_token(self, token: int) -> bytes:
         """The bytes of one token id, special tokens rendered."""
         return self._bridge.piece(token, special=True)
+
+
+class EngineAnswer:
+    """Implements `edgespec.protocols.Answer` over a completer of one answer at a time."""
+
+    def __init__(self, completer: EngineCompleter, request: CompletionRequest) -> None:
+        """Use `EngineCompleter.answer`."""
+        self._completer = completer
+        self._request = request
+        self._lock = threading.Lock()
+        self._chunks: Iterator[Chunk] | None = None
+        self._is_cancelled = self._is_over = False
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """The answer itself."""
+        return self
+
+    def __next__(self) -> Chunk:
+        """Compute the next chunk."""
+        if self._is_over:
+            raise StopIteration
+        with self._lock:
+            begins = self._chunks is None
+            if begins and self._is_cancelled:
+                self._is_over = True
+                return Chunk("", completion=_unbegun())
+            self._chunks = self._chunks or self._completer.stream(self._request)
+        try:
+            chunk = next(self._chunks)
+        except BaseException:
+            self._is_over = True
+            raise
+        self._is_over = chunk.completion is not None
+        if self._is_cancelled:  # it may have come in the instant before the engine began
+            self._completer.cancel()
+        return chunk
+
+    def cancel(self) -> None:
+        """End the answer, begun or not, from any thread."""
+        with self._lock:
+            self._is_cancelled = True
+            if self._chunks is not None and not self._is_over:
+                self._completer.cancel()
+
+    def close(self) -> None:
+        """Cancel, and take what is left."""
+        self.cancel()
+        for _ in self:
+            pass
+
+
+def _unbegun() -> Completion:
+    """What comes of an answer that was cancelled before it began."""
+    return Completion("", (), "cancelled", Timings(0.0, 0.0, 0.0, 0, 0, 0), SpeculationStats())
 
 
 class _Answer:
