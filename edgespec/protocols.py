@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.types import Chunk, CompletionRequest, Message, Proposal, ServedModel
+from edgespec.passes import Kept, Part, Proposal
+from edgespec.types import Chunk, CompletionRequest, EncodedPrompt, Message, ServedModel
 
 
 class Answer(Protocol):
@@ -81,19 +83,25 @@ class Completer(Protocol):
 
 
 class Target(Protocol):
-    """A model with a KV cache of one sequence, scored row by row.
+    """A model with a KV cache of one or several slots, scored together in passes.
 
-    The engine owns the order of calls; nothing else may touch the same context meanwhile.
+    A slot holds one text. The engine owns the order of calls; nothing else may touch the same
+    context meanwhile.
     """
 
     @property
-    def num_context(self) -> int:
-        """Cells of the KV cache."""
+    def num_slots(self) -> int:
+        """Texts that the cache holds at a time; they are numbered from 0."""
         ...
 
     @property
-    def num_cached(self) -> int:
-        """Tokens in the KV cache: the next scored token gets this position."""
+    def num_context(self) -> int:
+        """Cells of the KV cache, for all slots together."""
+        ...
+
+    @property
+    def num_batch(self) -> int:
+        """Most tokens of one pass."""
         ...
 
     @property
@@ -102,20 +110,33 @@ class Target(Protocol):
         ...
 
     @property
+    def max_branches(self) -> int:
+        """Most leaves of a pass's drafts besides those of their main chains."""
+        ...
+
+    @property
     def can_roll_back(self) -> bool:
         """False where `truncate` can only forget everything (recurrent and hybrid models)."""
         ...
 
-    def prefill(self, tokens: Sequence[int]) -> None:
-        """Append `tokens` (at least one); row 0 of the logits is then the last token's.
+    def num_cached(self, slot: int) -> int:
+        """Tokens of a slot in the KV cache: the next one gets this position."""
+        ...
 
-        Raises Cancelled when `abort` was called, NativeLibraryError on failure; `num_cached` then
-        tells how many of `tokens` the cache holds.
+    def score(self, parts: Sequence[Part]) -> None:
+        """Compute one pass over parts of different slots; then `keep` must be called for each.
+
+        The rows with logits are numbered through, part after part: first the part's last token,
+        then the nodes of its draft. Raises Cancelled when `abort` was called, NativeLibraryError on
+        failure; the slots then hold what they held before, or nothing where they cannot roll back.
         """
         ...
 
-    def score(self, tokens: Sequence[int]) -> None:
-        """Append `tokens` in one pass and keep the logits of every row; raises as `prefill`."""
+    def keep(self, slot: int, path: Sequence[int]) -> None:
+        """Keep of the last draft the nodes of `path`, from the first on, and drop the others.
+
+        Of a path that leaves the main chain only the nodes before are cached: `num_cached` tells.
+        """
         ...
 
     def logits(self, row: int) -> NDArray[np.float32]:
@@ -125,8 +146,15 @@ class Target(Protocol):
         """
         ...
 
-    def truncate(self, num_tokens: int) -> None:
-        """Forget all but the first `num_tokens` tokens of the cache.
+    def hidden_state(self, row: int) -> NDArray[np.float32]:
+        """Final hidden state of one row: shape (num_embedding,), float32, a view as `logits`.
+
+        Raises NativeLibraryError where the target was not opened to give any.
+        """
+        ...
+
+    def truncate(self, slot: int, num_tokens: int) -> None:
+        """Forget all but the first `num_tokens` tokens of a slot.
 
         Where the target cannot roll back, everything is forgotten instead.
         """
@@ -160,18 +188,29 @@ class Sampler(Protocol):
         ...
 
 
-class RowWatcher(Protocol):
-    """Is shown what the target said, and how likely it found it; quick, and never raises."""
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What a drafter asks for its next guesses; a look-up gives the default, which is nothing.
 
-    def watch(self, tokens: Sequence[int], target: Target) -> None:
-        """`tokens[i]` was drawn at row i of the last pass, whose logits are still valid."""
-        ...
+    `guess_ms` is what each proposal takes, `start_ms` what reading takes first, in milliseconds.
+    `expected` is the probability that a guess not yet pulled is kept. `fertility` is how many of
+    its own tokens the drafter has for one of the target's, in what was last said to the target: 1
+    where it uses the target's, more where it has few words for such a text.
+    """
+
+    guess_ms: float = 0.0
+    start_ms: float = 0.0
+    expected: float = 1.0
+    fertility: float = 1.0
+
+
+FREE = Quote()
 
 
 class Drafter(Protocol):
-    """Proposes tokens that may follow the conversation so far; knows nothing of the target's speed.
+    """What all answers share of one strategy: weights, estimates, indexes.
 
-    The engine calls `begin` once per answer, then in turns `propose`, `learn` and `extend`.
+    Knows nothing of the target's speed, nor of planners.
     """
 
     @property
@@ -179,51 +218,58 @@ class Drafter(Protocol):
         """The strategy's name, as statistics and settings show it."""
         ...
 
+    def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> DraftSession:
+        """Follow an answer to `prompt` of which `said` is there; others may still be open."""
+        ...
+
+
+class DraftSession(Protocol):
+    """One drafter following one answer; called in turns `propose` and `learn`."""
+
     @property
-    def cost_ms(self) -> float:
-        """Measured milliseconds to propose one more token; 0 for look-ups."""
+    def quote(self) -> Quote:
+        """What the next guesses cost and promise."""
         ...
 
     @property
-    def start_ms(self) -> float:
-        """Expected milliseconds, besides `cost_ms`, to read what was said since it was asked."""
-        ...
-
-    @property
-    def fertility(self) -> float:
-        """Its own tokens for one of the target's, in what was last said to the target.
-
-        1 where it uses the target's; more where it has few words for such a text.
-        """
-        ...
-
-    @property
-    def outlook(self) -> float:
-        """Share of its guesses that were kept lately: what to expect of one not yet pulled."""
-        ...
-
-    def begin(self, prompt: Sequence[int]) -> None:
-        """Start an answer to `prompt` (all tokens of the context, system message included)."""
+    def bridge_ms(self) -> float:
+        """What of the last `propose` went into another vocabulary, in milliseconds."""
         ...
 
     def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
-        """Yield one guess after another, the first following the conversation and then `prefix`.
+        """Yield one guess after another, the first following the text and then `prefix`.
 
-        Lazy: the planner pulls another token only while it is worth `cost_ms`. Changes nothing
-        visible. Valid until the next `extend` or `propose`. May yield nothing.
+        Lazy: another one is pulled only while it is worth its cost. Changes nothing visible. Valid
+        until the next `learn` or `propose`. May yield nothing.
         """
         ...
 
-    def learn(self, proposals: Sequence[Proposal], kept: Sequence[int]) -> None:
-        """Calibrate the estimates: `proposals` is what was pulled in a row from one `propose`.
-
-        `kept` is what the target said from there on; it judges guesses that were never verified,
-        too. Those beyond it, or beyond the first wrong one, are not judged.
-        """
+    def learn(self, kept: Kept) -> None:
+        """Follow the target: append `kept.tokens`, and calibrate by `kept.guesses_of(name)`."""
         ...
 
-    def extend(self, tokens: Sequence[int]) -> None:
-        """Append tokens that the target kept."""
+    def close(self) -> None:
+        """The answer is over."""
+        ...
+
+
+class Observer(Protocol):
+    """Is told all that happens in answers: records it, learns from it, puts other work aside."""
+
+    def open(self, request: CompletionRequest, prompt: EncodedPrompt) -> Observation:
+        """An answer begins, before anything is computed; quick, and never raises."""
+        ...
+
+
+class Observation(Protocol):
+    """One answer under way; quick, and never raises."""
+
+    def take(self, kept: Kept) -> None:
+        """A pass gave the answer something; views of its rows are valid until this returns."""
+        ...
+
+    def close(self, completion: Completion | None) -> None:
+        """The answer is over; None where an error ended it."""
         ...
 
 
@@ -234,8 +280,13 @@ class TextBridge(Protocol):
         """Token ids of a plain prompt, with the special tokens that the model wants around it."""
         ...
 
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of a conversation in the model's own template, up to the assistant's turn."""
+    def encode_chat(
+        self, messages: Sequence[Message], *, continue_final_message: bool = False
+    ) -> list[int]:
+        """Token ids of a conversation in the model's own template, up to the assistant's turn.
+
+        With `continue_final_message` the last message is the assistant's and stays open.
+        """
         ...
 
     def piece(self, token: int, *, special: bool = False) -> bytes:

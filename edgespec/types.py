@@ -1,8 +1,7 @@
 """The values that cross module lines: frozen, slotted, without behaviour beyond derived facts.
 
 A conversation enters as `Message`s in a `CompletionRequest`; text leaves as `Chunk`s, the last of
-which carries a `Completion`. Below that line everything is token ids: a `Draft` goes to the target,
-`Kept` comes back.
+which carries a `Completion`. Below that line everything is token ids: `edgespec.passes`.
 """
 
 from __future__ import annotations
@@ -83,52 +82,36 @@ class CompletionRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
-    """One guessed token and the estimated probability that it is kept if those before it are.
+class Span:
+    """The next `length` characters of a chunk came from `source`, a drafter or the target itself.
 
-    `evidence` and `features` say what the estimate rests on, in the drafter's own terms (for its
-    calibration): a class, and numbers.
+    `source` is a drafter's name, or TARGET where no draft was kept.
     """
 
-    token: int
-    acceptance: float
-    evidence: int = 0
-    features: tuple[float, ...] = ()
+    length: int
+    source: str
+
+
+TARGET = "target"
+"""The source of what the target said without a draft."""
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
-    """Tokens proposed to follow the last kept token, for the target to verify.
+class PrefillProgress:
+    """How far reading the prompt is, in tokens; `num_cached` of them were known already."""
 
-    Node i is token `tokens[i]`; `parents[i]` is the index of the node before it, -1 for the last
-    kept token. A chain has parents (-1, 0, 1, ...). `acceptance[i]` estimates the probability that
-    node i is kept given that its parent was. `sources[i]` names the drafter that proposed it.
-
-    >>> Draft.chain((7, 8), (0.9, 0.5), "context").parents
-    (-1, 0)
-    """
-
-    tokens: tuple[int, ...] = ()
-    parents: tuple[int, ...] = ()
-    acceptance: tuple[float, ...] = ()
-    sources: tuple[str, ...] = ()
-
-    @staticmethod
-    def chain(tokens: tuple[int, ...], acceptance: tuple[float, ...], source: str) -> Draft:
-        """A draft without branches, all from one source."""
-        parents = tuple(range(-1, len(tokens) - 1))
-        return Draft(tokens, parents, acceptance, (source,) * len(tokens))
-
-    @property
-    def is_chain(self) -> bool:
-        """True if every node follows the one before it."""
-        return all(parent == index - 1 for index, parent in enumerate(self.parents))
-
-    def __len__(self) -> int:
-        return len(self.tokens)
+    num_read: int
+    num_prompt_tokens: int
+    num_cached: int
 
 
-EMPTY_DRAFT = Draft()
+@dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """Token ids of a prompt, what of it they stand for, and how many messages were left out."""
+
+    tokens: tuple[int, ...]
+    prompt: Prompt = ""
+    num_dropped_messages: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,30 +212,6 @@ class Completion:
     timings: Timings
     stats: SpeculationStats
     num_dropped_messages: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """The next `length` characters of a chunk came from `source`, a drafter or the target itself.
-
-    `source` is a drafter's name, or TARGET where no draft was kept.
-    """
-
-    length: int
-    source: str
-
-
-TARGET = "target"
-"""The source of what the target said without a draft."""
-
-
-@dataclass(frozen=True, slots=True)
-class PrefillProgress:
-    """How far reading the prompt is, in tokens; `num_cached` of them were known already."""
-
-    num_read: int
-    num_prompt_tokens: int
-    num_cached: int
 
 
 @dataclass(frozen=True, slots=True)

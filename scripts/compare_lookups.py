@@ -43,20 +43,14 @@ from edgespec.llama.sampler import SamplerChain
 from edgespec.llama.target import LlamaTarget
 from edgespec.machine.facts import known_model_facts
 from edgespec.machine.identity import this_machine
+from edgespec.passes import Proposal
 from edgespec.paths import user_paths
 from edgespec.planning.cost import CostModel
 from edgespec.protocols import Drafter
 from edgespec.runtime.compose import context_options, open_model
 from edgespec.runtime.recording import Remembering, vocabulary_key
 from edgespec.runtime.request import LoadOptions
-from edgespec.types import (
-    Completion,
-    CompletionRequest,
-    Message,
-    Proposal,
-    SamplingParams,
-    ServedModel,
-)
+from edgespec.types import Completion, CompletionRequest, Message, SamplingParams, ServedModel
 
 LENGTH = 10
 PLAIN = "plain"

@@ -41,10 +41,11 @@ from edgespec.drafters.context import ContextDrafter
 from edgespec.drafters.model import ModelDrafter
 from edgespec.estimates.acceptance import Acceptance
 from edgespec.llama.model import Model, ModelOptions
+from edgespec.passes import Proposal
 from edgespec.planning.credit import Credit
 from edgespec.protocols import Drafter
 from edgespec.runtime.model_drafter import Renderer
-from edgespec.types import Message, Proposal
+from edgespec.types import Message
 from edgespec.vocab.ngrams import NgramCache
 from edgespec.vocab.tokenizer import ByteTokenizer, Encoded, Tokenizer
 

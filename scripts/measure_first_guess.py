@@ -31,10 +31,11 @@ from edgespec.cache.facts import Facts
 from edgespec.drafters.model import WINDOW, ModelDrafter
 from edgespec.forms.trimmer import Trimmer
 from edgespec.machine.identity import this_machine
+from edgespec.passes import Proposal
 from edgespec.paths import user_paths
 from edgespec.runtime.model_drafter import open_model_drafter
 from edgespec.runtime.request import DrafterFiles
-from edgespec.types import CompletionRequest, Message, Prompt, Proposal
+from edgespec.types import CompletionRequest, Message, Prompt
 
 NUM_TOKENS = 64
 NUM_QUESTIONS = 12

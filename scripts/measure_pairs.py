@@ -33,6 +33,7 @@ from edgespec.llama.sampler import SamplerChain
 from edgespec.llama.target import LlamaTarget
 from edgespec.machine.facts import ModelFacts, known_model_facts
 from edgespec.machine.identity import this_machine
+from edgespec.passes import Proposal
 from edgespec.paths import user_paths
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.protocols import Drafter
@@ -45,7 +46,6 @@ from edgespec.types import (
     DrafterCounts,
     Message,
     Prompt,
-    Proposal,
     SamplingParams,
     ServedModel,
 )

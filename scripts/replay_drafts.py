@@ -17,10 +17,10 @@ from record_drafts import MAX_TOKENS, Answer, Playback, Recorded
 
 from edgespec.engine.engine import Engine, Limits
 from edgespec.engine.tally import Tally
+from edgespec.passes import Proposal
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.planning.credit import Credit
 from edgespec.protocols import Drafter, Target
-from edgespec.types import Proposal
 
 PASS_MS = (30.0, 31.8, 34.3, 33.8, 36.0, 37.8, 39.5, 41.0, 45.0, 49.0, 52.5, 56.0, 61.2, 66.5)
 """T(r) of Qwen2.5-Coder-1.5B Q4_K_M with the kernel that fetches weights ahead, two cores."""

@@ -9,14 +9,17 @@ earlier occurrences were. Where a long copy broke off, its source goes on guessi
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 
 from edgespec.estimates.acceptance import Acceptance, copied_features, resumed_features
 from edgespec.estimates.counts import Calibration
 from edgespec.lookup.resumption import AHEAD, MIN_COPIED, PRIOR, Resumption
 from edgespec.lookup.suffix_automaton import Continuation, Match, SuffixAutomaton
 from edgespec.lookup.surest import surest
-from edgespec.types import Proposal
+from edgespec.passes import Kept, Proposal
+from edgespec.protocols import FREE
+from edgespec.types import EncodedPrompt
 
 _LENGTHS = (1, 2, 3, 4, 6, 9, 14, 22)
 """Lower bounds of the classes of match lengths."""
@@ -47,33 +50,70 @@ _SAFELY_COPIED = 14
 """A copy of this length needs no more help from one that broke off before."""
 
 
+_MOST_INDEXES = 4
+"""Conversations whose index is kept, for the next turn of each."""
+
+
 class ContextDrafter:
     """Implements `edgespec.protocols.Drafter` by looking into the conversation itself."""
 
     name = "context"
-    cost_ms = 0.0
-    start_ms = 0.0
-    fertility = 1.0
-    outlook = 1.0  # asking costs nothing, so it is always worth it
 
     def __init__(self, calibration: Acceptance | None = None) -> None:
         """`calibration` must have been made by `new_calibration`."""
         self.calibration = calibration or new_calibration()
-        self._automaton = SuffixAutomaton()
-        self._text: list[int] = []
+        self._indexes: deque[ConversationIndex] = deque(maxlen=_MOST_INDEXES)
+
+    def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> ContextSession:
+        """Index the prompt; an earlier conversation that it continues is not indexed again."""
+        text = (*prompt.tokens, *said)
+        index = next((each for each in self._indexes if each.is_beginning_of(text)), None)
+        if index is None:
+            index = ConversationIndex()
+        else:
+            self._indexes.remove(index)
+        index.extend(text[len(index.text) :])
+        self.calibration.begin()
+        return ContextSession(index, self.calibration, self._indexes.append)
+
+
+class ConversationIndex:
+    """A conversation's tokens and where each of their substrings stands."""
+
+    def __init__(self) -> None:
+        """Begin with no tokens."""
+        self.text: list[int] = []
+        self.automaton = SuffixAutomaton()
+
+    def is_beginning_of(self, text: Sequence[int]) -> bool:
+        """Whether `text` is this conversation, or goes on from it."""
+        return len(self.text) <= len(text) and self.text == list(text[: len(self.text)])
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        """Append tokens."""
+        self.automaton.extend(tokens)
+        self.text.extend(tokens)
+
+
+class ContextSession:
+    """Implements `edgespec.protocols.DraftSession` over the index of one conversation."""
+
+    quote = FREE
+    bridge_ms = 0.0
+
+    def __init__(
+        self,
+        index: ConversationIndex,
+        calibration: Acceptance,
+        give_back: Callable[[ConversationIndex], None],
+    ) -> None:
+        """`give_back` gets the index when the answer is over."""
+        self._index = index
+        self._calibration = calibration
+        self._give_back = give_back
         self._source: int | None = None  # where in the text the next token of a copy stands
         self._num_copied = 0
         self._resumption: Resumption | None = None
-
-    def begin(self, prompt: Sequence[int]) -> None:
-        """Index the prompt; an earlier conversation that it continues is not indexed again."""
-        known = len(self._text)
-        if known > len(prompt) or self._text != list(prompt[:known]):
-            self._automaton, self._text, known = SuffixAutomaton(), [], 0
-        self._automaton.extend(prompt[known:])
-        self._text.extend(prompt[known:])
-        self._source = self._resumption = None
-        self.calibration.begin()
 
     def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
         """Follow what is surest; ends where nothing ever followed."""
@@ -81,18 +121,33 @@ class ContextDrafter:
             return self._copied(prefix)
         return surest([self._copied(prefix), self._resumed(self._resumption, prefix)])
 
+    def learn(self, kept: Kept) -> None:
+        """Count every guess that the target's answer judged, and append what it said."""
+        for proposals, tokens in kept.guesses_of(ContextDrafter.name):
+            self._calibration.learn(proposals, tokens)
+        for token in kept.tokens:
+            self._follow(token)
+            self._index.extend((token,))
+            if self._source is None:
+                self._find_source()
+
+    def close(self) -> None:
+        """Leave the index to the next turn of the conversation."""
+        self._give_back(self._index)
+
     def _copied(self, prefix: Sequence[int]) -> Iterator[Proposal]:
         """Follow the longest match of the text and `prefix`."""
-        match: Match | None = self._automaton.longest_match(prefix)
+        automaton = self._index.automaton
+        match: Match | None = automaton.longest_match(prefix)
         place = len(prefix)
         while match is not None and match.length > 0:
-            guess = self._automaton.continuation(match)
+            guess = automaton.continuation(match)
             if guess is None:
-                match = self._automaton.shorten(match)
+                match = automaton.shorten(match)
                 continue
             kind = evidence_kind(guess)
             features = copied_features(guess.length, guess.support, guess.total, place)
-            estimate = self.calibration.estimate(kind, features)
+            estimate = self._calibration.estimate(kind, features)
             yield Proposal(guess.token, estimate, kind, features)
             match = Match(guess.state, guess.length)
             place += 1
@@ -101,29 +156,17 @@ class ContextDrafter:
         """Follow the source of a copy that broke off."""
         for place, step in enumerate(resumption.steps(prefix), len(prefix)):
             kind, features = _NUM_COPIED + step.kind, resumed_features(place)
-            yield Proposal(step.token, self.calibration.estimate(kind, features), kind, features)
-
-    def learn(self, proposals: Sequence[Proposal], kept: Sequence[int]) -> None:
-        """Count every guess that the target's answer judged, up to the first wrong one."""
-        self.calibration.learn(proposals, kept)
-
-    def extend(self, tokens: Sequence[int]) -> None:
-        """Append what the target kept."""
-        for token in tokens:
-            self._follow(token)
-            self._automaton.extend((token,))
-            self._text.append(token)
-            if self._source is None:
-                self._find_source()
+            yield Proposal(step.token, self._calibration.estimate(kind, features), kind, features)
 
     def _follow(self, token: int) -> None:
         """Go on with the copy under way, or note that it broke off here."""
+        text = self._index.text
         if self._source is not None:
-            if self._text[self._source] == token:
+            if text[self._source] == token:
                 self._source += 1
                 self._num_copied += 1
             else:
-                self._resumption = Resumption(self._text[self._source : self._source + AHEAD])
+                self._resumption = Resumption(text[self._source : self._source + AHEAD])
                 self._source, self._num_copied = None, 0
         if self._resumption is not None:
             self._resumption.take(token)
@@ -133,11 +176,12 @@ class ContextDrafter:
     def _find_source(self) -> None:
         """See whether the last tokens are a copy."""
         self._num_copied = 0
-        match = self._automaton.longest_match()
+        automaton = self._index.automaton
+        match = automaton.longest_match()
         if match.length >= MIN_COPIED:
-            guess = self._automaton.continuation(match)
+            guess = automaton.continuation(match)
             if guess is not None:
-                self._source = self._automaton.place_of(guess)
+                self._source = automaton.place_of(guess)
                 self._num_copied = match.length
 
 

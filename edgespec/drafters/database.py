@@ -24,7 +24,9 @@ from edgespec.estimates.acceptance import Acceptance, copied_features, resumed_f
 from edgespec.estimates.counts import Calibration
 from edgespec.lookup.resumption import AHEAD, MIN_COPIED, PRIOR, Resumption
 from edgespec.lookup.surest import surest
-from edgespec.types import Proposal
+from edgespec.passes import Kept, Proposal
+from edgespec.protocols import FREE
+from edgespec.types import EncodedPrompt
 
 _LENGTHS = (3, 4, 5, 6, 9, 14, 22, 32)
 """Lower bounds of the classes of match lengths."""
@@ -127,10 +129,6 @@ class DatabaseDrafter:
     """Implements `edgespec.protocols.Drafter` by looking into recorded token sequences."""
 
     name = "database"
-    cost_ms = 0.0
-    start_ms = 0.0
-    fertility = 1.0
-    outlook = 1.0  # asking costs next to nothing, so it is always worth it
 
     def __init__(self, tiers: Sequence[TokenIndex], calibration: Acceptance | None = None) -> None:
         """`tiers`, highest first, at most NUM_TIERS; `calibration` is made by `new_calibration`."""
@@ -138,19 +136,30 @@ class DatabaseDrafter:
             raise ValueError(f"{len(tiers)} tiers are more than {NUM_TIERS}")
         self.calibration = calibration or new_calibration()
         self._tiers = tuple(tiers)
-        self._text: list[int] = []
+
+    def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> DatabaseSession:
+        """Stand at the end of the prompt and what was said after it."""
+        self.calibration.begin()
+        text = [*prompt.tokens[-_MAX_SUFFIX:], *said]
+        return DatabaseSession(self._tiers, self.calibration, text)
+
+
+class DatabaseSession:
+    """Implements `edgespec.protocols.DraftSession` with a cursor in each tier."""
+
+    quote = FREE
+    bridge_ms = 0.0
+
+    def __init__(
+        self, tiers: Sequence[TokenIndex], calibration: Acceptance, text: Sequence[int]
+    ) -> None:
+        """`text` is the end of what was said so far."""
+        self._tiers = tiers
+        self._calibration = calibration
+        self._text = list(text[-_MAX_SUFFIX:])
         self._cursors: list[TokenCursor | None] = [None] * len(tiers)
         self._resumption: Resumption | None = None
-        self._is_stale = True
-        self._num_ahead = 0
         self._first_guesses: list[tuple[Proposal, TokenCursor]] = []
-
-    def begin(self, prompt: Sequence[int]) -> None:
-        """Stand at the end of the prompt."""
-        self._text = list(prompt[-_MAX_SUFFIX:])
-        self._cursors = [None] * len(self._tiers)
-        self._resumption = None
-        self.calibration.begin()
         self._start_pass()
 
     def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
@@ -175,7 +184,7 @@ class DatabaseDrafter:
             best = following.best()
             kind = evidence_kind(tier, place, best)
             features = copied_features(best.length, best.support, best.total, place)
-            estimate = self.calibration.estimate(kind, features)
+            estimate = self._calibration.estimate(kind, features)
             guess = Proposal(best.token, estimate, kind, features)
             if place == first_place:
                 self._first_guesses.append((guess, cursor))
@@ -186,22 +195,24 @@ class DatabaseDrafter:
         """Follow a recorded sequence of which a copy broke off."""
         for place, step in enumerate(resumption.steps(prefix), len(prefix)):
             kind, features = _NUM_COPIED + step.kind, resumed_features(place)
-            yield Proposal(step.token, self.calibration.estimate(kind, features), kind, features)
+            yield Proposal(step.token, self._calibration.estimate(kind, features), kind, features)
 
-    def learn(self, proposals: Sequence[Proposal], kept: Sequence[int]) -> None:
-        """Count every guess that the target's answer judged, up to the first wrong one."""
-        if proposals and kept and proposals[0].token == kept[0]:
-            self._confirm(proposals[0])
-        self.calibration.learn(proposals, kept)
+    def learn(self, kept: Kept) -> None:
+        """Count every guess that the target's answer judged, and move on by what it said.
 
-    def extend(self, tokens: Sequence[int]) -> None:
-        """Move the cursors on by what the target kept; look-ups wait for the next `propose`."""
-        if not tokens:
-            return
-        self._text = [*self._text, *tokens][-_MAX_SUFFIX:]
-        for token in tokens:
+        Look-ups wait for the next `propose`.
+        """
+        for proposals, tokens in kept.guesses_of(DatabaseDrafter.name):
+            if proposals[0].token == tokens[0]:
+                self._confirm(proposals[0])
+            self._calibration.learn(proposals, tokens)
+        self._text = [*self._text, *kept.tokens][-_MAX_SUFFIX:]
+        for token in kept.tokens:
             self._move(token)
         self._start_pass()
+
+    def close(self) -> None:
+        """Nothing to let go of."""
 
     def _move(self, token: int) -> None:
         """Move on by one token; a copy that breaks off here may be resumed."""

@@ -15,12 +15,17 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from edgespec.estimates.acceptance import Acceptance, log_odds
 from edgespec.estimates.counts import Calibration
+from edgespec.estimates.guess_costs import GuessCosts
 from edgespec.estimates.recent import Outlook
-from edgespec.types import Prompt, Proposal
+from edgespec.lookup.prefix import common_prefix
+from edgespec.passes import Kept, Proposal
+from edgespec.protocols import FREE, Quote
+from edgespec.types import EncodedPrompt, Prompt
 from edgespec.vocab.aligner import learn
 from edgespec.vocab.ngrams import NgramCache
 from edgespec.vocab.reader import DrafterReader
@@ -55,14 +60,6 @@ _NUM_WEIGHED = 2000
 _FEW_ALIKE = 8
 """Tokens beyond those counted that are taken to be the same in both vocabularies."""
 
-_READ_SHARE = 0.12
-"""What a token takes that is read together with others, of a guess; only a start."""
-
-_COST_RATE = 0.05
-_READ_RATE = 0.3
-_MANY_TOKENS = 16  # tell what reading costs
-_FEW_TOKENS = 3  # more of them read at once say nothing of what a guess costs
-
 
 class DraftModel(Protocol):
     """A model with a KV cache of one sequence that guesses greedily."""
@@ -86,215 +83,261 @@ class DraftModel(Protocol):
 
 
 class ModelDrafter:
-    """Implements `edgespec.protocols.Drafter` with a `DraftModel` behind the byte bridge."""
+    """Implements `edgespec.protocols.Drafter` with small models behind the byte bridge."""
 
     def __init__(
         self,
         name: str,
-        model: DraftModel,
+        models: Sequence[DraftModel],
         vocabularies: tuple[ByteTokenizer, ByteTokenizer],
         render: Callable[[Prompt], list[int]],
         ngrams: NgramCache,
-        cost_ms: float,
+        guess_ms: float,
         clock: Callable[[], float],
         calibration: Acceptance | None = None,
     ) -> None:
-        """`vocabularies` are the target's and the drafter's; `render` gives a prompt's drafter
+        """`models` have the same weights and a cache each: so many answers are followed at a time.
 
-        tokens. `cost_ms` is what a guess takes, refined in use. `clock` gives seconds.
-        `calibration` must have been made by `new_calibration`.
+        `vocabularies` are the target's and the drafter's; `render` gives a prompt's drafter tokens.
+        `guess_ms` is what a guess takes, refined in use. `clock` gives seconds. `calibration` must
+        have been made by `new_calibration`.
         """
         self.name = name
         self.window = WINDOW
         self.calibration = calibration if calibration is not None else new_calibration()
         self.ngrams = ngrams
-        self._outlook = Outlook(PRIOR_OUTLOOK)
-        self._guess_ms = cost_ms
-        self._proposals_per_guess = 1.0
-        self._model = model
-        self._target, self._vocab = vocabularies
-        self._reader = DrafterReader(self._target, self._vocab)
-        self._translator = DraftTranslator(self._target, self._vocab, ngrams)
-        self._render = render
-        self._clock = clock
-        self._prompt: Prompt | None = None
-        self._asked = ""  # the end of what was said to the target
-        self._fertility: float | None = None
-        self._read_ms = cost_ms * _READ_SHARE
-        self._text: list[int] = []  # of this answer and its prompt, in target tokens
-        self._num_read = 0  # of these, when it was last asked
-        self._unread: list[int] = []
-        self._num_skipped = 0  # tokens after the first NUM_SINKS that were not read
-        self._cached: list[int] = []
-        self._num_valid = 0  # tokens of the cache that need not be compared again
-        self._was_asked = False
-        self._is_new = True  # the prompt has not been read yet
-
-    @property
-    def cost_ms(self) -> float:
-        """Milliseconds until the next proposal; not every guess completes a token of the target."""
-        return self._guess_ms / max(self._proposals_per_guess, 0.25)
-
-    @property
-    def outlook(self) -> float:
-        """Share of its guesses that were kept lately."""
-        return self._outlook.value
-
-    @property
-    def start_ms(self) -> float:
-        """Milliseconds of reading, besides `cost_ms`, before the next first guess."""
-        return self._read_ms * min(max(len(self._text) - self._num_read - 1, 0), self.window)
-
-    @property
-    def fertility(self) -> float:
-        """Its own tokens for one of the target's, in the last message of the prompt."""
-        if self._fertility is None:
-            data = self._asked.encode("utf-8", "replace")
-            own, others = (len(each.encode(data).tokens) for each in (self._vocab, self._target))
-            self._fertility = (own + _FEW_ALIKE) / (others + _FEW_ALIKE)
-        return self._fertility
+        self.vocabularies = vocabularies
+        self.render = render
+        self.clock = clock
+        self.costs = GuessCosts(guess_ms)
+        self.recent = Outlook(PRIOR_OUTLOOK)
+        self._caches = [_Cache(model) for model in models]
 
     @property
     def fingerprints(self) -> tuple[str, str]:
         """Names of the target's and the drafter's vocabularies, under which n-grams are kept."""
-        return self._target.fingerprint, self._vocab.fingerprint
+        target, drafter = self.vocabularies
+        return target.fingerprint, drafter.fingerprint
 
     def warm_up(self) -> None:
         """Build the tables of both vocabularies now, so that no answer waits for them."""
-        tokens = self._target.encode(b"Two words, or three.\n").tokens
-        self._reader.begin(())
-        self._reader.extend(tokens)
-        self._reader.preview(tokens)
-        self._translator.start()
-        for token in self._reader.tokens:
-            self._translator.push(token, 0.5)
-        self._reader.take_aligned()
+        tokens = self.vocabularies[0].encode(b"Two words, or three.\n").tokens
+        reader = DrafterReader(*self.vocabularies)
+        reader.extend(tokens)
+        reader.preview(tokens)
+        translator = DraftTranslator(*self.vocabularies, self.ngrams)
+        translator.start()
+        for token in reader.tokens:
+            translator.push(token, 0.5)
+        reader.take_aligned()
 
-    def use(self, model: DraftModel) -> None:
-        """Guess with `model`, of the same vocabulary, from the next answer on; not within one."""
-        self._model = model
-        self._cached, self._num_valid, self._num_skipped, self._num_read = [], 0, 0, 0
+    def use(self, models: Sequence[DraftModel]) -> None:
+        """Guess with `models`, of the same vocabulary, from the next answer on; not within one."""
+        self._caches = [_Cache(model) for model in models]
 
-    def read_prompt(self, prompt: Prompt) -> None:
-        """What the next answer is to: the conversation as messages, or plain text."""
-        self._prompt = prompt
-
-    def begin(self, prompt: Sequence[int]) -> None:
-        """Start an answer; the prompt comes by `read_prompt`, or else as these target tokens."""
-        if self._prompt is None:
-            self._prompt = b"".join(map(self._target.piece, prompt)).decode("utf-8", "replace")
-        self._asked, self._fertility = _last_said(self._prompt)[-_NUM_WEIGHED:], None
-        self._num_read = _common_prefix(self._text[: self._num_read], prompt, 0)
-        self._text = list(prompt)
-        self._unread = []
-        self._is_new = True
+    def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> ModelSession:
+        """Follow an answer, with the free cache that holds most of it; without one in silence."""
         self.calibration.begin()
-        self._outlook.begin()
+        self.recent.begin()
+        text = [*prompt.tokens, *said]
+        free = [cache for cache in self._caches if not cache.is_taken]
+        best = max(free, key=lambda cache: common_prefix(cache.text, text), default=None)
+        return ModelSession(self, best, prompt, text)
+
+
+@dataclass(slots=True, eq=False)
+class _Cache:
+    """A model's KV cache: the drafter's tokens that it holds, and the text that these stand for.
+
+    `num_skipped` tokens after the first NUM_SINKS of that text were not read.
+    """
+
+    model: DraftModel
+    tokens: list[int] = field(default_factory=list)
+    text: list[int] = field(default_factory=list)
+    num_skipped: int = 0
+    is_taken: bool = False
+
+    def append(self, tokens: Sequence[int]) -> None:
+        """Read on; raises with the cache empty."""
+        try:
+            self.model.read(tokens)
+        except BaseException:
+            self.tokens.clear()
+            raise
+        self.tokens.extend(tokens)
+
+    def truncate(self, num_tokens: int) -> None:
+        """Forget all but the first `num_tokens`."""
+        self.model.truncate(num_tokens)
+        del self.tokens[num_tokens:]
+
+    def past(self, said: Sequence[int]) -> list[int]:
+        """What of all that was said is read."""
+        return [*said[:NUM_SINKS], *said[NUM_SINKS + self.num_skipped :]]
+
+
+class ModelSession:
+    """Implements `edgespec.protocols.DraftSession`: a drafter's model follows one answer."""
+
+    def __init__(
+        self,
+        drafter: ModelDrafter,
+        cache: _Cache | None,
+        prompt: EncodedPrompt,
+        text: Sequence[int],
+    ) -> None:
+        """Use `ModelDrafter.open`; `text` is the prompt and what was said, in target tokens."""
+        self.bridge_ms = 0.0
+        self._drafter = drafter
+        self._cache = cache
+        self._prompt = prompt
+        self._text = list(text)
+        self._unread = self._text[len(prompt.tokens) :]
+        self._reader: DrafterReader | None = None  # as long as it was not asked
+        self._translator = DraftTranslator(*drafter.vocabularies, drafter.ngrams)
+        self._fertility: float | None = None
+        self._num_read = 0  # of the text, when it was last asked
+        self._num_valid = 0  # tokens of the cache that need not be compared again
+        self._was_asked = False
+        if cache is not None:
+            cache.is_taken = True
+            self._num_read = common_prefix(cache.text, self._text)
+
+    @property
+    def quote(self) -> Quote:
+        """What the next guesses cost and promise."""
+        if self._cache is None:
+            return FREE
+        costs, window = self._drafter.costs, self._drafter.window
+        num_unread = max(len(self._text) - self._num_read - 1, 0)
+        return Quote(
+            costs.proposal_ms,
+            costs.read_ms * min(num_unread, window),
+            self._drafter.recent.value,
+            self._known_fertility(),
+        )
 
     def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
-        """Guess on, token by token; each `next` costs about `cost_ms`."""
-        started = self._clock()
+        """Guess on, token by token; each `next` costs about `Quote.guess_ms`."""
+        cache, drafter, clock = self._cache, self._drafter, self._drafter.clock
+        self.bridge_ms = 0.0
+        if cache is None:
+            return
+        started = clock()
         self._was_asked = True
-        num_read = self._catch_up(prefix)
+        num_read = self._catch_up(cache, prefix)
         if not num_read:
             return
-        self._num_read = len(self._text)
+        self._num_read, cache.text = len(self._text), list(self._text)
         self._translator.start()
         place = len(prefix)
         while True:
-            token, probability = self._model.guess()
-            bridged = self._translator.push(token, probability)
-            self._measure(self._clock() - started, num_read, len(bridged))
+            token, probability = cache.model.guess()
+            bridged = self._bridged(token, probability)
+            drafter.costs.observe(clock() - started, num_read, len(bridged))
             for guess in bridged:
-                kind, features = evidence_kind(guess.acceptance, place), _features(guess, place)
-                yield Proposal(
-                    guess.token, self.calibration.estimate(kind, features), kind, features
-                )
+                yield self._proposal(guess, place)
                 place += 1
-            if self._translator.is_over or len(self._cached) >= self._model.num_context:
+            if self._translator.is_over or len(cache.tokens) >= cache.model.num_context:
                 return
-            started, num_read = self._clock(), 1
-            self._append([token])
+            started, num_read = clock(), 1
+            cache.append([token])
 
-    def _measure(self, seconds: float, num_read: int, num_proposals: int) -> None:
-        """Learn from one guess what guesses cost and give; one that was interrupted counts less."""
-        self._proposals_per_guess += _COST_RATE * (num_proposals - self._proposals_per_guess)
-        if num_read >= _MANY_TOKENS:
-            read_ms = max(seconds * 1e3 - self._guess_ms, 0.0) / num_read
-            self._read_ms += _READ_RATE * (read_ms - self._read_ms)
-        if num_read <= _FEW_TOKENS:
-            elapsed_ms = min(seconds * 1e3, 2 * self._guess_ms)
-            self._guess_ms += _COST_RATE * (elapsed_ms - self._guess_ms)
-
-    def learn(self, proposals: Sequence[Proposal], kept: Sequence[int]) -> None:
-        """Count every guess that the target's answer judged, up to the first wrong one."""
-        for right in self.calibration.learn(proposals, kept):
-            self._outlook.observe(right)
-
-    def extend(self, tokens: Sequence[int]) -> None:
-        """Note what the target kept; it is read when the next guess is asked for."""
-        self._unread.extend(tokens)
-        self._text.extend(tokens)
-        self._outlook.end_pass(asked=self._was_asked)
+    def learn(self, kept: Kept) -> None:
+        """Count every guess that the target's answer judged; what it said is read when asked."""
+        drafter = self._drafter
+        for proposals, tokens in kept.guesses_of(drafter.name):
+            for right in drafter.calibration.learn(proposals, tokens):
+                drafter.recent.observe(right)
+        self._unread.extend(kept.tokens)
+        self._text.extend(kept.tokens)
+        drafter.recent.end_pass(asked=self._was_asked)
         self._was_asked = False
 
-    def _catch_up(self, prefix: Sequence[int]) -> int:
+    def close(self) -> None:
+        """Leave the cache to the next answer."""
+        if self._cache is not None:
+            self._cache.is_taken = False
+            self._cache = None
+
+    def _bridged(self, token: int, probability: float) -> Sequence[BridgedToken]:
+        """What of the target's tokens a guess completes; its time is taken."""
+        started = self._drafter.clock()
+        bridged = self._translator.push(token, probability)
+        self.bridge_ms += (self._drafter.clock() - started) * 1e3
+        return bridged
+
+    def _proposal(self, guess: BridgedToken, place: int) -> Proposal:
+        kind, features = evidence_kind(guess.acceptance, place), _features(guess, place)
+        estimate = self._drafter.calibration.estimate(kind, features)
+        return Proposal(guess.token, estimate, kind, features)
+
+    def _known_fertility(self) -> float:
+        """Its own tokens for one of the target's, in the last message of the prompt."""
+        if self._fertility is None:
+            text = _last_said(self._prompt.prompt)[-_NUM_WEIGHED:]
+            target, own = (
+                len(each.encode(text.encode("utf-8", "replace")).tokens)
+                for each in self._drafter.vocabularies
+            )
+            self._fertility = (own + _FEW_ALIKE) / (target + _FEW_ALIKE)
+        return self._fertility
+
+    def _catch_up(self, cache: _Cache, prefix: Sequence[int]) -> int:
         """Bring the cache to all that was said, and `prefix`; returns the tokens read, or 0.
 
         0 means that what was said, or `prefix`, ends in a way that this model cannot go on from.
         """
-        self._follow()
-        draft = self._reader.preview(prefix)
-        if draft is None or not self._reader.can_draft:
+        started = self._drafter.clock()
+        reader = self._follow(cache)
+        draft = reader.preview(prefix)
+        self.bridge_ms += (self._drafter.clock() - started) * 1e3
+        if draft is None or not reader.can_draft:
             return 0
-        said, extra = self._reader.tokens[: draft.num_keep], draft.tokens
-        wanted = [*self._past(said), *extra]
+        said, extra = reader.tokens[: draft.num_keep], draft.tokens
+        wanted = [*cache.past(said), *extra]
         if not wanted:
             return 0
         same = min(self._num_valid, len(wanted) - len(extra))
-        num_kept = _common_prefix(self._cached, wanted, same)
-        if len(wanted) - num_kept > self.window or len(wanted) + _RESERVE > self._model.num_context:
-            window = min(self.window, self._model.num_context // 2)
-            self._num_skipped = max(len(said) - NUM_SINKS - window, 0)
-            wanted = [*self._past(said), *extra]
-            num_kept = _common_prefix(self._cached, wanted, 0)
+        num_kept = common_prefix(cache.tokens, wanted, same)
+        window, num_context = self._drafter.window, cache.model.num_context
+        if len(wanted) - num_kept > window or len(wanted) + _RESERVE > num_context:
+            cache.num_skipped = max(len(said) - NUM_SINKS - min(window, num_context // 2), 0)
+            wanted = [*cache.past(said), *extra]
+            num_kept = common_prefix(cache.tokens, wanted)
         num_kept = min(num_kept, len(wanted) - 1)  # the last one is read for what follows it
-        self._model.truncate(num_kept)
-        del self._cached[num_kept:]
-        self._append(wanted[num_kept:])
+        cache.truncate(num_kept)
+        cache.append(wanted[num_kept:])
         self._num_valid = len(wanted) - len(extra)
         return len(wanted) - num_kept
 
-    def _follow(self) -> None:
+    def _follow(self, cache: _Cache) -> DrafterReader:
         """Turn what was said since it was last asked into its own tokens."""
-        if self._is_new:
-            assert self._prompt is not None
-            self._reader.begin(self._render(self._prompt))
-            self._prompt, self._is_new, self._num_valid = None, False, 0
-            if not self._is_continued():  # what is not read is of a conversation that is over
-                self._num_skipped = 0
+        if self._reader is None:
+            self._reader = DrafterReader(*self._drafter.vocabularies)
+            self._reader.begin(self._drafter.render(self._prompt_or_text()))
+            if not _is_continued(cache, self._reader.tokens):
+                cache.num_skipped = 0  # what is not read is of a conversation that is over
         feed = self._reader.extend(self._unread)
         self._unread = []
         for stretch in self._reader.take_aligned():
-            learn(self.ngrams, self._target, stretch)
-        self._num_valid = max(min(self._num_valid, feed.num_keep - self._num_skipped), 0)
+            learn(self._drafter.ngrams, self._drafter.vocabularies[0], stretch)
+        self._num_valid = max(min(self._num_valid, feed.num_keep - cache.num_skipped), 0)
+        return self._reader
 
-    def _is_continued(self) -> bool:
-        """Whether a new prompt, cut as the last one was, begins with most of what was read."""
-        same = _common_prefix(self._cached, self._past(self._reader.tokens), 0)
-        return same > max(len(self._cached) // 2, NUM_SINKS)
+    def _prompt_or_text(self) -> Prompt:
+        """The prompt as it was asked; as the text of its tokens where only these are known."""
+        if self._prompt.prompt:
+            return self._prompt.prompt
+        piece = self._drafter.vocabularies[0].piece
+        return b"".join(map(piece, self._prompt.tokens)).decode("utf-8", "replace")
 
-    def _past(self, said: Sequence[int]) -> list[int]:
-        """What of all that was said is read."""
-        return [*said[:NUM_SINKS], *said[NUM_SINKS + self._num_skipped :]]
 
-    def _append(self, tokens: list[int]) -> None:
-        try:
-            self._model.read(tokens)
-        except BaseException:
-            self._cached, self._num_valid = [], 0
-            raise
-        self._cached.extend(tokens)
+def _is_continued(cache: _Cache, said: Sequence[int]) -> bool:
+    """Whether a new prompt, cut as the last one was, begins with most of what was read."""
+    same = common_prefix(cache.tokens, cache.past(said))
+    return same > max(len(cache.tokens) // 2, NUM_SINKS)
 
 
 def _last_said(prompt: Prompt) -> str:
@@ -326,12 +369,3 @@ def _features(guess: BridgedToken, place: int) -> tuple[float, ...]:
         min(guess.num_drafter_tokens, 4) - 1.0,
         min(place, 4) / 4.0,
     )
-
-
-def _common_prefix(cached: Sequence[int], wanted: Sequence[int], start: int) -> int:
-    """Length of the common prefix, the first `start` being known to be equal."""
-    length = min(len(cached), len(wanted))
-    for index in range(min(start, length), length):
-        if cached[index] != wanted[index]:
-            return index
-    return length

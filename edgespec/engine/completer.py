@@ -1,40 +1,44 @@
-"""Text in, text out: what chat, server and benchmark use (`edgespec.protocols.Completer`)."""
+"""Text in, text out: what chat, server and benchmark use (`edgespec.protocols.Completer`).
+
+Nothing here owns a thread. Whoever waits for a chunk of an answer computes the next pass, for all
+answers that are open; others who wait meanwhile find their chunks when it is over.
+
+    answer(request)  waiting -> open (a slot, a sampler) -> over        cancel: at any time
+    next(answer)     has a chunk? take it. Else step: let in, one pass, hand out, end
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from edgespec.engine.engine import Engine, Limits
-from edgespec.engine.logprobs import token_logprob
+from edgespec.engine.decoding import Decoding, Limits
+from edgespec.engine.engine import Engine
 from edgespec.engine.prompt import encode_prompt
 from edgespec.engine.tally import Tally
-from edgespec.engine.text_stream import TextStream
-from edgespec.errors import Cancelled
-from edgespec.protocols import Sampler, TextBridge
+from edgespec.engine.transcript import Transcript
+from edgespec.errors import Cancelled, EdgeSpecError
+from edgespec.passes import Kept
+from edgespec.protocols import Observation, Observer, Sampler, TextBridge
 from edgespec.types import (
     Chunk,
     Completion,
     CompletionRequest,
-    FinishReason,
+    EncodedPrompt,
     Message,
-    Prompt,
     SamplingParams,
     ServedModel,
-    SpeculationStats,
-    Timings,
-    TokenLogprob,
 )
 
 SamplerFactory = Callable[[SamplingParams], Sampler]
-AnswerListener = Callable[[CompletionRequest, Sequence[int], Completion], None]
-"""Is told each answer: the request, the tokens of its prompt, what came of it; must not raise."""
 
 
 class EngineCompleter:
-    """Implements `edgespec.protocols.Completer` over an engine: one answer at a time."""
+    """Implements `edgespec.protocols.Completer`: as many answers at a time as there are slots."""
 
     def __init__(
         self,
@@ -42,194 +46,236 @@ class EngineCompleter:
         bridge: TextBridge,
         make_sampler: SamplerFactory,
         model: ServedModel,
-        prompt_readers: Sequence[Callable[[Prompt], None]] = (),
-        listeners: Sequence[AnswerListener] = (),
+        observer: Observer | None = None,
     ) -> None:
         """`make_sampler` builds a fresh chain for each answer and raises on nonsense values.
 
-        `prompt_readers` are told each prompt as text: drafters with a template of their own.
-        `listeners` are told each answer, cut short or not, before its last chunk is yielded.
+        `observer` is told of every answer; it is called by the threads that iterate.
         """
         self._engine = engine
-        self._bridge = bridge
+        self.bridge = bridge
         self._make_sampler = make_sampler
         self._model = model
-        self._prompt_readers = tuple(prompt_readers)
-        self._listeners = tuple(listeners)
+        self._observer = observer
+        self._changed = threading.Condition()
+        self._is_stepping = False
+        self._waiting: deque[EngineAnswer] = deque()
+        self._open: list[EngineAnswer] = []
 
     @property
     def model(self) -> ServedModel:
         """The loaded target and how it is served."""
         return self._model
 
-    def stream(self, request: CompletionRequest) -> Iterator[Chunk]:
-        """Answer `request`; the last chunk carries the `Completion`."""
-        self._engine.target.resume()  # first, so that a `cancel` from here on counts
-        tally = Tally(time.perf_counter)
-        num_context = self._engine.target.num_context
-        prompt = encode_prompt(request, self._bridge, num_context)
-        for read in self._prompt_readers:
-            read(prompt.prompt)
-        room = num_context - len(prompt.tokens)
+    def answer(self, request: CompletionRequest) -> EngineAnswer:
+        """The handle of an answer to `request`; it begins once somebody waits for its chunks."""
+        answer = EngineAnswer(self, request)
+        with self._changed:
+            self._waiting.append(answer)
+        return answer
+
+    def forget(self) -> None:
+        """Drop the KV cache of answers that are over, so that the next one starts from nothing."""
+        self._engine.forget()
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Tokens that the conversation takes in the context, template included."""
+        return len(self.bridge.encode_chat(messages))
+
+    def decode_token(self, token: int) -> bytes:
+        """The bytes of one token id, special tokens rendered."""
+        return self.bridge.piece(token, special=True)
+
+    def wait_for(self, answer: EngineAnswer) -> None:
+        """Step until `answer` has a chunk or is over; one thread steps at a time."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: answer.has_arrived or not self._is_stepping)
+                if answer.has_arrived:
+                    return
+                self._is_stepping = True
+            try:
+                self._step()
+            finally:
+                with self._changed:
+                    self._is_stepping = False
+                    self._changed.notify_all()
+
+    def interrupt(self) -> None:
+        """End the pass under way, so that a cancel is seen."""
+        self._engine.target.abort()
+
+    def _step(self) -> None:
+        """Let in who waits, end who is cancelled, compute one pass, hand out what it gave."""
+        self._engine.target.resume()  # first, so that a cancel from here on ends the pass
+        self._let_in()
+        for each in [each for each in self._open if each.is_cancelled]:
+            self._end(each)
+        open_now = {each.decoding: each for each in self._open if each.decoding is not None}
+        if not open_now:
+            return
+        try:
+            emitted = self._engine.step(list(open_now))
+        except Cancelled:
+            return
+        except BaseException as error:
+            for each in list(self._open):
+                self._fail(each, error)
+            if not isinstance(error, EdgeSpecError):
+                raise
+            return
+        for decoding, kept in emitted:
+            self._hand_out(open_now[decoding], kept, self._engine.plain_token_ms(decoding))
+
+    def _let_in(self) -> None:
+        """Begin answers in the order in which they came, as long as there is room."""
+        while self._waiting:
+            first = self._waiting[0]
+            try:
+                if first.is_cancelled or self._begin(first):
+                    self._waiting.popleft()
+                    if first.is_cancelled:
+                        self._end(first)
+                    continue
+            except EdgeSpecError as error:
+                self._waiting.popleft()
+                self._fail(first, error)
+                continue
+            return
+
+    def _begin(self, answer: EngineAnswer) -> bool:
+        """Open an answer; False if it has to wait for room. Raises EdgeSpecError."""
+        request, num_context = answer.request, self._engine.target.num_context
+        if answer.prompt is None:
+            answer.prompt = encode_prompt(request, self.bridge, num_context)
+        room = num_context - len(answer.prompt.tokens)
         limits = Limits(
             max_tokens=min(request.max_tokens or room, room),
             speculate=request.speculate,
             reuse_prefix=request.reuse_prefix,
         )
-        answer = _Answer(self._engine, self._bridge, request, tally, prompt.num_dropped_messages)
-        sampler = self._make_sampler(request.sampling)
-        try:
-            for chunk in answer.run(prompt.tokens, sampler, limits):
-                if chunk.completion is not None:
-                    self._tell(request, prompt.tokens, chunk.completion)
-                yield chunk
-        finally:
-            sampler.close()
+        if not self._engine.has_room(answer.prompt, limits):
+            return False
+        if self._observer is not None:
+            answer.observation = self._observer.open(request, answer.prompt)
+        answer.sampler = self._make_sampler(request.sampling)
+        answer.decoding = self._engine.open(answer.prompt, answer.sampler, limits)
+        self._open.append(answer)
+        return True
 
-    def answer(self, request: CompletionRequest) -> EngineAnswer:
-        """The handle of an answer to `request`; it begins when its first chunk is asked for."""
-        return EngineAnswer(self, request)
+    def _hand_out(self, answer: EngineAnswer, kept: Kept, plain_ms: float) -> None:
+        """Give an answer what a pass gave it."""
+        kept = answer.take(kept, plain_ms)
+        if kept.error is not None:
+            self._fail(answer, kept.error)
+        elif kept.is_over:
+            self._end(answer)
 
-    def _tell(
-        self, request: CompletionRequest, prompt: Sequence[int], completion: Completion
-    ) -> None:
-        for listener in self._listeners:
-            listener(request, prompt, completion)
+    def _end(self, answer: EngineAnswer) -> None:
+        """An answer is over; one that is cancelled may not have begun."""
+        self._let_go(answer)
+        answer.finish()
 
-    def cancel(self) -> None:
-        """End the answer under way, from any thread."""
-        self._engine.target.abort()
+    def _fail(self, answer: EngineAnswer, error: BaseException) -> None:
+        """An error ended an answer."""
+        self._let_go(answer)
+        answer.fail(error)
 
-    def forget(self) -> None:
-        """Drop the KV cache, so that the next answer starts from nothing."""
-        self._engine.forget()
-
-    def count_tokens(self, messages: Sequence[Message]) -> int:
-        """Tokens that the conversation takes in the context, template included."""
-        return len(self._bridge.encode_chat(messages))
-
-    def decode_token(self, token: int) -> bytes:
-        """The bytes of one token id, special tokens rendered."""
-        return self._bridge.piece(token, special=True)
+    def _let_go(self, answer: EngineAnswer) -> None:
+        """Give back what an answer holds."""
+        if answer.decoding is not None:
+            self._engine.close(answer.decoding, len(answer.transcript.tokens))
+            answer.decoding = None
+            self._open.remove(answer)
+        if answer.sampler is not None:
+            answer.sampler.close()
+            answer.sampler = None
 
 
 class EngineAnswer:
-    """Implements `edgespec.protocols.Answer` over a completer of one answer at a time."""
+    """Implements `edgespec.protocols.Answer`; made by `EngineCompleter.answer`."""
 
     def __init__(self, completer: EngineCompleter, request: CompletionRequest) -> None:
-        """Use `EngineCompleter.answer`."""
+        """Wait to be let in."""
+        self.request = request
+        self.is_cancelled = False
+        self.prompt: EncodedPrompt | None = None
+        self.decoding: Decoding | None = None
+        self.sampler: Sampler | None = None
+        self.observation: Observation | None = None
+        self.transcript = Transcript(request, completer.bridge)
         self._completer = completer
-        self._request = request
-        self._lock = threading.Lock()
-        self._chunks: Iterator[Chunk] | None = None
-        self._is_cancelled = self._is_over = False
+        self._tally = Tally(time.perf_counter)
+        self._chunks: deque[Chunk] = deque()
+        self._is_over = False
+        self._error: BaseException | None = None
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether the next chunk, or the end, is there."""
+        return bool(self._chunks) or self._is_over
 
     def __iter__(self) -> Iterator[Chunk]:
         """The answer itself."""
         return self
 
     def __next__(self) -> Chunk:
-        """Compute the next chunk."""
-        if self._is_over:
-            raise StopIteration
-        with self._lock:
-            begins = self._chunks is None
-            if begins and self._is_cancelled:
-                self._is_over = True
-                return Chunk("", completion=_unbegun())
-            self._chunks = self._chunks or self._completer.stream(self._request)
-        try:
-            chunk = next(self._chunks)
-        except BaseException:
-            self._is_over = True
-            raise
-        self._is_over = chunk.completion is not None
-        if self._is_cancelled:  # it may have come in the instant before the engine began
-            self._completer.cancel()
-        return chunk
+        """The next chunk; computes it, and those of others, unless it is there."""
+        self._completer.wait_for(self)
+        if self._chunks:
+            return self._chunks.popleft()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        raise StopIteration
 
     def cancel(self) -> None:
         """End the answer, begun or not, from any thread."""
-        with self._lock:
-            self._is_cancelled = True
-            if self._chunks is not None and not self._is_over:
-                self._completer.cancel()
+        self.is_cancelled = True
+        if self.decoding is not None:
+            self._completer.interrupt()
 
     def close(self) -> None:
         """Cancel, and take what is left."""
         self.cancel()
-        for _ in self:
-            pass
+        with contextlib.suppress(EdgeSpecError):
+            for _ in self:
+                pass
 
+    def take(self, kept: Kept, plain_ms: float) -> Kept:
+        """Add what a pass gave; returns it cut where a stop string was complete."""
+        kept, chunk = self.transcript.take(kept)
+        self._tally.take(kept)
+        self._tally.plain_token_ms = plain_ms
+        if self.observation is not None:
+            self.observation.take(kept)
+        if kept.error is None:
+            self._put(chunk)
+        return kept
 
-def _unbegun() -> Completion:
-    """What comes of an answer that was cancelled before it began."""
-    return Completion("", (), "cancelled", Timings(0.0, 0.0, 0.0, 0, 0, 0), SpeculationStats())
-
-
-class _Answer:
-    """One answer while it is generated: tokens to text, stops, log-probabilities."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        bridge: TextBridge,
-        request: CompletionRequest,
-        tally: Tally,
-        num_dropped: int,
-    ) -> None:
-        self._engine = engine
-        self._bridge = bridge
-        self._request = request
-        self._tally = tally
-        self._num_dropped = num_dropped
-        self._stream = TextStream(request.stop)
-        self._tokens: list[int] = []
-        self._text: list[str] = []
-        self._fresh: list[str] = []
-        self._logprobs: list[TokenLogprob] = []
-        self._finish: FinishReason = "length"
-
-    def run(self, prompt: list[int], sampler: Sampler, limits: Limits) -> Iterator[Chunk]:
-        """Yield a chunk after each pass and a last one with the completion."""
-        try:
-            for _ in self._engine.generate(prompt, sampler, limits, self._take, self._tally):
-                self._tally.plain_token_ms = self._engine.plain_token_ms()
-                yield self._chunk()
-        except Cancelled:
-            self._finish = "cancelled"
-        self._fresh.append(self._stream.finish())
-        last = self._chunk()
-        yield dataclasses.replace(last, completion=self._completion())
-
-    def _take(self, token: int, row: int) -> bool:
-        """Take one emitted token; True if it ends the answer."""
-        self._tokens.append(token)
-        if self._request.num_top_logprobs is not None:
-            logits = self._engine.target.logits(row)
-            self._logprobs.append(token_logprob(logits, token, self._request.num_top_logprobs))
-        ended = self._bridge.is_end(token)
-        if not ended:
-            self._fresh.append(self._stream.push(self._bridge.piece(token)))
-        if ended or self._stream.stopped:
-            self._finish = "stop"
-            return True
-        return False
-
-    def _chunk(self) -> Chunk:
-        text = "".join(self._fresh)
-        self._text.append(text)
-        logprobs = tuple(self._logprobs)
-        self._fresh.clear()
-        self._logprobs.clear()
-        return Chunk(text, logprobs, self._tally.stats(), self._tally.timings())
-
-    def _completion(self) -> Completion:
-        return Completion(
-            text="".join(self._text),
-            token_ids=tuple(self._tokens),
-            finish_reason=self._finish,
+    def finish(self) -> None:
+        """The answer is over: tell who observes it, then put the last chunk."""
+        chunk = self.transcript.finish()
+        completion = Completion(
+            text=self.transcript.text,
+            token_ids=tuple(self.transcript.tokens),
+            finish_reason="cancelled" if self.is_cancelled else self.transcript.finish_reason,
             timings=self._tally.timings(),
             stats=self._tally.stats(),
-            num_dropped_messages=self._num_dropped,
+            num_dropped_messages=self.prompt.num_dropped_messages if self.prompt else 0,
         )
+        if self.observation is not None:
+            self.observation.close(completion)
+        self._put(dataclasses.replace(chunk, completion=completion))
+        self._is_over = True
+
+    def fail(self, error: BaseException) -> None:
+        """An error ended the answer; it is raised after the chunks before it."""
+        if self.observation is not None:
+            self.observation.close(None)
+        self._error = error
+        self._is_over = True
+
+    def _put(self, chunk: Chunk) -> None:
+        stats, timings = self._tally.stats(), self._tally.timings()
+        self._chunks.append(dataclasses.replace(chunk, stats=stats, timings=timings))

@@ -1,180 +1,220 @@
 """The decode loop: propose, plan, score, verify, keep, emit. Token ids only, no I/O.
 
-Invariant between answers and between passes: the target's cache holds the tokens of the
-conversation except the last one, whatever was drafted. Plain and speculative decoding leave the
-same cache behind, so the next turn starts from the same state.
+Invariant between passes: a slot's cache holds the first tokens of its answer's text, all but the
+last one, whatever was drafted (a few less after a sibling was kept). Plain and speculative decoding
+leave the same cache behind, so the next turn starts from the same state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import itertools
+from collections import Counter
+from collections.abc import Callable, Sequence
 
-from edgespec.engine.tally import Tally
-from edgespec.engine.verify import TokenHook, verify
+from edgespec.engine.decoding import Decoding, Limits
+from edgespec.engine.slots import Slots
+from edgespec.engine.verify import Verified, verify
 from edgespec.errors import UsageError
-from edgespec.planning.cost import CostModel
-from edgespec.planning.credit import MOST_PASSES, Bill, Credit
-from edgespec.planning.planner import EMPTY_PLAN, Plan, plan
-from edgespec.planning.prospect import Prospect
-from edgespec.protocols import Drafter, RowWatcher, Sampler, Target
+from edgespec.passes import Kept, Part, PassRecord
+from edgespec.planning.planner import Plan, Planner, Want
+from edgespec.protocols import Sampler, Target
+from edgespec.types import TARGET, EncodedPrompt, PrefillProgress
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """When an answer ends, and whether it may be drafted."""
-
-    max_tokens: int
-    speculate: bool = True
-    reuse_prefix: bool = True
+Emitted = list[tuple[Decoding, Kept]]
+"""What one pass gave, by answer; views of rows are valid until the next pass."""
 
 
 class Engine:
-    """One target, its drafters, one conversation at a time."""
+    """One target, its planner, and the answers that are open."""
 
     def __init__(
         self,
         target: Target,
-        drafters: Sequence[Drafter],
-        costs: CostModel,
+        planner: Planner,
+        is_end: Callable[[int], bool],
         clock: Callable[[], float],
-        watchers: Sequence[RowWatcher] = (),
-        credit: Credit | None = None,
     ) -> None:
-        """`clock` returns seconds; it must be monotonic. Without drafters it decodes plainly.
-
-        `watchers` are shown the target's logits behind all that it says. `credit` limits what
-        drafting may lose, if not to the usual.
-        """
-        self._target = target
-        self._drafters = tuple(drafters)
-        self._costs = costs
+        """`is_end` tells tokens that end an answer; `clock` gives seconds and never goes back."""
+        self.target = target
+        self._planner = planner
+        self._is_end = is_end
         self._clock = clock
-        self._watchers = tuple(watchers)
-        plain_ms = costs.pass_ms(1, 0)
-        self._credit = credit or Credit(MOST_PASSES * plain_ms, Prospect(plain_ms))
-        self._cached: list[int] = []  # the tokens whose keys and values the cache holds
+        self._slots = Slots(target)
+        self._num_shared = 0  # answers that had a turn in rounds of passes too small for all
+        self._has_read = False  # the last pass read a prompt: the others are next
 
-    @property
-    def target(self) -> Target:
-        """The target that this engine decodes with."""
-        return self._target
+    def has_room(self, prompt: EncodedPrompt, limits: Limits) -> bool:
+        """Whether an answer can be opened now; one can always be where none is open."""
+        return self._slots.has_room(self._end(prompt, limits))
 
-    def generate(
-        self,
-        prompt: Sequence[int],
-        sampler: Sampler,
-        limits: Limits,
-        is_last: TokenHook,
-        tally: Tally,
-    ) -> Iterator[tuple[int, ...]]:
-        """Yield the tokens that each pass emits, until `is_last`, a limit or a full cache.
+    def open(self, prompt: EncodedPrompt, sampler: Sampler, limits: Limits) -> Decoding:
+        """Begin an answer: a slot is taken, nothing is computed yet; needs `has_room`.
 
-        Raises Cancelled when the target is aborted; what was emitted before stays cached.
+        Raises UsageError for an empty prompt.
         """
-        text = list(prompt)
-        end = min(len(text) + limits.max_tokens, self._target.num_context)
-        self._prefill(text, limits, tally)
-        drafters = self._drafters if limits.speculate else ()
-        for drafter in drafters:
-            drafter.begin(text)
-        sampler.begin(text)
-        self._credit.begin(end - len(text))
-        chosen = EMPTY_PLAN
-        while True:
-            verified = verify(self._target, sampler, chosen.draft, is_last)
-            for watcher in self._watchers:
-                watcher.watch(verified.tokens, self._target)
-            self._keep(text, chosen, verified.tokens, drafters)
-            tally.verified(chosen.draft, len(verified.tokens))
-            yield verified.tokens
-            if verified.ended or len(text) >= end:
-                self._credit.end(ended=verified.ended)
-                return
-            chosen = self._plan(text, end, drafters)
-            self._score(text, chosen)
+        if not prompt.tokens:
+            raise UsageError("the prompt is empty", "give at least one word")
+        end = self._end(prompt, limits)
+        slot = self._slots.take(prompt.tokens, end, reuse=limits.reuse_prefix)
+        sampler.begin(prompt.tokens)
+        num_cached = self.target.num_cached(slot)
+        return Decoding(prompt, sampler, limits, slot, end, list(prompt.tokens), num_cached)
+
+    def step(self, decodings: Sequence[Decoding]) -> Emitted:
+        """One target pass over rows of open `decodings` (at least one): what it gave them.
+
+        A prompt is read alone, a batch a pass, in turns with the passes of the others. Raises
+        Cancelled when the target is aborted, after which the step may be repeated, and
+        NativeLibraryError.
+        """
+        reading = next((each for each in decodings if self._is_reading(each)), None)
+        writing = [each for each in decodings if not self._is_reading(each)]
+        self._has_read = reading is not None and not (writing and self._has_read)
+        if reading is not None and self._has_read:
+            return [(reading, self._read(reading))]
+        return self._write(self._sharing(writing))
+
+    def close(self, decoding: Decoding, num_tokens: int | None = None) -> None:
+        """End an answer; of what it said only the first `num_tokens` stay, if that is given."""
+        if num_tokens is not None and num_tokens < decoding.num_emitted:
+            del decoding.text[len(decoding.prompt.tokens) + num_tokens :]
+            decoding.ends = True
+        contenders = decoding.contenders or ()
+        self._planner.close(contenders, decoding.num_emitted, ended=decoding.ends)
+        self._slots.give_back(decoding.slot, decoding.text)
 
     def forget(self) -> None:
-        """Drop the cache, so that the next prompt is prefilled whole."""
-        self._target.truncate(0)
-        self._cached = []
+        """Drop what is cached of answers that are over, so that the next prompt is read whole."""
+        self._slots.forget()
 
-    def plain_token_ms(self) -> float:
-        """Measured cost of one plain token at the present context length, in milliseconds."""
-        return self._costs.pass_ms(1, self._target.num_cached)
+    def plain_token_ms(self, decoding: Decoding) -> float:
+        """Measured cost of one plain token at the answer's context length, in milliseconds."""
+        return self._planner.costs.pass_ms(1, self.target.num_cached(decoding.slot))
 
-    def _prefill(self, text: list[int], limits: Limits, tally: Tally) -> None:
-        """Bring the cache to `text`, its last token scored; reuse what it shares with the cache."""
-        if not text:
-            raise UsageError("the prompt is empty", "give at least one word")
-        shared = _common_prefix(self._cached, text[:-1]) if limits.reuse_prefix else 0
-        self._target.truncate(shared)
-        start = self._target.num_cached
-        try:
-            self._target.prefill(text[start:])
-        finally:
-            self._cached = text[: self._target.num_cached]
-        tally.prefilled(len(text), start)
+    def _write(self, decodings: Sequence[Decoding]) -> Emitted:
+        """A pass that gives each answer a token at least: propose, plan, score, verify, keep."""
+        wants = [self._want(each) for each in decodings]
+        plans = self._planner.plan(wants)
+        parts = [
+            Part(decoding.slot, self._unread(decoding), plan.draft)
+            for decoding, plan in zip(decodings, plans, strict=True)
+        ]
+        target_ms = self._score(parts)
+        first_rows = list(itertools.accumulate((part.num_outputs for part in parts), initial=0))
+        verified = [
+            verify(self.target, decoding.sampler, part.draft, row, self._is_end)
+            for decoding, part, row in zip(decodings, parts, first_rows, strict=False)
+        ]
+        for part, each in zip(reversed(parts), reversed(verified), strict=True):
+            self.target.keep(part.slot, each.path)  # the last first: its end is the cache's
+        num_rows = sum(map(len, parts))
+        kept = [
+            self._kept(decoding, each, row, plan, _record(part, plan, want, num_rows, target_ms))
+            for decoding, each, row, plan, part, want in zip(
+                decodings, verified, first_rows, plans, parts, wants, strict=False
+            )
+        ]
+        self._planner.settle(wants, plans, kept, target_ms)
+        return list(zip(decodings, kept, strict=True))
 
-    def _plan(self, text: list[int], end: int, drafters: Sequence[Drafter]) -> Plan:
-        """Choose the draft for the next pass; it never emits beyond `end` tokens of text.
+    def _read(self, decoding: Decoding) -> Kept:
+        """Read one batch of a prompt; after the last one the next token is drawn."""
+        num_cached = self.target.num_cached(decoding.slot)
+        part = Part(decoding.slot, self._unread(decoding)[: self.target.num_batch])
+        target_ms = self._score([part])
+        record = PassRecord(len(part), len(part), num_cached, target_ms)
+        num_read, num_tokens = num_cached + len(part), len(decoding.text)
+        progress = PrefillProgress(num_read, num_tokens, decoding.num_cached)
+        if num_read < num_tokens:
+            self.target.keep(decoding.slot, ())
+            return Kept((), (), (), record, progress=progress)
+        verified = verify(self.target, decoding.sampler, part.draft, 0, self._is_end)
+        self.target.keep(decoding.slot, ())
+        return self._kept(decoding, verified, 0, Plan(), record, progress)
+
+    def _kept(
+        self,
+        decoding: Decoding,
+        verified: Verified,
+        first_row: int,
+        plan: Plan,
+        record: PassRecord,
+        progress: PrefillProgress | None = None,
+    ) -> Kept:
+        """Append what was emitted to the answer's text, and tell of it."""
+        decoding.text.extend(verified.tokens)
+        decoding.ends = verified.ends
+        draft, num_tokens = plan.draft, len(verified.tokens)
+        return Kept(
+            verified.tokens,
+            (*(draft.sources[node] for node in verified.path), TARGET)[:num_tokens],
+            (first_row, *(first_row + 1 + node for node in verified.path))[:num_tokens],
+            record,
+            plan.guesses,
+            Counter(draft.sources),
+            progress,
+            verified.ends,
+            decoding.is_over,
+            self.target,
+            verified.error,
+        )
+
+    def _score(self, parts: Sequence[Part]) -> float:
+        """One target pass; milliseconds that it took."""
+        started = self._clock()
+        self.target.score(parts)
+        return (self._clock() - started) * 1e3
+
+    def _unread(self, decoding: Decoding) -> tuple[int, ...]:
+        """The end of an answer's text that the cache does not hold; never empty."""
+        return tuple(decoding.text[self.target.num_cached(decoding.slot) :])
+
+    def _want(self, decoding: Decoding) -> Want:
+        """What the planner is asked for; the draft never emits beyond the answer's end.
 
         A target that cannot forget a wrong guess gets none.
         """
-        rows = min(self._target.max_rows, end - len(text), self._costs.max_rows)
-        if rows < 2 or not drafters or not self._target.can_roll_back:
-            return EMPTY_PLAN
-        curve = self._costs.curve_ms(len(text) - 1)[:rows].tolist()
-        able = [each for each in drafters if self._may_ask(each)]
-        start_ms = sum(drafter.start_ms for drafter in able)
-        started = self._clock()
-        chosen = plan(able, curve)
-        drafting_ms = (self._clock() - started) * 1e3
-        self._credit.open(
-            Bill(curve[len(chosen.draft)], drafting_ms, start_ms, chosen.speed_without)
-        )
+        num_cached, num_tokens = self.target.num_cached(decoding.slot), len(decoding.text)
+        num_rows = num_tokens - num_cached
+        room = min(self.target.max_rows - num_rows, decoding.end - num_tokens - 1)
+        if not decoding.limits.speculate or not self.target.can_roll_back or room < 1:
+            return Want((), num_cached, 0, num_rows)
+        if decoding.contenders is None:
+            said = decoding.text[len(decoding.prompt.tokens) :]
+            max_tokens = decoding.end - len(decoding.prompt.tokens)
+            decoding.contenders = self._planner.open(decoding.prompt, said, max_tokens)
+        return Want(decoding.contenders, num_cached, room, num_rows)
+
+    def _is_reading(self, decoding: Decoding) -> bool:
+        """Whether an answer has more to read than a pass with exact rows holds."""
+        num_unread = len(decoding.text) - self.target.num_cached(decoding.slot)
+        return decoding.num_emitted == 0 or num_unread > max(self.target.max_rows, 1)
+
+    def _sharing(self, writing: Sequence[Decoding]) -> Sequence[Decoding]:
+        """Of the answers that are written as many as have exact rows in one pass, in rounds."""
+        chosen: list[Decoding] = []
+        room = max(self.target.max_rows, 1)
+        first = self._num_shared % len(writing)
+        for decoding in [*writing[first:], *writing[:first]]:
+            room -= len(self._unread(decoding))
+            if chosen and room < 0:
+                break
+            chosen.append(decoding)
+        self._num_shared = first + len(chosen) if len(chosen) < len(writing) else 0
         return chosen
 
-    def _may_ask(self, drafter: Drafter) -> bool:
-        """Whether there is credit, and something to be gained."""
-        if not drafter.cost_ms:
-            return True
-        return self._credit.allows(drafter.cost_ms, drafter.start_ms, drafter.fertility)
-
-    def _score(self, text: list[int], chosen: Plan) -> None:
-        """One target pass: row 0 is the last kept token, row i is draft token i - 1."""
-        rows = [text[-1], *chosen.draft.tokens]
-        started = self._clock()
-        self._target.score(rows)
-        self._costs.observe(len(rows), len(text) - 1, (self._clock() - started) * 1e3)
-
-    def _keep(
-        self,
-        text: list[int],
-        chosen: Plan,
-        emitted: tuple[int, ...],
-        drafters: Sequence[Drafter],
-    ) -> None:
-        """Append what was emitted and drop the rest of the draft; the drafters learn from both.
-
-        Cached before: text plus the draft. Kept: text plus all emitted tokens but the last, which
-        no pass has read yet.
-        """
-        text.extend(emitted)
-        self._credit.settle(len(emitted))
-        self._target.truncate(len(text) - 1)
-        self._cached = text[:-1]
-        for pulled in chosen.pulled:
-            if pulled.start < len(emitted):  # all draft tokens before it were kept
-                pulled.drafter.learn(pulled.proposals, emitted[pulled.start :])
-        for drafter in drafters:
-            drafter.extend(emitted)
+    def _end(self, prompt: EncodedPrompt, limits: Limits) -> int:
+        """Tokens of the prompt and the longest answer to it."""
+        return min(len(prompt.tokens) + limits.max_tokens, self.target.num_context)
 
 
-def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    """Length of the longest common prefix."""
-    length = min(len(left), len(right))
-    for index in range(length):
-        if left[index] != right[index]:
-            return index
-    return length
+def _record(part: Part, plan: Plan, want: Want, num_rows: int, target_ms: float) -> PassRecord:
+    return PassRecord(
+        len(part),
+        num_rows,
+        want.context,
+        target_ms,
+        plan.predicted_ms,
+        plan.drafter_ms,
+        plan.bridge_ms,
+    )

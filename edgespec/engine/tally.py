@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from edgespec.types import Draft, DrafterCounts, SpeculationStats, Timings
+from edgespec.passes import Kept
+from edgespec.types import TARGET, DrafterCounts, SpeculationStats, Timings
 
 
 class Tally:
@@ -14,7 +15,6 @@ class Tally:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._start = clock()
-        self._prefilled: float | None = None
         self._first: float | None = None
         self._last = self._start
         self._passes = 0
@@ -25,20 +25,20 @@ class Tally:
         self.num_cached_tokens = 0
         self.plain_token_ms: float | None = None
 
-    def prefilled(self, num_prompt_tokens: int, num_cached_tokens: int) -> None:
-        """The prompt's last logits are there."""
-        self._prefilled = self._clock()
-        self.num_prompt_tokens = num_prompt_tokens
-        self.num_cached_tokens = num_cached_tokens
-
-    def verified(self, draft: Draft, num_emitted: int) -> None:
-        """One pass is verified: it emitted the first of `draft` and one token of the target's."""
+    def take(self, kept: Kept) -> None:
+        """A pass is over."""
         self._last = self._clock()
-        self._first = self._first or self._last
+        if kept.progress is not None:
+            self.num_prompt_tokens = kept.progress.num_prompt_tokens
+            self.num_cached_tokens = kept.progress.num_cached
+        if not kept.tokens:
+            return
+        if self._first is None:
+            self._first = self._last
         self._passes += 1
-        self._emitted += num_emitted
-        self._proposed.update(draft.sources)
-        self._accepted.update(draft.sources[: min(num_emitted - 1, len(draft))])
+        self._emitted += len(kept.tokens)
+        self._proposed.update(kept.proposed)
+        self._accepted.update(source for source in kept.sources if source != TARGET)
 
     def stats(self) -> SpeculationStats:
         """The counts so far."""
@@ -50,11 +50,10 @@ class Tally:
 
     def timings(self) -> Timings:
         """The times so far; phases not reached count as 0."""
-        prefilled = self._prefilled or self._last
-        first = self._first or prefilled
+        first = self._last if self._first is None else self._first
         return Timings(
-            prompt_ms=(prefilled - self._start) * 1e3,
-            decode_ms=max(self._last - prefilled, 0.0) * 1e3,
+            prompt_ms=(first - self._start) * 1e3,
+            decode_ms=(self._last - first) * 1e3,
             time_to_first_token_ms=(first - self._start) * 1e3,
             num_prompt_tokens=self.num_prompt_tokens,
             num_cached_tokens=self.num_cached_tokens,

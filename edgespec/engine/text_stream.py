@@ -14,7 +14,10 @@ True
 from __future__ import annotations
 
 import codecs
+from collections import deque
 from collections.abc import Sequence
+
+from edgespec.types import TARGET, Span
 
 
 class TextStream:
@@ -25,21 +28,45 @@ class TextStream:
         self._stops = tuple(stop for stop in stops if stop)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
+        self._sources: deque[Span] = deque()  # of the characters that are held, and then released
         self.stopped = False
 
-    def push(self, piece: bytes) -> str:
-        """Take one token's bytes and return the text that has become certain."""
+    def push(self, piece: bytes, source: str = TARGET) -> str:
+        """Take one token's bytes and return the text that has become certain.
+
+        A character is of the `source` whose bytes complete it.
+        """
         if self.stopped:
             return ""
-        self._held += self._decoder.decode(piece)
+        self._hold(self._decoder.decode(piece), source)
         return self._stop() or self._release(self._unsettled())
 
     def finish(self) -> str:
         """Return what was held back, at the end of the answer; broken characters become U+FFFD."""
         if self.stopped:
             return ""
-        self._held += self._decoder.decode(b"", final=True)
+        self._hold(self._decoder.decode(b"", final=True), TARGET)
         return self._stop() or self._release(0)
+
+    def take_spans(self, length: int) -> tuple[Span, ...]:
+        """The sources of the next `length` characters of what was returned."""
+        spans: list[Span] = []
+        while length > 0 and self._sources:
+            span = self._sources.popleft()
+            taken = min(span.length, length)
+            if spans and spans[-1].source == span.source:
+                spans[-1] = Span(spans[-1].length + taken, span.source)
+            else:
+                spans.append(Span(taken, span.source))
+            if taken < span.length:
+                self._sources.appendleft(Span(span.length - taken, span.source))
+            length -= taken
+        return tuple(spans)
+
+    def _hold(self, text: str, source: str) -> None:
+        if text:
+            self._held += text
+            self._sources.append(Span(len(text), source))
 
     def _stop(self) -> str:
         """If the held text has a stop string, take what is before it; empty if it has none."""

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespec.estimates.counts import Calibration
-from edgespec.types import Proposal
+from edgespec.passes import Proposal
 
 SPREAD = 0.1
 """Standard deviation of the weights about their prior before anything was observed."""

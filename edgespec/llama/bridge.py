@@ -25,9 +25,11 @@ class ModelBridge:
         data = text.encode("utf-8", "replace")
         return self._vocab.tokenize(data, add_special=True, parse_special=True)
 
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of a conversation up to the assistant's turn."""
-        text = self._template.render(messages)
+    def encode_chat(
+        self, messages: Sequence[Message], *, continue_final_message: bool = False
+    ) -> list[int]:
+        """Token ids of a conversation up to the assistant's turn, or to the end of its last one."""
+        text = self._template.render(messages, continue_final_message=continue_final_message)
         # A template that writes the BOS token itself must not get a second one.
         add_special = not (self._bos and text.startswith(self._bos))
         data = text.encode("utf-8", "replace")

@@ -1,7 +1,7 @@
 """A context: a model's KV cache and the passes over it, one batch at a time.
 
-Row i of the last pass is its i-th token that asked for outputs. Logits and hidden states are numpy
-views into llama.cpp's own buffer: no copy, valid until the next pass.
+Output row i of the last pass is its i-th row that asked for logits. Logits and hidden states are
+numpy views into llama.cpp's own buffer: no copy, valid until the next pass.
 
 Stopping at once: ggml asks an abort callback between graph nodes. A Python callback would take the
 interpreter lock a thousand times a pass, so the callback is C's own `strlen` over a two-byte flag:
@@ -13,7 +13,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from edgespec.errors import Cancelled, NativeLibraryError
 from edgespec.llama import library
 from edgespec.llama.adapter import LoraAdapter
+from edgespec.llama.batch import Batch, Inputs, Rows
 from edgespec.llama.library import api
 from edgespec.llama.model import Model
 from edgespec.llama.threads import ThreadPool
@@ -85,7 +86,8 @@ class Context:
         self._memory = api.llama_get_memory(self._handle)
         self._adapter: LoraAdapter | None = None  # kept alive while it is in use
         self._num_vocab = model.vocab.num_tokens
-        self._batch = _Batch(options.num_batch, model.num_embedding)
+        self._batch = Batch(options.num_batch, model.num_embedding, options.num_sequences)
+        self._outputs: Sequence[int] = ()  # places in the last batch of the rows with logits
 
     @property
     def num_context(self) -> int:
@@ -99,30 +101,37 @@ class Context:
 
     def decode(
         self,
-        tokens: Sequence[int] | NDArray[np.float32],
+        inputs: Inputs,
         position: int,
         *,
         sequence: int = 0,
         num_outputs: int = 1,
         hidden_states: bool = True,
     ) -> None:
-        """Compute one pass over `tokens` at `position` and the positions after it.
+        """Compute one pass over `inputs` of one sequence from `position` on; see `compute`.
 
-        `tokens` are ids, or embeddings of shape (num_tokens, num_embedding), float32. The last
-        `num_outputs` tokens get logits. A context that gives hidden states computes the logits of
-        all tokens with them, which takes time: `hidden_states` False does without, for this pass.
-        Raises Cancelled after `abort`, NativeLibraryError else.
+        The last `num_outputs` rows get logits.
+        """
+        rows = Rows.chain(inputs, position, sequence=sequence, num_outputs=num_outputs)
+        self.compute(rows, hidden_states=hidden_states)
+
+    def compute(self, rows: Rows, *, hidden_states: bool = True) -> None:
+        """Compute one pass over `rows`, which become cells of the cache (llama_decode).
+
+        A context that gives hidden states computes the logits of all rows with them, which takes
+        time: `hidden_states` False does without, for this pass. Raises Cancelled after `abort`,
+        NativeLibraryError else.
         """
         if self.options.hidden_states:
             api.llama_set_embeddings(self._handle, hidden_states)
-        self._batch.fill(tokens, position, sequence, num_outputs)
+        batch = self._batch.fill(rows)
         library.forget_errors()
-        status = int(api.llama_decode(self._handle, self._batch.struct))
+        status = int(api.llama_decode(self._handle, batch))
         if status == _DECODE_ABORTED:
             raise Cancelled
         if status == _DECODE_NO_SLOT:
             raise NativeLibraryError(
-                f"no place in the KV cache for {len(tokens)} tokens at position {position}",
+                f"no place in the KV cache for {len(rows)} tokens at position {rows.positions[0]}",
                 "use a larger context",
             )
         if status != 0:
@@ -130,14 +139,14 @@ class Context:
                 f"llama_decode returned {status}: {library.last_error() or 'no reason given'}",
                 "run `edgespec doctor`",
             )
-        self._first_output = len(tokens) - num_outputs
+        self._outputs = [index for index, output in enumerate(rows.outputs) if output]
 
     def logits(self, row: int) -> NDArray[np.float32]:
         """Logits of one row of the last pass: (num_vocab,), float32, a view (llama_get_logits_ith).
 
         Waits for the computation to end.
         """
-        pointer = api.llama_get_logits_ith(self._handle, self._first_output + row)
+        pointer = api.llama_get_logits_ith(self._handle, self._outputs[row])
         return _view(pointer, self._num_vocab)
 
     def hidden_state(self, row: int) -> NDArray[np.float32]:
@@ -145,7 +154,7 @@ class Context:
 
         Needs `ContextOptions.hidden_states` (llama_get_embeddings_ith).
         """
-        pointer = api.llama_get_embeddings_ith(self._handle, self._first_output + row)
+        pointer = api.llama_get_embeddings_ith(self._handle, self._outputs[row])
         return _view(pointer, self.model.num_embedding)
 
     def synchronize(self) -> None:
@@ -154,7 +163,7 @@ class Context:
 
     def batch_index(self, row: int) -> int:
         """Index in the last batch of output row `row`, for llama_sampler_sample."""
-        return self._first_output + row
+        return self._outputs[row]
 
     def remove(self, start: int, end: int = -1, *, sequence: int = 0) -> None:
         """Forget the positions [start, end) of a sequence; `end` -1 means all after `start`.
@@ -181,9 +190,12 @@ class Context:
             raise NativeLibraryError("llama.cpp could not apply a LoRA adapter")
         self._adapter = adapter
 
-    def copy_sequence(self, source: int, destination: int) -> None:
-        """Make `destination` share every cell of `source` (llama_memory_seq_cp)."""
-        api.llama_memory_seq_cp(self._memory, source, destination, -1, -1)
+    def copy_sequence(self, source: int, destination: int, *, start: int = -1) -> None:
+        """Let `destination` share the cells of `source` from position `start` on, or all.
+
+        No cell is copied in a unified cache (llama_memory_seq_cp).
+        """
+        api.llama_memory_seq_cp(self._memory, source, destination, start, -1)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -249,59 +261,8 @@ class Context:
         return params
 
 
-class _Batch:
-    """Two reusable `llama_batch`es, one of ids and one of embeddings (made at first use)."""
-
-    def __init__(self, capacity: int, num_embedding: int) -> None:
-        self._capacity = capacity
-        self._num_embedding = num_embedding
-        self._ids = api.llama_batch_init(capacity, 0, 1)
-        self._embeddings: Any = None
-        self._tokens = _array(self._ids.token, capacity)
-        self.struct = self._ids
-
-    def fill(
-        self,
-        tokens: Sequence[int] | NDArray[np.float32],
-        position: int,
-        sequence: int,
-        num_outputs: int,
-    ) -> None:
-        count = len(tokens)
-        if not 1 <= count <= self._capacity:
-            raise ValueError(f"a pass takes 1 to {self._capacity} tokens, not {count}")
-        if isinstance(tokens, np.ndarray):
-            batch = self._embedding_batch()
-            size = count * self._num_embedding
-            np.ctypeslib.as_array(batch.embd, (size,))[:] = tokens.reshape(-1)
-        else:
-            batch = self._ids
-            self._tokens[:count] = tokens
-        _array(batch.pos, count)[:] = range(position, position + count)
-        _array(batch.n_seq_id, count)[:] = 1
-        _array(batch.logits, count)[:] = [index >= count - num_outputs for index in range(count)]
-        for index in range(count):
-            batch.seq_id[index][0] = sequence
-        batch.n_tokens = count
-        self.struct = batch
-
-    def _embedding_batch(self) -> Any:  # noqa: ANN401
-        if self._embeddings is None:
-            self._embeddings = api.llama_batch_init(self._capacity, self._num_embedding, 1)
-        return self._embeddings
-
-    def close(self) -> None:
-        api.llama_batch_free(self._ids)
-        if self._embeddings is not None:
-            api.llama_batch_free(self._embeddings)
-
-
 def _address(pointer: object) -> int | None:
     return ctypes.cast(pointer, ctypes.c_void_p).value  # type: ignore[arg-type]
-
-
-def _array(pointer: Any, count: int) -> NDArray[Any]:  # noqa: ANN401
-    return np.ctypeslib.as_array(pointer, (count,))
 
 
 def _view(pointer: ctypes._Pointer[ctypes.c_float], count: int) -> NDArray[np.float32]:

@@ -46,16 +46,35 @@ class ChatTemplate:
         self._bos_token = bos_token
         self._eos_token = eos_token
 
-    def render(self, messages: Sequence[Message]) -> str:
+    def render(self, messages: Sequence[Message], *, continue_final_message: bool = False) -> str:
         """The prompt text up to where the assistant is to speak.
 
+        With `continue_final_message` that is the end of the last message, which is the assistant's.
         Raises UsageError when the template refuses the conversation (some want user and assistant
-        to take turns, or know no system role).
+        to take turns, or know no system role), or when there is no such message.
         """
+        if not continue_final_message:
+            return self._rendered(messages, add_generation_prompt=True)
+        if not messages or messages[-1].role != "assistant":
+            raise UsageError(
+                "the conversation does not end in an assistant's message to be continued",
+                "add one, or ask without continue_final_message",
+            )
+        text = self._rendered(messages, add_generation_prompt=False)
+        said = messages[-1].content
+        for begun in (said, said.strip()):  # some templates strip what they are given
+            if (start := text.rfind(begun)) >= 0:
+                return text[: start + len(begun)]
+        raise UsageError(
+            "the model's chat template changes the message that is to be continued",
+            "send it as a plain prompt",
+        )
+
+    def _rendered(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
         try:
             return self._template.render(
                 messages=[{"role": m.role, "content": m.content} for m in messages],
-                add_generation_prompt=True,
+                add_generation_prompt=add_generation_prompt,
                 bos_token=self._bos_token,
                 eos_token=self._eos_token,
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from edgespec.types import Proposal
+from edgespec.passes import Proposal
 
 
 def surest(sources: Iterable[Iterator[Proposal]]) -> Iterator[Proposal]:

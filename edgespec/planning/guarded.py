@@ -1,12 +1,17 @@
-"""A drafter that may fail: after its first failure it is silent, and the answer goes on."""
+"""A drafter that may fail: after its first failure it is silent, and the answers go on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
 from edgespec.errors import Cancelled, EdgeSpecError
-from edgespec.protocols import Drafter
-from edgespec.types import Proposal
+from edgespec.passes import Kept, Proposal
+from edgespec.protocols import FREE, Drafter, DraftSession, Quote
+from edgespec.reports import Report
+from edgespec.types import EncodedPrompt
+
+FAILURES = (EdgeSpecError, ValueError, MemoryError)
+"""What a drafter that can guess no more may raise."""
 
 
 class GuardedDrafter:
@@ -15,7 +20,7 @@ class GuardedDrafter:
     A guess is only a guess, so a drafter that cannot make any more costs speed and nothing else.
     """
 
-    def __init__(self, drafter: Drafter, report: Callable[[str], None]) -> None:
+    def __init__(self, drafter: Drafter, report: Report) -> None:
         """`report` gets one line for people when the drafter is given up."""
         self.drafter = drafter
         self.has_failed = False
@@ -26,57 +31,71 @@ class GuardedDrafter:
         """The name of the drafter within."""
         return self.drafter.name
 
-    @property
-    def cost_ms(self) -> float:
-        """The cost of the drafter within; 0 once it is given up."""
-        return 0.0 if self.has_failed else self.drafter.cost_ms
+    def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> GuardedSession:
+        """Follow an answer, in silence once the drafter has failed."""
+        session: list[DraftSession] = []
+        self.attempt(lambda: session.append(self.drafter.open(prompt, said)))
+        return GuardedSession(self, session[0] if session else None)
 
-    @property
-    def start_ms(self) -> float:
-        """What the drafter within takes to read before its next guess."""
-        return 0.0 if self.has_failed else self.drafter.start_ms
-
-    @property
-    def fertility(self) -> float:
-        """The fertility of the drafter within."""
-        return self.drafter.fertility
-
-    @property
-    def outlook(self) -> float:
-        """The outlook of the drafter within."""
-        return self.drafter.outlook
-
-    def begin(self, prompt: Sequence[int]) -> None:
-        """Start an answer."""
-        self._try(lambda: self.drafter.begin(prompt))
-
-    def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
-        """Yield what the drafter within does, up to its first failure."""
-        if self.has_failed:
-            return
-        try:
-            yield from self.drafter.propose(prefix)
-        except Cancelled:
-            raise
-        except (EdgeSpecError, ValueError, MemoryError) as error:
-            self._give_up(error)
-
-    def learn(self, proposals: Sequence[Proposal], kept: Sequence[int]) -> None:
-        """Calibrate the drafter within."""
-        self._try(lambda: self.drafter.learn(proposals, kept))
-
-    def extend(self, tokens: Sequence[int]) -> None:
-        """Tell the drafter within what was kept."""
-        self._try(lambda: self.drafter.extend(tokens))
-
-    def _try(self, act: Callable[[], None]) -> None:
+    def attempt(self, act: Callable[[], None]) -> None:
+        """Do what may fail, unless something did before."""
         if self.has_failed:
             return
         try:
             act()
-        except (EdgeSpecError, ValueError, MemoryError) as error:
-            self._give_up(error)
+        except Cancelled:
+            raise
+        except FAILURES as error:
+            self.give_up(error)
 
-    def _give_up(self, error: Exception) -> None:
+    def give_up(self, error: Exception) -> None:
+        """Be silent from here on."""
         self.has_failed = True
         self._report(f"the drafter {self.name} failed and is left out from here on: {error}")
+
+
+class GuardedSession:
+    """Implements `edgespec.protocols.DraftSession` around another one."""
+
+    def __init__(self, owner: GuardedDrafter, session: DraftSession | None) -> None:
+        """Use `GuardedDrafter.open`; without a `session` it is silent."""
+        self._owner = owner
+        self._session = session
+
+    @property
+    def quote(self) -> Quote:
+        """What the session within asks for; silence costs nothing."""
+        session = self._live()
+        return session.quote if session is not None else FREE
+
+    @property
+    def bridge_ms(self) -> float:
+        """That of the session within."""
+        session = self._live()
+        return session.bridge_ms if session is not None else 0.0
+
+    def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
+        """Yield what the session within does, up to its first failure."""
+        session = self._live()
+        if session is None:
+            return
+        try:
+            yield from session.propose(prefix)
+        except Cancelled:
+            raise
+        except FAILURES as error:
+            self._owner.give_up(error)
+
+    def learn(self, kept: Kept) -> None:
+        """Tell the session within."""
+        session = self._live()
+        if session is not None:
+            self._owner.attempt(lambda: session.learn(kept))
+
+    def close(self) -> None:
+        """End the session within."""
+        if self._session is not None:
+            self._owner.attempt(self._session.close)
+
+    def _live(self) -> DraftSession | None:
+        return None if self._owner.has_failed else self._session

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from edgespec.engine.engine import Engine, Limits
 from edgespec.engine.tally import Tally
 from edgespec.errors import Cancelled
+from edgespec.passes import Proposal
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.protocols import Drafter, Sampler, Target
-from edgespec.types import Message, Proposal
+from edgespec.types import Message
 
 _NUM_TABLED = 1024
 """Different rows of logits that a pseudo-model of one vocabulary knows."""

@@ -21,9 +21,10 @@ from edgespec.llama.sampler import SamplerChain
 from edgespec.llama.target import LlamaTarget
 from edgespec.llama.tiny import TinySpec
 from edgespec.llama.tiny.corpus import CORPUS
+from edgespec.passes import Proposal
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.protocols import Drafter
-from edgespec.types import Proposal, SamplingParams
+from edgespec.types import SamplingParams
 
 SMALL = TinySpec(width=64, ffn_width=128, num_vocab=512, quantization="Q8_0")
 """Half a millisecond a pass, and Q8_0, whose kernels treat every row alike."""

@@ -22,7 +22,7 @@ from edgespec.estimates.acceptance import (
     resumed_features,
 )
 from edgespec.estimates.counts import Calibration
-from edgespec.types import Proposal
+from edgespec.passes import Proposal
 
 PRIOR = (0.0, 1.0, 0.0, 0.0, 0.0)
 """Of one feature besides the head's own."""

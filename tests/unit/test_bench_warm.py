@@ -14,12 +14,12 @@ from edgespec.bench.warm import Warm, WarmPlan, run_warm
 from edgespec.cli.bench_plan import cold_questions, warm_plan
 from edgespec.engine.completer import EngineCompleter
 from edgespec.errors import UsageError
+from edgespec.passes import Proposal
 from edgespec.types import (
     Chunk,
     Completion,
     CompletionRequest,
     Message,
-    Proposal,
     SamplingParams,
     ServedModel,
 )

@@ -8,7 +8,7 @@ import pytest
 from compare_simulated import Measured, Stopwatch, print_shares, print_speeds, shares_of
 from record_drafts import Answer
 
-from edgespec.types import Proposal
+from edgespec.passes import Proposal
 
 CODE = Answer("coding", "write", (1, 2), (3, 4, 5))
 NEWS = Answer("news", "tell", (1, 2), (6, 7))

@@ -15,7 +15,7 @@ from edgespec.drafters.none import NoDrafter
 from edgespec.estimates.counts import MEMORY, PRIOR_STRENGTH, Calibration
 from edgespec.lookup.resumption import MIN_COPIED, PRIOR
 from edgespec.lookup.suffix_automaton import Continuation, SuffixAutomaton
-from edgespec.types import Proposal
+from edgespec.passes import Proposal
 
 TEXTS = st.lists(st.integers(0, 3), max_size=60)
 

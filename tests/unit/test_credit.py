@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from edgespec.engine.engine import Engine, Limits
 from edgespec.engine.tally import Tally
+from edgespec.passes import Proposal
 from edgespec.planning import credit as module
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.planning.credit import MOST_PASSES, SHARE, Bill, Credit
 from edgespec.planning.prospect import Prospect
-from edgespec.types import Proposal
 
 PLAIN_MS = 30.0
 GUESS_MS = 4.0

@@ -20,9 +20,9 @@ from edgespec.drafters.database import (
     new_calibration,
 )
 from edgespec.lookup.resumption import PRIOR
+from edgespec.passes import Proposal
 from edgespec.planning.planner import plan
 from edgespec.protocols import Drafter
-from edgespec.types import Proposal
 
 PLACES = (0, 1, 4)
 TEXTS = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=30), max_size=4)

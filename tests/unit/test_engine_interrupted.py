@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from edgespec.engine.engine import Engine, Limits
 from edgespec.engine.tally import Tally
 from edgespec.errors import Cancelled, GrammarError, NativeLibraryError
+from edgespec.passes import Proposal
 from edgespec.protocols import Target
-from edgespec.types import Proposal
 
 TOKENS = st.integers(0, 5)
 PROMPTS = st.lists(TOKENS, min_size=1, max_size=30)

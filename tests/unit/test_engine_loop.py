@@ -19,9 +19,9 @@ from fakes import (
 
 from edgespec.engine.engine import Engine, Limits
 from edgespec.errors import UsageError
+from edgespec.passes import Proposal
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.protocols import Target
-from edgespec.types import Proposal
 
 
 def test_an_empty_prompt_is_a_usage_error() -> None:

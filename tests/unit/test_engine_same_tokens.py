@@ -28,9 +28,9 @@ from edgespec.drafters.database import DatabaseDrafter
 from edgespec.drafters.none import NoDrafter
 from edgespec.engine.engine import Limits
 from edgespec.engine.tally import Tally
+from edgespec.passes import Proposal
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.protocols import Drafter
-from edgespec.types import Proposal
 
 VOCABULARY = 6
 TOKENS = st.integers(0, VOCABULARY - 1)

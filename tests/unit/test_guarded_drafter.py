@@ -10,9 +10,9 @@ from fakes import FakeDrafter, FakeTarget, certain, collect, joined, make_engine
 
 from edgespec.engine.engine import Limits
 from edgespec.errors import Cancelled, NativeLibraryError
+from edgespec.passes import Proposal
 from edgespec.planning.guarded import GuardedDrafter
 from edgespec.protocols import Drafter
-from edgespec.types import Proposal
 
 METHODS = ("begin", "propose", "learn", "extend")
 

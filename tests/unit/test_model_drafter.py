@@ -21,7 +21,8 @@ from edgespec.drafters.model import (
     new_calibration,
 )
 from edgespec.errors import NativeLibraryError
-from edgespec.types import Message, Prompt, Proposal
+from edgespec.passes import Proposal
+from edgespec.types import Message, Prompt
 from edgespec.vocab.ngrams import NgramCache
 from edgespec.vocab.reader import DrafterReader
 from edgespec.vocab.tokenizer import ByteTokenizer

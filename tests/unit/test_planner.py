@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgespec.passes import Proposal
 from edgespec.planning import planner
 from edgespec.planning.planner import MIN_GAIN, best_length, plan
-from edgespec.types import Proposal
 
 SHARES = st.floats(0, 1) | st.sampled_from([0.0, 0.5, 1.0])
 MILLISECONDS = st.floats(0.1, 100)

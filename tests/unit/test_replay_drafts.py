@@ -38,8 +38,8 @@ from replay_drafts import PASS_MS, Clock, Hindsight, Replay, TimedPlayback, spee
 from edgespec.drafters.context import ContextDrafter
 from edgespec.estimates.acceptance import Acceptance
 from edgespec.estimates.counts import Calibration
+from edgespec.passes import Proposal
 from edgespec.planning.credit import Credit
-from edgespec.types import Proposal
 
 REPEATING = Answer("song", "sing", tuple(range(20)), tuple(range(20)) * 3)
 FRESH = Answer("news", "tell", (1, 2, 3), tuple(range(50, 90)))

@@ -14,7 +14,7 @@ from edgespec.lookup import resumption
 from edgespec.lookup import surest as merging
 from edgespec.lookup.resumption import AHEAD, PRIOR, Resumption
 from edgespec.lookup.surest import surest
-from edgespec.types import Proposal
+from edgespec.passes import Proposal
 
 SOURCE = list(range(100, 160))
 """What would have been said; 100 was expected at the break."""

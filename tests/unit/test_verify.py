@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgespec.engine.verify import verify
-from edgespec.types import EMPTY_DRAFT, Draft
+from edgespec.passes import EMPTY_DRAFT, Draft
 
 VOCABULARY = 5
 TOKENS = st.integers(0, VOCABULARY - 1)

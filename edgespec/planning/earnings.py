@@ -1,29 +1,15 @@
-"""What an answer can still earn a drafter that has yet to read its prompt: whether reading pays.
-
-A model drafts from what it has read, and reading takes as long as several plain tokens. An answer
-of twenty tokens seldom earns that back, one of two hundred nearly always; and which it will be is
-told by those before it. So reading waits until
-
-    gain for each token  x  tokens still to come  >=  MARGIN  x  cost of reading
+"""What reading a prompt can earn: how many tokens an answer goes on for, what each may save.
 
 Tokens to come are expected from the lengths of the last answers: the share of those that reached k
 tokens and ended soon after gives a rate of ending by class of k. Before any was seen the rate falls
 as 1 / k, down to that of answers of LONGEST tokens. A limit cuts what may be expected.
 
 The gain, a share of a plain pass, is what drafts saved for each token of earlier answers after the
-drafter had read, as a linear function of what is known before reading: `Drafter.fertility`, since
-one that needs many tokens for a text hardly knows its language, and how much there is to read,
+drafter had read, as a linear function of what is known before reading: `Quote.fertility`, since a
+drafter that needs many tokens for a text hardly knows its language, and how much there is to read,
 since where that is much look-ups draft as well. The weights move by one Kalman step for each answer
 that was drafted, and with every answer a little back to where they began, so that one that lost is
 tried again.
-
->>> prospect = Prospect(plain_ms=30.0)
->>> prospect.begin(max_tokens=16)
->>> prospect.pays(start_ms=60.0, fertility=1.0)
-False
->>> prospect.begin(max_tokens=256)
->>> prospect.pays(start_ms=60.0, fertility=1.0)
-True
 """
 
 from __future__ import annotations
@@ -33,9 +19,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-
-MARGIN = 2.0
-"""Reading must promise so many times its cost: it is spent for certain, what it earns is not."""
 
 MEMORY = 8.0
 """Answers after which the length of an old one counts half."""
@@ -120,53 +103,6 @@ class Gains:
         """An answer is over: what is known is worth less, so that one that lost is tried again."""
         self._weights = self._weights + _DRIFT * (_FIRST_WEIGHTS - self._weights)
         self._spread = self._spread + _DRIFT * (self._start - self._spread)
-
-
-class Prospect:
-    """Tells of one answer after the other when reading its prompt may be worth it."""
-
-    def __init__(self, plain_ms: float) -> None:
-        """`plain_ms` is what a plain pass takes."""
-        self._plain_ms = plain_ms
-        self._lengths = Lengths()
-        self._gains = Gains()
-        self.begin(0)
-
-    def begin(self, max_tokens: int) -> None:
-        """Start an answer of at most so many tokens; one that was interrupted is not learned."""
-        self._max_tokens = max_tokens
-        self._num_tokens = 0
-        self._fertility, self._num_passes = 1.0, 0.0
-        self._num_before: int | None = None  # tokens when the drafter was first asked
-        self._saved_ms = 0.0
-
-    def pays(self, start_ms: float, fertility: float) -> bool:
-        """Whether reading for `start_ms` now is expected to; True once it was done."""
-        if self._num_before is not None:
-            return True
-        self._fertility, self._num_passes = fertility, start_ms / self._plain_ms
-        to_come = self._lengths.expected(self._num_tokens, self._max_tokens - self._num_tokens)
-        earns_ms = self._gains.expected(fertility, self._num_passes) * self._plain_ms * to_come
-        return earns_ms >= MARGIN * start_ms
-
-    def asked(self, saved_ms: float) -> None:
-        """The drafter was asked for this pass, which saved so much but for what reading took."""
-        if self._num_before is None:
-            self._num_before = self._num_tokens
-        self._saved_ms += saved_ms
-
-    def emitted(self, num_tokens: int) -> None:
-        """The pass is over."""
-        self._num_tokens += num_tokens
-
-    def end(self, *, ended: bool) -> None:
-        """The answer is over: the target `ended` it, or a limit cut it."""
-        self._lengths.observe(self._num_tokens, ended=ended)
-        self._gains.fade()
-        if self._num_before is not None and self._num_tokens > self._num_before:
-            num_tokens = self._num_tokens - self._num_before
-            share = self._saved_ms / num_tokens / self._plain_ms
-            self._gains.observe(self._fertility, self._num_passes, share, num_tokens)
 
 
 def _inputs(fertility: float, num_passes: float) -> NDArray[np.float64]:
