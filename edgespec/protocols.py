@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespec.passes import Kept, Part, Proposal
-from edgespec.types import Chunk, CompletionRequest, EncodedPrompt, Message, ServedModel
+from edgespec.types import Chunk, Completion, CompletionRequest, EncodedPrompt, Message, ServedModel
 
 
 class Answer(Protocol):

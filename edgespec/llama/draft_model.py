@@ -27,13 +27,14 @@ Correct = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float3
 
 
 class LlamaDraftModel:
-    """Implements `edgespec.drafters.model.DraftModel` over sequence 0 of a context."""
+    """Implements `edgespec.drafters.model.DraftModel` over one sequence of a context."""
 
     def __init__(
         self,
         context: Context,
         embeddings: EmbeddingLookup | None = None,
         kept: NDArray[np.int32] | None = None,
+        sequence: int = 0,
     ) -> None:
         """`kept[i]` is the token of logit i; without it, i. Both are given for a trimmed model.
 
@@ -45,12 +46,19 @@ class LlamaDraftModel:
         self.spare: SpareRows | None = None
         self._embeddings = embeddings
         self._kept = kept
+        self._sequence = sequence
         self._num_cached = 0
+
+    def beside(self, sequence: int) -> LlamaDraftModel:
+        """The same model over another sequence of its context."""
+        other = LlamaDraftModel(self.context, self._embeddings, self._kept, sequence)
+        other.correct, other.spare = self.correct, self.spare
+        return other
 
     @property
     def num_context(self) -> int:
-        """Cells of the KV cache."""
-        return self.context.num_context
+        """Cells of the KV cache that this sequence may fill."""
+        return self.context.num_context // self.context.options.num_sequences
 
     @property
     def num_cached(self) -> int:
@@ -74,12 +82,15 @@ class LlamaDraftModel:
                 self.spare.note(tokens)
             self.context.synchronize()
         except BaseException:  # whatever ended the pass, what it left in the cache is not known
-            self.truncate(0)
+            self.context.remove(0, sequence=self._sequence)
+            self._num_cached = 0
             raise
 
     def _pass(self, tokens: Sequence[int], *, hidden_states: bool = True) -> None:
         rows = tokens if self._embeddings is None else self._embeddings(tokens)
-        self.context.decode(rows, self._num_cached, hidden_states=hidden_states)
+        self.context.decode(
+            rows, self._num_cached, sequence=self._sequence, hidden_states=hidden_states
+        )
         self._num_cached += len(tokens)
 
     def guess(self) -> tuple[int, float]:
@@ -123,8 +134,5 @@ class LlamaDraftModel:
         """Forget all but the first `num_tokens` tokens of the cache."""
         if num_tokens >= self._num_cached:
             return
-        if num_tokens == 0:
-            self.context.clear()
-        else:
-            self.context.remove(num_tokens)
+        self.context.remove(num_tokens, sequence=self._sequence)
         self._num_cached = num_tokens

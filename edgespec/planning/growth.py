@@ -14,7 +14,7 @@ MIN_GAIN = 1.05
 
 
 class Outcome:
-    """What the drafts of a pass are expected to give so far, and which of their lengths was best."""
+    """What the drafts of a pass are expected to give so far, and which length was best."""
 
     def __init__(self, costs_ms: Sequence[float], num_answers: int, num_rows: int) -> None:
         """`costs_ms[r - 1]` is T(r); undrafted the pass has `num_rows`, at least one an answer."""

@@ -27,15 +27,17 @@ from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.llama.sampler import SamplerChain
-from edgespec.llama.target import LlamaTarget
+from edgespec.llama.target import LlamaTarget, num_sequences
 from edgespec.machine.available import available_memory
 from edgespec.machine.facts import ModelFacts, known_model_facts, known_soundness
 from edgespec.machine.identity import Machine, this_machine
 from edgespec.models.gguf_check import check_gguf
 from edgespec.paths import Paths
 from edgespec.planning.cost import CostModel
+from edgespec.planning.planner import Planner
 from edgespec.reports import Report
 from edgespec.runtime.drafters import Drafters
+from edgespec.runtime.observers import Observers
 from edgespec.runtime.recording import Remembering, open_or_go_without, vocabulary_key
 from edgespec.runtime.request import (
     BEST_DRAFTER,
@@ -197,6 +199,7 @@ def context_options(
         num_context=num_context,
         num_threads=machine.num_threads,
         num_batch=min(num_batch, num_context),
+        num_sequences=num_sequences(options.num_slots) if options.num_slots > 1 else 1,
         type_k=facts.setting.type_k,
         type_v=facts.setting.type_v,
     )
@@ -236,13 +239,11 @@ def _wire(
     tiers = memory.tiers if memory else ()
     learned = PairStore(database, "calibrations"), PairStore(database, "ngram_caches")
     drafters = Drafters(options, context, *learned, tiers, report, cleanup, adaptations, follow)
-    engine = Engine(
-        LlamaTarget(context, facts.max_rows),
-        drafters.all,
-        CostModel(facts.table, facts.max_rows),
-        time.perf_counter,
-        drafters.watchers,
-    )
+    bridge = ModelBridge(model)
+    costs = CostModel(facts.table, facts.max_rows)
+    planner = Planner(drafters.all, costs, time.perf_counter)
+    target = LlamaTarget(context, facts.max_rows, options.num_slots)
+    engine = Engine(target, planner, bridge.is_end, time.perf_counter)
 
     def make_sampler(sampling: SamplingParams) -> SamplerChain:
         return SamplerChain(sampling, model.vocab, model.num_context_train)
@@ -250,11 +251,10 @@ def _wire(
     served = _served_model(model, context, facts, drafters.name)
     completer = EngineCompleter(
         engine,
-        ModelBridge(model),
+        bridge,
         make_sampler,
         served,
-        drafters.prompt_readers,
-        [*([memory] if memory else []), *drafters.listeners],
+        Observers([*drafters.observers, *([memory] if memory else [])]),
     )
     return Loaded(model, completer, facts, machine, memory)
 

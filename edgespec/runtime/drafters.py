@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edgespec.drafters.context import ContextDrafter
@@ -18,14 +18,12 @@ from edgespec.errors import EdgeSpecError, NativeLibraryError
 from edgespec.estimates.acceptance import Acceptance, AcceptanceStore
 from edgespec.llama.context import Context
 from edgespec.planning.guarded import GuardedDrafter
-from edgespec.protocols import Drafter, RowWatcher
+from edgespec.protocols import Drafter, Observer
 from edgespec.reports import Report
 from edgespec.runtime.request import BEST_DRAFTER, NO_DRAFTER, DrafterFiles, LoadOptions
-from edgespec.types import Prompt
 
 if TYPE_CHECKING:
     from edgespec.drafters.model import ModelDrafter
-    from edgespec.engine.completer import AnswerListener
     from edgespec.learning.online.store import AdaptationStore
     from edgespec.runtime.head_rows import Follow
     from edgespec.runtime.model_drafter import BoundDrafter
@@ -63,9 +61,7 @@ class Drafters:
         self._target_name = target.model.path.stem
         self._cleanup = cleanup
         self.all: list[Drafter] = []
-        self.prompt_readers: list[Callable[[Prompt], None]] = []
-        self.watchers: list[RowWatcher] = []
-        self.listeners: list[AnswerListener] = []
+        self.observers: list[Observer] = []
         if options.drafter == NO_DRAFTER:
             return
         if not target.model.can_roll_back:
@@ -110,7 +106,6 @@ class Drafters:
         studying = self._adapt(bound, report)
         if self._follow is not None:
             self._follow_user(self._follow, files, bound, target, studying, report)
-        self.prompt_readers.append(model.read_prompt)
 
     def _follow_user(
         self,
@@ -127,8 +122,7 @@ class Drafters:
         follower = open_follower(follow, files, bound, target, studying, report)
         if follower is not None:
             self._cleanup.enter_context(follower)
-            self.prompt_readers.insert(0, follower.begin)  # from here on nothing is exchanged
-            self.listeners.append(follower.finish)
+            self.observers.insert(0, follower)  # once it knows of an answer nothing is exchanged
 
     def _adapt(self, bound: BoundDrafter, report: Report) -> Studying | None:
         """Serve what the drafter learned earlier, and have it learn on if it may."""
@@ -140,9 +134,7 @@ class Drafters:
         studying = Studying(bound, self._adaptations, name, self._learns, report)
         self._cleanup.callback(studying.close)
         if self._learns:
-            self.prompt_readers.append(studying.begin)
-            self.watchers.append(studying)
-            self.listeners.append(studying.finish)
+            self.observers.append(studying)
         return studying
 
     def _remember_ngrams(self, model: ModelDrafter) -> None:

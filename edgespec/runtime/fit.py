@@ -9,6 +9,9 @@ from edgespec.llama.model import Model
 from edgespec.machine.memory import memory_need, need_of
 from edgespec.runtime.request import DrafterFiles
 
+MOST_FOLLOWED = 2
+"""Answers that a drafting model follows at a time: beside more it does not pay."""
+
 DRAFTER_BATCH = 128
 """Most tokens that a drafter reads in one pass."""
 
@@ -22,6 +25,7 @@ def drafter_context(target: ContextOptions, num_context_train: int) -> ContextOp
         num_context=min(target.num_context + DRAFTER_BATCH, max(num_context_train, 512)),
         num_threads=target.num_threads,
         num_batch=DRAFTER_BATCH,
+        num_sequences=min(target.num_sequences, MOST_FOLLOWED),
     )
 
 

@@ -109,7 +109,7 @@ def open_follower(
         move_adaptations(store, (before, bound.kept), (after, running.kept))
         bound.exchange(running)
         if studying is not None:
-            studying.open()
+            studying.resume()
 
     follower = HeadFollower(files, own, bound, follow.trimmer, follow.said, load, exchange)
     what = f"the head of {bound.drafter.name} follows what is said"

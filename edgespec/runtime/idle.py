@@ -1,7 +1,7 @@
 """Work that is done while nobody waits for an answer.
 
-    a request comes    `begin`     the work is stopped, within a millisecond or so
-    the answer ends    `finish`    the work is begun, or begun again, in a thread
+    an answer begins   `open`     the work is stopped, within a millisecond or so
+    the last one ends  `close`    the work is begun, or begun again, in a thread
 
 Work that only changes things in one last step, which nothing stops, never does so within an answer.
 """
@@ -10,19 +10,23 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from edgespec.cache.database import DAMAGE
 from edgespec.errors import BusyError, Cancelled, EdgeSpecError
+from edgespec.passes import Kept
 from edgespec.reports import Report
-from edgespec.types import Completion, CompletionRequest, Prompt
+from edgespec.types import Completion, CompletionRequest, EncodedPrompt
 
 Pause = Callable[[], None]
 """To be called again and again by work: raises Cancelled when it is to end."""
 
 
 class BetweenAnswers:
-    """Does its work after each answer; one that fails is told in one line, and is the last."""
+    """Implements `edgespec.protocols.Observer`: does its work after each answer.
+
+    Work that fails is told in one line, and is the last.
+    """
 
     def __init__(self, work: Callable[[Pause], None], what: str, report: Report) -> None:
         """`what` tells people what `work` does, and what is done no more after it failed."""
@@ -30,21 +34,25 @@ class BetweenAnswers:
         self._what = what
         self._report = report
         self._changed = threading.Condition()
-        self._is_answering = self._is_due = self._is_working = self._is_over = False
+        self._num_answers = 0  # under way
+        self._is_due = self._is_working = self._is_over = False
         self._thread: threading.Thread | None = None
 
-    def begin(self, _prompt: Prompt) -> None:
-        """A request came; returns when the work has stopped."""
+    def open(self, _request: CompletionRequest, _prompt: EncodedPrompt) -> BetweenAnswers:
+        """An answer begins; returns when the work has stopped."""
         with self._changed:
-            self._is_answering = True
+            self._num_answers += 1
             self._changed.wait_for(lambda: not self._is_working)
+        return self
 
-    def finish(
-        self, _request: CompletionRequest, _prompt: Sequence[int], _completion: Completion
-    ) -> None:
-        """The answer ended (`edgespec.engine.completer.AnswerListener`); time to work."""
+    def take(self, kept: Kept) -> None:
+        """Passes are of no interest."""
+
+    def close(self, _completion: Completion | None = None) -> None:
+        """An answer ended; time to work, unless there are others."""
         with self._changed:
-            self._is_answering, self._is_due = False, True
+            self._num_answers -= 1
+            self._is_due = True
             if self._thread is None and not self._is_over:
                 self._thread = threading.Thread(
                     target=self._run, name="between answers", daemon=True
@@ -59,7 +67,7 @@ class BetweenAnswers:
                 lambda: self._is_over or not (self._is_due or self._is_working), timeout_s
             )
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """End the thread."""
         with self._changed:
             self._is_over = True
@@ -71,13 +79,13 @@ class BetweenAnswers:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self.close()
+        self.stop()
 
     def _run(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(
-                    lambda: self._is_over or (self._is_due and not self._is_answering)
+                    lambda: self._is_over or (self._is_due and not self._num_answers)
                 )
                 if self._is_over:
                     return
@@ -99,5 +107,5 @@ class BetweenAnswers:
                 self._changed.notify_all()
 
     def _pause(self) -> None:
-        if self._is_answering or self._is_over:
+        if self._num_answers or self._is_over:
             raise Cancelled

@@ -39,13 +39,19 @@ with hidden states in 8 bits."""
 class Running:
     """A drafter's weights in memory with a context beside the target's; `close` frees both.
 
-    Row i of the head is token `kept[i]`, ascending. `adapter` is used by the context.
+    There is a draft model for each sequence of the context. Row i of the head is token `kept[i]`,
+    ascending. `adapter` is used by the context.
     """
 
-    draft_model: LlamaDraftModel
+    draft_models: tuple[LlamaDraftModel, ...]
     kept: NDArray[np.int32]
     close: Callable[[], None]
     adapter: LoraAdapter | None = None
+
+    @property
+    def draft_model(self) -> LlamaDraftModel:
+        """The first of the draft models."""
+        return self.draft_models[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +106,7 @@ class BoundDrafter:
     def exchange(self, running: Running) -> None:
         """Guess with `running` from now on, and free what did; only between answers."""
         before, self.running = self.running, running
-        self.drafter.use(running.draft_model)
+        self.drafter.use(running.draft_models)
         before.close()
 
     def close(self) -> None:
@@ -137,7 +143,7 @@ def open_model_drafter(
         render = Renderer(spoken)
         drafter = ModelDrafter(
             files.name,
-            model,
+            running.draft_models,
             vocabularies,
             render,
             NgramCache(),
@@ -183,11 +189,17 @@ def load_running(
         on_progress(1.0)
         if whole is None or kept is None:
             rows = np.arange(model.vocab.num_tokens, dtype=np.int32)
-            return Running(LlamaDraftModel(context), rows, opened.pop_all().close, lora)
+            models = _for_each_sequence(LlamaDraftModel(context))
+            return Running(models, rows, opened.pop_all().close, lora)
         draft_model = LlamaDraftModel(context, whole.embeddings, kept)
         if lacks_rows and _is_linear(draft_model, whole.head, kept):
             draft_model.spare = SpareRows(whole.head, kept, whole.num_tokens)
-        return Running(draft_model, kept, opened.pop_all().close, lora)
+        return Running(_for_each_sequence(draft_model), kept, opened.pop_all().close, lora)
+
+
+def _for_each_sequence(model: LlamaDraftModel) -> tuple[LlamaDraftModel, ...]:
+    count = model.context.options.num_sequences
+    return (model, *(model.beside(sequence) for sequence in range(1, count)))
 
 
 def _is_linear(model: LlamaDraftModel, head: HeadLookup, kept: NDArray[np.int32]) -> bool:

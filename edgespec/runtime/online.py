@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +20,11 @@ from edgespec.learning.online.version import Version
 from edgespec.llama.context import Context
 from edgespec.llama.draft_model import LlamaDraftModel
 from edgespec.machine.facts import file_fingerprint
-from edgespec.protocols import Target
+from edgespec.protocols import Observation
 from edgespec.reports import Report
 from edgespec.runtime.model_drafter import BoundDrafter, Running
-from edgespec.types import Completion, CompletionRequest, Prompt
+from edgespec.runtime.observers import Observations
+from edgespec.types import CompletionRequest, EncodedPrompt
 
 _BATCH = 32
 """Tokens of a pass while studying: it bounds how long a request may wait for its end."""
@@ -53,26 +53,13 @@ class Studying:
         self._report = report
         self.student: Student | None = None
         self._cleanup = contextlib.ExitStack()
-        self.open()
+        self.resume()
 
-    def begin(self, prompt: Prompt) -> None:
-        """A request came."""
-        if self.student is not None:
-            self.student.begin(prompt)
+    def open(self, request: CompletionRequest, prompt: EncodedPrompt) -> Observation:
+        """An answer begins (`edgespec.protocols.Observer`)."""
+        return Observations([self.student.open(request, prompt)] if self.student else [])
 
-    def watch(self, tokens: Sequence[int], target: Target) -> None:
-        """The target spoke."""
-        if self.student is not None:
-            self.student.watch(tokens, target)
-
-    def finish(
-        self, request: CompletionRequest, prompt: Sequence[int], completion: Completion
-    ) -> None:
-        """The answer ended."""
-        if self.student is not None:
-            self.student.finish(request, prompt, completion)
-
-    def open(self) -> None:
+    def resume(self) -> None:
         """Serve what was learned for the head as it is; only between answers."""
         with contextlib.ExitStack() as opened:
             self.student = open_student(
@@ -136,13 +123,15 @@ def open_student(
         learner.resume(saved.state)
 
     def serve(version: Version) -> None:
-        bound.draft_model.correct = None if version.is_none else version.apply
+        for model in bound.running.draft_models:
+            model.correct = None if version.is_none else version.apply
 
     if not learns:
         serve(learner.serving)
         return None
     options = dataclasses.replace(
         bound.draft_model.context.options,
+        num_sequences=1,
         num_context=NUM_SINKS + WINDOW + MOST_TOKENS + _BATCH,
         num_batch=_BATCH,
     )

@@ -6,6 +6,7 @@ Whatever goes wrong here costs speed and one line for people, never an answer.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgespec.cache.database import Database, open_database, open_in_memory
@@ -18,8 +19,9 @@ from edgespec.drafters.database import TokenCursor, TokenIndex
 from edgespec.errors import StorageError
 from edgespec.llama.model import Model
 from edgespec.machine.facts import file_fingerprint
+from edgespec.passes import Kept
 from edgespec.reports import Report
-from edgespec.types import Completion, CompletionRequest
+from edgespec.types import Completion, CompletionRequest, EncodedPrompt
 
 _VOCABULARY = "vocabulary"
 
@@ -51,8 +53,8 @@ def vocabulary_key(model: Model, facts: Facts) -> VocabularyKey:
 class Remembering:
     """The token memory in use; leaving the block writes the last answer.
 
-    Called with each answer (`edgespec.engine.completer.AnswerListener`), it returns at once and
-    never raises. `is_learning` and `is_used` may be changed between answers.
+    Implements `edgespec.protocols.Observer`; each call returns at once. `is_learning` and `is_used`
+    may be changed between answers.
     """
 
     def __init__(self, memory: TokenMemory, report: Report) -> None:
@@ -68,16 +70,20 @@ class Remembering:
         self._journal = Journal()
         self._told: set[str] = set()
 
-    def __call__(
-        self, request: CompletionRequest, prompt: Sequence[int], completion: Completion
+    def open(self, request: CompletionRequest, prompt: EncodedPrompt) -> Recording:
+        """An answer begins."""
+        return Recording(self, request, prompt)
+
+    def record(
+        self, request: CompletionRequest, prompt: EncodedPrompt, completion: Completion
     ) -> None:
-        """Remember soon what the target said after `prompt`."""
+        """Remember soon what the target said."""
         if completion.token_ids and self.is_learning:
             entry = None
             if not isinstance(request.prompt, str):
                 messages = [(message.role, message.content) for message in request.prompt]
                 entry = self._journal.entry(messages, completion.text)
-            self._memory.record(completion.token_ids, prompt, entry)
+            self._memory.record(completion.token_ids, prompt.tokens, entry)
         self._tell()
 
     def flush(self) -> bool:
@@ -96,6 +102,23 @@ class Remembering:
         if notice and notice not in self._told:
             self._told.add(notice)
             self._report(notice)
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Implements `edgespec.protocols.Observation`: one answer that is to be remembered."""
+
+    owner: Remembering
+    request: CompletionRequest
+    prompt: EncodedPrompt
+
+    def take(self, kept: Kept) -> None:
+        """Passes are of no interest."""
+
+    def close(self, completion: Completion | None) -> None:
+        """The answer is over."""
+        if completion is not None:
+            self.owner.record(self.request, self.prompt, completion)
 
 
 class _Tier:

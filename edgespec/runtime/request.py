@@ -51,7 +51,7 @@ class LoadOptions:
     `remember` lets drafters use what was learned in earlier runs; with `learn`, what they learn now
     is kept. `memory_at` is a token database to be used in place of the user's own. `trim` lets a
     drafting model run in its trimmed form, `adapt` lets it learn from the target. `drafter_files`
-    is the model that `drafter` was found to be.
+    is the model that `drafter` was found to be. `num_slots` answers may be open at a time.
     """
 
     model: str = DEFAULT_TARGET
@@ -65,6 +65,7 @@ class LoadOptions:
     trim: bool = True
     adapt: bool = False
     drafter_files: DrafterFiles | None = None
+    num_slots: int = 1
 
     def __post_init__(self) -> None:
         if self.num_context is not None and self.num_context < 64:

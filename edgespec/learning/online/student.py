@@ -1,8 +1,8 @@
 """Learning while nobody waits: a thread that studies answers between requests.
 
-    a request comes    `begin`     the thread stops within a step, or a part of a pass
-    the target speaks  `watch`     its distributions are noted, a tenth of a millisecond a token
-    the answer ends    `finish`    the thread may go on: read, judge, learn, offer
+    an answer begins   `open`      the thread stops within a step, or a part of a pass
+    a pass is over     `take`      the target's distributions are noted, 0.1 ms a token
+    the last one ends  `close`     the thread may go on: read, judge, learn, offer
 
 The versions that serve change only here, so never while an answer is drafted.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,9 +25,9 @@ from edgespec.learning.online.lesson import Distribution
 from edgespec.learning.online.reading import MOST_TOKENS, LessonReader, Said
 from edgespec.learning.online.saving import Keeping
 from edgespec.learning.online.version import Version
-from edgespec.protocols import Target
+from edgespec.passes import Kept
 from edgespec.reports import Report
-from edgespec.types import Completion, CompletionRequest, Prompt
+from edgespec.types import Completion, CompletionRequest, EncodedPrompt, Prompt
 
 MOST_ANSWERS = 16
 """Answers that wait to be learned from; the oldest go."""
@@ -50,7 +50,7 @@ class Interruptible(Protocol):
 
 
 class Student:
-    """Implements `edgespec.protocols.RowWatcher`; is told prompts and answers by a completer.
+    """Implements `edgespec.protocols.Observer`: learns from the answers that it is told of.
 
     Nothing here fails an answer: what goes wrong is told in one line, and learning ends.
     """
@@ -77,36 +77,26 @@ class Student:
         self._keeping = keeping
         self._report = report
         self._changed = threading.Condition()
-        self._pending: deque[_Answer] = deque(maxlen=MOST_ANSWERS)
-        self._is_answering = self._is_studying = self._is_over = False
+        self._pending: deque[Answered] = deque(maxlen=MOST_ANSWERS)
+        self._num_answers = 0  # under way
+        self._is_studying = self._is_over = False
         self._thread: threading.Thread | None = None
         self._num_unkept = 0  # answers learned from since the last time that something was kept
-        self._prompt: Prompt = ""
-        self._told: list[Distribution] = []
         serve(learner.serving)
 
-    def begin(self, prompt: Prompt) -> None:
-        """A request came: what is studied is put aside at once."""
+    def open(self, _request: CompletionRequest, prompt: EncodedPrompt) -> Lesson:
+        """An answer begins: what is studied is put aside at once."""
         with self._changed:
-            self._is_answering = True
+            self._num_answers += 1
             self._stop_studying()
-        self._prompt = prompt
-        self._told = []
+        return Lesson(self, prompt.prompt)
 
-    def watch(self, tokens: Sequence[int], target: Target) -> None:
-        """Note how likely the target found what it said, and what else."""
-        if len(self._told) < MOST_TOKENS and not self._is_over:
-            self._told.extend(noted(target.logits(row)) for row in range(len(tokens)))
-
-    def finish(
-        self, _request: CompletionRequest, _prompt: Sequence[int], completion: Completion
-    ) -> None:
-        """The answer ended (`edgespec.engine.completer.AnswerListener`); time to study."""
-        tokens = completion.token_ids[: len(self._told)]
+    def finish(self, answer: Answered | None) -> None:
+        """An answer ended; time to study, unless there are others."""
         with self._changed:
-            self._is_answering = False
-            if tokens and not self._is_over:
-                self._pending.append(_Answer(self._prompt, tokens, tuple(self._told)))
+            self._num_answers -= 1
+            if answer is not None and not self._is_over:
+                self._pending.append(answer)
                 self._start()
             self._changed.notify_all()
 
@@ -167,9 +157,9 @@ class Student:
                     self._changed.notify_all()
 
     def _is_due(self) -> bool:
-        return self._is_over or (bool(self._pending) and not self._is_answering)
+        return self._is_over or (bool(self._pending) and not self._num_answers)
 
-    def _study(self, answer: _Answer) -> None:
+    def _study(self, answer: Answered) -> None:
         """Read an answer, judge the versions by it, learn from it."""
         said = Said(tuple(self._render(answer.prompt)), answer.tokens, answer.told)
         reading = self._reader.read(said, self._learner.gate.versions())
@@ -179,7 +169,7 @@ class Student:
         way = self._learner.gate.way
         self._keeping.count(reading.hits[ALONE], reading.hits[way])
         verdict = self._learner.judge(reading.hits)
-        self._learner.learn(reading.examples, lambda: self._is_answering or self._is_over)
+        self._learner.learn(reading.examples, lambda: bool(self._num_answers) or self._is_over)
         self._serve(self._learner.serving)
         self._num_unkept += 1
         if verdict == "promoted" or self._learner.gate.way != way:
@@ -190,8 +180,31 @@ class Student:
         self._num_unkept = 0
 
 
+class Lesson:
+    """Implements `edgespec.protocols.Observation`: notes what the target says in one answer."""
+
+    def __init__(self, student: Student, prompt: Prompt) -> None:
+        """Use `Student.open`."""
+        self._student = student
+        self._prompt = prompt
+        self._told: list[Distribution] = []
+
+    def take(self, kept: Kept) -> None:
+        """Note how likely the target found what it said, and what else."""
+        if len(self._told) < MOST_TOKENS:
+            self._told.extend(noted(kept.logits(index)) for index in range(len(kept.tokens)))
+
+    def close(self, completion: Completion | None) -> None:
+        """The answer ended."""
+        tokens = () if completion is None else completion.token_ids[: len(self._told)]
+        answer = Answered(self._prompt, tokens, tuple(self._told)) if tokens else None
+        self._student.finish(answer)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class _Answer:
+class Answered:
+    """What is to be learned from: a prompt, the tokens said, and their distributions."""
+
     prompt: Prompt
     tokens: tuple[int, ...]
     told: tuple[Distribution, ...]
