@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from record_drafts import MAX_TOKENS, Answer, Playback, Recorded
 
-from edgespec.engine.engine import Engine, Limits
+from edgespec.engine.decoding import Limits
+from edgespec.engine.engine import Engine
 from edgespec.engine.tally import Tally
 from edgespec.passes import Proposal
 from edgespec.planning.cost import CostModel, CostTable

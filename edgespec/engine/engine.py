@@ -94,7 +94,7 @@ class Engine:
     def _write(self, decodings: Sequence[Decoding]) -> Emitted:
         """A pass that gives each answer a token at least: propose, plan, score, verify, keep."""
         wants = [self._want(each) for each in decodings]
-        plans = self._planner.plan(wants)
+        plans = self._planner.plan(wants, self.target.max_rows)
         parts = [
             Part(decoding.slot, self._unread(decoding), plan.draft)
             for decoding, plan in zip(decodings, plans, strict=True)
@@ -176,14 +176,13 @@ class Engine:
         """
         num_cached, num_tokens = self.target.num_cached(decoding.slot), len(decoding.text)
         num_rows = num_tokens - num_cached
-        room = min(self.target.max_rows - num_rows, decoding.end - num_tokens - 1)
-        if not decoding.limits.speculate or not self.target.can_roll_back or room < 1:
-            return Want((), num_cached, 0, num_rows)
-        if decoding.contenders is None:
+        room = max(min(self.target.max_rows - num_rows, decoding.end - num_tokens - 1), 0)
+        may_draft = decoding.limits.speculate and self.target.can_roll_back and room > 0
+        if decoding.contenders is None and may_draft:
             said = decoding.text[len(decoding.prompt.tokens) :]
             max_tokens = decoding.end - len(decoding.prompt.tokens)
             decoding.contenders = self._planner.open(decoding.prompt, said, max_tokens)
-        return Want(decoding.contenders, num_cached, room, num_rows)
+        return Want(decoding.contenders or (), num_cached, room, num_rows)
 
     def _is_reading(self, decoding: Decoding) -> bool:
         """Whether an answer has more to read than a pass with exact rows holds."""

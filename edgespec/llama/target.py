@@ -21,7 +21,7 @@ it is dropped, and its token is sent once more, with the next pass.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,13 +45,16 @@ def num_sequences(num_slots: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Drafted:
-    """Where a draft stands until it is kept or dropped: its main chain from `position` on."""
+    """Where a draft stands until it is kept or dropped: its main chain from `position` on.
+
+    `branches` are the sequences of its siblings, each with the position where it leaves the chain.
+    """
 
     position: int
     first_cell: int
     end_cell: int
     num_main: int
-    branches: range
+    branches: dict[int, int]
 
 
 class LlamaTarget:
@@ -122,9 +125,7 @@ class LlamaTarget:
     def keep(self, slot: int, path: Sequence[int]) -> None:
         """Drop all of the slot's last draft but the nodes of `path` that are on the main chain."""
         drafted = self._drafted.pop(slot)
-        num_kept = 0
-        while num_kept < min(len(path), drafted.num_main) and path[num_kept] == num_kept:
-            num_kept += 1
+        num_kept = min(_num_shared(path), drafted.num_main)
         self._cut(slot, drafted.position + num_kept, drafted)
 
     def truncate(self, slot: int, num_tokens: int) -> None:
@@ -164,8 +165,11 @@ class LlamaTarget:
             start = len(self._cells[part.slot])
             position, num_tokens = start + len(part.tokens), len(part.tokens)
             paths = _branch_paths(part.draft)
-            branches = range(next_branch, next_branch + len(paths))
-            next_branch = branches.stop
+            branches = {
+                next_branch + place: position + _num_shared(path)
+                for place, path in enumerate(paths)
+            }
+            next_branch += len(paths)
             for branch in branches:
                 self.context.copy_sequence(part.slot, branch)
             first_cell = self._end + len(inputs) + num_tokens
@@ -175,7 +179,7 @@ class LlamaTarget:
             positions += range(start, position)
             positions += [position + depth for depth in part.draft.depths]
             sequences += [(part.slot, *branches)] * num_tokens
-            sequences += _sequences(part, paths, branches)
+            sequences += _sequences(part, paths, list(branches))
             outputs += [False] * (num_tokens - 1) + [True] * (1 + len(part.draft))
         return Rows(inputs, positions, sequences, outputs), drafted
 
@@ -188,7 +192,7 @@ class LlamaTarget:
         if not num_dropped:
             return
         first = cells[num_tokens] if num_main else cells[-1] + 1
-        branches = drafted.branches if drafted is not None else range(0)
+        branches = drafted.branches if drafted is not None else {}
         del cells[num_tokens:]
         if not any(self._cells):
             self.context.clear()
@@ -197,12 +201,12 @@ class LlamaTarget:
             self._drop(slot, branches)
             self._end = first
         else:
-            for sequence in (slot, *branches):
-                self.context.copy_sequence(sequence, self._plug, start=num_tokens)
+            for sequence, start in {slot: num_tokens, **branches}.items():
+                self.context.copy_sequence(sequence, self._plug, start=start)
             self._drop(slot, branches)
             self._num_plugged += num_dropped
 
-    def _drop(self, slot: int, branches: range) -> None:
+    def _drop(self, slot: int, branches: Iterable[int]) -> None:
         """Take all that is not a slot's text out of its sequences, or all where that cannot be."""
         if not self.can_roll_back:
             self._cells[slot] = array("i")
@@ -229,16 +233,22 @@ class LlamaTarget:
             self._end += count
 
 
-def _branch_paths(draft: Draft) -> list[set[int]]:
+def _branch_paths(draft: Draft) -> list[tuple[int, ...]]:
     """The nodes on the way to each leaf that is not the main chain's end."""
     if draft.is_chain:
         return []
     leaves = set(range(len(draft))) - set(draft.parents) - {draft.num_main - 1}
-    return [set(draft.path_to(leaf)) for leaf in sorted(leaves)]
+    return [draft.path_to(leaf) for leaf in sorted(leaves)]
+
+
+def _num_shared(path: Sequence[int]) -> int:
+    """Nodes of a path that are on the main chain."""
+    places = (place for place, node in enumerate(path) if node != place)
+    return next(places, len(path))
 
 
 def _sequences(
-    part: Part, paths: Sequence[set[int]], branches: Sequence[int]
+    part: Part, paths: Sequence[Sequence[int]], branches: Sequence[int]
 ) -> list[tuple[int, ...]]:
     """For each node of a draft the sequences that go through it."""
     num_main = part.draft.num_main

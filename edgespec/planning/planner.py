@@ -104,9 +104,12 @@ class Planner:
             for each in self._drafters
         )
 
-    def plan(self, wants: Sequence[Want]) -> list[Plan]:
-        """Pull from the drafters while it pays and choose how many guesses to verify of each."""
-        curve = self.costs.curve_ms(_mean_context(wants)).tolist()
+    def plan(self, wants: Sequence[Want], max_rows: int) -> list[Plan]:
+        """Pull from the drafters while it pays and choose how many guesses to verify of each.
+
+        The pass that the answers share has at most `max_rows` rows.
+        """
+        curve = self.costs.curve_ms(_mean_context(wants))[:max_rows].tolist()
         outcome = Outcome(curve, len(wants), sum(want.num_rows for want in wants))
         growths = [self._growth(want, outcome) for want in wants]
         while outcome.has_room:
@@ -161,7 +164,7 @@ class Planner:
         able = [
             (each.name, each.session)
             for each in want.contenders
-            if each.account.allows(each.session.quote)
+            if want.max_draft and each.account.allows(each.session.quote)
         ]
         return Growth(able, outcome, want.max_draft, self._clock)
 

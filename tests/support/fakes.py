@@ -16,23 +16,26 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.engine.engine import Engine, Limits
+from edgespec.engine.decoding import Limits
+from edgespec.engine.engine import Engine
 from edgespec.engine.tally import Tally
 from edgespec.errors import Cancelled
-from edgespec.passes import Proposal
+from edgespec.passes import Kept, Part, Proposal
 from edgespec.planning.cost import CostModel, CostTable
-from edgespec.protocols import Drafter, Sampler, Target
-from edgespec.types import Message
+from edgespec.planning.planner import Planner
+from edgespec.protocols import Drafter, Quote, Sampler, Target
+from edgespec.types import EncodedPrompt, Message
 
 _NUM_TABLED = 1024
 """Different rows of logits that a pseudo-model of one vocabulary knows."""
 
 
 class FakeTarget:
-    """Implements `edgespec.protocols.Target`: `cells` are the cached tokens, `passes` the calls.
+    """Implements `edgespec.protocols.Target`: `texts` are the cached tokens of each slot.
 
-    `on_pass`, called before each batch of a pass with its tokens, may abort or raise. A pass that
-    fails leaves none of its tokens behind, and nothing at all where the cache cannot roll back.
+    `passes` are the rows of each pass that has exact rows. `on_pass`, called before each pass with
+    its tokens, may abort or raise. A pass that fails leaves none of its tokens behind, and nothing
+    at all where nothing can be taken back.
     """
 
     def __init__(
@@ -44,45 +47,77 @@ class FakeTarget:
         can_roll_back: bool = True,
         order: int = 2,
         num_batch: int = 8,
+        num_slots: int = 1,
+        max_branches: int = 8,
     ) -> None:
         self.num_vocab = num_vocab
         self.num_context = num_context
         self.max_rows = max_rows
         self.can_roll_back = can_roll_back
-        self.cells: list[int] = []
+        self.num_batch = num_batch
+        self.num_slots = num_slots
+        self.max_branches = max_branches
+        self.texts: list[list[int]] = [[] for _ in range(num_slots)]
         self.passes: list[tuple[int, ...]] = []
-        self.num_prefilled = 0
         self.on_pass: Callable[[Sequence[int]], None] = lambda _tokens: None
         self._order = order
-        self._num_batch = num_batch
         self._rows: list[NDArray[np.float32]] = []
+        self._drafted: dict[int, Part] = {}
         self._aborted = False
 
     @property
-    def num_cached(self) -> int:
-        return len(self.cells)
+    def cells(self) -> list[int]:
+        """What the first slot holds."""
+        return self.texts[0]
 
-    def prefill(self, tokens: Sequence[int]) -> None:
-        assert tokens, "a prefill needs at least one token"
-        for start in range(0, len(tokens), self._num_batch):
-            batch = tokens[start : start + self._num_batch]
-            self._append(batch)
-            self.num_prefilled += len(batch)
-            self._rows = self._rows[-1:]
+    def num_cached(self, slot: int) -> int:
+        assert slot not in self._drafted, "a draft is to be kept or dropped first"
+        return len(self.texts[slot])
 
-    def score(self, tokens: Sequence[int]) -> None:
-        assert 1 <= len(tokens) <= self.max_rows, f"{len(tokens)} rows in a pass"
-        self._append(tokens)
-        self.passes.append(tuple(tokens))
+    def score(self, parts: Sequence[Part]) -> None:
+        self._check(parts)
+        self._rows = []
+        tokens = [token for part in parts for token in (*part.tokens, *part.draft.tokens)]
+        try:
+            self.on_pass(tokens)
+            if self._aborted:
+                raise Cancelled
+        except BaseException:
+            if not self.can_roll_back:
+                self.texts[parts[0].slot].clear()
+            raise
+        if len(tokens) <= self.max_rows:
+            self.passes.append(tuple(tokens))
+        for part in parts:
+            text = self.texts[part.slot]
+            text.extend(part.tokens)
+            self._rows.append(self._logits_after(text))
+            for node in range(len(part.draft)):
+                path = [part.draft.tokens[each] for each in part.draft.path_to(node)]
+                self._rows.append(self._logits_after([*text, *path]))
+            self._drafted[part.slot] = part
+
+    def keep(self, slot: int, path: Sequence[int]) -> None:
+        draft = self._drafted.pop(slot).draft
+        for node, parent in zip(path, (-1, *path), strict=False):
+            assert draft.parents[node] == parent, f"{path} is no path"
+        for place, node in enumerate(path):
+            if node != place:  # a sibling's cell is out of order
+                break
+            self.texts[slot].append(draft.tokens[node])
 
     def logits(self, row: int) -> NDArray[np.float32]:
         assert 0 <= row < len(self._rows), f"row {row} of a pass over {len(self._rows)}"
         return self._rows[row]
 
-    def truncate(self, num_tokens: int) -> None:
+    def hidden_state(self, row: int) -> NDArray[np.float32]:
+        return self.logits(row)[:2]
+
+    def truncate(self, slot: int, num_tokens: int) -> None:
+        assert slot not in self._drafted, "a draft is to be kept or dropped first"
         assert num_tokens >= 0, f"truncate to {num_tokens}"
-        if num_tokens < len(self.cells):
-            del self.cells[num_tokens if self.can_roll_back else 0 :]
+        if num_tokens < len(self.texts[slot]):
+            del self.texts[slot][num_tokens if self.can_roll_back else 0 :]
 
     def abort(self) -> None:
         self._aborted = True
@@ -90,25 +125,23 @@ class FakeTarget:
     def resume(self) -> None:
         self._aborted = False
 
+    def _check(self, parts: Sequence[Part]) -> None:
+        assert parts, "a pass needs a row at least"
+        assert not self._drafted, "the last drafts are to be kept or dropped first"
+        assert len({part.slot for part in parts}) == len(parts), "two parts for one slot"
+        num_rows = sum(map(len, parts))
+        is_exact = len(parts) > 1 or len(parts[0].draft) > 0
+        assert num_rows <= (self.max_rows if is_exact else self.num_batch), f"{num_rows} rows"
+        num_cells = sum(map(len, self.texts)) + num_rows
+        assert num_cells <= self.num_context, "no place in the KV cache"
+        for part in parts:
+            assert part.tokens, "a part scores a token at least"
+            tokens = (*part.tokens, *part.draft.tokens)
+            assert all(0 <= token < self.num_vocab for token in tokens), f"unknown token: {tokens}"
+
     def next_token(self, text: Sequence[int]) -> int:
         """What greedy decoding says after `text`."""
         return int(self._logits_after(text).argmax())
-
-    def _append(self, tokens: Sequence[int]) -> None:
-        assert len(self.cells) + len(tokens) <= self.num_context, "no place in the KV cache"
-        assert all(0 <= token < self.num_vocab for token in tokens), f"unknown token in {tokens}"
-        self._rows = []
-        try:
-            self.on_pass(tokens)
-            if self._aborted:
-                raise Cancelled
-        except BaseException:
-            if not self.can_roll_back:
-                self.cells.clear()
-            raise
-        for token in tokens:
-            self.cells.append(token)
-            self._rows.append(self._logits_after(self.cells))
 
     def _logits_after(self, text: Sequence[int]) -> NDArray[np.float32]:
         digest = zlib.crc32(array("i", text[-self._order :]).tobytes())
@@ -187,8 +220,8 @@ class ScriptedSampler:
 class FakeDrafter:
     """Proposes what `guess` yields for the text so far, and checks the order of the calls.
 
-    `guess` gets all tokens of the conversation. `text` is that conversation as the drafter was told
-    it, `learned` what it was told of its proposals, `num_pulled` how many it was asked for.
+    `guess` gets all tokens of the conversation. `text` is that of the last session as it was told,
+    `learned` what sessions were told of their guesses, `num_pulled` how many were asked for.
     """
 
     name = "fake"
@@ -197,37 +230,57 @@ class FakeDrafter:
         self,
         guess: Callable[[Sequence[int]], Iterable[Proposal]] = lambda _text: (),
         cost_ms: float = 0.0,
+        name: str = "fake",
     ) -> None:
-        self.cost_ms = cost_ms
-        self.outlook = 1.0
-        self.start_ms = 0.0
-        self.fertility = 1.0
+        self.name = name
+        self.guess = guess
+        self.quote = Quote(cost_ms)
         self.text: list[int] = []
         self.learned: list[tuple[tuple[Proposal, ...], tuple[int, ...]]] = []
         self.num_pulled = 0
-        self._guess = guess
-        self._pulled: list[Proposal] = []
+        self.num_open = 0
 
-    def begin(self, prompt: Sequence[int]) -> None:
-        self.text = list(prompt)
-        self._pulled = []
+    def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> FakeSession:
+        self.num_open += 1
+        return FakeSession(self, [*prompt.tokens, *said])
+
+
+class FakeSession:
+    """Implements `edgespec.protocols.DraftSession` for `FakeDrafter`."""
+
+    bridge_ms = 0.0
+
+    def __init__(self, drafter: FakeDrafter, text: list[int]) -> None:
+        self._drafter = drafter
+        self._text = drafter.text = text
+        self._pulled: list[Proposal] = []
+        self._is_open = True
+
+    @property
+    def quote(self) -> Quote:
+        return self._drafter.quote
 
     def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
-        asked_at = len(self.text)
+        assert self._is_open, "a session that is closed is asked no more"
+        asked_at = len(self._text)
         self._pulled = []
-        for proposal in self._guess((*self.text, *prefix)):
-            assert len(self.text) == asked_at, "a draft is valid until the next extend"
-            self.num_pulled += 1
+        for proposal in self._drafter.guess((*self._text, *prefix)):
+            assert len(self._text) == asked_at, "a draft is valid until the next learn"
+            self._drafter.num_pulled += 1
             self._pulled.append(proposal)
             yield proposal
 
-    def learn(self, proposals: Sequence[Proposal], kept: Sequence[int]) -> None:
-        assert list(proposals) == self._pulled
-        self.learned.append((tuple(proposals), tuple(kept)))
+    def learn(self, kept: Kept) -> None:
+        assert self._is_open, "a session that is closed learns no more"
+        for proposals, tokens in kept.guesses_of(self._drafter.name):
+            self._drafter.learned.append((proposals, tokens))
+        self._text.extend(kept.tokens)
         self._pulled = []
 
-    def extend(self, tokens: Sequence[int]) -> None:
-        self.text.extend(tokens)
+    def close(self) -> None:
+        assert self._is_open, "a session is closed once"
+        self._is_open = False
+        self._drafter.num_open -= 1
 
 
 def certain(tokens: Iterable[int]) -> Iterator[Proposal]:
@@ -270,13 +323,37 @@ class FakeClock:
 
 
 def make_engine(
-    target: FakeTarget, drafter: Drafter | None = None, costs: CostModel | None = None
+    target: FakeTarget,
+    drafter: Drafter | None = None,
+    costs: CostModel | None = None,
+    ends: frozenset[int] = frozenset(),
+    clock: Callable[[], float] | None = None,
 ) -> Engine:
     """An engine over fakes; by default nothing is drafted, and drafting would pay."""
-    return Engine(target, [drafter or FakeDrafter()], costs or flat_costs(), FakeClock())
+    ticking = clock or FakeClock()
+    planner = Planner([drafter or FakeDrafter()], costs or flat_costs(), ticking)
+    return Engine(target, planner, ends.__contains__, ticking)
 
 
 _SIXTEEN_TOKENS = Limits(max_tokens=16)
+
+
+def run(
+    engine: Engine,
+    prompt: Sequence[int],
+    sampler: Sampler | None = None,
+    limits: Limits = _SIXTEEN_TOKENS,
+) -> Iterator[Kept]:
+    """What each pass gives one answer, from its beginning to its end."""
+    decoding = engine.open(EncodedPrompt(tuple(prompt)), sampler or FakeSampler(), limits)
+    try:
+        while not decoding.is_over:
+            [(_, kept)] = engine.step([decoding])
+            yield kept
+            if kept.error is not None:
+                raise kept.error
+    finally:
+        engine.close(decoding)
 
 
 def collect(
@@ -284,18 +361,16 @@ def collect(
     prompt: Sequence[int],
     sampler: Sampler | None = None,
     limits: Limits = _SIXTEEN_TOKENS,
-    ends: frozenset[int] = frozenset(),
     tally: Tally | None = None,
 ) -> list[tuple[int, ...]]:
-    """The tokens of each pass of one answer, which ends after a token of `ends`."""
-    chosen_sampler = sampler or FakeSampler()
-    chosen_tally = tally or Tally(FakeClock())
-    hook = _hook(ends)
-    return list(engine.generate(prompt, chosen_sampler, limits, hook, chosen_tally))
-
-
-def _hook(ends: frozenset[int]) -> Callable[[int, int], bool]:
-    return lambda token, _row: token in ends
+    """The tokens of each pass of one answer."""
+    passes = []
+    for kept in run(engine, prompt, sampler, limits):
+        if tally is not None:
+            tally.take(kept)
+        if kept.tokens:
+            passes.append(kept.tokens)
+    return passes
 
 
 def joined(passes: Iterable[Sequence[int]]) -> list[int]:
@@ -340,11 +415,13 @@ class TinyBridge:
             data = data[len(self.pieces[token]) :]
         return tokens
 
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+    def encode_chat(
+        self, messages: Sequence[Message], *, continue_final_message: bool = False
+    ) -> list[int]:
         tokens: list[int] = []
         for message in messages:
             tokens += [_ROLE_TOKENS[message.role], *self.encode(message.content), self.END]
-        return [*tokens, _ROLE_TOKENS["assistant"]]
+        return tokens[:-1] if continue_final_message else [*tokens, _ROLE_TOKENS["assistant"]]
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         return self.pieces[token] if special or token >= self.num_first else b""

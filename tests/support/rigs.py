@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.engine.engine import Engine, Limits
+from edgespec.engine.decoding import Limits
+from edgespec.engine.engine import Engine
 from edgespec.engine.tally import Tally
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context, ContextOptions
@@ -21,10 +22,11 @@ from edgespec.llama.sampler import SamplerChain
 from edgespec.llama.target import LlamaTarget
 from edgespec.llama.tiny import TinySpec
 from edgespec.llama.tiny.corpus import CORPUS
-from edgespec.passes import Proposal
+from edgespec.passes import Draft, Kept, Part, Proposal
 from edgespec.planning.cost import CostModel, CostTable
-from edgespec.protocols import Drafter
-from edgespec.types import SamplingParams
+from edgespec.planning.planner import Planner
+from edgespec.protocols import FREE, Drafter
+from edgespec.types import EncodedPrompt, SamplingParams
 
 SMALL = TinySpec(width=64, ffn_width=128, num_vocab=512, quantization="Q8_0")
 """Half a millisecond a pass, and Q8_0, whose kernels treat every row alike."""
@@ -51,14 +53,29 @@ def rows_one_by_one(target: LlamaTarget, tokens: Sequence[int]) -> list[NDArray[
     """Append `tokens` one a pass; the logits after each."""
     rows = []
     for token in tokens:
-        target.score([token])
+        score(target, [token])
         rows.append(target.logits(0).copy())
     return rows
 
 
+def score(target: LlamaTarget, tokens: Sequence[int]) -> None:
+    """Append `tokens` to the first slot in one pass with logits of every row."""
+    draft = Draft.chain(tuple(tokens[1:]), (1.0,) * (len(tokens) - 1), "test")
+    target.score([Part(0, tuple(tokens[:1]), draft)])
+    target.keep(0, range(len(draft)))
+
+
+def prefill(target: LlamaTarget, tokens: Sequence[int], slot: int = 0) -> None:
+    """Append `tokens` batch by batch; row 0 of the logits is then the last one's."""
+    size = target.num_batch
+    for start in range(0, len(tokens), size):
+        target.score([Part(slot, tuple(tokens[start : start + size]))])
+        target.keep(slot, ())
+
+
 def rows_in_one_pass(target: LlamaTarget, tokens: Sequence[int]) -> list[NDArray[np.float32]]:
     """Append `tokens` in one pass; the logits after each."""
-    target.score(tokens)
+    score(target, tokens)
     return [target.logits(row).copy() for row in range(len(tokens))]
 
 
@@ -71,16 +88,16 @@ def invariant_rows(context: Context, lengths: Sequence[int]) -> int:
     tokens = corpus_tokens(context.model, max(lengths) + MOST_ROWS)
     most = MOST_ROWS
     for length in lengths:
-        target.truncate(0)
-        target.prefill(tokens[:length])
+        target.truncate(0, 0)
+        prefill(target, tokens[:length])
         alone = rows_one_by_one(target, tokens[length : length + MOST_ROWS])
         for count in range(2, most + 1):
-            target.truncate(length)
+            target.truncate(0, length)
             together = rows_in_one_pass(target, tokens[length : length + count])
             if not all(map(np.array_equal, together, alone)):
                 most = count - 1
                 break
-    target.truncate(0)
+    target.truncate(0, 0)
     return most
 
 
@@ -99,38 +116,55 @@ class Replay:
     """Implements `Drafter`: proposes a known answer, with a wrong token at every third place."""
 
     name = "replay"
-    cost_ms = start_ms = 0.0
-    outlook = fertility = 1.0
 
     def __init__(self, answer: Sequence[int], num_vocab: int) -> None:
-        self._answer = answer
-        self._num_vocab = num_vocab
-        self._num_prompt = self._num_text = 0
+        self.answer = answer
+        self.num_vocab = num_vocab
 
-    def begin(self, prompt: Sequence[int]) -> None:
-        self._num_prompt = self._num_text = len(prompt)
+    def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> ReplaySession:
+        return ReplaySession(self, len(said))
+
+
+class ReplaySession:
+    """Implements `DraftSession` for `Replay`."""
+
+    quote = FREE
+    bridge_ms = 0.0
+
+    def __init__(self, replay: Replay, num_said: int) -> None:
+        self._replay = replay
+        self._num_said = num_said
 
     def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
-        start = self._num_text - self._num_prompt + len(prefix)
-        for index, token in enumerate(self._answer[start:], start):
+        start = self._num_said + len(prefix)
+        for index, token in enumerate(self._replay.answer[start:], start):
             wrong = index % 3 == 2
-            yield Proposal((token + 1) % self._num_vocab if wrong else token, 1.0)
+            yield Proposal((token + 1) % self._replay.num_vocab if wrong else token, 1.0)
 
-    def learn(self, proposals: Sequence[Proposal], kept: Sequence[int]) -> None:
-        """Nothing to learn."""
+    def learn(self, kept: Kept) -> None:
+        self._num_said += len(kept.tokens)
 
-    def extend(self, tokens: Sequence[int]) -> None:
-        self._num_text += len(tokens)
+    def close(self) -> None:
+        """Nothing to let go of."""
 
 
-def eager_engine(target: LlamaTarget, drafter: Drafter) -> Engine:
-    """An engine that drafts whatever it can: drafts look free, and its clock stands still."""
+def eager_engine(target: LlamaTarget, *drafters: Drafter, ends: bool = False) -> Engine:
+    """An engine that drafts whatever it can: drafts look free, and its clock stands still.
+
+    Only if `ends` do end tokens end an answer.
+    """
     costs = {1: 10.0, MOST_ROWS: 10.1}
-    return Engine(target, [drafter], CostModel(CostTable(0, 1024, costs, costs), MOST_ROWS), _still)
+    model = CostModel(CostTable(0, 1024, costs, costs), MOST_ROWS)
+    is_end = target.context.model.vocab.is_end if ends else _never
+    return Engine(target, Planner(drafters, model, _still), is_end, _still)
 
 
 def _still() -> float:
     return 1.0
+
+
+def _never(_token: int) -> bool:
+    return False
 
 
 @dataclass
@@ -145,7 +179,7 @@ class Answered:
 
 def answer(
     target: LlamaTarget,
-    drafter: Drafter,
+    drafter: Drafter | None,
     prompt: Sequence[int],
     sampling: SamplingParams,
     num_tokens: int,
@@ -153,33 +187,30 @@ def answer(
     until_end: bool = False,
 ) -> Answered:
     """Answer with a fresh engine and chain, from an empty cache."""
-    target.truncate(0)
-    return next_answer(
-        eager_engine(target, drafter), prompt, sampling, num_tokens, until_end=until_end
-    )
+    target.truncate(0, 0)
+    drafters = [] if drafter is None else [drafter]
+    engine = eager_engine(target, *drafters, ends=until_end)
+    return next_answer(engine, prompt, sampling, num_tokens)
 
 
 def next_answer(
-    engine: Engine,
-    prompt: Sequence[int],
-    sampling: SamplingParams,
-    num_tokens: int,
-    *,
-    until_end: bool = False,
+    engine: Engine, prompt: Sequence[int], sampling: SamplingParams, num_tokens: int
 ) -> Answered:
     """Answer with an engine that may hold some of the prompt."""
     target = engine.target
     assert isinstance(target, LlamaTarget)
-    vocab = target.context.model.vocab
     logits: list[NDArray[np.float32]] = []
-
-    def keep_logits(token: int, row: int) -> bool:
-        logits.append(target.logits(row).copy())
-        return until_end and vocab.is_end(token)
-
+    tokens: list[int] = []
     tally = Tally(_still)
-    with SamplerChain(sampling, vocab) as sampler:
-        passes = engine.generate(prompt, sampler, Limits(num_tokens), keep_logits, tally)
-        tokens = list(itertools.chain.from_iterable(passes))
+    with SamplerChain(sampling, target.context.model.vocab) as sampler:
+        decoding = engine.open(EncodedPrompt(tuple(prompt)), sampler, Limits(num_tokens))
+        while not decoding.is_over:
+            [(_, kept)] = engine.step([decoding])
+            if kept.error is not None:
+                raise kept.error
+            tally.take(kept)
+            tokens += kept.tokens
+            logits += [kept.logits(index).copy() for index in range(len(kept.tokens))]
+        engine.close(decoding)
     stats = tally.stats()
     return Answered(tokens, logits, stats.proposed, stats.accepted)

@@ -11,7 +11,8 @@ from fakes import FakeClock, FakeDrafter, FakeSampler, FakeTarget, collect, join
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgespec.engine.engine import Engine, Limits
+from edgespec.engine.decoding import Limits
+from edgespec.engine.engine import Engine
 from edgespec.engine.tally import Tally
 from edgespec.passes import Proposal
 from edgespec.planning import credit as module

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+import contextlib
+import itertools
+from collections.abc import Iterator, Sequence
 
 import pytest
 from fakes import (
@@ -14,15 +16,18 @@ from fakes import (
     joined,
     make_engine,
     oracle,
+    run,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgespec.engine.engine import Engine, Limits
+from edgespec.engine.decoding import Limits
+from edgespec.engine.engine import Engine
 from edgespec.engine.tally import Tally
 from edgespec.errors import Cancelled, GrammarError, NativeLibraryError
 from edgespec.passes import Proposal
 from edgespec.protocols import Target
+from edgespec.types import EncodedPrompt
 
 TOKENS = st.integers(0, 5)
 PROMPTS = st.lists(TOKENS, min_size=1, max_size=30)
@@ -51,27 +56,10 @@ def now_and_then_wrong(target: FakeTarget) -> FakeDrafter:
 def answer_until_failure(engine: Engine, prompt: list[int], sampler: FakeSampler) -> list[int]:
     """What was emitted before something was raised (or all of it)."""
     emitted: list[int] = []
-    hook = FakeHook()
-    passes = engine.generate(prompt, sampler, Limits(20), hook, Tally(FakeClock()))
-    try:
-        for tokens in passes:
-            emitted.extend(tokens)
-    except (Cancelled, NativeLibraryError, KeyboardInterrupt, GrammarError):
-        pass
+    with contextlib.suppress(Cancelled, NativeLibraryError, KeyboardInterrupt):
+        for kept in run(engine, prompt, sampler, Limits(20)):
+            emitted.extend(kept.tokens)
     return emitted
-
-
-class FakeHook:
-    """Never the last; raises at the token with number `fail_at`, if given."""
-
-    def __init__(self, fail_at: int = -1) -> None:
-        self._left = fail_at
-
-    def __call__(self, _token: int, _row: int) -> bool:
-        if self._left == 0:
-            raise KeyboardInterrupt
-        self._left -= 1
-        return False
 
 
 @settings(max_examples=300)
@@ -97,18 +85,32 @@ def test_a_pass_that_fails_leaves_nothing_wrong_behind(
     emitted = answer_until_failure(engine, prompt, FakeSampler())
     assert emitted == plain_answer(prompt)[: len(emitted)]
     text = prompt + emitted
-    assert target.cells == text[: target.num_cached]
+    assert target.cells == text[: target.num_cached(0)]
 
     target.on_pass = lambda _tokens: None
-    held = target.num_cached
-    target.num_prefilled = 0
+    held, tally = target.num_cached(0), Tally(FakeClock())
     following = text + more
-    assert joined(collect(engine, following, limits=Limits(20))) == plain_answer(following)
-    assert target.num_prefilled == len(following) - held
+    again = joined(collect(engine, following, limits=Limits(20), tally=tally))
+    assert again == plain_answer(following)
+    assert tally.num_cached_tokens == held
+
+
+def test_a_step_that_was_aborted_can_be_repeated() -> None:
+    target = FakeTarget(num_context=200, max_rows=4)
+    engine = make_engine(target, now_and_then_wrong(target))
+    decoding = engine.open(EncodedPrompt((1,) * 20), FakeSampler(), Limits(40))
+    emitted: list[int] = []
+    while not decoding.is_over:
+        target.abort()
+        with pytest.raises(Cancelled):
+            engine.step([decoding])
+        target.resume()
+        emitted.extend(engine.step([decoding])[0][1].tokens)
+    assert emitted == plain_answer([1] * 20, 40)
 
 
 @pytest.mark.parametrize("num_batches", [0, 1, 2, 3])
-def test_cancel_during_prefill_keeps_the_batches_that_were_done(num_batches: int) -> None:
+def test_cancel_while_reading_keeps_the_batches_that_were_done(num_batches: int) -> None:
     target = FakeTarget(num_context=200, num_batch=8)
     engine = make_engine(target)
     prompt = [index % 5 for index in range(30)]
@@ -120,44 +122,33 @@ def test_cancel_during_prefill_keeps_the_batches_that_were_done(num_batches: int
 
     target.resume()
     target.on_pass = lambda _tokens: None
-    target.num_prefilled = 0
     assert joined(collect(engine, prompt, limits=Limits(20))) == plain_answer(prompt)
-    assert target.num_prefilled == 30 - 8 * num_batches
 
 
-@pytest.mark.parametrize("num_passes", [0, 1, 4])
-def test_cancel_while_decoding_keeps_what_was_emitted(num_passes: int) -> None:
+@pytest.mark.parametrize("num_passes", [1, 2, 5])
+def test_an_answer_that_is_closed_early_keeps_what_was_emitted(num_passes: int) -> None:
     target = FakeTarget(num_context=200, max_rows=4)
     engine = make_engine(target, now_and_then_wrong(target))
-    emitted: list[int] = []
-    hook = FakeHook()
-    with pytest.raises(Cancelled):
-        for tokens in engine.generate([1, 2], FakeSampler(), Limits(60), hook, Tally(FakeClock())):
-            emitted.extend(tokens)
-            if len(target.passes) >= num_passes:
-                target.abort()
-    assert len(target.passes) == num_passes
+    passes = itertools.islice(run(engine, [1, 2], limits=Limits(60)), num_passes)
+    emitted = joined(kept.tokens for kept in passes)
     assert target.cells == [1, 2, *emitted[:-1]]
     assert emitted == plain_answer([1, 2], 60)[: len(emitted)]
+    tally, following = Tally(FakeClock()), [1, 2, *emitted, 4]
+    again = joined(collect(engine, following, limits=Limits(20), tally=tally))
+    assert again == plain_answer(following)
+    assert tally.num_cached_tokens == len(following) - 2
 
-    target.resume()
-    following = [1, 2, *emitted, 4]
-    assert joined(collect(engine, following, limits=Limits(20))) == plain_answer(following)
 
-
-def test_closing_the_answer_early_keeps_what_was_emitted() -> None:
+@pytest.mark.parametrize("num_tokens", range(1, 8))
+def test_an_answer_may_be_cut_within_a_pass(num_tokens: int) -> None:
+    """As where a stop string ends it: the cache is that of an answer which ended there."""
     target = FakeTarget(num_context=200, max_rows=4)
     engine = make_engine(target, FakeDrafter(oracle(target)))
-    hook = FakeHook()
-    answer = engine.generate([1, 2, 3], FakeSampler(), Limits(60), hook, Tally(FakeClock()))
-    emitted = joined([next(answer), next(answer)])
-    assert isinstance(answer, Generator)
-    answer.close()
-    assert target.cells == [1, 2, 3, *emitted[:-1]]
-    target.num_prefilled = 0
-    following = [1, 2, 3, *emitted, 5]
-    assert joined(collect(engine, following, limits=Limits(20))) == plain_answer(following)
-    assert target.num_prefilled == 2
+    decoding = engine.open(EncodedPrompt((1, 2)), FakeSampler(), Limits(60))
+    while decoding.num_emitted < num_tokens:
+        engine.step([decoding])
+    engine.close(decoding, num_tokens)
+    assert target.cells == [1, 2, *plain_answer([1, 2])[: num_tokens - 1]]
 
 
 class FailingSampler(FakeSampler):
@@ -175,17 +166,15 @@ class FailingSampler(FakeSampler):
 
 @pytest.mark.parametrize("can_roll_back", [True, False])
 @pytest.mark.parametrize("fail_at", range(6))
-def test_a_sampler_or_hook_that_raises_within_a_draft_leaves_nothing_wrong(
+def test_a_sampler_that_fails_within_a_draft_ends_its_answer_alone(
     fail_at: int, can_roll_back: bool
 ) -> None:
-    for by_sampler in (True, False):
-        target = FakeTarget(num_context=200, max_rows=4, can_roll_back=can_roll_back)
-        engine = make_engine(target, FakeDrafter(oracle(target)))
-        sampler = FailingSampler(fail_at) if by_sampler else FakeSampler()
-        hook = FakeHook(-1 if by_sampler else fail_at)
-        emitted: list[int] = []
-        with pytest.raises((GrammarError, KeyboardInterrupt)):
-            for tokens in engine.generate([1, 2], sampler, Limits(20), hook, Tally(FakeClock())):
-                emitted.extend(tokens)
-        following = [1, 2, *emitted, 3, 3]
-        assert joined(collect(engine, following, limits=Limits(20))) == plain_answer(following)
+    target = FakeTarget(num_context=200, max_rows=4, can_roll_back=can_roll_back)
+    engine = make_engine(target, FakeDrafter(oracle(target)))
+    emitted: list[int] = []
+    with pytest.raises(GrammarError):
+        for kept in run(engine, [1, 2], FailingSampler(fail_at), Limits(20)):
+            emitted.extend(kept.tokens)
+    assert len(emitted) == fail_at
+    following = [1, 2, *emitted, 3, 3]
+    assert joined(collect(engine, following, limits=Limits(20))) == plain_answer(following)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
 
 import pytest
 from fakes import (
+    FakeClock,
     FakeDrafter,
     FakeSampler,
     FakeTarget,
@@ -15,13 +16,16 @@ from fakes import (
     joined,
     make_engine,
     oracle,
+    run,
 )
 
-from edgespec.engine.engine import Engine, Limits
+from edgespec.engine.decoding import Limits
+from edgespec.engine.engine import Engine
 from edgespec.errors import UsageError
 from edgespec.passes import Proposal
 from edgespec.planning.cost import CostModel, CostTable
-from edgespec.protocols import Target
+from edgespec.planning.planner import Planner
+from edgespec.types import TARGET, EncodedPrompt, PrefillProgress
 
 
 def test_an_empty_prompt_is_a_usage_error() -> None:
@@ -36,6 +40,7 @@ def test_the_drafter_is_told_all_that_was_kept() -> None:
     assert drafter.text == [1, 2, 3, *joined(passes)]
     # Nothing was drafted before the first token, nor where only one more was allowed.
     assert [kept for _, kept in drafter.learned] == passes[1:-1]
+    assert drafter.num_open == 0
 
 
 def test_what_was_pulled_is_learned_from_even_unverified() -> None:
@@ -61,7 +66,7 @@ def test_hopeless_guesses_are_not_verified() -> None:
     target = FakeTarget(max_rows=4)
     drafter = FakeDrafter(lambda _text: iter([Proposal(0, 0.01)] * 9))
     collect(make_engine(target, drafter), [1, 2, 3])
-    assert {len(rows) for rows in target.passes} == {1}
+    assert {len(rows) for rows in target.passes[1:]} == {1}, "but for the prompt"
 
 
 @pytest.mark.parametrize(("target_rows", "cost_rows"), [(3, 8), (8, 3)])
@@ -77,48 +82,65 @@ def test_nothing_is_drafted_beyond_the_last_token() -> None:
     drafter = FakeDrafter(oracle(target))
     passes = collect(make_engine(target, drafter), [1, 2, 3], limits=Limits(4))
     assert [len(tokens) for tokens in passes] == [1, 3]
-    assert [len(rows) for rows in target.passes] == [3]
+    assert [len(rows) for rows in target.passes] == [3, 3], "the prompt, then one pass"
 
 
 def test_a_target_that_cannot_roll_back_is_given_no_drafts() -> None:
     target = FakeTarget(max_rows=4, can_roll_back=False)
     drafter = FakeDrafter(oracle(target))
     passes = collect(make_engine(target, drafter), [1, 2, 3])
-    assert {len(rows) for rows in target.passes} == {1}
+    assert {len(rows) for rows in target.passes[1:]} == {1}, "but for the prompt"
     assert joined(passes) == joined(collect(make_engine(FakeTarget()), [1, 2, 3]))
 
 
 def test_pass_times_are_observed() -> None:
     """The clock of the fakes ticks once a look, so that every pass takes 1 ms."""
     target = FakeTarget(max_rows=1, num_context=600)
-    engine = make_engine(target, costs=flat_costs(one_ms=10.0))
-    before = engine.plain_token_ms()
-    collect(engine, [1, 2, 3], limits=Limits(300))
-    assert before == pytest.approx(10.0)
-    assert engine.plain_token_ms() == pytest.approx(1.0, rel=0.1)
+    costs = flat_costs(one_ms=10.0)
+    assert costs.pass_ms(1, 0) == pytest.approx(10.0)
+    collect(make_engine(target, costs=costs), [1, 2, 3], limits=Limits(300))
+    assert costs.pass_ms(1, 0) == pytest.approx(1.0, rel=0.1)
 
 
 def test_the_plain_cost_is_that_of_the_present_context() -> None:
     target = FakeTarget(num_context=600)
     costs = CostModel(CostTable(100, 500, {1: 10.0}, {1: 50.0}), 1)
-    engine = Engine(target, [FakeDrafter()], costs, lambda: 0.0)
-    collect(engine, [1] * 300, FakeSampler(), Limits(1))
-    assert engine.target is target
-    assert engine.plain_token_ms() == pytest.approx(30.0)
+    engine = make_engine(target, costs=costs, clock=lambda: 0.0)
+    decoding = engine.open(EncodedPrompt((1,) * 300), FakeSampler(), Limits(1))
+    while not decoding.is_over:
+        engine.step([decoding])
+    assert engine.plain_token_ms(decoding) == pytest.approx(30.0)
 
 
-def test_watchers_see_the_logits_behind_all_that_is_said() -> None:
+def test_each_token_tells_where_it_came_from() -> None:
     target = FakeTarget(max_rows=4)
-    drafter = FakeDrafter(oracle(target))
-    seen: list[int] = []
+    known, other = FakeDrafter(oracle(target), name="known"), FakeDrafter(name="other")
+    planner = Planner([other, known], flat_costs(), FakeClock())
+    engine = Engine(target, planner, lambda _token: False, FakeClock())
+    kept = list(run(engine, [1, 2, 3], limits=Limits(1 + 4 * 3)))
+    assert [each.sources for each in kept] == [(TARGET,), *[("known",) * 3 + (TARGET,)] * 3]
+    assert [each.rows for each in kept] == [(0,), *[(0, 1, 2, 3)] * 3]
+    assert [dict(each.proposed) for each in kept] == [{}, *[{"known": 3}] * 3]
 
-    class Watcher:
-        def watch(self, tokens: Sequence[int], target: Target) -> None:
-            for row, token in enumerate(tokens):
-                assert int(target.logits(row).argmax()) == token
-            seen.extend(tokens)
 
-    engine = Engine(target, [drafter], flat_costs(), lambda: 0.0, [Watcher()])
-    passes = collect(engine, [1, 2, 3])
-    assert seen == joined(passes)
-    assert any(len(tokens) > 1 for tokens in passes)
+def test_the_record_of_a_pass_tells_its_rows_and_times() -> None:
+    """The clock ticks once a look, 1 ms: twice for a pass, twice for each guess that is pulled."""
+    target = FakeTarget(max_rows=4, num_context=200)
+    engine = make_engine(target, FakeDrafter(oracle(target), cost_ms=0.5))
+    *_, read, drafted = itertools.islice(run(engine, [1] * 20), 4)
+    assert (read.record.num_rows, read.record.context) == (4, 16)
+    assert read.progress == PrefillProgress(20, 20, 0)
+    record = drafted.record
+    assert (record.num_rows, record.num_pass_rows, record.context) == (4, 4, 20)
+    assert record.target_ms == pytest.approx(1.0)
+    assert record.predicted_ms == pytest.approx(10.3)
+    assert record.drafter_ms == pytest.approx({"fake": 3.0})
+
+
+def test_reading_a_long_prompt_tells_how_far_it_is() -> None:
+    engine = make_engine(FakeTarget(num_context=200))
+    collect(engine, [1] * 5, limits=Limits(1))
+    kept = list(run(engine, [1] * 30, limits=Limits(1)))
+    progress = [each.progress.num_read for each in kept if each.progress is not None]
+    assert progress == [13, 21, 29, 30]
+    assert [len(each.tokens) for each in kept] == [0, 0, 0, 1]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from fakes import FakeDrafter, FakeSampler, FakeTarget, collect, joined, make_engine, oracle
+from fakes import FakeDrafter, FakeSampler, FakeTarget, collect, joined, make_engine, oracle, run
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgespec.drafters.context import ContextDrafter
-from edgespec.engine.engine import Limits
+from edgespec.engine.decoding import Limits
+from edgespec.engine.engine import Engine
 from edgespec.engine.tally import Tally
 
 TOKENS = st.integers(0, 5)
@@ -51,57 +52,37 @@ def test_every_turn_is_answered_as_if_it_were_the_first(
     for num_taken_back, added, max_tokens in turns:
         prompt = text[: max(len(text) - num_taken_back, 0)] + added
         cached = list(target.cells)
-        target.num_prefilled = 0
         tally = Tally(lambda: 1.0)
-        answer = joined(
-            collect(engine, prompt, FakeSampler(temperature), Limits(max_tokens), tally=tally)
-        )
+        sampler = FakeSampler(temperature)
+        answer = joined(collect(engine, prompt, sampler, Limits(max_tokens), tally))
         assert answer == fresh_answer(prompt, max_tokens, temperature)
         shared = shared_prefix(cached, prompt[:-1])
         if not can_roll_back and shared < len(cached):
             shared = 0
-        assert target.num_prefilled == len(prompt) - shared
         assert (tally.num_prompt_tokens, tally.num_cached_tokens) == (len(prompt), shared)
         text = prompt + answer
         assert target.cells == text[:-1]
 
 
-def test_a_turn_that_continues_costs_only_what_is_new() -> None:
+_LIMITS = Limits(16)
+
+
+def num_read(engine: Engine, prompt: list[int], limits: Limits = _LIMITS) -> int:
+    """Tokens of the prompt that are computed for an answer."""
+    read = [kept for kept in run(engine, prompt, limits=limits) if kept.progress is not None]
+    return sum(kept.record.num_rows for kept in read)
+
+
+def test_only_what_is_new_is_read() -> None:
+    """Of a turn that goes on: the answer's last token, which no pass had read, and two more."""
     target = FakeTarget(num_context=200)
     engine = make_engine(target)
-    answer = joined(collect(engine, [1, 2, 3, 4], limits=Limits(10)))
-    target.num_prefilled = 0
-    collect(engine, [1, 2, 3, 4, *answer, 5, 5], limits=Limits(10))
-    assert target.num_prefilled == 3, (
-        "the answer's last token, which no pass had read, and two more"
-    )
-
-
-def test_the_same_prompt_again_costs_one_token() -> None:
-    target = FakeTarget(num_context=200)
-    engine = make_engine(target)
-    first = joined(collect(engine, [1, 2, 3, 4]))
-    target.num_prefilled = 0
-    assert joined(collect(engine, [1, 2, 3, 4])) == first
-    assert target.num_prefilled == 1
-
-
-def test_reuse_switched_off_computes_the_whole_prompt() -> None:
-    target = FakeTarget(num_context=200)
-    engine = make_engine(target)
-    first = joined(collect(engine, [1, 2, 3, 4]))
-    target.num_prefilled = 0
-    again = joined(collect(engine, [1, 2, 3, 4], limits=Limits(16, reuse_prefix=False)))
-    assert again == first
-    assert target.num_prefilled == 4
-
-
-def test_forgetting_empties_the_cache() -> None:
-    target = FakeTarget(num_context=200)
-    engine = make_engine(target)
-    first = joined(collect(engine, [1, 2, 3, 4]))
+    assert num_read(engine, [1, 2, 3, 4]) == 4
+    answer = target.cells[4:]
+    assert num_read(engine, [1, 2, 3, 4]) == 1
+    assert num_read(engine, [1, 2, 3, 4], Limits(16, reuse_prefix=False)) == 4
+    following = [1, 2, 3, 4, *answer, target.next_token(target.cells), 5, 5]
+    assert num_read(engine, following) == 3
     engine.forget()
-    assert target.num_cached == 0
-    target.num_prefilled = 0
-    assert joined(collect(engine, [1, 2, 3, 4])) == first
-    assert target.num_prefilled == 4
+    assert target.num_cached(0) == 0
+    assert num_read(engine, [1, 2, 3, 4]) == 4

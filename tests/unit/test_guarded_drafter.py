@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from fakes import FakeDrafter, FakeTarget, certain, collect, joined, make_engine
 
-from edgespec.engine.engine import Limits
+from edgespec.engine.decoding import Limits
 from edgespec.errors import Cancelled, NativeLibraryError
 from edgespec.passes import Proposal
 from edgespec.planning.guarded import GuardedDrafter

@@ -12,7 +12,8 @@ from fakes import FakeClock, FakeSampler, FakeTarget, collect, joined
 from toy_vocabularies import TOYS
 
 from edgespec.drafters.model import ModelDrafter
-from edgespec.engine.engine import Engine, Limits
+from edgespec.engine.decoding import Limits
+from edgespec.engine.engine import Engine
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.vocab.ngrams import NgramCache
 from edgespec.vocab.tokenizer import ByteTokenizer
