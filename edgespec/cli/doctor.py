@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgespec.errors import UsageError
+from edgespec.paths import user_paths
 
 if TYPE_CHECKING:
-    from edgespec.cli.health import Examination
+    from edgespec.runtime.examination import Examination
 
 
 @click.command()
@@ -23,11 +24,11 @@ def doctor(verbose: bool, /, model: str | None, measure: bool, as_json: bool) ->
 
     Models that were never measured on this machine are loaded and measured (seconds each).
     """
-    from edgespec.cli.health import examine  # loads numpy and SQLite's helpers
+    from edgespec.runtime.examination import examine  # loads numpy and SQLite's helpers
 
     if model is not None and not model.strip():
         raise UsageError("an empty name is no model", "give a name or leave --model out")
-    found = examine(model, anew=measure, verbose=bool(verbose))
+    found = examine(model, user_paths(), anew=measure, verbose=bool(verbose))
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
         return

@@ -4,7 +4,7 @@ A file's name says of which drafter it is, for which build, machine and number o
 drafter that changed, or another build, gets another file. How it was chosen is remembered beside
 it: a file that was deleted comes back without measuring, a lost memory does no harm. Files that
 were not used for long are deleted. Beside it may be another with rows that follow the user
-(following.py).
+(runtime/head_rows.py).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from pathlib import Path
 import filelock
 
 from edgespec.errors import BusyError, EdgeSpecError, ModelFileError, StorageError
-from edgespec.forms.choice import choose
-from edgespec.forms.form import Form, Wanted
+from edgespec.forms.decision import Decision, Wanted
 from edgespec.forms.rows import NewRows
+from edgespec.forms.search import choose
 from edgespec.forms.trimming import (
     AS_SHIPPED,
-    Choice,
+    FormChoice,
     Parent,
     Workshop,
     count_shipped,
@@ -99,10 +99,10 @@ class Trimmer:
             self._keys[whole] = f"{name}|{library.build_id()}|{self._machine.key}|{layouts}"
         return self._keys[whole]
 
-    def form(self, whole: Path) -> Form | None:
+    def decision(self, whole: Path) -> Decision | None:
         """How a drafter runs here, if that was decided."""
         value = self._store.get(TRIM, self.key(whole))
-        return Form.from_json(value) if value is not None else None
+        return Decision.from_json(value) if value is not None else None
 
     def trimmed(
         self, whole: Path, pass_ms: Callable[[], Mapping[int, float]] = lambda: USUAL_PASS_MS
@@ -121,7 +121,7 @@ class Trimmer:
 
     def trim(
         self, whole: Path, wanted: Wanted, out: Path | None = None
-    ) -> tuple[Path, Parent, Choice]:
+    ) -> tuple[Path, Parent, FormChoice]:
         """Choose and make anew as `wanted`: the file's path, what it was made from and as what.
 
         It is used from now on, unless it was written to `out`. Raises ModelFileError, UsageError,
@@ -134,7 +134,7 @@ class Trimmer:
             make(parent, choice, path, workshop)
             if out is None:
                 counts = shipped_words_id() if wanted.count is count_shipped else None
-                self._store.put(TRIM, self.key(whole), Form(choice, counts).to_json())
+                self._store.put(TRIM, self.key(whole), Decision(choice, counts).to_json())
         return path, parent, choice
 
     def own_path(self, whole: Path, trimmed: Path) -> Path | None:
@@ -143,7 +143,7 @@ class Trimmer:
         None if that is not to be: if it is no form of `whole` that was found here, or somebody gave
         counts of their own. Raises ModelFileError if `whole` cannot be read.
         """
-        form = self.form(whole)
+        form = self.decision(whole)
         if not self._follows or form is None or not form.is_final or form.counts is None:
             return None
         own = self._own_path(whole, form)
@@ -168,7 +168,7 @@ class Trimmer:
 
     def _find(self, whole: Path) -> tuple[Path | None] | None:
         """What was decided and is there: (file,), or (None,) for the whole drafter; None if not."""
-        form, path = self.form(whole), self._path(whole)
+        form, path = self.decision(whole), self._path(whole)
         if form is not None and not form.is_final:
             return None
         if form is not None and form.is_whole:
@@ -198,8 +198,8 @@ class Trimmer:
             try:
                 parent = read_parent(whole, workshop)
             except ModelFileError as error:
-                form = Form(
-                    Choice(0, AS_SHIPPED), shipped_words_id(), is_whole=True, problem=str(error)
+                form = Decision(
+                    FormChoice(0, AS_SHIPPED), shipped_words_id(), is_whole=True, problem=str(error)
                 )
                 self._store.put(TRIM, self.key(whole), form.to_json())
                 raise
@@ -212,21 +212,21 @@ class Trimmer:
         self._report(describe(whole, parent.num_tokens, form.choice, time.monotonic() - started))
         return self._path(whole)
 
-    def _decide(self, whole: Path, parent: Parent, workshop: Workshop) -> Form:
+    def _decide(self, whole: Path, parent: Parent, workshop: Workshop) -> Decision:
         """The remembered choice if it still holds, else a new one."""
-        form = self.form(whole)
+        form = self.decision(whole)
         if form is not None and form.is_final and form.counts is not None:
             return form
         attempt = 1 if form is None or form.choice.is_sure else form.num_attempts + 1
         choice = choose(parent, workshop)
         is_whole = (choice.num_kept, choice.type_name) == (parent.num_tokens, AS_SHIPPED)
-        return Form(choice, shipped_words_id(), is_whole, num_attempts=attempt)
+        return Decision(choice, shipped_words_id(), is_whole, num_attempts=attempt)
 
     def _path(self, whole: Path, what: str = "") -> Path:
         digest = hashlib.sha256(f"{self.key(whole)}{what}".encode()).hexdigest()[:16]
         return self._folder / f"{whole.stem[:_LONGEST_STEM]}-{digest}.gguf"
 
-    def _own_path(self, whole: Path, form: Form) -> Path:
+    def _own_path(self, whole: Path, form: Decision) -> Path:
         """Where the form is kept with rows that were chosen for this user."""
         choice = form.choice
         return self._path(whole, f"|{choice.num_kept} {choice.type_name} {form.counts}")
@@ -278,7 +278,7 @@ class Trimmer:
                     path.unlink()
 
 
-def describe(whole: Path, num_tokens: int, choice: Choice, seconds: float) -> str:
+def describe(whole: Path, num_tokens: int, choice: FormChoice, seconds: float) -> str:
     """What was made of a drafter, in one line."""
     body = "" if choice.type_name == AS_SHIPPED else f", as {choice.type_name}"
     what = f"trimming {whole.stem} to {choice.num_kept:,} of {num_tokens:,} tokens{body}"

@@ -1,6 +1,6 @@
 """A drafter's trimmed form, made: rows of the head that are kept, types of the body.
 
-How a form is chosen: trim_choice.py; where it is kept: trimmed.py.
+How a form is chosen: search.py; where it is kept: trimmer.py.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class FormChoice:
     """The form to use, and those that were weighed (none where nothing was left to decide).
 
     `is_sure` is False if the machine was too busy to tell what things cost.
@@ -128,7 +128,7 @@ def always_kept(tokenizer: ByteTokenizer) -> tuple[int, ...]:
     return (*sorted(tokenizer.specials.ends), *np.flatnonzero(sizes == 1).tolist())
 
 
-def make(parent: Parent, choice: Choice, destination: Path, workshop: Workshop) -> None:
+def make(parent: Parent, choice: FormChoice, destination: Path, workshop: Workshop) -> None:
     """Write the chosen form of a drafter; raises StorageError, ModelFileError."""
     counts = parent.counts
     kept = keep_tokens(counts, choice.num_kept, parent.always)

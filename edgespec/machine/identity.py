@@ -8,7 +8,7 @@ import platform
 import subprocess
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -32,9 +32,14 @@ class Machine:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def this_machine(num_threads: int | None = None) -> Machine:
+    """The machine that this process runs on, with so many threads if not one a physical core."""
+    machine = _found()
+    return machine if num_threads is None else replace(machine, num_threads=num_threads)
+
+
 @lru_cache(maxsize=1)
-def this_machine() -> Machine:
-    """The machine that this process runs on."""
+def _found() -> Machine:
     name, features = _cpu()
     return Machine(
         cpu=name,

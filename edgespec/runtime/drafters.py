@@ -20,13 +20,14 @@ from edgespec.llama.context import Context
 from edgespec.planning.guarded import GuardedDrafter
 from edgespec.protocols import Drafter, RowWatcher
 from edgespec.reports import Report
-from edgespec.runtime.request import BEST_DRAFTER, NO_DRAFTER, DrafterFiles, LoadOptions
+from edgespec.runtime.request import BEST_DRAFTER, NO_DRAFTER, LoadRequest
 from edgespec.types import Prompt
 
 if TYPE_CHECKING:
     from edgespec.drafters.model import ModelDrafter
     from edgespec.engine.completer import AnswerListener
-    from edgespec.learning.online.store import AdaptationStore
+    from edgespec.learning.online.adaptations import AdaptationStore
+    from edgespec.runtime.form import Form
     from edgespec.runtime.head_rows import Follow
     from edgespec.runtime.model_drafter import BoundDrafter
     from edgespec.runtime.online import Studying
@@ -38,7 +39,8 @@ class Drafters:
 
     def __init__(
         self,
-        options: LoadOptions,
+        request: LoadRequest,
+        form: Form | None,
         target: Context,
         calibrations: AcceptanceStore,
         ngrams: NgramStore,
@@ -48,17 +50,18 @@ class Drafters:
         adaptations: AdaptationStore | None = None,
         follow: Follow | None = None,
     ) -> None:
-        """Build what `options` ask for; a model that cannot serve is left out with one line.
+        """Build what is asked for, with the model that `form` names, if any.
 
-        `calibrations` and `ngrams` keep what drafters learn, and are left alone where nothing is
-        to be. `tiers` are those of the token database, none where there is no such. `adaptations`
-        keeps what a drafting model learned of the target; without it, it does not learn. `follow`
-        has the trimmed head of one follow what the target says.
+        A model that cannot serve is left out with one line. `calibrations` and `ngrams` keep what
+        drafters learn, and are left alone where nothing is to be. `tiers` are those of the token
+        database, none where there is no such. `adaptations` keeps what a drafting model learned of
+        the target; without it, it does not learn. `follow` has the trimmed head of one follow what
+        the target says.
         """
-        self._calibrations = calibrations if options.remember else None
-        self._ngrams = ngrams if options.remember else None
-        self._learns = options.learn
-        self._adaptations = adaptations if options.adapt and options.remember else None
+        self._calibrations = calibrations if request.remember else None
+        self._ngrams = ngrams if request.remember else None
+        self._learns = request.learn
+        self._adaptations = adaptations if request.adapt and request.remember else None
         self._follow = follow
         self._target_name = target.model.path.stem
         self._cleanup = cleanup
@@ -66,7 +69,7 @@ class Drafters:
         self.prompt_readers: list[Callable[[Prompt], None]] = []
         self.watchers: list[RowWatcher] = []
         self.listeners: list[AnswerListener] = []
-        if options.drafter == NO_DRAFTER:
+        if request.drafter == NO_DRAFTER:
             return
         if not target.model.can_roll_back:
             kind = target.model.architecture
@@ -79,22 +82,22 @@ class Drafters:
             database = DatabaseDrafter(tiers)
             self._remember(database.name, database.calibration)
             self.all.append(GuardedDrafter(database, report))
-        if options.drafter_files is None:
+        if form is None:
             return
         try:
-            self._add_model(options.drafter_files, target, report)
+            self._add_model(form, target, report)
         except EdgeSpecError as error:
-            is_named = options.drafter != BEST_DRAFTER  # whoever asked for it is to know
+            is_named = request.drafter != BEST_DRAFTER  # whoever asked for it is to know
             if is_named and not isinstance(error, NativeLibraryError):
                 raise
-            report(f"{options.drafter_files.name} does not draft: {error}")
+            report(f"{form.name} does not draft: {error}")
 
     @property
     def name(self) -> str:
         """What people are shown: the drafters' names, or "none"."""
         return "+".join(drafter.name for drafter in self.all) or NO_DRAFTER
 
-    def _add_model(self, files: DrafterFiles, target: Context, report: Report) -> None:
+    def _add_model(self, files: Form, target: Context, report: Report) -> None:
         from edgespec.runtime.model_drafter import (
             open_model_drafter,  # reads GGUF files: much to load
         )
@@ -115,7 +118,7 @@ class Drafters:
     def _follow_user(
         self,
         follow: Follow,
-        files: DrafterFiles,
+        files: Form,
         bound: BoundDrafter,
         target: Context,
         studying: Studying | None,

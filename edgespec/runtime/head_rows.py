@@ -25,14 +25,14 @@ from edgespec.forms.trimmer import Trimmer
 from edgespec.forms.words import shipped_words
 from edgespec.gguf.file import GgufFile
 from edgespec.gguf.trim import trim_info
-from edgespec.learning.online.store import AdaptationStore
+from edgespec.learning.online.adaptations import AdaptationStore
 from edgespec.llama.context import Context
 from edgespec.machine.available import available_memory
 from edgespec.reports import Report
+from edgespec.runtime.form import Form
 from edgespec.runtime.idle import BetweenAnswers, Pause
 from edgespec.runtime.model_drafter import BoundDrafter, Running, load_running
 from edgespec.runtime.online import Studying, fingerprint_of, move_adaptations
-from edgespec.runtime.request import DrafterFiles
 
 LEAST_NEW = 4000
 """Tokens that a target must have said since the rows were last looked at."""
@@ -71,7 +71,7 @@ class Follow:
 
 def open_follower(
     follow: Follow,
-    files: DrafterFiles,
+    files: Form,
     bound: BoundDrafter,
     target: Context,
     studying: Studying | None,
@@ -121,7 +121,7 @@ class HeadFollower:
 
     def __init__(
         self,
-        files: DrafterFiles,
+        files: Form,
         own: Path,
         bound: BoundDrafter,
         trimmer: Trimmer,

@@ -25,13 +25,13 @@ from edgespec.engine.completer import EngineCompleter
 from edgespec.engine.engine import Engine
 from edgespec.errors import Cancelled, NativeLibraryError
 from edgespec.forms.counts import TokenCounts, ranked
-from edgespec.forms.form import Wanted
+from edgespec.forms.decision import Wanted
 from edgespec.forms.trimmer import Trimmer
 from edgespec.forms.trimming import count_shipped
 from edgespec.gguf.trim import forget_own_rows, read_trim_info
+from edgespec.learning.online.adaptations import AdaptationStore, History, Pair, Saved, read
+from edgespec.learning.online.datastore import Datastore
 from edgespec.learning.online.learner import LearnerState
-from edgespec.learning.online.memory import Memory
-from edgespec.learning.online.store import AdaptationStore, History, Pair, Saved, read
 from edgespec.learning.online.trainer import Trainer, TrainingOptions
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context
@@ -44,12 +44,13 @@ from edgespec.paths import Paths
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.reports import is_progress
 from edgespec.runtime import head_rows as following
-from edgespec.runtime.compose import load
+from edgespec.runtime.form import Form
 from edgespec.runtime.head_rows import Follow, HeadFollower, Said, open_follower
 from edgespec.runtime.idle import BetweenAnswers
 from edgespec.runtime.model_drafter import BoundDrafter, Running, load_running, open_model_drafter
 from edgespec.runtime.online import Studying
-from edgespec.runtime.request import DrafterFiles, LoadOptions
+from edgespec.runtime.request import LoadRequest
+from edgespec.runtime.running import load
 from edgespec.types import Completion, CompletionRequest, SamplingParams, ServedModel
 from edgespec.vocab.tokenizer import ByteTokenizer
 
@@ -83,8 +84,8 @@ class Home:
         store = Facts(self.database)
         return Trimmer(self.folder, store, MACHINE, ModelOptions(), follows=follows)
 
-    def files(self, *, follows: bool = True) -> DrafterFiles:
-        return DrafterFiles(self.whole, self.trimmer(follows=follows).trimmed(self.whole))
+    def files(self, *, follows: bool = True) -> Form:
+        return Form(self.whole, self.trimmer(follows=follows).trimmed(self.whole))
 
     def own(self) -> Path:
         """Where rows of the user's own are kept."""
@@ -246,7 +247,7 @@ def test_rows_follow_what_is_said_and_the_bytes_stay(home: Home, open_model: Ope
 
 def learned(width: int) -> LearnerState:
     """Something learned of a head of NUM_KEPT rows: of a good part of them, and of 1,100 places."""
-    trainer, memory = Trainer(NUM_KEPT, width, TrainingOptions()), Memory(width)
+    trainer, memory = Trainer(NUM_KEPT, width, TrainingOptions()), Datastore(width)
     for seed in range(12):
         trainer.step(random_examples(seed, num_rows=NUM_KEPT, width=width))
     hidden = random_examples(9, count=1100, width=width).hidden
@@ -484,12 +485,10 @@ def test_it_is_on_where_learning_is(
     monkeypatch.setattr(following, "open_follower", open_and_note)
     paths, target = Paths(data=tmp_path, cache=tmp_path), write_model(LARGER)
     home.say()
-    options = LoadOptions(
-        drafter=str(home.whole), drafter_files=DrafterFiles(home.whole), num_threads=1
-    )
+    options = LoadRequest(drafter=str(home.whole), drafter_path=home.whole, num_threads=1)
     request = CompletionRequest("one two three", SamplingParams(), max_tokens=8)
 
-    def ask(options: LoadOptions) -> None:
+    def ask(options: LoadRequest) -> None:
         with load(options, target, paths, lambda _line: None) as loaded:
             assert loaded.completer.model.drafter.endswith(home.whole.stem)
             assert list(loaded.completer.stream(request))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from edgespec.errors import StorageError
 from edgespec.learning.distillation.lora_file import About, read_about, read_lora
-from edgespec.learning.distillation.merging import merge
-from edgespec.learning.distillation.store import TrainingStore
+from edgespec.learning.distillation.lora_merge import merge
+from edgespec.learning.distillation.trainings import TrainingStore
 
 
 def serving(store: TrainingStore, target: str, drafter: str) -> tuple[Path, About] | None:

@@ -24,7 +24,7 @@ import numpy as np
 
 from edgespec.errors import UsageError
 from edgespec.forms.counts import keep_tokens, ranked
-from edgespec.forms.trimming import AS_SHIPPED, Choice, Parent, Tried, Workshop, make
+from edgespec.forms.trimming import AS_SHIPPED, FormChoice, Parent, Tried, Workshop, make
 from edgespec.forms.weighing import (
     Heads,
     OpenDrafter,
@@ -68,7 +68,7 @@ _AS_GOOD = 0.995
 
 def choose(
     parent: Parent, workshop: Workshop, keep: int | None = None, type_name: str | None = None
-) -> Choice:
+) -> FormChoice:
     """Decide what is left open (None): rows of the head, type of the body.
 
     Takes about ten seconds where both are open. Raises UsageError for a `keep` or type that cannot
@@ -79,7 +79,7 @@ def choose(
     if keep is not None:
         keep_tokens(parent.counts, keep, parent.always)  # raises before anything takes time
     if keep is not None and type_name is not None:
-        return Choice(keep, type_name)
+        return FormChoice(keep, type_name)
     return _Chooser(parent, workshop).choose(keep, type_name)
 
 
@@ -96,7 +96,7 @@ class _Chooser:
         self._tried: list[Tried] = []
         self._num_texts: int | None = None
 
-    def choose(self, keep: int | None, type_name: str | None) -> Choice:
+    def choose(self, keep: int | None, type_name: str | None) -> FormChoice:
         rungs = (keep,) if keep is not None else rungs_for(self._parent)
         try:
             if len(rungs) == 1:
@@ -108,8 +108,8 @@ class _Chooser:
             self._shop.report(f"measuring {self._name} failed: this machine is too busy")
             is_other = FAITHFUL in _cheaper_types(self._parent.path)
             kind = type_name or (FAITHFUL if is_other else AS_SHIPPED)
-            return Choice(rungs[_usual(rungs)], kind, tuple(self._tried), is_sure=False)
-        return Choice(num_kept, kind, tuple(self._tried))
+            return FormChoice(rungs[_usual(rungs)], kind, tuple(self._tried), is_sure=False)
+        return FormChoice(num_kept, kind, tuple(self._tried))
 
     def _choose_rows(self, rungs: tuple[int, ...]) -> tuple[int, list[Readings]]:
         """The number of rows with the best expected speed, and what the drafter says with them."""
@@ -175,7 +175,7 @@ class _Chooser:
 
     def _written(self, num_kept: int) -> Path:
         path = self._shop.scratch / f"{num_kept}-{AS_SHIPPED}.gguf"
-        make(self._parent, Choice(num_kept, AS_SHIPPED), path, self._shop)
+        make(self._parent, FormChoice(num_kept, AS_SHIPPED), path, self._shop)
         return path
 
     def _add(

@@ -15,7 +15,7 @@ from edgespec.errors import EdgeSpecError, NativeLibraryError
 from edgespec.machine.identity import Machine, copy_bandwidth, this_machine
 from edgespec.models.resolve import LocalFile, resolve
 from edgespec.models.store import ModelStore
-from edgespec.paths import Paths, user_paths
+from edgespec.paths import Paths
 from edgespec.signals import ending_at_once
 
 BUILD_RECORD = "edgespec-build.json"
@@ -37,9 +37,9 @@ class Examination:
         return asdict(self)
 
 
-def examine(reference: str | None, *, anew: bool, verbose: bool) -> Examination:
+def examine(reference: str | None, paths: Paths, *, anew: bool, verbose: bool) -> Examination:
     """Examine machine, library, database, and one model or all on disk."""
-    found, paths, machine = Examination(), user_paths(), this_machine()
+    found, machine = Examination(), this_machine()
     bandwidth = copy_bandwidth(machine.num_threads)
     found.machine = {
         "cpu": machine.cpu,
@@ -133,7 +133,7 @@ def _examine_model(
     """Facts of one model, measured now unless remembered."""
     from edgespec.machine.facts import MAX_SPREAD, known_model_facts
     from edgespec.models.gguf_check import check_gguf
-    from edgespec.runtime.compose import open_model
+    from edgespec.runtime.target import open_model
 
     about: dict[str, Any] = {"name": name, "path": str(path), "bytes": 0}
     try:
