@@ -72,9 +72,11 @@ def _describe_model(model: dict[str, Any]) -> list[str]:
     else:
         promise = f"equal up to near-ties (logits differ by up to {exactness['margin']:.2g})"
     share = f"{model['roofline_share']:.0%} of the memory's speed"
+    cost = exactness["cost"]
+    against = "" if cost is None else f", costs {cost:+.1%} against f16"
     lines += [
         f"           {promise}",
-        f"           {exactness['kv_cache']} KV cache, costs {exactness['cost']:+.1%} against f16",
+        f"           {exactness['kv_cache']} KV cache{against}",
         f"           one plain token {model['plain_token_ms']:.1f} ms, {share}",
     ]
     for context, costs in model["pass_ms"].items():

@@ -42,10 +42,14 @@ class Decision:
     num_attempts: int = 1
 
     @property
+    def is_current(self) -> bool:
+        """Whether it rests on the counts of today, or a user's own."""
+        return self.counts in (None, shipped_words_id())
+
+    @property
     def is_final(self) -> bool:
         """Whether it holds for good."""
-        is_current = self.counts in (None, shipped_words_id())
-        return is_current and (self.choice.is_sure or self.num_attempts >= _MOST_ATTEMPTS)
+        return self.is_current and (self.choice.is_sure or self.num_attempts >= _MOST_ATTEMPTS)
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Decision | None:

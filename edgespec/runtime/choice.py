@@ -1,16 +1,15 @@
 """Which model drafts for a target: the one that was named, or the best of those on disk.
 
-Every model that could serve is measured once on this machine (`edgespec.forms.trimmer`): what a
-guess of it costs, and how often its guesses were what a target said. Both give the speed to expect
-with the target's T(r). The best serves if it promises to pay at all.
-
-Measuring takes ten seconds to a minute, and somebody waits for an answer: each start measures one
-model, the smallest first, and those that are still unknown do not serve yet.
+Every model that could serve is measured once on this machine, in idle time
+(`edgespec.runtime.selection`): what a guess of it costs, and how often its guesses were what a
+target said. Both give the speed to expect with the target's T(r). The best serves if it promises to
+pay at all; what is not known yet does not serve.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,66 +60,44 @@ def named_drafter(path: Path, store: FactStore, paths: Paths) -> Choice:
 
 
 def best_drafter(
-    target: Model,
-    usual_ms: Mapping[int, float],
-    pass_ms: Callable[[], Mapping[int, float]],
-    store: ModelStore,
+    candidates: Sequence[Path],
+    pass_ms: Mapping[int, float],
     trimmer: Trimmer,
     fits: Callable[[Path], bool],
 ) -> Choice | None:
-    """The best of the models on disk that were measured, or are now; None if none pays.
+    """The best of `candidates` by what was found of them; None if none pays, or is known yet.
 
-    `usual_ms` is T(r) of the target, `pass_ms` gives it as it is now. What `fits` refuses is not
-    even measured, what is known to be slower than another is not even opened. What cannot serve is
-    passed over in silence: nobody asked for it by name.
+    `pass_ms` is T(r) of the target. What is known to be slower than another is not even opened;
+    what `fits` refuses, or cannot be read, is passed over.
     """
-    speeds = {
-        stored.path: _known_speed(stored.path, trimmer, usual_ms)
+    speeds = [(_known_speed(path, pass_ms, trimmer), path) for path in candidates]
+    for speed, path in sorted(speeds, key=lambda item: -item[0]):
+        if speed < LEAST_SPEED:
+            return None
+        with contextlib.suppress(EdgeSpecError):  # nobody asked for it by name
+            if fits(path):
+                return Choice(path, speed=speed)
+    return None
+
+
+def candidates_for(target: Model, store: ModelStore) -> list[Path]:
+    """The models on disk that could draft for a target, the smallest first."""
+    return [
+        stored.path
         for stored in sorted(store.list(), key=lambda stored: stored.size_bytes)
         if stored.path != target.path and stored.size_bytes <= _MOST_SHARE * target.num_bytes
-    }
-    unknown = (path for path, speed in speeds.items() if speed is None)
-    found = (_measured(path, usual_ms, pass_ms, trimmer, fits) for path in unknown)
-    best, best_speed = next((each for each in found if each is not None), (None, 0.0))
-    known = [(speed, path) for path, speed in speeds.items() if speed is not None]
-    for speed, path in sorted(known, key=lambda item: -item[0]):
-        if speed >= LEAST_SPEED and speed > best_speed:
-            best, best_speed = _measured(path, usual_ms, pass_ms, trimmer, fits) or (
-                best,
-                best_speed,
-            )
-    if best is None or best_speed < LEAST_SPEED:
-        return None
-    return Choice(best, speed=best_speed)
+    ]
 
 
-def _known_speed(path: Path, trimmer: Trimmer, usual_ms: Mapping[int, float]) -> float | None:
-    """What was found of a model earlier; None where that is still to be found out."""
+def _known_speed(path: Path, pass_ms: Mapping[int, float], trimmer: Trimmer) -> float:
+    """The speed to expect of a model by what was found of it; 0 where that is not known yet."""
     try:
         decision = trimmer.decision(path)
     except EdgeSpecError:
         return 0.0
-    if decision is None or not decision.is_final:
-        return None
-    return _speed_for(decision, usual_ms)
-
-
-def _measured(
-    path: Path,
-    usual_ms: Mapping[int, float],
-    pass_ms: Callable[[], Mapping[int, float]],
-    trimmer: Trimmer,
-    fits: Callable[[Path], bool],
-) -> tuple[Path, float] | None:
-    """A model with its speed, measured and trimmed if it was not yet; None if it cannot serve."""
-    try:
-        if not fits(path):
-            return None
-        trimmer.trimmed(path, pass_ms)
-        decision = trimmer.decision(path)
-    except EdgeSpecError:
-        return None
-    return (path, _speed_for(decision, usual_ms)) if decision is not None else None
+    if decision is None or not decision.is_current:
+        return 0.0
+    return _speed_for(decision, pass_ms)
 
 
 def _speed_for(decision: Decision, usual_ms: Mapping[int, float]) -> float:

@@ -17,9 +17,12 @@ from edgespec.drafters.database import DatabaseDrafter, TokenIndex
 from edgespec.errors import EdgeSpecError, NativeLibraryError
 from edgespec.estimates.acceptance import Acceptance, AcceptanceStore
 from edgespec.llama.context import Context
+from edgespec.machine.available import available_memory
+from edgespec.pauses import Pause
 from edgespec.planning.guarded import GuardedDrafter
 from edgespec.protocols import Drafter, RowWatcher
 from edgespec.reports import Report
+from edgespec.runtime.model_slot import ModelSlot
 from edgespec.runtime.request import BEST_DRAFTER, NO_DRAFTER, LoadRequest
 from edgespec.types import Prompt
 
@@ -28,14 +31,37 @@ if TYPE_CHECKING:
     from edgespec.engine.completer import AnswerListener
     from edgespec.learning.online.adaptations import AdaptationStore
     from edgespec.runtime.form import Form
-    from edgespec.runtime.head_rows import Follow
+    from edgespec.runtime.head_rows import Follow, HeadFollower
     from edgespec.runtime.model_drafter import BoundDrafter
     from edgespec.runtime.online import Studying
     from edgespec.vocab.ngrams import NgramStore
 
 
+_MEMORY_SHARE = 3
+"""Memory must hold a file so many times for it to be exchanged: weights, as they are rearranged."""
+
+
+class Following:
+    """Implements `edgespec.runtime.idle.IdleTask` for whatever model drafts."""
+
+    def __init__(self) -> None:
+        self.head: HeadFollower | None = None
+
+    @property
+    def name(self) -> str:
+        """What is done no more after it failed."""
+        return self.head.name if self.head is not None else ""
+
+    def run(self, pause: Pause) -> bool:
+        """Look whether other rows would suit the user better, if the model has a trimmed head."""
+        return self.head is not None and self.head.run(pause)
+
+
 class Drafters:
-    """The drafters of one target, best sources first; `cleanup` remembers and closes them."""
+    """The drafters of one target, best sources first; `cleanup` remembers and closes them.
+
+    `slot` holds the model, `following` has the rows of its head follow the user in idle time.
+    """
 
     def __init__(
         self,
@@ -48,7 +74,7 @@ class Drafters:
         report: Report,
         cleanup: contextlib.ExitStack,
         adaptations: AdaptationStore | None = None,
-        follow: Follow | None = None,
+        follow: Callable[[], Follow] | None = None,
     ) -> None:
         """Build what is asked for, with the model that `form` names, if any.
 
@@ -63,10 +89,15 @@ class Drafters:
         self._learns = request.learn
         self._adaptations = adaptations if request.adapt and request.remember else None
         self._follow = follow
+        self.following = Following()
+        self._report = report
+        self._target = target
         self._target_name = target.model.path.stem
         self._cleanup = cleanup
+        self.slot = ModelSlot()
+        cleanup.callback(self.slot.close)
         self.all: list[Drafter] = []
-        self.prompt_readers: list[Callable[[Prompt], None]] = []
+        self.prompt_readers: list[Callable[[Prompt], None]] = [self.slot.read_prompt]
         self.watchers: list[RowWatcher] = []
         self.listeners: list[AnswerListener] = []
         if request.drafter == NO_DRAFTER:
@@ -76,16 +107,17 @@ class Drafters:
             report(f"{self._target_name} ({kind}) cannot forget tokens: it answers undrafted")
             return
         context = ContextDrafter()
-        self._remember(context.name, context.calibration)
+        self._remember(context.name, context.calibration, cleanup)
         self.all.append(context)
         if tiers:
             database = DatabaseDrafter(tiers)
-            self._remember(database.name, database.calibration)
+            self._remember(database.name, database.calibration, cleanup)
             self.all.append(GuardedDrafter(database, report))
+        self.all.append(self.slot)
         if form is None:
             return
         try:
-            self._add_model(form, target, report)
+            self._add_model(form)
         except EdgeSpecError as error:
             is_named = request.drafter != BEST_DRAFTER  # whoever asked for it is to know
             if is_named and not isinstance(error, NativeLibraryError):
@@ -95,43 +127,47 @@ class Drafters:
     @property
     def name(self) -> str:
         """What people are shown: the drafters' names, or "none"."""
-        return "+".join(drafter.name for drafter in self.all) or NO_DRAFTER
+        return "+".join(drafter.name for drafter in self.all if drafter.name) or NO_DRAFTER
 
-    def _add_model(self, files: Form, target: Context, report: Report) -> None:
-        from edgespec.runtime.model_drafter import (
-            open_model_drafter,  # reads GGUF files: much to load
-        )
+    def exchange(self, form: Form, pause: Pause) -> bool:
+        """Have another model, or form of it, draft from the next answer on; False if not now.
+
+        One that is being learned for stays until the next start. Raises what `pause` raises,
+        ModelFileError, NativeLibraryError or UsageError; then the one before goes on.
+        """
+        if self._adaptations is not None:
+            return False
+        free = available_memory()
+        if free is not None and free < _MEMORY_SHARE * form.running.stat().st_size:
+            return False
+        pause()
+        self._add_model(form)
+        return True
+
+    def _add_model(self, form: Form) -> None:
+        # Reads GGUF files: much to load.
+        from edgespec.runtime.model_drafter import open_model_drafter
 
         adapts = self._adaptations is not None
         with contextlib.ExitStack() as opened:
-            bound = open_model_drafter(files, target, opened, adapts=adapts)
-            self._cleanup.enter_context(opened.pop_all())
+            bound = open_model_drafter(form, self._target, opened, adapts=adapts)
+            cleanup = opened.pop_all()
+        self.following.head = None
+        self.slot.close()
         model = bound.drafter
-        self._remember(model.name, model.calibration)
-        self._remember_ngrams(model)
-        self.all.append(GuardedDrafter(model, report))
-        studying = self._adapt(bound, report)
-        if self._follow is not None:
-            self._follow_user(self._follow, files, bound, target, studying, report)
-        self.prompt_readers.append(model.read_prompt)
+        self._remember(model.name, model.calibration, cleanup)
+        self._remember_ngrams(model, cleanup)
+        self.slot.put(GuardedDrafter(model, self._report), model.read_prompt, cleanup)
+        studying = self._adapt(bound, self._report)
+        if self._follow is not None and form.trimmed is not None:
+            self.following.head = self._opened_follower(self._follow(), form, bound, studying)
 
-    def _follow_user(
-        self,
-        follow: Follow,
-        files: Form,
-        bound: BoundDrafter,
-        target: Context,
-        studying: Studying | None,
-        report: Report,
-    ) -> None:
-        """Have the rows of the drafter's head follow what is said, if they may."""
+    def _opened_follower(
+        self, follow: Follow, form: Form, bound: BoundDrafter, studying: Studying | None
+    ) -> HeadFollower | None:
         from edgespec.runtime.head_rows import open_follower
 
-        follower = open_follower(follow, files, bound, target, studying, report)
-        if follower is not None:
-            self._cleanup.enter_context(follower)
-            self.prompt_readers.insert(0, follower.begin)  # from here on nothing is exchanged
-            self.listeners.append(follower.finish)
+        return open_follower(follow, form, bound, self._target, studying)
 
     def _adapt(self, bound: BoundDrafter, report: Report) -> Studying | None:
         """Serve what the drafter learned earlier, and have it learn on if it may."""
@@ -148,7 +184,7 @@ class Drafters:
             self.listeners.append(studying.finish)
         return studying
 
-    def _remember_ngrams(self, model: ModelDrafter) -> None:
+    def _remember_ngrams(self, model: ModelDrafter, cleanup: contextlib.ExitStack) -> None:
         """Take back, and keep, which runs of its tokens became one of the target's."""
         store = self._ngrams
         if store is None:
@@ -158,9 +194,9 @@ class Drafters:
         if known is not None:
             model.ngrams.restore(known)
         if self._learns:
-            self._cleanup.callback(lambda: store.save(target, drafter, model.ngrams.export()))
+            cleanup.callback(lambda: store.save(target, drafter, model.ngrams.export()))
 
-    def _remember(self, name: str, calibration: Acceptance) -> None:
+    def _remember(self, name: str, calibration: Acceptance, cleanup: contextlib.ExitStack) -> None:
         """Take back what was learned, and keep what will be."""
         store = self._calibrations
         if store is None:
@@ -170,7 +206,7 @@ class Drafters:
         if known is not None:
             calibration.restore(known)
         if self._learns:
-            self._cleanup.callback(lambda: store.save(target, drafter, calibration.export()))
+            cleanup.callback(lambda: store.save(target, drafter, calibration.export()))
 
 
 def _as_text(name: str) -> str:

@@ -6,17 +6,16 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgespec.errors import EdgeSpecError
+from edgespec.errors import Cancelled, EdgeSpecError
 from edgespec.forms.trimmer import Trimmer
 from edgespec.gguf.file import GgufFile
 from edgespec.gguf.trim import check_not_recurrent
-from edgespec.learning.distillation.serving import merged, serving
+from edgespec.learning.distillation.serving import merged, merged_path, serving
 from edgespec.learning.distillation.trainings import TrainingStore
 from edgespec.machine.facts import file_fingerprint
+from edgespec.pauses import NO_PAUSE, Pause
 from edgespec.reports import Report
 from edgespec.runtime.choice import Choice
-from edgespec.runtime.request import LoadRequest
-from edgespec.runtime.target import OpenTarget
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,25 +45,26 @@ class Form:
         return f"{self.name} ({self.running.stat().st_size / 1e6:.0f} MB)"
 
 
-def form_of(choice: Choice, request: LoadRequest, target: OpenTarget, trimmer: Trimmer) -> Form:
-    """The files that run, made by `trimmer` if they are missing; whole where trimming is declined.
+def form_of(choice: Choice, trimmer: Trimmer | None) -> Form:
+    """The files that run: trimmed if that was made by now, whole without a `trimmer`.
 
     Raises ModelFileError if the drafter cannot forget a wrong guess.
     """
     check_not_recurrent(GgufFile(choice.whole))
-    if not request.trim:
-        return Form(choice.whole)
-    trimmed = choice.trimmed
-    if trimmed is None and _is_smaller(choice.whole, target.model.path):
-        trimmed = trimmer.trimmed(choice.whole, target.present_pass_ms)
-    return Form(choice.whole, trimmed)
+    if trimmer is None or choice.trimmed is not None:
+        return Form(choice.whole, choice.trimmed if trimmer is not None else None)
+    found = trimmer.found(choice.whole)
+    return Form(choice.whole, found[0] if found is not None else None)
 
 
-def with_training(form: Form, vocabulary: str, folder: Path, report: Report) -> Form:
+def with_training(
+    form: Form, vocabulary: str, folder: Path, report: Report, pause: Pause | None = NO_PAUSE
+) -> Form:
     """`form` with what was trained of it for targets of a vocabulary, by fingerprint, if anything.
 
     The first time after the drafter took another form, its changes are merged into that, which
-    takes seconds. What cannot be used is told in one line, and the drafter serves without.
+    takes seconds; without a `pause` the LoRA runs beside it instead. What cannot be used is told in
+    one line, and the drafter serves without. Raises what `pause` raises.
     """
     store = TrainingStore(folder)
     try:
@@ -72,18 +72,14 @@ def with_training(form: Form, vocabulary: str, folder: Path, report: Report) -> 
         if found is None:
             return form
         lora, about = found
-        if about.way == "adapter":
+        is_made = merged_path(store, lora, form.running, file_fingerprint).exists()
+        if about.way == "adapter" or (pause is None and not is_made):
             return dataclasses.replace(form, adapter=lora)
-        file = merged(store, lora, form.whole, form.running, file_fingerprint)
+        between = pause or NO_PAUSE
+        file = merged(store, lora, form.whole, form.running, file_fingerprint, between)
         return dataclasses.replace(form, merged=file)
+    except Cancelled:
+        raise
     except EdgeSpecError as error:
         report(f"{form.name} drafts without what it was trained: {error}")
         return form
-
-
-def _is_smaller(drafter: Path, target: Path) -> bool:
-    """A drafter as large as its target will be refused: not worth the time."""
-    try:
-        return drafter.stat().st_size < target.stat().st_size
-    except OSError:  # loading it will tell
-        return False

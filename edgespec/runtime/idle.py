@@ -1,103 +1,175 @@
-"""Work that is done while nobody waits for an answer.
+"""Work that is done while nobody waits for an answer: one thread, one task at a time.
 
-    a request comes    `begin`     the work is stopped, within a millisecond or so
-    the answer ends    `finish`    the work is begun, or begun again, in a thread
+    loaded             `start`     the work is begun, unless a request comes at once
+    a request comes    `begin`     the task under way is stopped, within 50 ms
+    the answer ends    `finish`    every task is due (again)
 
 Work that only changes things in one last step, which nothing stops, never does so within an answer.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from edgespec.cache.database import DAMAGE
 from edgespec.errors import BusyError, Cancelled, EdgeSpecError
+from edgespec.pauses import Abortable, Pause
 from edgespec.reports import Report
 from edgespec.types import Completion, CompletionRequest, Prompt
 
-Pause = Callable[[], None]
-"""To be called again and again by work: raises Cancelled when it is to end."""
+_START_S = 0.3
+"""How long the first request may take to come before the work is begun."""
 
 
-class BetweenAnswers:
-    """Does its work after each answer; one that fails is told in one line, and is the last."""
+class IdleTask(Protocol):
+    """Something to be done, in steps, while there is time."""
 
-    def __init__(self, work: Callable[[Pause], None], what: str, report: Report) -> None:
-        """`what` tells people what `work` does, and what is done no more after it failed."""
-        self._work = work
-        self._what = what
+    @property
+    def name(self) -> str:
+        """What is done no more after it failed, for people."""
+        ...
+
+    def run(self, pause: Pause) -> bool:
+        """Do a step, or all of it; True if there is more to do now.
+
+        Raises what `pause` raises, to be called again later; EdgeSpecError, OSError, ValueError,
+        MemoryError or sqlite3.Error end it for this run.
+        """
+        ...
+
+
+class IdleWorker:
+    """Does its tasks in their order; one that fails is told in one line, and is left out."""
+
+    def __init__(self, report: Report, tasks: Sequence[IdleTask] = ()) -> None:
         self._report = report
-        self._changed = threading.Condition()
-        self._is_answering = self._is_due = self._is_working = self._is_over = False
+        self._tasks = list(tasks)
+        self._due: list[IdleTask] = []
+        self._pause = _Pause()
+        self._changed = self._pause.changed
+        self._is_working = False
         self._thread: threading.Thread | None = None
 
+    def add(self, task: IdleTask) -> None:
+        """One more task, due with the others; before `start`."""
+        self._tasks.append(task)
+
+    def start(self) -> None:
+        """Begin, if no request comes within a moment."""
+        self._wake(_START_S)
+
     def begin(self, _prompt: Prompt) -> None:
-        """A request came; returns when the work has stopped."""
+        """A request came; returns when the task has stopped."""
         with self._changed:
-            self._is_answering = True
+            self._pause.is_answering = True
+            self._pause.abort()
             self._changed.wait_for(lambda: not self._is_working)
 
     def finish(
         self, _request: CompletionRequest, _prompt: Sequence[int], _completion: Completion
     ) -> None:
         """The answer ended (`edgespec.engine.completer.AnswerListener`); time to work."""
-        with self._changed:
-            self._is_answering, self._is_due = False, True
-            if self._thread is None and not self._is_over:
-                self._thread = threading.Thread(
-                    target=self._run, name="between answers", daemon=True
-                )
-                self._thread.start()
-            self._changed.notify_all()
+        self._wake(0.0)
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until there is nothing to do; False if that takes longer."""
         with self._changed:
             return self._changed.wait_for(
-                lambda: self._is_over or not (self._is_due or self._is_working), timeout_s
+                lambda: self._pause.is_over or not (self._due or self._is_working), timeout_s
             )
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread; what a task was at is done again by whoever loads next."""
         with self._changed:
-            self._is_over = True
+            self._pause.is_over = True
+            self._pause.abort()
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join()
 
-    def __enter__(self) -> BetweenAnswers:
+    def __enter__(self) -> IdleWorker:
         return self
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
 
-    def _run(self) -> None:
+    def _wake(self, delay_s: float) -> None:
+        with self._changed:
+            self._pause.is_answering, self._due = False, [*self._tasks]
+            if self._thread is None and self._tasks and not self._pause.is_over:
+                self._thread = threading.Thread(
+                    target=self._run, args=(delay_s,), name="idle", daemon=True
+                )
+                self._thread.start()
+            self._changed.notify_all()
+
+    def _run(self, delay_s: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._pause.is_asked, delay_s)
         while True:
             with self._changed:
                 self._changed.wait_for(
-                    lambda: self._is_over or (self._is_due and not self._is_answering)
+                    lambda: self._pause.is_over or (self._due and not self._pause.is_answering)
                 )
-                if self._is_over:
+                if self._pause.is_over:
                     return
-                self._is_working, self._is_due = True, False
-            is_due = is_over = False
-            try:
-                self._work(self._pause)
-            except Cancelled:
-                is_due = True
-            except (BusyError, sqlite3.OperationalError):  # another process is at it
-                pass
-            except (EdgeSpecError, OSError, ValueError, MemoryError, *DAMAGE) as error:
-                is_over = True
-                self._report(f"{self._what} no more in this run: {error}")
+                task = self._due[0]
+                self._is_working = True
+            is_due = self._step(task)
             with self._changed:
                 self._is_working = False
-                self._is_due |= is_due
-                self._is_over |= is_over
+                if not is_due and task in self._due:
+                    self._due.remove(task)
                 self._changed.notify_all()
 
-    def _pause(self) -> None:
-        if self._is_answering or self._is_over:
+    def _step(self, task: IdleTask) -> bool:
+        """Run a task; whether it is still due."""
+        try:
+            return task.run(self._pause)
+        except Cancelled:
+            return True
+        except (BusyError, sqlite3.OperationalError):  # another process is at it
+            pass
+        except (EdgeSpecError, OSError, ValueError, MemoryError, *DAMAGE) as error:
+            self._tasks.remove(task)
+            self._report(f"{task.name} no more in this run: {error}")
+        return False
+
+
+class _Pause:
+    """Implements `edgespec.pauses.Pause` for the worker's thread."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.is_answering = self.is_over = False
+        self._computing: list[Abortable] = []
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether the work is to end."""
+        return self.is_answering or self.is_over
+
+    def __call__(self) -> None:
+        if self.is_asked:
             raise Cancelled
+
+    @contextlib.contextmanager
+    def aborting(self, computing: Abortable) -> Iterator[None]:
+        with self.changed:
+            self()
+            self._computing.append(computing)
+        try:
+            yield
+        finally:
+            with self.changed:
+                self._computing.remove(computing)
+                computing.resume()
+
+    def abort(self) -> None:
+        """End the passes under way; called with the lock."""
+        for computing in self._computing:
+            computing.abort()

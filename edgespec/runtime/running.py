@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,23 +30,27 @@ from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context
 from edgespec.llama.model import Model
 from edgespec.llama.sampler import SamplerChain
-from edgespec.llama.target import LlamaTarget
 from edgespec.machine.available import available_memory
-from edgespec.machine.facts import ModelFacts, known_model_facts
-from edgespec.machine.identity import Machine, this_machine
+from edgespec.machine.curves import Kernels, kernels_of
+from edgespec.machine.facts import ModelFacts, starting_facts
+from edgespec.machine.identity import Machine, build_record, this_machine
+from edgespec.machine.probe import ROWS
 from edgespec.models.gguf_check import check_gguf
-from edgespec.models.store import ModelStore
 from edgespec.paths import Paths
 from edgespec.planning.cost import CostModel
 from edgespec.reports import Report
 from edgespec.runtime.drafters import Drafters
+from edgespec.runtime.idle import IdleTask, IdleWorker
+from edgespec.runtime.measuring import CostKeeper, ProveRows
 from edgespec.runtime.recording import Remembering, open_or_go_without, vocabulary_key
 from edgespec.runtime.request import BEST_DRAFTER, LoadRequest
 from edgespec.runtime.target import (
     Home,
     OpenTarget,
+    ProvenTarget,
     context_options,
     open_model,
+    pass_costs,
     served_model,
 )
 from edgespec.signals import ending_at_once
@@ -56,13 +60,14 @@ if TYPE_CHECKING:
     from edgespec.learning.online.adaptations import AdaptationStore
     from edgespec.runtime.form import Form
     from edgespec.runtime.head_rows import Follow
+    from edgespec.runtime.selection import Selection
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Running:
     """A completer and everything behind it; closing it remembers what the drafter learned.
 
-    `memory` is None where nothing is remembered.
+    `memory` is None where nothing is remembered. `idle` works while no answer is under way.
     """
 
     completer: EngineCompleter
@@ -70,6 +75,7 @@ class Running:
     facts: ModelFacts
     machine: Machine
     memory: Remembering | None
+    idle: IdleWorker
     _cleanup: contextlib.ExitStack = field(repr=False)
 
     def close(self) -> None:
@@ -92,6 +98,8 @@ def load(
 ) -> Running:
     """Load the model at `path` and wire a completer around it; `report` gets lines for people.
 
+    Nothing is measured but the soundness of a library that was never used before, while weights
+    load, and half a second of invariance (`starting_facts`); the rest is done in idle time.
     `available` tells the bytes of memory that there are for it, None where nobody can
     tell. Raises ModelFileError, NativeLibraryError, StorageError or UsageError; nothing stays open
     then.
@@ -101,113 +109,122 @@ def load(
     machine = this_machine(request.num_threads)
     with contextlib.ExitStack() as cleanup:
         free = available()
-        home = Home(
-            paths, cleanup.enter_context(open_or_go_without(paths.database, report)), report
-        )
+        database = cleanup.enter_context(open_or_go_without(paths.database, report))
+        home = Home(paths, database, report)
         model = cleanup.enter_context(open_model(path, home.facts, machine, report))
         with ending_at_once():
-            facts = known_model_facts(model, home.facts, machine, report)
+            facts = starting_facts(model, home.facts, machine, _kernels(), report)
             context = context_options(request.num_context, model, facts, machine)
             target = OpenTarget(model, facts, machine, context)
-            form = _drafter_form(request, target, home, free)
-            return _run(request, form, target, home, cleanup)
+            return _Wiring(request, target, home, free, cleanup).run()
 
 
-def _drafter_form(
-    request: LoadRequest, target: OpenTarget, home: Home, free: int | None
-) -> Form | None:
-    """Choose a drafter, its files, and whether they fit; None where only look-ups draft.
-
-    One that does not fit into memory beside the target is left out, and a line tells so. A target
-    that cannot roll back gets none. Raises ModelFileError, ChecksumError.
-    """
-    if not target.model.can_roll_back or not _may_have_model(request, target.model.path, home):
-        return None
-    # All of these read GGUF files: much to load.
-    from edgespec.forms.trimmer import Trimmer
-    from edgespec.runtime.choice import best_drafter, named_drafter
-    from edgespec.runtime.fit import MemoryRoom
-    from edgespec.runtime.form import Form, form_of, with_training
-
-    room = MemoryRoom(free, target.model, target.context, target.facts.max_rows)
-
-    def fits(whole: Path) -> bool:
-        check_gguf(whole)
-        fit = room.fit(Form(whole))
-        if not fit.is_room:
-            home.report(f"{whole.stem} does not draft: {fit.describe()}")
-        return fit.is_room
-
-    folder, options, follows = home.paths.trimmed, target.model.options, request.remember
-    trimmer = Trimmer(folder, home.facts, target.machine, options, home.report, follows=follows)
-    if request.drafter_path is None:
-        store = ModelStore(home.paths)
-        usual, now = target.pass_ms(), target.present_pass_ms
-        choice = best_drafter(target.model, usual, now, store, trimmer, fits)
-    else:
-        choice = named_drafter(request.drafter_path, home.facts, home.paths)
-        choice = choice if fits(choice.whole) else None
-    if choice is None:
-        return None
-    form = form_of(choice, request, target, trimmer)
-    home.report(f"loading the drafter {form.describe()}, {room.fit(form).describe()}")
-    folder = home.paths.adaptations
-    if request.remember and any(folder.glob("*.lora.gguf")):
-        vocabulary = vocabulary_key(target.model, home.facts).fingerprint
-        form = with_training(form, vocabulary, folder, home.report)
-    return form
+def _kernels() -> Kernels:
+    """Whose kernels this build of the library uses."""
+    has_gpu, features = library.supports_gpu_offload(), library.build_features()
+    return kernels_of(features, is_own_build=bool(build_record()), has_gpu=has_gpu)
 
 
-def _may_have_model(request: LoadRequest, target: Path, home: Home) -> bool:
-    """Whether a model may draft; for the best one on disk there must be another than the target."""
-    if request.drafter == BEST_DRAFTER:
-        return any(path != target for path in home.paths.models.rglob("*.gguf"))
-    return request.drafter_path is not None
+class _Wiring:
+    """Chooses a drafter for an open target, and builds everything over both."""
 
+    def __init__(
+        self,
+        request: LoadRequest,
+        target: OpenTarget,
+        home: Home,
+        num_free: int | None,
+        cleanup: contextlib.ExitStack,
+    ) -> None:
+        self._request = request
+        self._target = target
+        self._home = home
+        self._num_free = num_free
+        self._cleanup = cleanup
+        self._costs = CostModel(target.facts.table, ROWS[-1])
 
-def _run(
-    request: LoadRequest,
-    form: Form | None,
-    target: OpenTarget,
-    home: Home,
-    cleanup: contextlib.ExitStack,
-) -> Running:
-    """Build context, target, engine and completer over an open model; takes `cleanup` over."""
-    model, facts, report = target.model, target.facts, home.report
-    context = cleanup.enter_context(Context(model, target.context))
-    memory = _open_memory(request, model, home, cleanup)
-    drafters = Drafters(
-        request,
-        form,
-        context,
-        PairStore(home.database, "calibrations"),
-        PairStore(home.database, "ngram_caches"),
-        memory.tiers if memory else (),
-        report,
-        cleanup,
-        _adaptations(home.paths) if request.adapt else None,
-        _follow(request, form, target, home),
-    )
-    engine = Engine(
-        LlamaTarget(context, facts.max_rows),
-        drafters.all,
-        CostModel(facts.table, facts.max_rows),
-        time.perf_counter,
-        drafters.watchers,
-    )
+    def run(self) -> Running:
+        """Build context, target, engine and completer; takes `cleanup` over."""
+        request, target, home, cleanup = self._request, self._target, self._home, self._cleanup
+        selection = self._selection()
+        form = self._form(selection) if selection is not None else None
+        context = cleanup.enter_context(Context(target.model, target.context))
+        memory = _open_memory(request, target.model, home, cleanup)
+        drafters = Drafters(
+            request,
+            form,
+            context,
+            PairStore(home.database, "calibrations"),
+            PairStore(home.database, "ngram_caches"),
+            memory.tiers if memory else (),
+            home.report,
+            cleanup,
+            _adaptations(home.paths) if request.adapt else None,
+            _follow(request, target, home),
+        )
+        proven = ProvenTarget(context, target.facts.max_rows)
+        engine = Engine(proven, drafters.all, self._costs, time.perf_counter, drafters.watchers)
+        idle = self._idle(proven, drafters, selection, form)
 
-    def make_sampler(sampling: SamplingParams) -> SamplerChain:
-        return SamplerChain(sampling, model.vocab, model.num_context_train)
+        def make_sampler(sampling: SamplingParams) -> SamplerChain:
+            return SamplerChain(sampling, target.model.vocab, target.model.num_context_train)
 
-    completer = EngineCompleter(
-        engine,
-        ModelBridge(model),
-        make_sampler,
-        served_model(target, context.num_context, drafters.name),
-        drafters.prompt_readers,
-        [*([memory] if memory else []), *drafters.listeners],
-    )
-    return Running(completer, model, facts, target.machine, memory, cleanup.pop_all())
+        completer = EngineCompleter(
+            engine,
+            ModelBridge(target.model),
+            make_sampler,
+            served_model(target, context.num_context, drafters.name),
+            [idle.begin, *drafters.prompt_readers],
+            [*([memory] if memory else []), *drafters.listeners, idle.finish],
+        )
+        idle.start()
+        return Running(
+            completer, target.model, target.facts, target.machine, memory, idle, cleanup.pop_all()
+        )
+
+    def _selection(self) -> Selection | None:
+        """The stages of a model that drafts; None where only look-ups may draft.
+
+        For the best one on disk there must be another than the target.
+        """
+        request, path = self._request, self._target.model.path
+        may_be = request.drafter_path is not None
+        if request.drafter == BEST_DRAFTER:
+            may_be = any(other != path for other in self._home.paths.models.rglob("*.gguf"))
+        if not may_be or not self._target.model.can_roll_back:
+            return None
+        from edgespec.runtime.selection import Selection  # reads GGUF files: much to load
+
+        return Selection(request, self._target, self._home, self._num_free)
+
+    def _form(self, selection: Selection) -> Form | None:
+        """The drafter that is about to be loaded; its memory is told."""
+        fit = selection.fit(pass_costs(self._costs))
+        if fit.form is not None:
+            self._home.report(f"loading the drafter {fit.form.describe()}, {fit.describe()}")
+        return fit.form
+
+    def _idle(
+        self,
+        proven: ProvenTarget,
+        drafters: Drafters,
+        selection: Selection | None,
+        form: Form | None,
+    ) -> IdleWorker:
+        """What is done while nobody waits: the surest things first."""
+        target, facts = self._target, self._home.facts
+        proving = ProveRows(target, facts, proven.prove)
+        keeper = CostKeeper(target, facts, self._costs, proving)
+        tasks: list[IdleTask] = [proving, keeper, drafters.following]
+        if selection is not None:
+            from edgespec.runtime.selection import FormSearch
+
+            def pass_ms() -> Mapping[int, float]:
+                return pass_costs(self._costs)
+
+            tasks.append(FormSearch(selection, pass_ms, form, drafters.exchange))
+        self._cleanup.callback(keeper.keep)
+        return self._cleanup.enter_context(IdleWorker(self._home.report, tasks))
 
 
 def _adaptations(paths: Paths) -> AdaptationStore:
@@ -216,21 +233,23 @@ def _adaptations(paths: Paths) -> AdaptationStore:
     return AdaptationStore(paths.adaptations)
 
 
-def _follow(
-    request: LoadRequest, form: Form | None, target: OpenTarget, home: Home
-) -> Follow | None:
-    """What the trimmed head of a drafter follows; None if it is not to."""
+def _follow(request: LoadRequest, target: OpenTarget, home: Home) -> Callable[[], Follow] | None:
+    """Makes what the trimmed head of a drafter follows; None if it is not to."""
     learns = request.learn and request.remember and request.memory_at is None
-    is_trimmed = form is not None and form.trimmed is not None
-    if not learns or not is_trimmed or home.database.path is None:
+    path = home.database.path
+    if not learns or path is None:
         return None
-    from edgespec.forms.trimmer import Trimmer
-    from edgespec.runtime.head_rows import Follow, Said
 
-    folder, options = home.paths.trimmed, target.model.options
-    trimmer = Trimmer(folder, home.facts, target.machine, options, home.report, follows=True)
-    said = Said(home.database.path, vocabulary_key(target.model, home.facts))
-    return Follow(trimmer, said, home.paths.adaptations)
+    def follow() -> Follow:
+        from edgespec.forms.trimmer import Trimmer
+        from edgespec.runtime.head_rows import Follow, Said
+
+        folder, options = home.paths.trimmed, target.model.options
+        trimmer = Trimmer(folder, home.facts, target.machine, options, home.report, follows=True)
+        said = Said(path, vocabulary_key(target.model, home.facts))
+        return Follow(trimmer, said, home.paths.adaptations)
+
+    return follow
 
 
 def _open_memory(

@@ -11,7 +11,8 @@ from edgespec.errors import ModelFileError
 from edgespec.llama import library
 from edgespec.llama.context import ContextOptions
 from edgespec.llama.model import Model, ModelOptions
-from edgespec.machine.facts import ModelFacts, known_soundness
+from edgespec.llama.target import LlamaTarget
+from edgespec.machine.facts import ModelFacts, SoundnessCheck
 from edgespec.machine.identity import Machine
 from edgespec.machine.probe import probe_single_rows
 from edgespec.paths import Paths
@@ -52,23 +53,28 @@ class OpenTarget:
     machine: Machine
     context: ContextOptions
 
-    def pass_ms(self) -> dict[int, float]:
-        """T(r) in milliseconds, by number of rows."""
-        return pass_costs(self.facts)
-
-    def present_pass_ms(self) -> dict[int, float]:
-        """T(r) as it is now: machines drift, and what drafting costs is about to be measured."""
-        return present_costs(self.model, self.facts, self.machine)
-
 
 def open_model(path: Path, store: Facts, machine: Machine, report: Report) -> Model:
-    """Load weights as the library's soundness allows; raises ModelFileError, NativeLibraryError."""
-    soundness = known_soundness(store, machine)
+    """Load weights as the library's soundness allows, which is found out meanwhile.
+
+    Raises ModelFileError, NativeLibraryError.
+    """
+    check = SoundnessCheck(store, machine)
+    report(f"loading {path.stem} ({path.stat().st_size / 1e6:,.0f} MB)")
+    expected = check.expected
+    with ending_at_once():
+        model = Model(path, ModelOptions(use_extra_buffers=expected))
+    try:
+        soundness = check.result()
+    except BaseException:
+        model.close()
+        raise
     for finding in soundness.findings:
         report(finding)
-    report(f"loading {path.stem} ({path.stat().st_size / 1e6:,.0f} MB)")
-    with ending_at_once():
-        model = Model(path, ModelOptions(use_extra_buffers=soundness.use_extra_buffers))
+    if soundness.use_extra_buffers != expected:
+        model.close()
+        with ending_at_once():
+            model = Model(path, ModelOptions(use_extra_buffers=soundness.use_extra_buffers))
     if not model.can_generate:
         kind = model.architecture
         model.close()
@@ -94,17 +100,25 @@ def context_options(
     )
 
 
-def pass_costs(facts: ModelFacts) -> dict[int, float]:
-    """T(r) of a measured target in milliseconds, by number of rows."""
-    curve = CostModel(facts.table, facts.max_rows).curve_ms(_USUAL_CONTEXT)
-    return dict(enumerate(curve.tolist(), start=1))
+def pass_costs(costs: CostModel) -> dict[int, float]:
+    """T(r) in milliseconds after a usual number of tokens, by number of rows."""
+    return dict(enumerate(costs.curve_ms(_USUAL_CONTEXT).tolist(), start=1))
 
 
 def present_costs(model: Model, facts: ModelFacts, machine: Machine) -> dict[int, float]:
     """T(r) as it is now, told by a few single rows."""
     now = probe_single_rows(model, machine.num_threads).short_ms[1]
     drift = min(max(now / facts.table.short_ms[1], 1 / _MOST_DRIFT), _MOST_DRIFT)
-    return {rows: drift * ms for rows, ms in pass_costs(facts).items()}
+    costs = CostModel(facts.table, facts.max_rows)
+    return {rows: drift * ms for rows, ms in pass_costs(costs).items()}
+
+
+class ProvenTarget(LlamaTarget):
+    """A target for which more rows of a pass may be proved to be exact between answers."""
+
+    def prove(self, max_rows: int) -> None:
+        """From the next answer on, so many rows of a pass give the logits of one row at a time."""
+        self._max_rows = max_rows
 
 
 def served_model(target: OpenTarget, num_context: int, drafter: str) -> ServedModel:

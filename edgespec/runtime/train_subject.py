@@ -29,6 +29,7 @@ from edgespec.machine.identity import Machine
 from edgespec.models.gguf_check import check_gguf
 from edgespec.models.store import ModelStore
 from edgespec.paths import Paths
+from edgespec.planning.cost import CostModel
 from edgespec.reports import Report
 from edgespec.runtime.choice import expected_speed_of
 from edgespec.runtime.model_drafter import Renderer
@@ -155,4 +156,6 @@ class SubjectReader:
         with Model(self._target, words) as model:
             known = self._facts.get(MODEL, model_key(model, self._machine))
         facts = ModelFacts.from_json(known) if known is not None else None
-        return USUAL_PASS_MS if facts is None else pass_costs(facts)
+        return (
+            USUAL_PASS_MS if facts is None else pass_costs(CostModel(facts.table, facts.max_rows))
+        )

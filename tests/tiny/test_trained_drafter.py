@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 import pytest
-from cli_support import Cli
+from cli_support import PATIENCE_S, Cli
 from rigs import EXACT, SMALL, OpenModel, WriteModel
 from train_support import ABOUT, random_lora
 
@@ -23,9 +23,12 @@ from edgespec.llama.context import Context
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.llama.tiny import write_tiny_model
 from edgespec.machine.facts import file_fingerprint
+from edgespec.paths import Paths
 from edgespec.runtime.form import Form, with_training
 from edgespec.runtime.model_drafter import BoundDrafter, open_model_drafter
 from edgespec.runtime.online import open_student
+from edgespec.runtime.request import LoadRequest
+from edgespec.runtime.running import load
 from edgespec.vocab.tokenizer import ByteTokenizer
 
 TARGET = SMALL
@@ -160,8 +163,20 @@ def test_the_same_answer_with_a_trained_drafter(cli: Cli, tmp_path: Path, way: W
     trained = cli.run(*command, home=home).json()
     assert trained["token_ids"] == plain["token_ids"]
     assert trained["stats"]["proposed"] > 0
-    made = [file for file in store.all() if file != path]
-    assert len(made) == (1 if way == "merged" else 0)
+
+    def made() -> list[Path]:
+        return [file for file in store.all() if file != path]
+
+    assert made() == [], "nobody waits for a merged file"
+    request = LoadRequest(
+        drafter="small", drafter_path=whole, num_threads=1, trim=False, learn=False
+    )
+    with load(request, cli.quick, Paths(home, home / "cache"), lambda _line: None) as running:
+        assert running.idle.wait(PATIENCE_S)
+    assert len(made()) == (1 if way == "merged" else 0)
+    trained = cli.run(*command, home=home).json()
+    assert trained["token_ids"] == plain["token_ids"]
+    assert trained["stats"]["proposed"] > 0
 
     path.write_bytes(path.read_bytes()[:-60])
     ended = cli.run(*command, home=home)

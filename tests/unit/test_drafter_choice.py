@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -15,7 +15,7 @@ from edgespec.forms.trimmer import Trimmer
 from edgespec.forms.trimming import FormChoice, Tried
 from edgespec.llama.model import Model
 from edgespec.models.store import ModelStore, StoredModel
-from edgespec.runtime.choice import LEAST_SPEED, best_drafter, expected_speed_of
+from edgespec.runtime.choice import LEAST_SPEED, best_drafter, candidates_for, expected_speed_of
 from edgespec.runtime.form import Form
 
 PASS_MS = {1: 30.0, 2: 36.0}
@@ -30,13 +30,12 @@ class Target:
 
 @dataclass
 class Shelf:
-    """Stands for a model store and a trimmer: sizes and promised speeds by name."""
+    """Stands for a model store and a trimmer: sizes, and promised speeds of what was weighed."""
 
     sizes: dict[str, int]
-    speeds: dict[str, float]
-    asked: list[str] = field(default_factory=list)
+    speeds: dict[str, float | Decision]
     too_large: tuple[str, ...] = ()
-    known: tuple[str, ...] = ()
+    opened: list[str] = field(default_factory=list)
 
     def list(self) -> tuple[StoredModel, ...]:
         return tuple(
@@ -44,18 +43,19 @@ class Shelf:
             for name, size in self.sizes.items()
         )
 
-    def trimmed(self, whole: Path, pass_ms: Callable[[], Mapping[int, float]]) -> Path | None:
-        assert pass_ms() == PASS_MS
-        self.asked.append(whole.stem)
-        if self.speeds[whole.stem] < 0:
-            raise ModelFileError("damaged")
-        self.known = (*self.known, whole.stem)
-        return None if self.speeds[whole.stem] == 1.25 else Path(f"trimmed-{whole}")
-
     def decision(self, whole: Path) -> Decision | None:
-        if not self.speeds[whole.stem]:
-            return None
-        return form(self.speeds[whole.stem], None if whole.stem in self.known else "other words")
+        found = self.speeds.get(whole.stem)
+        if isinstance(found, Decision) or found is None:
+            return found
+        if found < 0:
+            raise ModelFileError("damaged")
+        return form(found)
+
+    def fits(self, whole: Path) -> bool:
+        self.opened.append(whole.stem)
+        if self.sizes[whole.stem] == 0:
+            raise ModelFileError("damaged")
+        return whole.stem not in self.too_large
 
 
 def form(speed: float, counts: str | None = None) -> Decision:
@@ -67,88 +67,60 @@ def form(speed: float, counts: str | None = None) -> Decision:
     return Decision(FormChoice(16384, "q8_0", tried), counts)
 
 
-def choose(
-    shelf: Shelf,
-    usual_ms: Mapping[int, float] = PASS_MS,
-    **target: Any,  # noqa: ANN401 - fields of Target
-) -> str | None:
+def shelf(speeds: dict[str, float | Decision], *too_large: str) -> Shelf:
+    return Shelf(dict.fromkeys(speeds, 100), speeds, too_large)
+
+
+def choose(on: Shelf, pass_ms: Mapping[int, float] = PASS_MS) -> str | None:
     """The name of the model that would draft."""
-    chosen = best_drafter(
-        cast("Model", Target(**target)),
-        usual_ms,
-        lambda: PASS_MS,
-        cast("ModelStore", shelf),
-        cast("Trimmer", shelf),
-        lambda whole: whole.stem not in shelf.too_large,
-    )
+    candidates = candidates_for(cast("Model", Target()), cast("ModelStore", on))
+    chosen = best_drafter(candidates, pass_ms, cast("Trimmer", on), on.fits)
     return chosen.whole.stem if chosen is not None else None
 
 
-def test_the_fastest_wins() -> None:
-    speeds = {"a": 1.1, "b": 1.4, "c": 1.3}
-    shelf = Shelf(dict.fromkeys(speeds, 100), speeds, known=("a", "b", "c"))
-    assert choose(shelf) == "b"
-    assert shelf.asked == ["b"]
+def test_the_fastest_wins_and_no_other_is_even_opened() -> None:
+    on = shelf({"a": 1.1, "b": 1.4, "c": 1.3})
+    assert choose(on) == "b"
+    assert on.opened == ["b"]
 
 
-def test_each_start_measures_one_model_the_smallest_first() -> None:
-    shelf = Shelf({"c": 300, "a": 100, "b": 200}, {"a": 1.1, "b": 1.4, "c": 1.3})
-    served, asked = [], []
-    for _ in range(4):
-        served.append(choose(shelf))
-        asked.append([*shelf.asked])
-        shelf.asked.clear()
-    assert served == ["a", "b", "b", "b"]
-    assert asked == [["a"], ["b"], ["c", "b"], ["b"]]
-
-
-def test_what_is_known_to_be_slower_is_not_even_opened() -> None:
-    speeds = {"slow": 1.1, "fast": 1.4, "new": 1.2, "useless": 1.0}
-    shelf = Shelf(dict.fromkeys(speeds, 100), speeds, known=("slow", "fast", "useless"))
-    assert choose(shelf) == "fast"
-    assert shelf.asked == ["new", "fast"]
+def test_what_was_not_weighed_yet_does_not_serve() -> None:
+    on = Shelf({"new": 100, "a": 100}, {"a": 1.1})
+    assert choose(on) == "a"
+    assert choose(Shelf({"new": 100}, {})) is None
+    assert choose(shelf({"old": form(1.4, "other words")})) is None
 
 
 def test_beside_a_target_that_is_much_faster_none_serves() -> None:
     """Its second row costs as much as the first, so one more token would have to cost nothing."""
-    shelf = Shelf({"a": 100, "b": 100}, {"a": 1.4, "b": 1.3}, known=("a",))
-    assert choose(shelf) is not None
-    assert choose(shelf, usual_ms={1: 5.0, 2: 10.0}) is None
-    assert choose(shelf, usual_ms={1: 30.0, 2: 48.5}) is None
-    assert choose(shelf, usual_ms={1: 30.0, 2: 47.5}) is not None
+    on = shelf({"a": 1.4, "b": 1.3})
+    assert choose(on) is not None
+    assert choose(on, {1: 5.0, 2: 10.0}) is None
+    assert choose(on, {1: 30.0, 2: 48.5}) is None
+    assert choose(on, {1: 30.0, 2: 47.5}) is not None
 
 
 def test_if_the_best_does_not_fit_the_next_one_serves() -> None:
-    speeds = {"a": 1.4, "b": 1.3, "c": 1.2}
-    shelf = Shelf(dict.fromkeys(speeds, 100), speeds, too_large=("a",), known=("a", "b", "c"))
-    assert choose(shelf) == "b"
-    assert shelf.asked == ["b"]
-
-
-def test_a_drafter_may_be_best_as_it_is() -> None:
-    assert choose(Shelf({"a": 100}, {"a": 1.25})) == "a"
+    on = shelf({"a": 1.4, "b": 1.3, "c": 1.2}, "a")
+    assert choose(on) == "b"
+    assert on.opened == ["a", "b"]
 
 
 @pytest.mark.parametrize("speed", [1.0, LEAST_SPEED - 0.001])
 def test_one_that_does_not_pay_is_left_out(speed: float) -> None:
-    assert choose(Shelf({"a": 100}, {"a": speed})) is None
+    assert choose(shelf({"a": speed})) is None
 
 
-def test_what_cannot_serve_is_not_even_measured() -> None:
-    """The target itself, larger models."""
-    shelf = Shelf({"target": 100, "large": SIZE, "a": 100}, {"target": 9.0, "large": 9.0, "a": 1.2})
-    assert (choose(shelf), shelf.asked) == ("a", ["a"])
-    assert choose(Shelf({}, {})) is None
+def test_the_smallest_that_may_serve_is_weighed_first() -> None:
+    """The target itself and larger models may not."""
+    on = Shelf({"target": 100, "large": SIZE, "b": 300, "a": 200}, {})
+    found = candidates_for(cast("Model", Target()), cast("ModelStore", on))
+    assert [path.stem for path in found] == ["a", "b"]
 
 
-def test_what_does_not_fit_into_memory_is_not_even_measured() -> None:
-    shelf = Shelf({"a": 100, "b": 200}, {"a": 1.1, "b": 1.4}, too_large=("b",))
-    assert (choose(shelf), shelf.asked) == ("a", ["a"])
-
-
-def test_what_fails_is_passed_over() -> None:
-    shelf = Shelf({"broken": 100, "unknown": 100, "a": 100}, {"broken": -1, "unknown": 0, "a": 1.2})
-    assert choose(shelf) == "a"
+def test_what_cannot_be_read_is_passed_over() -> None:
+    on = Shelf({"gone": 0, "broken": 100, "a": 100}, {"gone": 1.5, "broken": -1.0, "a": 1.2})
+    assert choose(on) == "a"
 
 
 def test_the_speed_is_that_of_the_form_that_runs() -> None:
@@ -157,10 +129,9 @@ def test_the_speed_is_that_of_the_form_that_runs() -> None:
 
 
 def test_what_a_busy_machine_could_not_measure_serves_if_nothing_better_is_known() -> None:
-    unsure = expected_speed_of(Decision(FormChoice(5, "q4_0", is_sure=False), "words"))
-    assert choose(Shelf({"a": 100}, {"a": unsure})) is not None
-    better = Shelf({"a": 100, "b": 100}, {"a": unsure, "b": LEAST_SPEED + 0.01}, known=("a", "b"))
-    assert choose(better) == "b"
+    unsure = Decision(FormChoice(5, "q4_0", is_sure=False), None)
+    assert choose(shelf({"a": unsure})) == "a"
+    assert choose(shelf({"a": unsure, "b": LEAST_SPEED + 0.01})) == "b"
 
 
 def test_its_memory_is_shown(tmp_path: Path) -> None:
