@@ -19,3 +19,19 @@ def is_progress(line: str) -> bool:
     (True, False)
     """
     return line.partition(" ")[0].endswith("ing")
+
+
+def human_bytes(count: int) -> str:
+    """A number of bytes in decimal units.
+
+    >>> human_bytes(1_117_320_768)
+    '1.12 GB'
+    """
+    if count < 1000:
+        return f"{count} bytes"
+    value = float(count)
+    for unit in ("kB", "MB", "GB"):
+        value /= 1000
+        if value < 1000:
+            return f"{value:.{2 if value < 10 else 1}f} {unit}"
+    return f"{value / 1000:.2f} TB"

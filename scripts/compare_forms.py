@@ -18,7 +18,7 @@ from statistics import median
 from measure_studying import Rig, ask_in_turns
 
 from edgespec.bench.suite import read_suite
-from edgespec.runtime.request import DrafterFiles, LoadOptions
+from edgespec.runtime.request import LoadRequest
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ def main(suite: Path, target: Path, whole: Path, forms: tuple[Path, Path]) -> No
     with contextlib.ExitStack() as cleanup:
         one, other = (
             Rig(
-                LoadOptions(
+                LoadRequest(
                     model=str(target),
                     drafter=whole.stem,
-                    drafter_files=DrafterFiles(whole, form),
+                    drafter_path=form,
                     learn=False,
                 ),
                 cleanup,

@@ -26,13 +26,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import get_args
 
+from edgespec.bench.plan import warm_plan
 from edgespec.bench.runner import complete
 from edgespec.bench.suite import Question
 from edgespec.bench.warm import Warm
 from edgespec.cache.database import open_database
 from edgespec.cache.facts import Facts
 from edgespec.cache.memory import open_token_memory
-from edgespec.cli.bench_plan import warm_plan
 from edgespec.drafters.context import ContextDrafter
 from edgespec.drafters.database import DatabaseDrafter, TokenIndex
 from edgespec.engine.completer import EngineCompleter
@@ -43,14 +43,19 @@ from edgespec.llama.sampler import SamplerChain
 from edgespec.llama.target import LlamaTarget
 from edgespec.machine.facts import known_model_facts
 from edgespec.machine.identity import this_machine
-from edgespec.passes import Proposal
 from edgespec.paths import user_paths
 from edgespec.planning.cost import CostModel
 from edgespec.protocols import Drafter
-from edgespec.runtime.compose import context_options, open_model
 from edgespec.runtime.recording import Remembering, vocabulary_key
-from edgespec.runtime.request import LoadOptions
-from edgespec.types import Completion, CompletionRequest, Message, SamplingParams, ServedModel
+from edgespec.runtime.target import context_options, open_model
+from edgespec.types import (
+    Completion,
+    CompletionRequest,
+    Message,
+    Proposal,
+    SamplingParams,
+    ServedModel,
+)
 
 LENGTH = 10
 PLAIN = "plain"
@@ -182,7 +187,7 @@ class Rig:
         facts_database = cleanup.enter_context(open_database(user_paths().database))
         model = cleanup.enter_context(open_model(model_path, Facts(facts_database), machine, print))
         facts = known_model_facts(model, Facts(facts_database), machine, print)
-        options = context_options(LoadOptions(), model, facts, machine)
+        options = context_options(None, model, facts, machine)
         context = cleanup.enter_context(Context(model, options))
         database = cleanup.enter_context(open_database(folder / "compared.db"))
         opened = open_token_memory(database, vocabulary_key(model, Facts(database)))

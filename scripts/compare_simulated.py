@@ -38,9 +38,10 @@ from edgespec.llama.model import Model, ModelOptions
 from edgespec.paths import user_paths
 from edgespec.planning.credit import Credit
 from edgespec.protocols import Drafter
-from edgespec.runtime.compose import load
+from edgespec.runtime.form import Form
 from edgespec.runtime.model_drafter import BoundDrafter, open_model_drafter
-from edgespec.runtime.request import DrafterFiles, LoadOptions
+from edgespec.runtime.request import LoadRequest
+from edgespec.runtime.running import load
 from edgespec.types import CompletionRequest, Message, SamplingParams
 
 P = ParamSpec("P")
@@ -261,10 +262,10 @@ def shares_of(measured: Sequence[Measured]) -> dict[str, float]:
     return {name: ms / total for name, ms in shares.items()}
 
 
-def observe(questions: Sequence[Question], minutes: float, options: LoadOptions) -> Observed:
+def observe(
+    questions: Sequence[Question], minutes: float, options: LoadRequest, files: Form
+) -> Observed:
     """Measure for so many minutes, and record."""
-    files = options.drafter_files
-    assert files is not None
     deadline = time.monotonic() + 60 * minutes
     watch, measured = Stopwatch(), []
     with contextlib.ExitStack() as cleanup:
@@ -286,18 +287,18 @@ def observe(questions: Sequence[Question], minutes: float, options: LoadOptions)
         return Observed(tuple(measured), recorder, pass_ms, drafter._guess_ms, drafter._read_ms)
 
 
-def main(suite: Path, minutes: float, target: Path, files: DrafterFiles) -> None:
+def main(suite: Path, minutes: float, target: Path, files: Form) -> None:
     """Measure, simulate, print."""
-    options = LoadOptions(
+    options = LoadRequest(
         model=str(target),
         drafter=files.name,
-        drafter_files=files,
+        drafter_path=files.trimmed or files.whole,
         remember=False,
         learn=False,
         trim=files.trimmed is not None,
     )
     questions = [question for question in read_suite(suite) if question.category in CATEGORIES]
-    seen = observe(chosen(questions, NUM_QUESTIONS), minutes, options)
+    seen = observe(chosen(questions, NUM_QUESTIONS), minutes, options, files)
     num_guesses = sum(it.num_guesses for it in seen.measured)
     spent = sum(it.by_part.get("model", 0.0) for it in seen.measured)
     print(f"T(r), ms: {', '.join(f'{ms:.1f}' for ms in seen.pass_ms)}")
@@ -324,4 +325,4 @@ if __name__ == "__main__":
     whole = Path(sys.argv[4])
     form = sys.argv[5] if len(sys.argv) > 5 else "whole"
     trimmed = None if form == "whole" else Path(form)
-    main(Path(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3]), DrafterFiles(whole, trimmed))
+    main(Path(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3]), Form(whole, trimmed))

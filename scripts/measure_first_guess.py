@@ -31,11 +31,10 @@ from edgespec.cache.facts import Facts
 from edgespec.drafters.model import WINDOW, ModelDrafter
 from edgespec.forms.trimmer import Trimmer
 from edgespec.machine.identity import this_machine
-from edgespec.passes import Proposal
 from edgespec.paths import user_paths
+from edgespec.runtime.form import Form
 from edgespec.runtime.model_drafter import open_model_drafter
-from edgespec.runtime.request import DrafterFiles
-from edgespec.types import CompletionRequest, Message, Prompt
+from edgespec.types import CompletionRequest, Message, Prompt, Proposal
 
 NUM_TOKENS = 64
 NUM_QUESTIONS = 12
@@ -170,7 +169,7 @@ def main(
         trimmer = Trimmer(user_paths().trimmed, store, this_machine(), bench.model.options)
         for it in variants:
             form = it.form if it.form or it.is_whole else trimmer.trimmed(it.path)
-            files = DrafterFiles(it.path, form)
+            files = Form(it.path, form)
             drafter = open_model_drafter(files, bench.context, cleanup, of_any_size=True).drafter
             guessers.append(FirstGuesses(it.name, drafter, it.window))
             if not it.is_plain:

@@ -37,9 +37,9 @@ from edgespec.passes import Proposal
 from edgespec.paths import user_paths
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.protocols import Drafter
-from edgespec.runtime.compose import context_options, open_model
+from edgespec.runtime.form import Form
 from edgespec.runtime.model_drafter import open_model_drafter
-from edgespec.runtime.request import DrafterFiles, LoadOptions
+from edgespec.runtime.target import context_options, open_model
 from edgespec.types import (
     Completion,
     CompletionRequest,
@@ -115,9 +115,8 @@ class Bench:
         machine = this_machine()
         self.model: Model = cleanup.enter_context(open_model(path, store, machine, _say))
         self.facts: ModelFacts = known_model_facts(self.model, store, machine, _say)
-        options = LoadOptions(num_context=num_context)
         self.context: Context = cleanup.enter_context(
-            Context(self.model, context_options(options, self.model, self.facts, machine))
+            Context(self.model, context_options(num_context, self.model, self.facts, machine))
         )
 
         self._plain: dict[tuple[str, SamplingParams, int], Completion] = {}
@@ -197,9 +196,7 @@ def check_pair(
     started = time.monotonic()
     result = PairResult(bench.model.path.stem, drafter.stem, bench.facts.exactness)
     with contextlib.ExitStack() as cleanup:
-        model = open_model_drafter(
-            DrafterFiles(drafter), bench.context, cleanup, of_any_size=True
-        ).drafter
+        model = open_model_drafter(Form(drafter), bench.context, cleanup, of_any_size=True).drafter
         completer = bench.completer([ContextDrafter(), Asked(model)], [model.read_prompt])
         for number, prompt in enumerate(prompts):
             for sampling in (GREEDY, WARM):

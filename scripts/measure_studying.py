@@ -28,8 +28,8 @@ from edgespec.bench.runner import complete
 from edgespec.bench.suite import Question, read_suite
 from edgespec.learning.online.student import Student
 from edgespec.paths import Paths, user_paths
-from edgespec.runtime.compose import Loaded, load
-from edgespec.runtime.request import DrafterFiles, LoadOptions
+from edgespec.runtime.request import LoadRequest
+from edgespec.runtime.running import Running, load
 from edgespec.types import Completion, CompletionRequest, Message, SamplingParams
 
 NUM_TOKENS = 96
@@ -58,7 +58,7 @@ class Turn:
 class Rig:
     """A completer with a folder of its own, and its student if there is one."""
 
-    def __init__(self, options: LoadOptions, cleanup: contextlib.ExitStack) -> None:
+    def __init__(self, options: LoadRequest, cleanup: contextlib.ExitStack) -> None:
         """Starts with what is known of the machine, and with no adaptation."""
         folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory()))
         user = user_paths()
@@ -66,7 +66,7 @@ class Rig:
             shutil.copy(user.database, folder)
         (folder / "cache").symlink_to(user.cache)
         paths = Paths(data=folder, cache=folder / "cache")
-        loaded: Loaded = cleanup.enter_context(load(options, Path(options.model), paths, _say))
+        loaded: Running = cleanup.enter_context(load(options, Path(options.model), paths, _say))
         assert loaded.memory is not None
         loaded.memory.is_used = loaded.memory.is_learning = False
         self.completer = loaded.completer
@@ -159,9 +159,7 @@ def line(turns: Sequence[Turn], name: str) -> str:
 def main(suite: Path, minutes: float, target: Path, drafter: Path) -> None:
     """Ask for so many minutes, then print."""
     deadline = time.monotonic() + 60 * minutes
-    options = LoadOptions(
-        model=str(target), drafter=drafter.stem, drafter_files=DrafterFiles(drafter)
-    )
+    options = LoadRequest(model=str(target), drafter=drafter.stem, drafter_path=drafter)
     questions = [it for it in read_suite(suite) if it.category in CATEGORIES]
     turns: list[Turn] = []
     with contextlib.ExitStack() as cleanup:

@@ -32,9 +32,10 @@ from edgespec.llama.draft_model import LlamaDraftModel
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.machine.identity import this_machine
 from edgespec.paths import user_paths
-from edgespec.runtime.compose import load
+from edgespec.runtime.form import Form
 from edgespec.runtime.model_drafter import open_model_drafter
-from edgespec.runtime.request import NO_DRAFTER, DrafterFiles, LoadOptions
+from edgespec.runtime.request import NO_DRAFTER, LoadRequest
+from edgespec.runtime.running import load
 from edgespec.types import CompletionRequest, Message, SamplingParams
 
 NUM_PROPOSED = 6
@@ -203,7 +204,7 @@ def record_answers(target: Path, suite: Path, out: Path, counts: dict[str, int])
         for category, count in counts.items()
         for question in select(questions, [category], count)
     ]
-    options = LoadOptions(model=str(target), drafter=NO_DRAFTER, remember=False, learn=False)
+    options = LoadRequest(model=str(target), drafter=NO_DRAFTER, remember=False, learn=False)
     answers = []
     with load(options, target, user_paths(), _report) as loaded:
         bridge = ModelBridge(loaded.model)
@@ -217,7 +218,7 @@ def record_answers(target: Path, suite: Path, out: Path, counts: dict[str, int])
             save_answers(out, answers)
 
 
-def record_guesses(target: Path, answers: Sequence[Answer], files: DrafterFiles, out: Path) -> None:
+def record_guesses(target: Path, answers: Sequence[Answer], files: Form, out: Path) -> None:
     """Let a drafter guess at each place of the answers."""
     with contextlib.ExitStack() as cleanup:
         num_threads = this_machine().num_threads
@@ -249,7 +250,7 @@ def main(arguments: Sequence[str]) -> None:
         counts = {name: int(count) for name, _, count in (item.partition("=") for item in rest[1:])}
         record_answers(Path(target), Path(first), Path(rest[0]), counts)
     else:
-        files = DrafterFiles(Path(rest[0]), None if rest[1] == "whole" else Path(rest[1]))
+        files = Form(Path(rest[0]), None if rest[1] == "whole" else Path(rest[1]))
         record_guesses(Path(target), load_answers(Path(first)), files, Path(rest[2]))
 
 

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgespec.cli.pull_progress import human_bytes
 from edgespec.cli.train import train
 from edgespec.errors import EdgeSpecError, UsageError
-from edgespec.learning.distillation.store import TrainingStore
-from edgespec.learning.online.store import AdaptationStore, Saved, read, write
+from edgespec.learning.distillation.trainings import TrainingStore
+from edgespec.learning.online.adaptations import AdaptationStore, Saved, read, write
 from edgespec.paths import user_paths
+from edgespec.reports import human_bytes
 
 if TYPE_CHECKING:
-    from edgespec.cli.trained import Trained
+    from edgespec.learning.distillation.training_files import Trained
 
 
 _GGUF = b"GGUF"
@@ -83,7 +83,9 @@ def export(file: Path, drafter: str | None) -> None:
     What it was trained to (`edgespec adapt train`) goes into a FILE that ends in .gguf: a LoRA.
     """
     if file.suffix == ".gguf":
-        from edgespec.cli.trained import export_trained  # reads GGUF files: much to load
+        from edgespec.learning.distillation.training_files import (
+            export_trained,  # reads GGUF files: much to load
+        )
 
         export_trained(_trainings(), file, drafter)
         return
@@ -105,7 +107,9 @@ def export(file: Path, drafter: str | None) -> None:
 def import_(file: Path, yes: bool) -> None:
     """Take in FILE; it serves the same drafter's file for targets of the same vocabulary."""
     if _is_gguf(file):
-        from edgespec.cli.trained import import_trained  # reads GGUF files: much to load
+        from edgespec.learning.distillation.training_files import (
+            import_trained,  # reads GGUF files: much to load
+        )
 
         click.echo(import_trained(_trainings(), file, replace=yes).line())
         return
@@ -137,7 +141,9 @@ def _trained() -> list[Trained]:
     store = _trainings()
     if not store.loras() and not store.trainings():
         return []
-    from edgespec.cli.trained import all_trained  # reads GGUF files: much to load
+    from edgespec.learning.distillation.training_files import (
+        all_trained,  # reads GGUF files: much to load
+    )
 
     return all_trained(store)
 

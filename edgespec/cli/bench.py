@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from edgespec.bench.runner import Pair
     from edgespec.bench.suite import Question
     from edgespec.bench.warm import Warm, WarmPlan
-    from edgespec.runtime.compose import Loaded
+    from edgespec.runtime.running import Running
     from edgespec.types import SamplingParams, ServedModel
 
 
@@ -82,7 +82,7 @@ def bench(verbose: bool, /, json_file: str | None, **values: Any) -> None:  # no
 
 def _asked(values: dict[str, Any]) -> WarmPlan | tuple[Question, ...]:
     """The plan of a warm run, or the questions of a cold one; raises UsageError."""
-    from edgespec.cli.bench_plan import MIXED, cold_questions, warm_plan
+    from edgespec.bench.plan import MIXED, cold_questions, warm_plan
 
     if values["limit"] is not None and values["limit"] < 1:
         raise UsageError(f"--limit is {values['limit']}", "give at least 1")
@@ -117,7 +117,7 @@ def _report(
 
 
 def _measure(
-    loaded: Loaded,
+    loaded: Running,
     asked: WarmPlan | tuple[Question, ...],
     sampling: SamplingParams,
     max_tokens: int,

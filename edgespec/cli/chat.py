@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgespec.cli.loading import model_on_disk, pull_all, with_drafter_files
+from edgespec.cli.loading import model_on_disk, pull_all, with_drafter_path
 from edgespec.cli.options import (
     check_max_tokens,
     collect_loading,
@@ -22,7 +22,7 @@ from edgespec.cli.options import (
 )
 from edgespec.models.registry import DEFAULT_DRAFTER, DEFAULT_TARGET
 from edgespec.paths import user_paths
-from edgespec.runtime.request import LoadOptions
+from edgespec.runtime.request import LoadRequest
 
 if TYPE_CHECKING:
     from edgespec.protocols import Completer
@@ -69,14 +69,14 @@ def chat(verbose: bool, /, message: str | None, **values: Any) -> int:  # noqa: 
 
 
 def _factory(
-    loading: LoadOptions, sampling: SamplingParams, cleanup: contextlib.ExitStack
+    loading: LoadRequest, sampling: SamplingParams, cleanup: contextlib.ExitStack
 ) -> Callable[[Callable[[str], None]], Completer]:
     """Builds the completer in the app's thread; `cleanup` closes it when the app has ended."""
-    path, options = model_on_disk(loading.model), with_drafter_files(loading)
+    path, options = model_on_disk(loading.model), with_drafter_path(loading)
 
     def build(report: Callable[[str], None]) -> Completer:
         from edgespec.llama.sampler import check_sampling
-        from edgespec.runtime.compose import load  # loads the native library
+        from edgespec.runtime.running import load  # loads the native library
 
         check_sampling(sampling, num_vocab=0)  # no option biases single tokens
         loaded = cleanup.enter_context(load(options, path, user_paths(), report))

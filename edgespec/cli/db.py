@@ -29,12 +29,12 @@ from edgespec.cache.said import FOLLOWED
 from edgespec.cache.transfer import export_lines
 from edgespec.cache.upkeep import DatabaseStats, compact, problems, statistics
 from edgespec.cli.db_export import counted, export_to, import_export, is_export_file
-from edgespec.cli.pull_progress import human_bytes
 from edgespec.errors import StorageError, UsageError
-from edgespec.learning.distillation.store import TrainingStore
-from edgespec.learning.online.store import AdaptationStore
+from edgespec.learning.distillation.trainings import TrainingStore
+from edgespec.learning.online.adaptations import AdaptationStore
 from edgespec.models.registry import DEFAULT_TARGET
 from edgespec.paths import user_paths
+from edgespec.reports import human_bytes
 
 _BUSY_TIMEOUT_S = 10.0
 _CACHE_BYTES = 32 << 20

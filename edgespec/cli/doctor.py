@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgespec.errors import UsageError
+from edgespec.paths import user_paths
 
 if TYPE_CHECKING:
-    from edgespec.cli.health import Examination
+    from edgespec.runtime.examination import Examination
 
 
 @click.command()
@@ -23,11 +24,11 @@ def doctor(verbose: bool, /, model: str | None, measure: bool, as_json: bool) ->
 
     Models that were never measured on this machine are loaded and measured (seconds each).
     """
-    from edgespec.cli.health import examine  # loads numpy and SQLite's helpers
+    from edgespec.runtime.examination import examine  # loads numpy and SQLite's helpers
 
     if model is not None and not model.strip():
         raise UsageError("an empty name is no model", "give a name or leave --model out")
-    found = examine(model, anew=measure, verbose=bool(verbose))
+    found = examine(model, user_paths(), anew=measure, verbose=bool(verbose))
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
         return
@@ -71,9 +72,11 @@ def _describe_model(model: dict[str, Any]) -> list[str]:
     else:
         promise = f"equal up to near-ties (logits differ by up to {exactness['margin']:.2g})"
     share = f"{model['roofline_share']:.0%} of the memory's speed"
+    cost = exactness["cost"]
+    against = "" if cost is None else f", costs {cost:+.1%} against f16"
     lines += [
         f"           {promise}",
-        f"           {exactness['kv_cache']} KV cache, costs {exactness['cost']:+.1%} against f16",
+        f"           {exactness['kv_cache']} KV cache{against}",
         f"           one plain token {model['plain_token_ms']:.1f} ms, {share}",
     ]
     for context, costs in model["pass_ms"].items():

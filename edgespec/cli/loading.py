@@ -19,13 +19,12 @@ from edgespec.runtime.request import (
     BEST_DRAFTER,
     LOOK_UP_ONLY,
     NO_DRAFTER,
-    DrafterFiles,
-    LoadOptions,
+    LoadRequest,
 )
 from edgespec.types import SamplingParams
 
 if TYPE_CHECKING:
-    from edgespec.runtime.compose import Loaded
+    from edgespec.runtime.running import Running
 
 
 def model_on_disk(reference: str) -> Path:
@@ -60,21 +59,21 @@ def _pull(reference: str) -> Path:
         return pull(reference, user_paths(), display, accept_terms=ask).path
 
 
-def load_completer(options: LoadOptions, sampling: SamplingParams) -> Loaded:
+def load_completer(options: LoadRequest, sampling: SamplingParams) -> Running:
     """Load the model and wire a completer, telling on stderr what takes long.
 
     `sampling` is what it will be asked for: nonsense is refused (UsageError) before the load.
     """
     path = model_on_disk(options.model)
     from edgespec.llama.sampler import check_sampling
-    from edgespec.runtime.compose import load  # loads the native library
+    from edgespec.runtime.running import load  # loads the native library
 
     check_sampling(sampling, num_vocab=0)  # no option biases single tokens
-    return load(with_drafter_files(options), path, user_paths(), say)
+    return load(with_drafter_path(options), path, user_paths(), say)
 
 
-def with_drafter_files(options: LoadOptions) -> LoadOptions:
-    """The options with the model that `drafter` names, pulled if it is missing, if it names one.
+def with_drafter_path(options: LoadRequest) -> LoadRequest:
+    """The options with the file of the model that `drafter` names, if any: pulled if missing.
 
     Raises UnknownModelError, or what keeps it from being pulled.
     """
@@ -82,7 +81,7 @@ def with_drafter_files(options: LoadOptions) -> LoadOptions:
     if drafter in (NO_DRAFTER, LOOK_UP_ONLY, BEST_DRAFTER):
         return options
     try:
-        return dataclasses.replace(options, drafter_files=DrafterFiles(model_on_disk(drafter)))
+        return dataclasses.replace(options, drafter_path=model_on_disk(drafter))
     except UnknownModelError as error:
         raise UnknownModelError(
             f"{drafter!r} is no drafter: {error.problem}",

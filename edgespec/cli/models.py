@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from edgespec.cli.pull_progress import PullDisplay, human_bytes, pull_display
+from edgespec.cli.pull_progress import PullDisplay, pull_display
 from edgespec.errors import ChecksumError, UsageError
 from edgespec.models.registry import (
     DEFAULT_DRAFTER,
@@ -24,6 +24,7 @@ from edgespec.models.registry import (
 from edgespec.models.resolve import resolve
 from edgespec.models.store import ModelStore, StoredModel
 from edgespec.paths import Paths, user_paths
+from edgespec.reports import human_bytes
 
 
 @click.command()

@@ -14,7 +14,7 @@ from edgespec.runtime.request import (
     DEFAULT_CONTEXT,
     LOOK_UP_ONLY,
     NO_DRAFTER,
-    LoadOptions,
+    LoadRequest,
 )
 from edgespec.types import SamplingParams
 
@@ -125,7 +125,7 @@ def collect_sampling(values: dict[str, Any], seed: int) -> SamplingParams:
     return SamplingParams(seed=seed, **{name: values.pop(name) for name in names})
 
 
-def collect_loading(values: dict[str, Any], verbose: bool) -> LoadOptions:
+def collect_loading(values: dict[str, Any], verbose: bool) -> LoadRequest:
     """Take the options of `load_options` and `memory_options` out of a command's values.
 
     Raises UsageError.
@@ -133,7 +133,7 @@ def collect_loading(values: dict[str, Any], verbose: bool) -> LoadOptions:
     names = ("model", "drafter", "trim", "adapt", "num_context", "num_threads")
     incognito = values.pop("incognito", False)  # not every command has these two
     learn = not (values.pop("no_learn", False) or incognito)
-    return LoadOptions(
+    return LoadRequest(
         verbose=verbose,
         remember=not incognito,
         learn=learn,

@@ -21,6 +21,7 @@ from rich.progress import (
 )
 
 from edgespec.models.progress import PullProgress
+from edgespec.reports import human_bytes
 
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -159,19 +160,3 @@ class PlainDisplay:
     def paused(self) -> Iterator[None]:
         """There is nothing in the way."""
         yield
-
-
-def human_bytes(count: int) -> str:
-    """A number of bytes in decimal units.
-
-    >>> human_bytes(1_117_320_768)
-    '1.12 GB'
-    """
-    if count < 1000:
-        return f"{count} bytes"
-    value = float(count)
-    for unit in ("kB", "MB", "GB"):
-        value /= 1000
-        if value < 1000:
-            return f"{value:.{2 if value < 10 else 1}f} {unit}"
-    return f"{value / 1000:.2f} TB"

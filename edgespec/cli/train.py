@@ -6,7 +6,7 @@ import contextlib
 import importlib.util
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -16,24 +16,14 @@ from edgespec import signals
 from edgespec.cli.loading import model_on_disk, say
 from edgespec.errors import UsageError
 from edgespec.models.registry import DEFAULT_TARGET
+from edgespec.paths import user_paths
 
 if TYPE_CHECKING:
     from edgespec.learning.distillation.training import Progress as TrainingProgress
+    from edgespec.runtime.train import TrainingDisplay
 
 DEFAULT_MINUTES = 30.0
 _LONGEST_MINUTES = 7 * 24 * 60.0
-
-
-class TrainingDisplay(Protocol):
-    """Shows how far a training is."""
-
-    def step(self, progress: TrainingProgress, share: float) -> None:
-        """After each step; `share` of the limit is over."""
-        ...
-
-    def judged(self, progress: TrainingProgress) -> None:
-        """After each look at held-out answers."""
-        ...
 
 
 @click.command()
@@ -75,11 +65,13 @@ def train(
     check_torch()
     target_path = model_on_disk(target)
     drafter_path = None if drafter is None else model_on_disk(drafter)
-    from edgespec.cli.train_work import TrainRequest, carry_out  # loads the native library
+    from edgespec.runtime.train import TrainRequest, train_drafter  # loads the native library
 
     request = TrainRequest(target_path, drafter_path, *limits, resume, num_threads, bool(verbose))
     with training_display() as display, signals.noted() as interrupt:
-        outcome = carry_out(request, display, lambda: interrupt() is not None, say)
+        outcome = train_drafter(
+            request, user_paths(), display, lambda: interrupt() is not None, say
+        )
     if outcome.is_stopped:
         say(outcome.line)
         raise interrupt() or KeyboardInterrupt()

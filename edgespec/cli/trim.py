@@ -11,9 +11,10 @@ import click
 
 from edgespec.cli.loading import model_on_disk, say
 from edgespec.errors import UsageError
+from edgespec.paths import user_paths
 
 if TYPE_CHECKING:
-    from edgespec.cli.trim_work import Made
+    from edgespec.runtime.trim import Trimmed
 
 AUTO, NONE = "auto", "none"
 
@@ -68,9 +69,10 @@ def trim(
     whole = model_on_disk(drafter)
     out = None if out_file is None else Path(out_file).expanduser().absolute()
     for_target = None if target is None else model_on_disk(target)
-    from edgespec.cli.trim_work import Request, carry_out  # loads the native library
+    from edgespec.runtime.trim import TrimRequest
+    from edgespec.runtime.trim import trim as trim_drafter  # loads the native library
 
-    request = Request(
+    request = TrimRequest(
         whole,
         keep=asked[0],
         type_name=asked[1],
@@ -81,7 +83,7 @@ def trim(
         num_threads=num_threads,
         verbose=bool(verbose),
     )
-    made = carry_out(request, say)
+    made = trim_drafter(request, user_paths(), say)
     if as_json:
         click.echo(json.dumps(_to_json(made), indent=2))
         return
@@ -103,7 +105,7 @@ def number_to_keep(text: str) -> int | None:
     return number
 
 
-def describe(made: Made) -> list[str]:
+def describe(made: Trimmed) -> list[str]:
     """What was weighed and chosen, for people."""
     lines = []
     if made.tried:
@@ -126,6 +128,6 @@ def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text).expanduser()
 
 
-def _to_json(made: Made) -> dict[str, object]:
+def _to_json(made: Trimmed) -> dict[str, object]:
     value = asdict(made)
     return {**value, "path": str(made.path), "parent": str(made.parent)}

@@ -1,10 +1,10 @@
-"""The trimmed form of a drafter: chosen and made at its first use, found again ever after.
+"""The trimmed form of a drafter: chosen and made once, found again ever after.
 
 A file's name says of which drafter it is, for which build, machine and number of threads, so a
 drafter that changed, or another build, gets another file. How it was chosen is remembered beside
 it: a file that was deleted comes back without measuring, a lost memory does no harm. Files that
 were not used for long are deleted. Beside it may be another with rows that follow the user
-(following.py).
+(runtime/head_rows.py).
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from pathlib import Path
 
 import filelock
 
-from edgespec.errors import BusyError, EdgeSpecError, ModelFileError, StorageError
-from edgespec.forms.choice import choose
-from edgespec.forms.form import Form, Wanted
+from edgespec.errors import BusyError, Cancelled, EdgeSpecError, ModelFileError, StorageError
+from edgespec.forms.decision import Decision, Wanted
+from edgespec.forms.notes import Notes
 from edgespec.forms.rows import NewRows
+from edgespec.forms.search import choose
 from edgespec.forms.trimming import (
     AS_SHIPPED,
-    Choice,
+    FormChoice,
     Parent,
     Workshop,
     count_shipped,
@@ -42,6 +43,7 @@ from edgespec.llama import library
 from edgespec.llama.model import ModelOptions
 from edgespec.machine.facts import file_fingerprint
 from edgespec.machine.identity import Machine
+from edgespec.pauses import NO_PAUSE, Pause
 from edgespec.protocols import FactStore
 from edgespec.reports import Report
 
@@ -53,7 +55,8 @@ _WAIT_S = 120.0
 
 _UNUSED_S = 60 * 24 * 3600.0
 _LONGEST_STEM = 80
-_SCRATCH = ".work-"
+_SCRATCH, _SEARCH = ".work-", ".search-"
+"""Beginnings of the names of folders: of work that ends or fails, and of searches that go on."""
 
 
 class Trimmer:
@@ -83,6 +86,7 @@ class Trimmer:
         self._native = native
         self._follows = follows
         self._keys: dict[Path, str] = {}
+        self._parents: dict[Path, Parent] = {}
 
     def key(self, whole: Path) -> str:
         """Names a drafter's content, the build, the machine and how weights are loaded.
@@ -99,29 +103,57 @@ class Trimmer:
             self._keys[whole] = f"{name}|{library.build_id()}|{self._machine.key}|{layouts}"
         return self._keys[whole]
 
-    def form(self, whole: Path) -> Form | None:
+    def decision(self, whole: Path) -> Decision | None:
         """How a drafter runs here, if that was decided."""
         value = self._store.get(TRIM, self.key(whole))
-        return Form.from_json(value) if value is not None else None
+        return Decision.from_json(value) if value is not None else None
+
+    def found(self, whole: Path) -> tuple[Path | None] | None:
+        """What was decided and is there: (file,), or (None,) for the whole drafter; None if not.
+
+        Nothing is measured or made. What a busy machine decided is to be decided again, and serves
+        until then.
+        """
+        decision, path = self.decision(whole), self._path(whole)
+        if decision is not None and not decision.is_current:
+            return None
+        if decision is not None and decision.is_whole:
+            return (None,)
+        if decision is not None and self._follows:
+            own = self._own_path(whole, decision)
+            if self._is_usable(own):
+                return (own,)
+        return (path,) if self._is_usable(path) else None
+
+    def settled(self, whole: Path) -> tuple[Path | None] | None:
+        """`found`, but None for what is to be decided again."""
+        decision = self.decision(whole)
+        return None if decision is not None and not decision.is_final else self.found(whole)
 
     def trimmed(
-        self, whole: Path, pass_ms: Callable[[], Mapping[int, float]] = lambda: USUAL_PASS_MS
+        self,
+        whole: Path,
+        pass_ms: Callable[[], Mapping[int, float]] = lambda: USUAL_PASS_MS,
+        pause: Pause = NO_PAUSE,
     ) -> Path | None:
         """The file that runs in place of `whole`, made if it is missing; None for `whole` itself.
 
         The first time takes about ten seconds. Where trimming fails, one line tells why. `pass_ms`
-        gives T(r) of the target as it is now, by number of rows, when that is needed.
+        gives T(r) of the target as it is now, by number of rows, when that is needed. What `pause`
+        ends goes on where it was when this is called again, in this process or another.
         """
         try:
-            found = self._find(whole)
-            return found[0] if found is not None else self._made(whole, pass_ms)
+            found = self.settled(whole)
+            return found[0] if found is not None else self._made(whole, pass_ms, pause)
+        except Cancelled:
+            raise
         except EdgeSpecError as error:
             self._report(f"the drafter {whole.stem} runs untrimmed: {error}")
             return None
 
     def trim(
         self, whole: Path, wanted: Wanted, out: Path | None = None
-    ) -> tuple[Path, Parent, Choice]:
+    ) -> tuple[Path, Parent, FormChoice]:
         """Choose and make anew as `wanted`: the file's path, what it was made from and as what.
 
         It is used from now on, unless it was written to `out`. Raises ModelFileError, UsageError,
@@ -134,7 +166,7 @@ class Trimmer:
             make(parent, choice, path, workshop)
             if out is None:
                 counts = shipped_words_id() if wanted.count is count_shipped else None
-                self._store.put(TRIM, self.key(whole), Form(choice, counts).to_json())
+                self._store.put(TRIM, self.key(whole), Decision(choice, counts).to_json())
         return path, parent, choice
 
     def own_path(self, whole: Path, trimmed: Path) -> Path | None:
@@ -143,7 +175,7 @@ class Trimmer:
         None if that is not to be: if it is no form of `whole` that was found here, or somebody gave
         counts of their own. Raises ModelFileError if `whole` cannot be read.
         """
-        form = self.form(whole)
+        form = self.decision(whole)
         if not self._follows or form is None or not form.is_final or form.counts is None:
             return None
         own = self._own_path(whole, form)
@@ -166,17 +198,6 @@ class Trimmer:
             kept, origin, is_own = rows.kept, rows.origin, rows.is_own
             write_other_rows(whole, body, destination, kept, origin, on_progress, is_own=is_own)
 
-    def _find(self, whole: Path) -> tuple[Path | None] | None:
-        """What was decided and is there: (file,), or (None,) for the whole drafter; None if not."""
-        form, path = self.form(whole), self._path(whole)
-        if form is not None and not form.is_final:
-            return None
-        if form is not None and form.is_whole:
-            return (None,)
-        if form is not None and self._follows and self._is_usable(self._own_path(whole, form)):
-            return (self._own_path(whole, form),)
-        return (path,) if self._is_usable(path) else None
-
     def _is_usable(self, path: Path) -> bool:
         """Whether there is a whole trimmed file; notes that it is used."""
         if not path.is_file():
@@ -188,64 +209,88 @@ class Trimmer:
                 return True
         return False
 
-    def _made(self, whole: Path, pass_ms: Callable[[], Mapping[int, float]]) -> Path | None:
+    def _made(
+        self, whole: Path, pass_ms: Callable[[], Mapping[int, float]], pause: Pause
+    ) -> Path | None:
         started = time.monotonic()
-        with self._workshop(USUAL_PASS_MS) as workshop:
-            found = self._find(whole)  # another process may have made it meanwhile
+        with self._workshop(USUAL_PASS_MS, whole, pause) as workshop:
+            found = self.settled(whole)  # another process may have made it meanwhile
             if found is not None:
                 return found[0]
             workshop = dataclasses.replace(workshop, pass_ms=pass_ms())
             try:
-                parent = read_parent(whole, workshop)
+                parent = self._parents.get(whole) or read_parent(whole, workshop)
+                self._parents[whole] = parent
             except ModelFileError as error:
-                form = Form(
-                    Choice(0, AS_SHIPPED), shipped_words_id(), is_whole=True, problem=str(error)
+                decision = Decision(
+                    FormChoice(0, AS_SHIPPED), shipped_words_id(), is_whole=True, problem=str(error)
                 )
-                self._store.put(TRIM, self.key(whole), form.to_json())
+                self._store.put(TRIM, self.key(whole), decision.to_json())
                 raise
-            form = self._decide(whole, parent, workshop)
-            self._store.put(TRIM, self.key(whole), form.to_json())
-            if form.is_whole:
-                return None
-            make(parent, form.choice, self._path(whole), workshop)
-            self._drop_unused()
-        self._report(describe(whole, parent.num_tokens, form.choice, time.monotonic() - started))
+            decision = self._decide(whole, parent, workshop)
+            if not decision.is_whole:
+                make(parent, decision.choice, self._path(whole), workshop)
+                self._drop_unused()
+            self._store.put(TRIM, self.key(whole), decision.to_json())
+            workshop.notes.clear()
+            del self._parents[whole]
+        if decision.is_whole:
+            return None
+        seconds = time.monotonic() - started
+        self._report(describe(whole, parent.num_tokens, decision.choice, seconds))
         return self._path(whole)
 
-    def _decide(self, whole: Path, parent: Parent, workshop: Workshop) -> Form:
+    def _decide(self, whole: Path, parent: Parent, workshop: Workshop) -> Decision:
         """The remembered choice if it still holds, else a new one."""
-        form = self.form(whole)
-        if form is not None and form.is_final and form.counts is not None:
-            return form
-        attempt = 1 if form is None or form.choice.is_sure else form.num_attempts + 1
+        decision = self.decision(whole)
+        if decision is not None and decision.is_final and decision.counts is not None:
+            return decision
+        attempt = 1 if decision is None or decision.choice.is_sure else decision.num_attempts + 1
         choice = choose(parent, workshop)
         is_whole = (choice.num_kept, choice.type_name) == (parent.num_tokens, AS_SHIPPED)
-        return Form(choice, shipped_words_id(), is_whole, num_attempts=attempt)
+        return Decision(choice, shipped_words_id(), is_whole, num_attempts=attempt)
 
     def _path(self, whole: Path, what: str = "") -> Path:
         digest = hashlib.sha256(f"{self.key(whole)}{what}".encode()).hexdigest()[:16]
         return self._folder / f"{whole.stem[:_LONGEST_STEM]}-{digest}.gguf"
 
-    def _own_path(self, whole: Path, form: Form) -> Path:
+    def _own_path(self, whole: Path, form: Decision) -> Path:
         """Where the form is kept with rows that were chosen for this user."""
         choice = form.choice
         return self._path(whole, f"|{choice.num_kept} {choice.type_name} {form.counts}")
 
     @contextlib.contextmanager
-    def _workshop(self, pass_ms: Mapping[int, float]) -> Iterator[Workshop]:
-        """A folder for scratch files, while no other process trims."""
-        with (
-            self._alone(_WAIT_S),
-            tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=self._folder) as scratch,
-        ):
-            yield Workshop(
-                Path(scratch),
-                self._options,
-                self._machine.num_threads,
-                self._report,
-                pass_ms,
-                self._native,
-            )
+    def _workshop(
+        self, pass_ms: Mapping[int, float], whole: Path | None = None, pause: Pause = NO_PAUSE
+    ) -> Iterator[Workshop]:
+        """A folder for scratch files, while no other process trims.
+
+        What `pause` ends leaves the folder and the notes on `whole` to the next one.
+        """
+        is_foreground = pause is NO_PAUSE or whole is None
+        with self._alone(_WAIT_S if is_foreground else 0.0), contextlib.ExitStack() as cleanup:
+            if is_foreground or whole is None:
+                notes, scratch = Notes(), Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=self._folder))
+            else:
+                notes = Notes(self._store, f"{self.key(whole)}|{shipped_words_id()}")
+                scratch = self._folder / f"{_SEARCH}{self._path(whole).stem}"
+                scratch.mkdir(mode=0o700, exist_ok=True)
+            cleanup.callback(shutil.rmtree, scratch, ignore_errors=True)
+            machine, options = self._machine, self._options
+            try:
+                yield Workshop(
+                    scratch,
+                    options,
+                    machine.num_threads,
+                    self._report,
+                    pass_ms,
+                    self._native,
+                    pause,
+                    notes,
+                )
+            except Cancelled:
+                cleanup.pop_all()
+                raise
 
     @contextlib.contextmanager
     def _alone(self, wait_s: float) -> Iterator[None]:
@@ -262,7 +307,11 @@ class Trimmer:
             raise StorageError(problem, "free space there or make it writable") from error
 
     def _drop_scratch(self) -> None:
-        """Delete what was left unfinished."""
+        """Delete what was left unfinished, and searches that nobody took up again."""
+        oldest = time.time() - _UNUSED_S
+        for search in self._folder.glob(f"{_SEARCH}*"):
+            if search.stat().st_mtime < oldest:
+                shutil.rmtree(search, ignore_errors=True)
         for left in (*self._folder.glob(f"{_SCRATCH}*"), *self._folder.glob(".*.part")):
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
@@ -278,7 +327,7 @@ class Trimmer:
                     path.unlink()
 
 
-def describe(whole: Path, num_tokens: int, choice: Choice, seconds: float) -> str:
+def describe(whole: Path, num_tokens: int, choice: FormChoice, seconds: float) -> str:
     """What was made of a drafter, in one line."""
     body = "" if choice.type_name == AS_SHIPPED else f", as {choice.type_name}"
     what = f"trimming {whole.stem} to {choice.num_kept:,} of {num_tokens:,} tokens{body}"

@@ -1,6 +1,6 @@
 """A drafter's trimmed form, made: rows of the head that are kept, types of the body.
 
-How a form is chosen: trim_choice.py; where it is kept: trimmed.py.
+How a form is chosen: search.py; where it is kept: trimmer.py.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ import numpy as np
 
 from edgespec.errors import ModelFileError
 from edgespec.forms.counts import TokenCounts, keep_tokens
+from edgespec.forms.notes import Notes
 from edgespec.forms.weighing import USUAL_PASS_MS, TokenText, in_tokens, samples
 from edgespec.forms.words import shipped_words
 from edgespec.gguf.file import GgufFile, replacing
 from edgespec.gguf.quantize import retype
+from edgespec.gguf.quantize_child import retype_apart
 from edgespec.gguf.trim import check_trimmable, file_sha256, write_trimmed
 from edgespec.llama.model import Model, ModelOptions
+from edgespec.pauses import NO_PAUSE, Pause
 from edgespec.reports import Report
 from edgespec.vocab.tokenizer import ByteTokenizer
 
@@ -68,7 +71,7 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class FormChoice:
     """The form to use, and those that were weighed (none where nothing was left to decide).
 
     `is_sure` is False if the machine was too busy to tell what things cost.
@@ -86,7 +89,8 @@ class Workshop:
 
     `scratch` is a folder for files that do not last. `report` gets lines for people. `pass_ms` is
     T(r) of the target, by number of rows. `native` is entered while native code runs that calls
-    back into Python, where an interrupt cannot be raised.
+    back into Python, where an interrupt cannot be raised. Where work gives way to answers, `pause`
+    ends it, and it is taken up again from `notes` and what is whole in `scratch`.
     """
 
     scratch: Path
@@ -95,16 +99,19 @@ class Workshop:
     report: Report = lambda _line: None
     pass_ms: Mapping[int, float] = field(default_factory=lambda: USUAL_PASS_MS)
     native: Callable[[], AbstractContextManager[None]] = nullcontext
+    pause: Pause = NO_PAUSE
+    notes: Notes = field(default_factory=Notes)
 
 
-def read_parent(path: Path, workshop: Workshop, count: Count = count_shipped) -> Parent:
-    """Read a whole drafter's vocabulary and count its tokens.
+def read_parent(path: Path, workshop: Workshop, count: Count | None = None) -> Parent:
+    """Read a whole drafter's vocabulary and count its tokens, by the shipped counts if not others.
 
     Raises ModelFileError for what cannot be trimmed or cannot draft, and what `count` raises.
     """
     check_trimmable(GgufFile(path))
+    pause = workshop.pause
     with workshop.native():
-        opened = Model(path, ModelOptions(vocabulary_only=True))
+        opened = Model(path, ModelOptions(vocabulary_only=True), lambda _share: pause())
     with opened as model:
         if not model.can_generate or not model.can_roll_back:
             raise ModelFileError(
@@ -112,12 +119,15 @@ def read_parent(path: Path, workshop: Workshop, count: Count = count_shipped) ->
                 "use a decoder-only model without a recurrent state",
             )
         tokenizer = ByteTokenizer(model.vocab)
+        pause()
+        counts = count(tokenizer) if count else shipped_words().in_tokens(tokenizer, pause)
+        pause()
         return Parent(
             path=path,
-            sha256=file_sha256(path),
+            sha256=file_sha256(path, pause),
             num_tokens=model.vocab.num_tokens,
             always=always_kept(tokenizer),
-            counts=count(tokenizer),
+            counts=counts,
             texts=tuple(in_tokens(model, samples())),
         )
 
@@ -128,27 +138,43 @@ def always_kept(tokenizer: ByteTokenizer) -> tuple[int, ...]:
     return (*sorted(tokenizer.specials.ends), *np.flatnonzero(sizes == 1).tolist())
 
 
-def make(parent: Parent, choice: Choice, destination: Path, workshop: Workshop) -> None:
-    """Write the chosen form of a drafter; raises StorageError, ModelFileError."""
-    counts = parent.counts
-    kept = keep_tokens(counts, choice.num_kept, parent.always)
-    is_shipped = choice.type_name == AS_SHIPPED
-    scratch = workshop.scratch / f"{choice.num_kept}-{AS_SHIPPED}.gguf"
-    trimmed = destination if is_shipped else scratch
-    write_trimmed(
-        parent.path,
-        trimmed,
-        kept,
-        counts.origin,
-        parent_sha256=parent.sha256,
-        is_own=counts.is_own,
-    )
-    if is_shipped:
+def make(parent: Parent, choice: FormChoice, destination: Path, workshop: Workshop) -> None:
+    """Write the chosen form of a drafter; raises StorageError, ModelFileError.
+
+    In `workshop.scratch` the trimmed file that is re-typed is left to the caller.
+    """
+    if choice.type_name == AS_SHIPPED:
+        trimmed_file(parent, choice.num_kept, destination, workshop)
         return
+    trimmed = workshop.scratch / f"{choice.num_kept}-{AS_SHIPPED}.gguf"
+    if not trimmed.exists():
+        trimmed_file(parent, choice.num_kept, trimmed, workshop)
     retyped = workshop.scratch / "made.gguf"
-    with workshop.native():
-        retype(trimmed, retyped, choice.type_name, workshop.num_threads)
+    retyped_file(trimmed, retyped, choice.type_name, workshop)
     trimmed.unlink()
     with replacing(destination, retyped.stat().st_size) as part:
         shutil.copyfile(retyped, part)
     retyped.unlink()
+
+
+def trimmed_file(parent: Parent, num_kept: int, destination: Path, workshop: Workshop) -> None:
+    """Write a drafter with so many rows of its head, its body as shipped."""
+    counts = parent.counts
+    write_trimmed(
+        parent.path,
+        destination,
+        keep_tokens(counts, num_kept, parent.always),
+        counts.origin,
+        lambda _share: workshop.pause(),
+        parent_sha256=parent.sha256,
+        is_own=counts.is_own,
+    )
+
+
+def retyped_file(source: Path, destination: Path, type_name: str, workshop: Workshop) -> None:
+    """Write a trimmed drafter with another type of body, apart where that may have to end."""
+    if workshop.pause is NO_PAUSE:
+        with workshop.native():
+            retype(source, destination, type_name, workshop.num_threads)
+    else:
+        retype_apart(source, destination, type_name, workshop.num_threads, workshop.pause)

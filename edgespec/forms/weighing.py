@@ -27,6 +27,7 @@ from edgespec.llama.adapter import LoraAdapter
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model, ModelOptions
+from edgespec.pauses import NO_PAUSE, Pause
 from edgespec.types import Message
 
 NUM_CONTEXT = 128
@@ -70,19 +71,28 @@ class OpenDrafter:
     """
 
     def __init__(
-        self, path: Path, table: EmbeddingTable, options: ModelOptions, num_threads: int
+        self,
+        path: Path,
+        table: EmbeddingTable,
+        options: ModelOptions,
+        num_threads: int,
+        pause: Pause = NO_PAUSE,
     ) -> None:
-        """`table` is that of the whole model; raises ModelFileError, NativeLibraryError."""
+        """`table` is that of the whole model; `pause` may end what is computed with it.
+
+        Raises ModelFileError, NativeLibraryError, and what `pause` raises.
+        """
         info = read_trim_info(path)
         self._is_trimmed = info is not None
         self.names = np.arange(table.num_tokens) if info is None else info.kept
         self._table = table
         self._cleanup = ExitStack()
         with ExitStack() as cleanup:
-            self.model = cleanup.enter_context(Model(path, options))
+            self.model = cleanup.enter_context(Model(path, options, lambda _share: pause()))
             self._adapters = cleanup.enter_context(ExitStack())
             size = ContextOptions(num_context=1024, num_threads=num_threads)
             self._context = cleanup.enter_context(Context(self.model, size))
+            cleanup.enter_context(pause.aborting(self._context))
             self._cleanup = cleanup.pop_all()
 
     def use_adapter(self, path: Path) -> None:

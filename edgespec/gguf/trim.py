@@ -226,11 +226,18 @@ def check_not_recurrent(model: GgufFile) -> None:
             )
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal; raises ModelFileError if it cannot be read."""
+def file_sha256(path: Path, between: Callable[[], None] = lambda: None) -> str:
+    """SHA-256 of a file in hexadecimal; raises ModelFileError if it cannot be read.
+
+    `between` is called every few milliseconds, and may raise to end it.
+    """
+    digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            while piece := file.read(_CHUNK_BYTES):
+                between()
+                digest.update(piece)
+            return digest.hexdigest()
     except OSError as error:
         raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error
 

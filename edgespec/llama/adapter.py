@@ -15,7 +15,8 @@ class LoraAdapter:
     """A GGUF file of low-rank changes, loaded for one model; close it before that.
 
     `Context.use_adapter` has a context compute with it. Each matrix that it changes costs four more
-    operations a pass; where that is too much it can be merged (`learning/distillation/merging.py`).
+    operations a pass; where that is too much it can be merged
+    (`learning/distillation/lora_merge.py`).
     """
 
     def __init__(self, model: Model, path: Path) -> None:

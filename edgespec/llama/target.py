@@ -99,6 +99,10 @@ class LlamaTarget:
         """False for recurrent and hybrid models."""
         return self.context.model.can_roll_back
 
+    def prove(self, max_rows: int) -> None:
+        """From the next answer on, so many rows of a pass give the logits of one row at a time."""
+        self._max_rows = max_rows
+
     def num_cached(self, slot: int) -> int:
         """Tokens of a slot in the cache."""
         return len(self._cells[slot])

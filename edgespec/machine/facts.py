@@ -7,33 +7,43 @@ keys say so, and any change measures anew.
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edgespec.errors import NativeLibraryError
 from edgespec.llama import library
 from edgespec.llama.model import Model
+from edgespec.machine.curves import Kernels, scaled_table
 from edgespec.machine.identity import Machine
 from edgespec.machine.probe import (
+    CANDIDATES,
     NUM_LONG,
     NUM_SHORT,
     ROWS,
+    USUAL,
     KVSetting,
     SettingResult,
     probe_model,
     probe_single_rows,
 )
+from edgespec.machine.quick_probe import quick_probe
 from edgespec.machine.soundness import Soundness, check_soundness
+from edgespec.pauses import NO_PAUSE, Pause
 from edgespec.planning.cost import CostTable
 from edgespec.protocols import FactStore
 from edgespec.types import Exactness
 
 SOUNDNESS, MODEL = "soundness", "model"
 
+QUICK_S = 0.5
+"""Most that is measured before an answer."""
+
 MAX_SPREAD = 1.2
-"""Facts are remembered only if single rows took, in the median, at most this times the least."""
+"""Facts are sure only if single rows took, in the median, at most this times the least."""
 
 _SAMPLE_BYTES = 1 << 20
 
@@ -43,7 +53,9 @@ class ModelFacts:
     """How one model is best run here, and what that costs.
 
     `tried` tells, of each KV setting that was probed, its name, invariant rows, margin and T(1) at
-    the long context in milliseconds. `spread` tells how noisy the machine was (1: not at all).
+    the long context in milliseconds. `spread` tells how noisy the machine was (1: not at all). What
+    `is_provisional` rests on the quick probe: rows that it had no time for are not used, and T(r)
+    is a usual curve, or what passes made of that.
     """
 
     setting: KVSetting
@@ -54,6 +66,12 @@ class ModelFacts:
     measured_in_s: float
     spread: float
     tried: tuple[tuple[str, int, float, float], ...]
+    is_provisional: bool = False
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether all of it was measured, on a quiet machine."""
+        return not self.is_provisional and self.spread <= MAX_SPREAD
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> ModelFacts | None:
@@ -74,6 +92,7 @@ class ModelFacts:
                 measured_in_s=float(value["measured_in_s"]),
                 spread=float(value["spread"]),
                 tried=tuple((str(n), int(r), float(m), float(t)) for n, r, m, t in value["tried"]),
+                is_provisional=bool(value.get("is_provisional", False)),
             )
         except (KeyError, TypeError, ValueError, AttributeError):
             return None
@@ -83,47 +102,136 @@ class ModelFacts:
         return asdict(self)
 
 
+class SoundnessCheck:
+    """The library's self-check: remembered, or going on in child processes while models load."""
+
+    def __init__(self, store: FactStore, machine: Machine) -> None:
+        """Begin, if nothing is remembered of this build."""
+        self._store = store
+        self._key = f"{library.build_id()}|{machine.key}"
+        self._num_threads = machine.num_threads
+        remembered = store.get(SOUNDNESS, self._key)
+        self._found = Soundness.from_json(remembered) if remembered else None
+        self._error: BaseException | None = None
+        self._thread: threading.Thread | None = None
+        if self._found is None:
+            # Not to be waited for when the process ends: the children end with it.
+            self._thread = threading.Thread(target=self._check, name="self-check", daemon=True)
+            self._thread.start()
+
+    @property
+    def expected(self) -> bool:
+        """Whether weights may be loaded with the extra layouts, as far as is known."""
+        return self._found is None or self._found.use_extra_buffers
+
+    def result(self) -> Soundness:
+        """What was found, to be known before the first pass (about a second, the first time).
+
+        Raises NativeLibraryError when the library cannot be used at all.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+            if self._error is not None:
+                raise self._error
+            if self._found is not None and self._found.is_final:
+                self._store.put(SOUNDNESS, self._key, self._found.to_json())
+        assert self._found is not None
+        return self._found
+
+    def _check(self) -> None:
+        try:
+            self._found = check_soundness(self._num_threads)
+        except BaseException as error:  # noqa: BLE001 - handed over and raised where it is asked for
+            self._error = error
+
+
 def known_soundness(store: FactStore, machine: Machine) -> Soundness:
     """The remembered result of the library's self-check, or a new one (about a second).
 
     Raises NativeLibraryError when the library cannot be used at all.
     """
-    key = f"{library.build_id()}|{machine.key}"
-    remembered = store.get(SOUNDNESS, key)
-    soundness = Soundness.from_json(remembered) if remembered else None
-    if soundness is None:
-        soundness = check_soundness(machine.num_threads)
-        if soundness.is_final:
-            store.put(SOUNDNESS, key, soundness.to_json())
-    return soundness
+    return SoundnessCheck(store, machine).result()
+
+
+def starting_facts(
+    model: Model,
+    store: FactStore,
+    machine: Machine,
+    kernels: Kernels,
+    report: Callable[[str], None],
+) -> ModelFacts:
+    """The facts that an answer can begin with: remembered ones, or what half a second can prove.
+
+    Provisional ones are improved for as long at each start. Where the usual KV setting is not
+    invariant, every setting is measured now (seconds), and one line tells so.
+    """
+    key = model_key(model, machine)
+    facts = _remembered(store, key)
+    if facts is not None and not facts.is_provisional:
+        return facts
+    started = time.perf_counter()
+    setting = CANDIDATES[0] if kernels == "gpu" else USUAL
+    setting, proved = (facts.setting, facts.max_rows) if facts is not None else (setting, 1)
+    try:
+        found = quick_probe(model, setting, machine.num_threads, QUICK_S, proved)
+    except NativeLibraryError:  # llama.cpp refuses the setting
+        return known_model_facts(model, store, machine, report)
+    if found.differs and found.max_rows == 1:
+        return known_model_facts(model, store, machine, report)
+    table = facts.table if facts is not None else None
+    facts = ModelFacts(
+        setting=setting,
+        max_rows=found.max_rows,
+        exactness="identical",
+        margin=0.0,
+        table=table or scaled_table(kernels, (1, NUM_LONG), (found.short_ms, found.long_ms)),
+        measured_in_s=time.perf_counter() - started,
+        spread=1.0,
+        tried=((setting.name, found.max_rows, 0.0, found.long_ms),),
+        is_provisional=model.can_roll_back,
+    )
+    store.put(MODEL, key, facts.to_json())
+    return facts
 
 
 def known_model_facts(
     model: Model, store: FactStore, machine: Machine, report: Callable[[str], None]
 ) -> ModelFacts:
-    """The remembered facts of an open model, or new ones (about two seconds).
+    """The remembered facts of an open model if they are sure, or new ones (two seconds or more).
 
-    Facts from a machine too busy to be timed serve this run and are measured again the next time.
+    Those of a machine too busy to be timed are remembered, too, and measured again the next time.
     """
     key = model_key(model, machine)
-    remembered = store.get(MODEL, key)
-    facts = ModelFacts.from_json(remembered) if remembered else None
-    if facts is None:
+    facts = _remembered(store, key)
+    if facts is None or not facts.is_sure:
         report("measuring this model on this machine (once)")
-        facts = measure_model(model, machine, report)
-        if facts.spread <= MAX_SPREAD:
-            store.put(MODEL, key, facts.to_json())
+        pinned = facts.setting if facts is not None and facts.exactness == "identical" else None
+        facts = measure_model(model, machine, report, pinned=pinned)
+        store.put(MODEL, key, facts.to_json())
     return facts
 
 
-def measure_model(model: Model, machine: Machine, report: Callable[[str], None]) -> ModelFacts:
-    """Probe a model and decide how it is run."""
+def _remembered(store: FactStore, key: str) -> ModelFacts | None:
+    value = store.get(MODEL, key)
+    return ModelFacts.from_json(value) if value else None
+
+
+def measure_model(
+    model: Model,
+    machine: Machine,
+    report: Callable[[str], None],
+    pause: Pause = NO_PAUSE,
+    known: dict[KVSetting, SettingResult] | None = None,
+    pinned: KVSetting | None = None,
+) -> ModelFacts:
+    """Probe a model and decide how it is run; `known` and `pinned` are those of `probe_model`."""
     started = time.perf_counter()
     if not model.can_roll_back:
         results: tuple[SettingResult, ...] = (probe_single_rows(model, machine.num_threads),)
         max_rows, exactness = 1, "identical"
     else:
-        results = probe_model(model, machine.num_threads, report)
+        results = probe_model(model, machine.num_threads, report, pause, known, pinned)
         invariant = results[-1].max_rows > 1
         max_rows = results[-1].max_rows if invariant else ROWS[-1]
         exactness = "identical" if invariant else "near-ties"

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
+import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+BUILD_RECORD = "edgespec-build.json"
+"""File in the environment's folder in which `make setup` says how it built the library."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +38,14 @@ class Machine:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def this_machine(num_threads: int | None = None) -> Machine:
+    """The machine that this process runs on, with so many threads if not one a physical core."""
+    machine = _found()
+    return machine if num_threads is None else replace(machine, num_threads=num_threads)
+
+
 @lru_cache(maxsize=1)
-def this_machine() -> Machine:
-    """The machine that this process runs on."""
+def _found() -> Machine:
     name, features = _cpu()
     return Machine(
         cpu=name,
@@ -43,6 +54,15 @@ def this_machine() -> Machine:
         memory_bytes=_memory_bytes(),
         system=f"{platform.system()}-{platform.machine()}",
     )
+
+
+def build_record() -> dict[str, Any]:
+    """What `make setup` tells of how it built the library; empty if somebody else did."""
+    try:
+        value = json.loads((Path(sys.prefix) / BUILD_RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def copy_bandwidth(num_threads: int, seconds: float = 0.3) -> float:

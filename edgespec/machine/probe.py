@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from edgespec.errors import NativeLibraryError
 from edgespec.llama.context import Context, ContextOptions, KVType
 from edgespec.llama.model import Model
+from edgespec.pauses import NO_PAUSE, Pause
 
 ROWS = (2, 3, 4, 6, 8, 16)
 """Row counts that are compared and timed, beside one, at the long context."""
@@ -71,6 +72,10 @@ CANDIDATES = (
 )
 
 
+USUAL = CANDIDATES[1]
+"""What nearly every model ends with on a CPU; attention on GPUs wants keys and values alike."""
+
+
 @dataclass(frozen=True, slots=True)
 class SettingResult:
     """What one setting gave: invariance, largest logit difference beyond it, times in ms by rows.
@@ -88,22 +93,34 @@ class SettingResult:
 
 
 def probe_model(
-    model: Model, num_threads: int, report: Callable[[str], None] = lambda _line: None
+    model: Model,
+    num_threads: int,
+    report: Callable[[str], None] = lambda _line: None,
+    pause: Pause = NO_PAUSE,
+    known: dict[KVSetting, SettingResult] | None = None,
+    pinned: KVSetting | None = None,
 ) -> tuple[SettingResult, ...]:
     """Probe settings from cheap to dear until one is invariant to all rows; the chosen one is last.
 
     Where none is, the one with the most invariant rows is last; settings that llama.cpp refuses are
-    skipped. Raises NativeLibraryError when it refuses all.
+    skipped. One that is `pinned`, because answers were given with it, is the only one if it is
+    invariant at all: another would give other bytes. `known` gets each result, and gives those that
+    it has. Raises NativeLibraryError when llama.cpp refuses all, and what `pause` raises.
     """
     results: list[SettingResult] = []
-    for setting in CANDIDATES:
-        report(f"measuring with {setting.name} KV cache")
+    known = {} if known is None else known
+    for setting in (pinned, *CANDIDATES) if pinned is not None else CANDIDATES:
         try:
-            result = probe_setting(model, setting, num_threads)
+            if setting not in known:
+                report(f"measuring with {setting.name} KV cache")
+                known[setting] = probe_setting(model, setting, num_threads, pause)
         except NativeLibraryError:
             continue
+        result = known[setting]
+        if result in results:
+            continue
         results.append(result)
-        if result.max_rows == _MAX_ROWS:
+        if result.max_rows == _MAX_ROWS or (setting == pinned and result.max_rows > 1):
             break
     if not results:
         raise NativeLibraryError(f"no KV cache type works for {model.path.name}")
@@ -111,12 +128,17 @@ def probe_model(
     best = max(results, key=lambda result: result.max_rows)
     others = tuple(result for result in results if result is not best)
     if best.max_rows == 1:  # drafts will be verified all the same, so T(r) is needed for all rows
-        best = probe_setting(model, best.setting, num_threads, stop_at_difference=False)
+        best = probe_setting(model, best.setting, num_threads, pause, stop_at_difference=False)
     return (*others, best)
 
 
 def probe_setting(
-    model: Model, setting: KVSetting, num_threads: int, *, stop_at_difference: bool = True
+    model: Model,
+    setting: KVSetting,
+    num_threads: int,
+    pause: Pause = NO_PAUSE,
+    *,
+    stop_at_difference: bool = True,
 ) -> SettingResult:
     """Probe one setting at both context lengths; the short one only for the rows that passed."""
     options = ContextOptions(
@@ -127,16 +149,13 @@ def probe_setting(
         type_k=setting.type_k,
         type_v=setting.type_v,
     )
-    with Context(model, options) as context:
-        tokens = _tokens(model.vocab.num_tokens, NUM_SHORT + _MAX_ROWS)
+    with Context(model, options) as context, pause.aborting(context):
+        tokens = probe_tokens(model.vocab.num_tokens, NUM_SHORT + _MAX_ROWS)
         context.decode(tokens[:NUM_SHORT], 0)
         context.synchronize()
         state = context.save_state()
         following = tokens[NUM_SHORT:]
-        for _ in range(NUM_COPIES):
-            context.load_state(state, sequence=1)
-            context.copy_sequence(1, 0)
-            context.remove(0, sequence=1)
+        append_copies(context, state, NUM_COPIES)
         long = _compare(context, following, ROWS, stop_at_difference)
         context.clear()
         context.load_state(state)
@@ -181,7 +200,7 @@ def _compare(
         passes = []
         for _ in range(2 if rows <= FEW_ROWS else 1):
             context.remove(NUM_SHORT)
-            passes.append(_timed_pass(context, tokens[:rows]))
+            passes.append(timed_pass(context, tokens[:rows]))
         logits, times[rows] = min(passes, key=lambda timed: timed[1])
         differences = (float(np.abs(a - b).max()) for a, b in zip(reference, logits, strict=False))
         margin = max(margin, *differences)
@@ -199,7 +218,7 @@ def _single_rows(
     context: Context, tokens: Sequence[int], single_ms: list[float]
 ) -> list[NDArray[np.float32]]:
     """Logits of `tokens` decoded one at a time; their times are appended to `single_ms`."""
-    passes = [_timed_pass(context, [token]) for token in tokens]
+    passes = [timed_pass(context, [token]) for token in tokens]
     single_ms.extend(elapsed for _, elapsed in passes)
     return [row for rows, _ in passes for row in rows]
 
@@ -219,7 +238,7 @@ def _extend_reference(
     reference.extend(_single_rows(context, tokens[len(reference) : NUM_SINGLES], single_ms))
     while len(reference) < len(tokens):
         start = len(reference)
-        logits, _ = _timed_pass(context, tokens[start : start + max_rows])
+        logits, _ = timed_pass(context, tokens[start : start + max_rows])
         reference.extend(logits)
 
 
@@ -228,7 +247,7 @@ def probe_single_rows(model: Model, num_threads: int) -> SettingResult:
     options = ContextOptions(num_context=_NUM_CONTEXT, num_threads=num_threads, num_batch=NUM_SHORT)
     single_ms: list[float] = []
     with Context(model, options) as context:
-        tokens = _tokens(model.vocab.num_tokens, NUM_SHORT + NUM_SINGLES)
+        tokens = probe_tokens(model.vocab.num_tokens, NUM_SHORT + NUM_SINGLES)
         context.decode(tokens[:NUM_SHORT], 0)
         _single_rows(context, tokens[NUM_SHORT:], single_ms)
     elapsed = min(single_ms)
@@ -236,7 +255,15 @@ def probe_single_rows(model: Model, num_threads: int) -> SettingResult:
     return SettingResult(CANDIDATES[0], 1, 0.0, {1: elapsed}, {1: elapsed}, spread)
 
 
-def _timed_pass(context: Context, tokens: Sequence[int]) -> tuple[list[NDArray[np.float32]], float]:
+def append_copies(context: Context, state: bytes, num_copies: int) -> None:
+    """Give sequence 0 the cells of `state` so many times more, at the positions that they have."""
+    for _ in range(num_copies):
+        context.load_state(state, sequence=1)
+        context.copy_sequence(1, 0)
+        context.remove(0, sequence=1)
+
+
+def timed_pass(context: Context, tokens: Sequence[int]) -> tuple[list[NDArray[np.float32]], float]:
     """Decode `tokens` at the end of sequence 0: each row's logits, and milliseconds."""
     position = context.last_position() + 1
     started = time.perf_counter()
@@ -246,7 +273,7 @@ def _timed_pass(context: Context, tokens: Sequence[int]) -> tuple[list[NDArray[n
     return [context.logits(row).copy() for row in range(len(tokens))], elapsed
 
 
-def _tokens(num_vocab: int, count: int) -> list[int]:
+def probe_tokens(num_vocab: int, count: int) -> list[int]:
     """Token ids spread over the vocabulary, the same on every run."""
     rng = np.random.default_rng(0)
     return [int(token) for token in rng.integers(0, num_vocab, count)]

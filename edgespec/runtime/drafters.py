@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from edgespec.drafters.context import ContextDrafter
@@ -17,26 +17,55 @@ from edgespec.drafters.database import DatabaseDrafter, TokenIndex
 from edgespec.errors import EdgeSpecError, NativeLibraryError
 from edgespec.estimates.acceptance import Acceptance, AcceptanceStore
 from edgespec.llama.context import Context
+from edgespec.machine.available import available_memory
+from edgespec.pauses import Pause
 from edgespec.planning.guarded import GuardedDrafter
 from edgespec.protocols import Drafter, Observer
 from edgespec.reports import Report
-from edgespec.runtime.request import BEST_DRAFTER, NO_DRAFTER, DrafterFiles, LoadOptions
+from edgespec.runtime.model_place import ModelPlace
+from edgespec.runtime.request import BEST_DRAFTER, NO_DRAFTER, LoadRequest
 
 if TYPE_CHECKING:
     from edgespec.drafters.model import ModelDrafter
-    from edgespec.learning.online.store import AdaptationStore
-    from edgespec.runtime.head_rows import Follow
+    from edgespec.learning.online.adaptations import AdaptationStore
+    from edgespec.runtime.form import Form
+    from edgespec.runtime.head_rows import Follow, HeadFollower
     from edgespec.runtime.model_drafter import BoundDrafter
     from edgespec.runtime.online import Studying
     from edgespec.vocab.ngrams import NgramStore
 
 
+_MEMORY_SHARE = 3
+"""Memory must hold a file so many times for it to be exchanged: weights, as they are rearranged."""
+
+
+class Following:
+    """Implements `edgespec.runtime.idle.IdleTask` for whatever model drafts."""
+
+    def __init__(self) -> None:
+        self.head: HeadFollower | None = None
+
+    @property
+    def name(self) -> str:
+        """What is done no more after it failed."""
+        return self.head.name if self.head is not None else ""
+
+    def run(self, pause: Pause) -> bool:
+        """Look whether other rows would suit the user better, if the model has a trimmed head."""
+        return self.head is not None and self.head.run(pause)
+
+
 class Drafters:
-    """The drafters of one target, best sources first; `cleanup` remembers and closes them."""
+    """The drafters of one target, best sources first; `cleanup` remembers and closes them.
+
+    `model_place` holds the model, `following` has the rows of its head follow the user in idle
+    time.
+    """
 
     def __init__(
         self,
-        options: LoadOptions,
+        request: LoadRequest,
+        form: Form | None,
         target: Context,
         calibrations: AcceptanceStore,
         ngrams: NgramStore,
@@ -44,85 +73,98 @@ class Drafters:
         report: Report,
         cleanup: contextlib.ExitStack,
         adaptations: AdaptationStore | None = None,
-        follow: Follow | None = None,
+        follow: Callable[[], Follow] | None = None,
     ) -> None:
-        """Build what `options` ask for; a model that cannot serve is left out with one line.
+        """Build what is asked for, with the model that `form` names, if any.
 
-        `calibrations` and `ngrams` keep what drafters learn, and are left alone where nothing is
-        to be. `tiers` are those of the token database, none where there is no such. `adaptations`
-        keeps what a drafting model learned of the target; without it, it does not learn. `follow`
-        has the trimmed head of one follow what the target says.
+        A model that cannot serve is left out with one line. `calibrations` and `ngrams` keep what
+        drafters learn, and are left alone where nothing is to be. `tiers` are those of the token
+        database, none where there is no such. `adaptations` keeps what a drafting model learned of
+        the target; without it, it does not learn. `follow` has the trimmed head of one follow what
+        the target says.
         """
-        self._calibrations = calibrations if options.remember else None
-        self._ngrams = ngrams if options.remember else None
-        self._learns = options.learn
-        self._adaptations = adaptations if options.adapt and options.remember else None
+        self._calibrations = calibrations if request.remember else None
+        self._ngrams = ngrams if request.remember else None
+        self._learns = request.learn
+        self._adaptations = adaptations if request.adapt and request.remember else None
         self._follow = follow
+        self.following = Following()
+        self._report = report
+        self._target = target
         self._target_name = target.model.path.stem
         self._cleanup = cleanup
+        self.model_place = ModelPlace()
+        cleanup.callback(self.model_place.close)
         self.all: list[Drafter] = []
         self.observers: list[Observer] = []
-        if options.drafter == NO_DRAFTER:
+        if request.drafter == NO_DRAFTER:
             return
         if not target.model.can_roll_back:
             kind = target.model.architecture
             report(f"{self._target_name} ({kind}) cannot forget tokens: it answers undrafted")
             return
         context = ContextDrafter()
-        self._remember(context.name, context.calibration)
+        self._remember(context.name, context.calibration, cleanup)
         self.all.append(context)
         if tiers:
             database = DatabaseDrafter(tiers)
-            self._remember(database.name, database.calibration)
+            self._remember(database.name, database.calibration, cleanup)
             self.all.append(GuardedDrafter(database, report))
-        if options.drafter_files is None:
+        self.all.append(self.model_place)
+        if form is None:
             return
         try:
-            self._add_model(options.drafter_files, target, report)
+            self._add_model(form)
         except EdgeSpecError as error:
-            is_named = options.drafter != BEST_DRAFTER  # whoever asked for it is to know
+            is_named = request.drafter != BEST_DRAFTER  # whoever asked for it is to know
             if is_named and not isinstance(error, NativeLibraryError):
                 raise
-            report(f"{options.drafter_files.name} does not draft: {error}")
+            report(f"{form.name} does not draft: {error}")
 
     @property
     def name(self) -> str:
         """What people are shown: the drafters' names, or "none"."""
-        return "+".join(drafter.name for drafter in self.all) or NO_DRAFTER
+        return "+".join(drafter.name for drafter in self.all if drafter.name) or NO_DRAFTER
 
-    def _add_model(self, files: DrafterFiles, target: Context, report: Report) -> None:
-        from edgespec.runtime.model_drafter import (
-            open_model_drafter,  # reads GGUF files: much to load
-        )
+    def exchange(self, form: Form, pause: Pause) -> bool:
+        """Have another model, or form of it, draft from the next answer on; False if not now.
+
+        One that is being learned for stays until the next start. Raises what `pause` raises,
+        ModelFileError, NativeLibraryError or UsageError; then the one before goes on.
+        """
+        if self._adaptations is not None:
+            return False
+        free = available_memory()
+        if free is not None and free < _MEMORY_SHARE * form.running.stat().st_size:
+            return False
+        pause()
+        self._add_model(form)
+        return True
+
+    def _add_model(self, form: Form) -> None:
+        # Reads GGUF files: much to load.
+        from edgespec.runtime.model_drafter import open_model_drafter
 
         adapts = self._adaptations is not None
         with contextlib.ExitStack() as opened:
-            bound = open_model_drafter(files, target, opened, adapts=adapts)
-            self._cleanup.enter_context(opened.pop_all())
+            bound = open_model_drafter(form, self._target, opened, adapts=adapts)
+            cleanup = opened.pop_all()
+        self.following.head = None
+        self.model_place.close()
         model = bound.drafter
-        self._remember(model.name, model.calibration)
-        self._remember_ngrams(model)
-        self.all.append(GuardedDrafter(model, report))
-        studying = self._adapt(bound, report)
-        if self._follow is not None:
-            self._follow_user(self._follow, files, bound, target, studying, report)
+        self._remember(model.name, model.calibration, cleanup)
+        self._remember_ngrams(model, cleanup)
+        self.model_place.put(GuardedDrafter(model, self._report), cleanup)
+        studying = self._adapt(bound, self._report)
+        if self._follow is not None and form.trimmed is not None:
+            self.following.head = self._opened_follower(self._follow(), form, bound, studying)
 
-    def _follow_user(
-        self,
-        follow: Follow,
-        files: DrafterFiles,
-        bound: BoundDrafter,
-        target: Context,
-        studying: Studying | None,
-        report: Report,
-    ) -> None:
-        """Have the rows of the drafter's head follow what is said, if they may."""
+    def _opened_follower(
+        self, follow: Follow, form: Form, bound: BoundDrafter, studying: Studying | None
+    ) -> HeadFollower | None:
         from edgespec.runtime.head_rows import open_follower
 
-        follower = open_follower(follow, files, bound, target, studying, report)
-        if follower is not None:
-            self._cleanup.enter_context(follower)
-            self.observers.insert(0, follower)  # once it knows of an answer nothing is exchanged
+        return open_follower(follow, form, bound, self._target, studying)
 
     def _adapt(self, bound: BoundDrafter, report: Report) -> Studying | None:
         """Serve what the drafter learned earlier, and have it learn on if it may."""
@@ -137,7 +179,7 @@ class Drafters:
             self.observers.append(studying)
         return studying
 
-    def _remember_ngrams(self, model: ModelDrafter) -> None:
+    def _remember_ngrams(self, model: ModelDrafter, cleanup: contextlib.ExitStack) -> None:
         """Take back, and keep, which runs of its tokens became one of the target's."""
         store = self._ngrams
         if store is None:
@@ -147,9 +189,9 @@ class Drafters:
         if known is not None:
             model.ngrams.restore(known)
         if self._learns:
-            self._cleanup.callback(lambda: store.save(target, drafter, model.ngrams.export()))
+            cleanup.callback(lambda: store.save(target, drafter, model.ngrams.export()))
 
-    def _remember(self, name: str, calibration: Acceptance) -> None:
+    def _remember(self, name: str, calibration: Acceptance, cleanup: contextlib.ExitStack) -> None:
         """Take back what was learned, and keep what will be."""
         store = self._calibrations
         if store is None:
@@ -159,7 +201,7 @@ class Drafters:
         if known is not None:
             calibration.restore(known)
         if self._learns:
-            self._cleanup.callback(lambda: store.save(target, drafter, calibration.export()))
+            cleanup.callback(lambda: store.save(target, drafter, calibration.export()))
 
 
 def _as_text(name: str) -> str:

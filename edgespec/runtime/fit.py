@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from edgespec.errors import ModelFileError
 from edgespec.gguf.file import GgufFile
 from edgespec.llama.context import ContextOptions
 from edgespec.llama.model import Model
-from edgespec.machine.memory import memory_need, need_of
-from edgespec.runtime.request import DrafterFiles
+from edgespec.machine.memory_need import memory_need, need_of
+from edgespec.runtime.form import Form
 
 MOST_FOLLOWED = 2
 """Answers that a drafting model follows at a time: beside more it does not pay."""
@@ -29,7 +31,30 @@ def drafter_context(target: ContextOptions, num_context_train: int) -> ContextOp
     )
 
 
-class PairMemory:
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What runs: a drafter's form or none, and the bytes of memory that all models take.
+
+    `num_free` are the bytes that were free before the target was loaded, None where nobody can
+    tell.
+    """
+
+    form: Form | None
+    num_bytes: int
+    num_free: int | None
+
+    @property
+    def is_room(self) -> bool:
+        """Whether all of it fits into memory."""
+        return self.num_free is None or self.num_bytes <= _MOST_SHARE * self.num_free
+
+    def describe(self) -> str:
+        """What both models take and what there is, for people."""
+        free = "" if self.num_free is None else f", {_gigabytes(self.num_free)} are free"
+        return f"both models take about {_gigabytes(self.num_bytes)} of memory{free}"
+
+
+class MemoryRoom:
     """The memory there is for a target and a drafter beside it."""
 
     def __init__(
@@ -37,32 +62,22 @@ class PairMemory:
     ) -> None:
         """`available` are the bytes that were free before the target was loaded; None: unknown."""
         self._available = available
-        self._known: dict[DrafterFiles, int] = {}
         self._context = context
         try:
             self._target_bytes = memory_need(target.path, context, max_rows).total
         except ModelFileError:  # one of several files, which llama.cpp reads and gguf does not
             self._target_bytes = target.num_bytes
 
-    def fits(self, files: DrafterFiles) -> bool:
-        """Whether there is room for both; raises ModelFileError."""
-        return self._available is None or self._bytes(files) <= _MOST_SHARE * self._available
+    def fit(self, form: Form | None) -> Fit:
+        """What the target takes with a drafter beside it; raises ModelFileError."""
+        num_bytes = self._target_bytes + (self._drafter_bytes(form) if form is not None else 0)
+        return Fit(form, num_bytes, self._available)
 
-    def describe(self, files: DrafterFiles) -> str:
-        """What both take and what there is, for people; raises ModelFileError."""
-        free = "" if self._available is None else f", {_gigabytes(self._available)} are free"
-        return f"both models take about {_gigabytes(self._bytes(files))} of memory{free}"
-
-    def _bytes(self, files: DrafterFiles) -> int:
-        if files not in self._known:
-            self._known[files] = self._target_bytes + self._drafter_bytes(files)
-        return self._known[files]
-
-    def _drafter_bytes(self, files: DrafterFiles) -> int:
-        whole = GgufFile(files.whole)
+    def _drafter_bytes(self, form: Form) -> int:
+        whole = GgufFile(form.whole)
         trained = int(whole.value(f"{whole.architecture}.context_length", 0))
         context = drafter_context(self._context, trained)
-        running = whole if files.trimmed is None else GgufFile(files.trimmed)
+        running = whole if form.trimmed is None else GgufFile(form.trimmed)
         return need_of(running, context, 1, whole).total
 
 

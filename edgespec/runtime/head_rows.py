@@ -25,14 +25,13 @@ from edgespec.forms.trimmer import Trimmer
 from edgespec.forms.words import shipped_words
 from edgespec.gguf.file import GgufFile
 from edgespec.gguf.trim import trim_info
-from edgespec.learning.online.store import AdaptationStore
+from edgespec.learning.online.adaptations import AdaptationStore
 from edgespec.llama.context import Context
 from edgespec.machine.available import available_memory
-from edgespec.reports import Report
-from edgespec.runtime.idle import BetweenAnswers, Pause
+from edgespec.pauses import Pause
+from edgespec.runtime.form import Form
 from edgespec.runtime.model_drafter import BoundDrafter, Running, load_running
 from edgespec.runtime.online import Studying, fingerprint_of, move_adaptations
-from edgespec.runtime.request import DrafterFiles
 
 LEAST_NEW = 4000
 """Tokens that a target must have said since the rows were last looked at."""
@@ -71,12 +70,11 @@ class Follow:
 
 def open_follower(
     follow: Follow,
-    files: DrafterFiles,
+    files: Form,
     bound: BoundDrafter,
     target: Context,
     studying: Studying | None,
-    report: Report,
-) -> BetweenAnswers | None:
+) -> HeadFollower | None:
     """Have the head of `bound`, which runs `files`, follow the user; None if it is not to.
 
     `studying` is what has it learn, if anything has. Raises ModelFileError.
@@ -111,17 +109,18 @@ def open_follower(
         if studying is not None:
             studying.resume()
 
-    follower = HeadFollower(files, own, bound, follow.trimmer, follow.said, load, exchange)
-    what = f"the head of {bound.drafter.name} follows what is said"
-    return BetweenAnswers(follower, what, report)
+    return HeadFollower(files, own, bound, follow.trimmer, follow.said, load, exchange)
 
 
 class HeadFollower:
-    """Looks, after an answer, whether the rows of a drafter's head are to be chosen anew."""
+    """Looks, after an answer, whether the rows of a drafter's head are to be chosen anew.
+
+    Implements `edgespec.runtime.idle.IdleTask`.
+    """
 
     def __init__(
         self,
-        files: DrafterFiles,
+        files: Form,
         own: Path,
         bound: BoundDrafter,
         trimmer: Trimmer,
@@ -136,6 +135,7 @@ class HeadFollower:
         ModelFileError if the trimmed file cannot be read.
         """
         assert files.trimmed is not None
+        self.name = f"the head of {bound.drafter.name} follows what is said"
         self._whole, self._own = files.whole, own
         self._is_merged = files.merged is not None
         self._bound = bound
@@ -149,14 +149,15 @@ class HeadFollower:
         self._body = GgufFile(files.trimmed)  # whatever becomes of its name, it can be read
         self._serving = _identity(files.trimmed)
 
-    def __call__(self, pause: Pause) -> None:
-        """Look once; raises what `pause` raises, EdgeSpecError, OSError or sqlite3.Error."""
+    def run(self, pause: Pause) -> bool:
+        """Look once; see `IdleTask.run`."""
         pause()
         there = _identity(self._own)
         if there is not None and there != self._serving:  # another process chose, or this one
             self._serve(there, pause)
         elif self._choose(pause, is_lost=there is None and self._is_own):
             self._serve(_identity(self._own), pause)
+        return False
 
     @property
     def _is_own(self) -> bool:

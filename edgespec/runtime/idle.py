@@ -1,111 +1,195 @@
-"""Work that is done while nobody waits for an answer.
+"""Work that is done while nobody waits for an answer: one thread, one task at a time.
 
-    an answer begins   `open`     the work is stopped, within a millisecond or so
-    the last one ends  `close`    the work is begun, or begun again, in a thread
+    loaded              `start`    the work is begun, unless a request comes at once
+    an answer begins    `open`     the task under way is stopped, within 50 ms
+    the last one ends   `close`    every task is due (again)
 
 Work that only changes things in one last step, which nothing stops, never does so within an answer.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from edgespec.cache.database import DAMAGE
 from edgespec.errors import BusyError, Cancelled, EdgeSpecError
 from edgespec.passes import Kept
+from edgespec.pauses import Abortable, Pause
 from edgespec.reports import Report
 from edgespec.types import Completion, CompletionRequest, EncodedPrompt
 
-Pause = Callable[[], None]
-"""To be called again and again by work: raises Cancelled when it is to end."""
+_START_S = 0.3
+"""How long the first request may take to come before the work is begun."""
 
 
-class BetweenAnswers:
-    """Implements `edgespec.protocols.Observer`: does its work after each answer.
+class IdleTask(Protocol):
+    """Something to be done, in steps, while there is time."""
 
-    Work that fails is told in one line, and is the last.
+    @property
+    def name(self) -> str:
+        """What is done no more after it failed, for people."""
+        ...
+
+    def run(self, pause: Pause) -> bool:
+        """Do a step, or all of it; True if there is more to do now.
+
+        Raises what `pause` raises, to be called again later; EdgeSpecError, OSError, ValueError,
+        MemoryError or sqlite3.Error end it for this run.
+        """
+        ...
+
+
+class IdleWorker:
+    """Implements `edgespec.protocols.Observer`: does its tasks while no answer is under way.
+
+    One after the other in their order; one that fails is told in one line, and is left out.
     """
 
-    def __init__(self, work: Callable[[Pause], None], what: str, report: Report) -> None:
-        """`what` tells people what `work` does, and what is done no more after it failed."""
-        self._work = work
-        self._what = what
+    def __init__(self, report: Report, tasks: Sequence[IdleTask] = ()) -> None:
         self._report = report
-        self._changed = threading.Condition()
-        self._num_answers = 0  # under way
-        self._is_due = self._is_working = self._is_over = False
+        self._tasks = list(tasks)
+        self._due: list[IdleTask] = []
+        self._pause = _Pause()
+        self._changed = self._pause.changed
+        self._is_working = False
         self._thread: threading.Thread | None = None
 
-    def open(self, _request: CompletionRequest, _prompt: EncodedPrompt) -> BetweenAnswers:
-        """An answer begins; returns when the work has stopped."""
+    def add(self, task: IdleTask) -> None:
+        """One more task, due with the others; before `start`."""
+        self._tasks.append(task)
+
+    def start(self) -> None:
+        """Begin, if no request comes within a moment."""
+        self._wake(_START_S)
+
+    def open(self, _request: CompletionRequest, _prompt: EncodedPrompt) -> _Answering:
+        """An answer begins; returns when the task has stopped."""
         with self._changed:
-            self._num_answers += 1
+            self._pause.num_answers += 1
+            self._pause.abort()
             self._changed.wait_for(lambda: not self._is_working)
-        return self
+        return _Answering(self)
 
-    def take(self, kept: Kept) -> None:
-        """Passes are of no interest."""
-
-    def close(self, _completion: Completion | None = None) -> None:
+    def finish(self) -> None:
         """An answer ended; time to work, unless there are others."""
         with self._changed:
-            self._num_answers -= 1
-            self._is_due = True
-            if self._thread is None and not self._is_over:
-                self._thread = threading.Thread(
-                    target=self._run, name="between answers", daemon=True
-                )
-                self._thread.start()
-            self._changed.notify_all()
+            self._pause.num_answers -= 1
+        self._wake(0.0)
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until there is nothing to do; False if that takes longer."""
         with self._changed:
             return self._changed.wait_for(
-                lambda: self._is_over or not (self._is_due or self._is_working), timeout_s
+                lambda: self._pause.is_over or not (self._due or self._is_working), timeout_s
             )
 
-    def stop(self) -> None:
-        """End the thread."""
+    def close(self) -> None:
+        """End the thread; what a task was at is done again by whoever loads next."""
         with self._changed:
-            self._is_over = True
+            self._pause.is_over = True
+            self._pause.abort()
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join()
 
-    def __enter__(self) -> BetweenAnswers:
+    def __enter__(self) -> IdleWorker:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self.stop()
+        self.close()
 
-    def _run(self) -> None:
+    def _wake(self, delay_s: float) -> None:
+        with self._changed:
+            self._due = [*self._tasks]
+            if self._thread is None and self._tasks and not self._pause.is_over:
+                self._thread = threading.Thread(
+                    target=self._run, args=(delay_s,), name="idle", daemon=True
+                )
+                self._thread.start()
+            self._changed.notify_all()
+
+    def _run(self, delay_s: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._pause.is_asked, delay_s)
         while True:
             with self._changed:
                 self._changed.wait_for(
-                    lambda: self._is_over or (self._is_due and not self._num_answers)
+                    lambda: self._pause.is_over or (self._due and not self._pause.num_answers)
                 )
-                if self._is_over:
+                if self._pause.is_over:
                     return
-                self._is_working, self._is_due = True, False
-            is_due = is_over = False
-            try:
-                self._work(self._pause)
-            except Cancelled:
-                is_due = True
-            except (BusyError, sqlite3.OperationalError):  # another process is at it
-                pass
-            except (EdgeSpecError, OSError, ValueError, MemoryError, *DAMAGE) as error:
-                is_over = True
-                self._report(f"{self._what} no more in this run: {error}")
+                task = self._due[0]
+                self._is_working = True
+            is_due = self._step(task)
             with self._changed:
                 self._is_working = False
-                self._is_due |= is_due
-                self._is_over |= is_over
+                if not is_due and task in self._due:
+                    self._due.remove(task)
                 self._changed.notify_all()
 
-    def _pause(self) -> None:
-        if self._num_answers or self._is_over:
+    def _step(self, task: IdleTask) -> bool:
+        """Run a task; whether it is still due."""
+        try:
+            return task.run(self._pause)
+        except Cancelled:
+            return True
+        except (BusyError, sqlite3.OperationalError):  # another process is at it
+            pass
+        except (EdgeSpecError, OSError, ValueError, MemoryError, *DAMAGE) as error:
+            self._tasks.remove(task)
+            self._report(f"{task.name} no more in this run: {error}")
+        return False
+
+
+class _Answering:
+    """Implements `edgespec.protocols.Observation`: an answer for which work waits."""
+
+    def __init__(self, worker: IdleWorker) -> None:
+        self._worker = worker
+
+    def take(self, kept: Kept) -> None:
+        """Passes are of no interest."""
+
+    def close(self, _completion: Completion | None) -> None:
+        """The answer is over."""
+        self._worker.finish()
+
+
+class _Pause:
+    """Implements `edgespec.pauses.Pause` for the worker's thread."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.num_answers = 0
+        self.is_over = False
+        self._computing: list[Abortable] = []
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether the work is to end."""
+        return self.num_answers > 0 or self.is_over
+
+    def __call__(self) -> None:
+        if self.is_asked:
             raise Cancelled
+
+    @contextlib.contextmanager
+    def aborting(self, computing: Abortable) -> Iterator[None]:
+        with self.changed:
+            self()
+            self._computing.append(computing)
+        try:
+            yield
+        finally:
+            with self.changed:
+                self._computing.remove(computing)
+                computing.resume()
+
+    def abort(self) -> None:
+        """End the passes under way; called with the lock."""
+        for computing in self._computing:
+            computing.abort()

@@ -23,7 +23,7 @@ from edgespec.llama.draft_model import EmbeddingLookup, LlamaDraftModel
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.llama.spare_rows import HeadLookup, SpareRows
 from edgespec.runtime.fit import drafter_context
-from edgespec.runtime.request import DrafterFiles
+from edgespec.runtime.form import Form
 from edgespec.types import Prompt
 from edgespec.vocab.ngrams import NgramCache
 from edgespec.vocab.tokenizer import ByteTokenizer
@@ -115,7 +115,7 @@ class BoundDrafter:
 
 
 def open_model_drafter(
-    files: DrafterFiles,
+    files: Form,
     target: Context,
     cleanup: contextlib.ExitStack,
     *,

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespec.errors import StorageError
+from edgespec.learning.online.adaptations import AdaptationStore, History, Pair, Saved, read
+from edgespec.learning.online.history import AdaptationHistory
 from edgespec.learning.online.learner import Learner
 from edgespec.learning.online.reading import MOST_TOKENS, NUM_SINKS, WINDOW, LessonReader
 from edgespec.learning.online.remap import moved
-from edgespec.learning.online.saving import Keeping
-from edgespec.learning.online.store import AdaptationStore, History, Pair, Saved, read
 from edgespec.learning.online.student import Student
 from edgespec.learning.online.version import Version
 from edgespec.llama.context import Context
@@ -139,7 +139,7 @@ def open_student(
     context.use_adapter(bound.adapter)
     reader = LessonReader(LlamaDraftModel(context, bound.feed), bound.vocabularies, bound.kept)
     history = saved.history if saved is not None else History()
-    keeping = Keeping(pair, store, history, report)
+    keeping = AdaptationHistory(pair, store, history, report)
     student = Student(reader, learner, context, bound.render, serve, keeping, report)
     return cleanup.enter_context(student)
 

@@ -17,41 +17,14 @@ MOST_CONTEXT = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
-class DrafterFiles:
-    """The model that drafts: the whole file, and the trimmed one that runs in its place, if any.
-
-    One that was trained runs from `merged`, a copy of that, or with the LoRA `adapter` beside it.
-    """
-
-    whole: Path
-    trimmed: Path | None = None
-    merged: Path | None = None
-    adapter: Path | None = None
-
-    @property
-    def running(self) -> Path:
-        """The file whose layers draft."""
-        return self.merged or self.trimmed or self.whole
-
-    @property
-    def name(self) -> str:
-        """How statistics call it."""
-        return self.whole.stem
-
-    def describe(self) -> str:
-        """Its name and the memory that its weights take, for people."""
-        return f"{self.name} ({self.running.stat().st_size / 1e6:.0f} MB)"
-
-
-@dataclass(frozen=True, slots=True)
-class LoadOptions:
+class LoadRequest:
     """What a command asks to be loaded; None means the default.
 
     `drafter` is a model, "auto" (the best on disk), "context" (look-ups only) or "none".
     `remember` lets drafters use what was learned in earlier runs; with `learn`, what they learn now
     is kept. `memory_at` is a token database to be used in place of the user's own. `trim` lets a
-    drafting model run in its trimmed form, `adapt` lets it learn from the target. `drafter_files`
-    is the model that `drafter` was found to be. `num_slots` answers may be open at a time.
+    drafting model run in its trimmed form, `adapt` lets it learn from the target. `drafter_path` is
+    the file of the model that `drafter` names. `num_slots` answers may be open at a time.
     """
 
     model: str = DEFAULT_TARGET
@@ -64,7 +37,7 @@ class LoadOptions:
     memory_at: Path | None = None
     trim: bool = True
     adapt: bool = False
-    drafter_files: DrafterFiles | None = None
+    drafter_path: Path | None = None
     num_slots: int = 1
 
     def __post_init__(self) -> None:

@@ -23,10 +23,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from edgespec.cli.models import models, pull
-from edgespec.cli.pull_progress import BarDisplay, PlainDisplay, human_bytes, pull_display
+from edgespec.cli.pull_progress import BarDisplay, PlainDisplay, pull_display
 from edgespec.errors import ChecksumError, EdgeSpecError, UnknownModelError, UsageError
 from edgespec.models.records import write_record
 from edgespec.models.registry import KNOWN_MODELS
+from edgespec.reports import human_bytes
 
 CONTENT = tiny_gguf()
 REF = "hf:acme/tiny:tiny.gguf"

@@ -18,8 +18,8 @@ from edgespec.models.pull import pull
 from edgespec.models.registry import DEFAULT_DRAFTER, DEFAULT_TARGET
 from edgespec.paths import user_paths
 from edgespec.protocols import Completer
-from edgespec.runtime.compose import Loaded, load
-from edgespec.runtime.request import LoadOptions
+from edgespec.runtime.request import LoadRequest
+from edgespec.runtime.running import Running, load
 
 FOLDER = Path(__file__).parent
 
@@ -48,15 +48,15 @@ def drafter_path() -> Path:
 
 
 @pytest.fixture(scope="session")
-def real(target_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
+def real(target_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """The default model, as every command loads it."""
     paths = dataclasses.replace(user_paths(), data=tmp_path_factory.mktemp("edgespec"))
-    with load(LoadOptions(), target_path, paths, report=lambda _line: None) as loaded:
+    with load(LoadRequest(), target_path, paths, report=lambda _line: None) as loaded:
         yield loaded
 
 
 @pytest.fixture(scope="session")
-def real_completer(real: Loaded) -> Completer:
+def real_completer(real: Running) -> Completer:
     return real.completer
 
 

@@ -16,7 +16,7 @@ from edgespec.machine.facts import MAX_SPREAD
 from edgespec.machine.identity import this_machine
 from edgespec.machine.probe import NUM_LONG, NUM_SHORT
 from edgespec.models.registry import DEFAULT_DRAFTER, DEFAULT_TARGET
-from edgespec.runtime.compose import Loaded
+from edgespec.runtime.running import Running
 
 BUSY = "the machine was too busy to be timed; try again when idle"
 
@@ -100,7 +100,7 @@ def check_invariance(invariance: dict[str, Any]) -> None:
         assert invariance["margin"] > 0
 
 
-def test_the_promise_is_the_one_that_the_app_makes(found: dict[str, Any], real: Loaded) -> None:
+def test_the_promise_is_the_one_that_the_app_makes(found: dict[str, Any], real: Running) -> None:
     """Times differ from run to run; what agrees bit by bit does not."""
     (model,) = (model for model in found["models"] if model["name"] == DEFAULT_TARGET)
     told = model["invariance"]

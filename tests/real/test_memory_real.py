@@ -15,10 +15,12 @@ from pathlib import Path
 
 import psutil
 
-from edgespec.runtime.compose import context_options, load
-from edgespec.runtime.request import DrafterFiles, LoadOptions
-from edgespec.runtime.fit import PairMemory
-from edgespec.machine.memory import memory_need
+from edgespec.runtime.running import load
+from edgespec.runtime.target import context_options
+from edgespec.runtime.form import Form
+from edgespec.runtime.request import LoadRequest
+from edgespec.runtime.fit import MemoryRoom
+from edgespec.machine.memory_need import memory_need
 from edgespec.paths import Paths
 from edgespec.types import CompletionRequest
 
@@ -29,9 +31,8 @@ def held():
 
 
 target, drafter, folder = map(Path, sys.argv[1:])
-files = DrafterFiles(drafter)
-options = LoadOptions(
-    drafter="named", drafter_files=files, trim=False, remember=False, learn=False
+options = LoadRequest(
+    drafter="named", drafter_path=drafter, trim=False, remember=False, learn=False
 )
 own, shared = held()
 lines = []
@@ -39,8 +40,8 @@ with load(options, target, Paths(folder, folder), lines.append) as loaded:
     request = CompletionRequest("The sea is salty because " * 80, max_tokens=8)
     for _ in loaded.completer.stream(request):
         pass
-    context = context_options(options, loaded.model, loaded.facts, loaded.machine)
-    memory = PairMemory(None, loaded.model, context, loaded.facts.max_rows)
+    context = context_options(options.num_context, loaded.model, loaded.facts, loaded.machine)
+    room = MemoryRoom(None, loaded.model, context, loaded.facts.max_rows)
     now_own, now_shared = held()
     need = memory_need(target, context, loaded.facts.max_rows)
 print(json.dumps({
@@ -50,7 +51,7 @@ print(json.dumps({
     "needed": need.total,
     "told": [line for line in lines if line.startswith("loading the drafter")],
     "served": loaded.completer.model.drafter,
-    "both": memory._bytes(files),
+    "both": room.fit(Form(drafter)).num_bytes,
 }))
 """
 

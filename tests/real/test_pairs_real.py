@@ -12,14 +12,14 @@ from measure_pairs import PROMPTS, Bench, check_pair
 from edgespec.cache.database import open_in_memory
 from edgespec.cache.facts import Facts
 from edgespec.machine.facts import MODEL, model_key
-from edgespec.runtime.compose import Loaded
+from edgespec.runtime.running import Running
 
 NUM_TOKENS = 12
 GERMAN, CHINESE, EMOJI, JSON = PROMPTS[1], PROMPTS[2], PROMPTS[4], PROMPTS[7]
 
 
 @pytest.fixture(scope="module")
-def facts(real: Loaded) -> Iterator[Facts]:
+def facts(real: Running) -> Iterator[Facts]:
     """What was measured of the default target is not measured again."""
     with open_in_memory() as database:
         store = Facts(database)

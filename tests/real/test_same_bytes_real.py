@@ -21,8 +21,8 @@ from edgespec.engine.completer import EngineCompleter
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context
 from edgespec.llama.target import LlamaTarget
-from edgespec.runtime.compose import Loaded, context_options
-from edgespec.runtime.request import LoadOptions
+from edgespec.runtime.running import Running
+from edgespec.runtime.target import context_options
 from edgespec.types import Completion, CompletionRequest, Message, SamplingParams
 
 MAX_TOKENS = 48
@@ -129,7 +129,7 @@ def check_promise(pair: Pair, completer: EngineCompleter) -> None:
 
 
 @pytest.fixture(scope="module")
-def completer(real: Loaded) -> EngineCompleter:
+def completer(real: Running) -> EngineCompleter:
     return real.completer
 
 
@@ -209,14 +209,14 @@ def test_contexts_on_both_sides_of_512_tokens(
 
 
 @pytest.mark.parametrize("num_cached", [60, 500])
-def test_the_claimed_rows_have_the_bits_of_single_rows(real: Loaded, num_cached: int) -> None:
+def test_the_claimed_rows_have_the_bits_of_single_rows(real: Running, num_cached: int) -> None:
     """What the probe found on made-up contexts holds for text, at row counts it did not try.
 
     Nothing is claimed where the model is said to be equal up to near-ties.
     """
     num_rows = real.facts.max_rows if real.facts.exactness == "identical" else 1
     text = ModelBridge(real.model).encode(STORY * 4)
-    options = context_options(LoadOptions(num_context=1024), real.model, real.facts, real.machine)
+    options = context_options(1024, real.model, real.facts, real.machine)
     with Context(real.model, options) as context:
         target = LlamaTarget(context, num_rows)
         target.prefill(text[:num_cached])
@@ -253,7 +253,7 @@ def converse(completer: EngineCompleter, bridge: ModelBridge, speculate: bool) -
     return [first, second]
 
 
-def test_a_second_turn_prefills_only_what_is_new(completer: EngineCompleter, real: Loaded) -> None:
+def test_a_second_turn_prefills_only_what_is_new(completer: EngineCompleter, real: Running) -> None:
     bridge = ModelBridge(real.model)
     plain = converse(completer, bridge, speculate=False)
     drafted = converse(completer, bridge, speculate=True)

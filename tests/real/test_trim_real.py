@@ -10,9 +10,9 @@ import pytest
 
 from edgespec.cache.database import open_in_memory
 from edgespec.cache.facts import Facts
-from edgespec.forms import choice as trim_choice
+from edgespec.forms import search as trim_choice
 from edgespec.forms.counts import ranked
-from edgespec.forms.form import Wanted
+from edgespec.forms.decision import Wanted
 from edgespec.forms.trimmer import Trimmer
 from edgespec.forms.trimming import AS_SHIPPED, Parent, Workshop, read_parent
 from edgespec.forms.weighing import OpenDrafter, read_text, samples, whole_head
@@ -96,7 +96,7 @@ def test_the_first_use_trims_and_the_second_finds(
     assert path is not None
     info = read_trim_info(path)
     assert info is not None
-    form = trimmer.form(drafter_path)
+    form = trimmer.decision(drafter_path)
     assert form is not None
     assert 8192 <= info.num_kept == form.choice.num_kept <= 49_152
     if form.choice.is_sure:

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespec.learning.online.correction import Floats
+from edgespec.learning.online.datastore import Datastore
 from edgespec.learning.online.examples import NO_ROW, Examples
 from edgespec.learning.online.learner import LearnerState
 from edgespec.learning.online.lesson import DirectMap, Distribution, Place, lesson
-from edgespec.learning.online.memory import Memory
 from edgespec.learning.online.trainer import Trainer, TrainingOptions
 
 
@@ -72,7 +72,7 @@ class ShiftedTarget:
 
 def learned() -> LearnerState:
     """Something learned, of a head of 60 rows and hidden states of 12 numbers."""
-    trainer, memory = Trainer(60, 12, TrainingOptions(rank=3)), Memory(12)
+    trainer, memory = Trainer(60, 12, TrainingOptions(rank=3)), Datastore(12)
     for seed in range(4):
         trainer.step(random_examples(seed))
     hidden = random_examples(9, count=1100).hidden

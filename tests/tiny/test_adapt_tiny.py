@@ -15,9 +15,9 @@ from rigs import EXACT, MOST_ROWS, SMALL, OpenModel, WriteModel, corpus_tokens, 
 from edgespec.engine.completer import EngineCompleter
 from edgespec.engine.engine import Engine
 from edgespec.gguf.trim import write_trimmed
+from edgespec.learning.online.adaptations import AdaptationStore, History, Saved, read, write
 from edgespec.learning.online.correction import Correction, Floats
 from edgespec.learning.online.learner import Learner
-from edgespec.learning.online.store import AdaptationStore, History, Saved, read, write
 from edgespec.learning.online.student import Student
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context
@@ -26,9 +26,9 @@ from edgespec.llama.sampler import SamplerChain
 from edgespec.llama.target import LlamaTarget
 from edgespec.llama.tiny import TinySpec
 from edgespec.planning.cost import CostModel, CostTable
+from edgespec.runtime.form import Form
 from edgespec.runtime.model_drafter import BoundDrafter, open_model_drafter
 from edgespec.runtime.online import open_student
-from edgespec.runtime.request import DrafterFiles
 from edgespec.types import Completion, CompletionRequest, SamplingParams, ServedModel
 
 TARGET = SMALL
@@ -59,7 +59,7 @@ class Rig:
 
 @contextlib.contextmanager
 def rig(
-    model: Model, files: DrafterFiles, store: AdaptationStore | None, *, learns: bool = True
+    model: Model, files: Form, store: AdaptationStore | None, *, learns: bool = True
 ) -> Iterator[Rig]:
     lines: list[str] = []
     with contextlib.ExitStack() as cleanup:
@@ -99,7 +99,7 @@ def rig(
 def test_same_bytes_while_the_drafter_learns(
     open_model: OpenModel, write_model: WriteModel, tmp_path: Path, drafter: TinySpec
 ) -> None:
-    model, files = open_model(TARGET), DrafterFiles(write_model(drafter))
+    model, files = open_model(TARGET), Form(write_model(drafter))
     samplings = [SamplingParams(), SamplingParams(temperature=0.8, seed=5)]
     texts = ["one two three", "the tokenizer", "in the morning"]
     with rig(model, files, None) as plain:
@@ -125,7 +125,7 @@ def test_same_bytes_while_the_drafter_learns(
 def test_a_drafter_learns_what_the_target_says_again_and_again(
     open_model: OpenModel, write_model: WriteModel, tmp_path: Path
 ) -> None:
-    model, files = open_model(TARGET), DrafterFiles(write_model(DRAFTER))
+    model, files = open_model(TARGET), Form(write_model(DRAFTER))
     store = AdaptationStore(tmp_path / "adaptations")
     with rig(model, files, store) as learning:
         first = learning.answer(SamplingParams())
@@ -145,7 +145,7 @@ def test_a_drafter_learns_what_the_target_says_again_and_again(
 def test_a_request_stops_what_is_studied(
     open_model: OpenModel, write_model: WriteModel, tmp_path: Path
 ) -> None:
-    model, files = open_model(TARGET), DrafterFiles(write_model(DRAFTER))
+    model, files = open_model(TARGET), Form(write_model(DRAFTER))
     with rig(model, files, AdaptationStore(tmp_path / "adaptations")) as learning:
         expected = learning.answer(SamplingParams()).token_ids
         for _ in range(20):  # at once, whatever is being studied
@@ -159,7 +159,7 @@ def test_a_request_stops_what_is_studied(
 def test_a_file_that_cannot_be_used_is_told_and_the_chat_goes_on(
     open_model: OpenModel, write_model: WriteModel, tmp_path: Path, damage: str
 ) -> None:
-    model, files = open_model(TARGET), DrafterFiles(write_model(DRAFTER))
+    model, files = open_model(TARGET), Form(write_model(DRAFTER))
     store = AdaptationStore(tmp_path / "adaptations")
     with rig(model, files, store) as learning:
         expected = learning.answer(SamplingParams()).token_ids
@@ -188,7 +188,7 @@ def test_a_student_that_fails_says_so_once_and_answers_go_on(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model, files = open_model(TARGET), DrafterFiles(write_model(DRAFTER))
+    model, files = open_model(TARGET), Form(write_model(DRAFTER))
     with rig(model, files, AdaptationStore(tmp_path / "adaptations")) as learning:
 
         def failing(*_arguments: object) -> None:
@@ -222,7 +222,7 @@ def test_hidden_states_come_with_the_logits(
     whole = write_model(spec)
     trimmed = tmp_path / "trimmed.gguf"
     write_trimmed(whole, trimmed, np.arange(3, 203, dtype=np.int32), "a test")
-    for files in (DrafterFiles(whole), DrafterFiles(whole, trimmed)):
+    for files in (Form(whole), Form(whole, trimmed)):
         with contextlib.ExitStack() as cleanup:
             target = cleanup.enter_context(Context(open_model(TARGET), OPTIONS))
             bound = open_model_drafter(files, target, cleanup, of_any_size=True, adapts=True)
@@ -271,7 +271,7 @@ def test_only_the_last_token_of_a_long_text_gets_a_hidden_state(
 
     with contextlib.ExitStack() as cleanup:
         target = cleanup.enter_context(Context(open_model(TARGET), OPTIONS))
-        files = DrafterFiles(write_model(DRAFTER))
+        files = Form(write_model(DRAFTER))
         model = open_model_drafter(files, target, cleanup, adapts=adapts).draft_model
         tokens = corpus_tokens(open_model(DRAFTER), 60)
         model.read(tokens[:num_read])
@@ -286,7 +286,7 @@ def test_only_the_last_token_of_a_long_text_gets_a_hidden_state(
 def test_a_correction_changes_what_is_guessed(
     open_model: OpenModel, write_model: WriteModel
 ) -> None:
-    files = DrafterFiles(write_model(DRAFTER))
+    files = Form(write_model(DRAFTER))
     with contextlib.ExitStack() as cleanup:
         target = cleanup.enter_context(Context(open_model(TARGET), OPTIONS))
         bound = open_model_drafter(files, target, cleanup, of_any_size=True, adapts=True)

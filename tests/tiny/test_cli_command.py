@@ -98,7 +98,7 @@ def test_importing_the_command_line_loads_nothing_heavy(cli: Cli, module: str) -
 def test_an_answer_loads_nothing_that_it_does_not_need(cli: Cli) -> None:
     """Time to the first token, from the start of the process, is what a user feels."""
     modules = "print(*sorted({m.split('.')[0] for m in sys.modules}), file=sys.stderr)"
-    wired = python(cli, "-c", f"import sys, edgespec.cli.run, edgespec.runtime.compose; {modules}")
+    wired = python(cli, "-c", f"import sys, edgespec.cli.run, edgespec.runtime.running; {modules}")
     command = f"import atexit, sys; atexit.register(lambda: {modules})\n"
     command += "from edgespec.cli.main import main; main(sys.argv[1:])"
     options = ("run", *map(str, cli.on_quick), "--max-tokens", "1", "hi")

@@ -17,9 +17,9 @@ from edgespec.llama.context import Context
 from edgespec.llama.tiny import TinySpec, write_tiny_model, writer
 from edgespec.llama.tiny.spec import Architecture, VocabularyKind
 from edgespec.llama.tiny.vocabulary import Vocabulary, build_vocabulary
-from edgespec.runtime.compose import load
 from edgespec.runtime.fit import DRAFTER_BATCH
-from edgespec.runtime.request import DrafterFiles, LoadOptions
+from edgespec.runtime.request import LoadRequest
+from edgespec.runtime.running import load
 from edgespec.types import Completion, CompletionRequest, Message, SamplingParams
 
 USAGE = errors.UsageError.exit_code
@@ -216,9 +216,9 @@ def test_a_drafter_that_fails_within_an_answer(
 ) -> None:
     """What every command loads goes on with the same bytes, and one line tells of it."""
     paths = cli.remembered_in(tmp_path / "home")
-    options = LoadOptions(
+    options = LoadRequest(
         drafter="drafter",
-        drafter_files=DrafterFiles(write(SMALL)),
+        drafter_path=write(SMALL),
         num_threads=1,
         trim=False,
         remember=False,  # else the first answer would draft the others
@@ -258,9 +258,7 @@ def test_a_drafter_without_memory_for_its_context(
 ) -> None:
     """Named or not: the conversation goes on without it."""
     paths = cli.remembered_in(tmp_path / "home")
-    options = LoadOptions(
-        drafter="drafter", drafter_files=DrafterFiles(write(SMALL)), num_threads=1, trim=False
-    )
+    options = LoadRequest(drafter="drafter", drafter_path=write(SMALL), num_threads=1, trim=False)
     opened = Context.__init__
 
     def refusing(context: Context, *args: object, **more: object) -> None:

@@ -82,7 +82,8 @@ def test_while_a_model_is_loaded(
 
 @both
 def test_while_a_model_is_measured(cli: Cli, tmp_path: Path, number: signal.Signals) -> None:
-    with cli.started("run", *on_slow(cli), LONG_PROMPT, home=tmp_path) as running:
+    command = ("trim", cli.quick, "--for", cli.slow, "--threads", "1")
+    with cli.started(*command, home=tmp_path) as running:
         running.wait_for("measuring with", "stderr")
         ended = running.stop(number)
     assert ended.stdout == ""

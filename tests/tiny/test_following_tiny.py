@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from adapt_support import random_examples
+from pause_support import Asking
 from rigs import EXACT, MOST_ROWS, SMALL, OpenModel, WriteModel, invariant_rows
 
 from edgespec.cache.database import Database, open_database
@@ -25,13 +26,13 @@ from edgespec.engine.completer import EngineCompleter
 from edgespec.engine.engine import Engine
 from edgespec.errors import Cancelled, NativeLibraryError
 from edgespec.forms.counts import TokenCounts, ranked
-from edgespec.forms.form import Wanted
+from edgespec.forms.decision import Wanted
 from edgespec.forms.trimmer import Trimmer
 from edgespec.forms.trimming import count_shipped
 from edgespec.gguf.trim import forget_own_rows, read_trim_info
+from edgespec.learning.online.adaptations import AdaptationStore, History, Pair, Saved, read
+from edgespec.learning.online.datastore import Datastore
 from edgespec.learning.online.learner import LearnerState
-from edgespec.learning.online.memory import Memory
-from edgespec.learning.online.store import AdaptationStore, History, Pair, Saved, read
 from edgespec.learning.online.trainer import Trainer, TrainingOptions
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context
@@ -44,12 +45,13 @@ from edgespec.paths import Paths
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.reports import is_progress
 from edgespec.runtime import head_rows as following
-from edgespec.runtime.compose import load
+from edgespec.runtime.form import Form
 from edgespec.runtime.head_rows import Follow, HeadFollower, Said, open_follower
-from edgespec.runtime.idle import BetweenAnswers
+from edgespec.runtime.idle import IdleWorker
 from edgespec.runtime.model_drafter import BoundDrafter, Running, load_running, open_model_drafter
 from edgespec.runtime.online import Studying
-from edgespec.runtime.request import DrafterFiles, LoadOptions
+from edgespec.runtime.request import LoadRequest
+from edgespec.runtime.running import load
 from edgespec.types import Completion, CompletionRequest, SamplingParams, ServedModel
 from edgespec.vocab.tokenizer import ByteTokenizer
 
@@ -83,8 +85,8 @@ class Home:
         store = Facts(self.database)
         return Trimmer(self.folder, store, MACHINE, ModelOptions(), follows=follows)
 
-    def files(self, *, follows: bool = True) -> DrafterFiles:
-        return DrafterFiles(self.whole, self.trimmer(follows=follows).trimmed(self.whole))
+    def files(self, *, follows: bool = True) -> Form:
+        return Form(self.whole, self.trimmer(follows=follows).trimmed(self.whole))
 
     def own(self) -> Path:
         """Where rows of the user's own are kept."""
@@ -141,7 +143,7 @@ class Rig:
 
     completer: EngineCompleter
     bound: BoundDrafter
-    follower: BetweenAnswers
+    idle: IdleWorker
     studying: Studying | None
     lines: list[str] = field(default_factory=list)
 
@@ -155,7 +157,7 @@ class Rig:
         return last.completion
 
     def wait(self) -> None:
-        assert self.follower.wait(PATIENCE_S)
+        assert self.idle.wait(PATIENCE_S)
 
     def kept(self) -> list[int]:
         return [int(token) for token in self.bound.kept]
@@ -178,9 +180,9 @@ def rig(home: Home, model: Model, *, adapts: bool = False) -> Iterator[Rig]:
         path = home.database.path
         assert path is not None
         follow = Follow(home.trimmer(), Said(path, home.key), home.adaptations)
-        follower = open_follower(follow, files, bound, context, studying, lines.append)
+        follower = open_follower(follow, files, bound, context, studying)
         assert follower is not None
-        cleanup.enter_context(follower)
+        idle = cleanup.enter_context(IdleWorker(lines.append, [follower]))
         engine = Engine(
             target,
             [bound.drafter],
@@ -194,13 +196,13 @@ def rig(home: Home, model: Model, *, adapts: bool = False) -> Iterator[Rig]:
             lambda sampling: SamplerChain(sampling, model.vocab),
             SERVED,
             [
-                follower.begin,
+                idle.begin,
                 *([studying.begin] if studying else []),
                 bound.drafter.read_prompt,
             ],
-            [*([studying.finish] if studying else []), follower.finish],
+            [*([studying.finish] if studying else []), idle.finish],
         )
-        yield Rig(completer, bound, follower, studying, lines)
+        yield Rig(completer, bound, idle, studying, lines)
 
 
 def test_rows_follow_what_is_said_and_the_bytes_stay(home: Home, open_model: OpenModel) -> None:
@@ -246,7 +248,7 @@ def test_rows_follow_what_is_said_and_the_bytes_stay(home: Home, open_model: Ope
 
 def learned(width: int) -> LearnerState:
     """Something learned of a head of NUM_KEPT rows: of a good part of them, and of 1,100 places."""
-    trainer, memory = Trainer(NUM_KEPT, width, TrainingOptions()), Memory(width)
+    trainer, memory = Trainer(NUM_KEPT, width, TrainingOptions()), Datastore(width)
     for seed in range(12):
         trainer.step(random_examples(seed, num_rows=NUM_KEPT, width=width))
     hidden = random_examples(9, count=1100, width=width).hidden
@@ -345,7 +347,7 @@ class Direct:
         path = home.database.path
         assert path is not None
         self.free: int | None = None
-        self.look = HeadFollower(
+        self._follower = HeadFollower(
             files,
             home.own(),
             self.bound,
@@ -355,6 +357,10 @@ class Direct:
             self.bound.exchange,
             lambda: self.free,
         )
+
+    def look(self, ask: Callable[[], None]) -> None:
+        """Look once; `ask` is called again and again, and may raise."""
+        assert not self._follower.run(Asking(ask))
 
     def load(self, path: Path, on_progress: Callable[[float], None]) -> Running:
         whole = self.bound.whole
@@ -475,27 +481,24 @@ def test_what_somebody_chose_does_not_follow(home: Home) -> None:
 def test_it_is_on_where_learning_is(
     home: Home, write_model: WriteModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened: list[BetweenAnswers | None] = []
+    opened: list[HeadFollower | None] = []
 
-    def open_and_note(*arguments: object) -> BetweenAnswers | None:
+    def open_and_note(*arguments: object) -> HeadFollower | None:
         opened.append(open_follower(*arguments))  # type: ignore[arg-type]
         return opened[-1]
 
     monkeypatch.setattr(following, "open_follower", open_and_note)
     paths, target = Paths(data=tmp_path, cache=tmp_path), write_model(LARGER)
     home.say()
-    options = LoadOptions(
-        drafter=str(home.whole), drafter_files=DrafterFiles(home.whole), num_threads=1
-    )
+    options = LoadRequest(drafter=str(home.whole), drafter_path=home.whole, num_threads=1)
     request = CompletionRequest("one two three", SamplingParams(), max_tokens=8)
 
-    def ask(options: LoadOptions) -> None:
+    def ask(options: LoadRequest) -> None:
         with load(options, target, paths, lambda _line: None) as loaded:
             assert loaded.completer.model.drafter.endswith(home.whole.stem)
             assert list(loaded.completer.stream(request))
-            for follower in opened:
-                assert follower is not None
-                assert follower.wait(PATIENCE_S)
+            assert loaded.idle.wait(PATIENCE_S)
+            assert all(follower is not None for follower in opened)
 
     changes: tuple[dict[str, Any], ...] = (
         {"learn": False},

@@ -20,9 +20,9 @@ from edgespec.gguf.trim import write_trimmed
 from edgespec.learning.distillation.architecture import MATRICES
 from edgespec.learning.distillation.lora import Lora
 from edgespec.learning.distillation.lora_file import write_lora
-from edgespec.learning.distillation.merging import merge
+from edgespec.learning.distillation.lora_merge import merge
 from edgespec.learning.distillation.serving import merged, serving
-from edgespec.learning.distillation.store import TrainingStore
+from edgespec.learning.distillation.trainings import TrainingStore
 from edgespec.llama.adapter import LoraAdapter
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model

@@ -27,6 +27,7 @@ from edgespec.machine.facts import (
     known_model_facts,
     measure_model,
     model_key,
+    starting_facts,
 )
 from edgespec.machine.identity import Machine, this_machine
 from edgespec.machine.probe import CANDIDATES, ROWS, SHORT_ROWS, SettingResult
@@ -75,13 +76,20 @@ def measured(model: Model, store: Facts, machine: Machine = MACHINE) -> tuple[Mo
     return found, MEASURING in lines
 
 
+def started(model: Model, store: Facts) -> tuple[ModelFacts, list[str]]:
+    """The facts that an answer begins with, and what was told meanwhile."""
+    lines: list[str] = []
+    return starting_facts(model, store, MACHINE, "stock", lines.append), lines
+
+
 def test_real_facts_are_remembered_across_runs(model: Model, tmp_path: Path) -> None:
-    """If the machine was quiet; if not, the next run measures again and decides the same."""
+    """If the machine was quiet; if not, the next one who measures decides the same."""
     path = tmp_path / "edgespec.db"
     with open_database(path) as one:
         first, was_measured = measured(model, Facts(one))
     assert was_measured
     with open_database(path) as other:
+        assert started(model, Facts(other)) == (first, [])
         second, was_measured = measured(model, Facts(other))
     assert was_measured == (first.spread > MAX_SPREAD)
     if was_measured:
@@ -100,15 +108,20 @@ def test_facts_of_a_quiet_machine_are_measured_once(model: Model, database: Data
         assert measured(model, store) == (first, False)
 
 
-def test_facts_of_a_busy_machine_serve_once(model: Model, database: Database) -> None:
+def test_facts_of_a_busy_machine_serve_until_there_are_better_ones(
+    model: Model, database: Database
+) -> None:
     store = Facts(database)
     with probing(result({1: 30.0}, {1: 31.0}, spread=MAX_SPREAD + 0.01)):
         busy, _ = measured(model, store)
+    assert not busy.is_sure
     assert busy.table.short_ms[1] == 30.0
-    assert store.get("model", model_key(model, MACHINE)) is None
+    with probing():
+        assert started(model, store) == (busy, [])
     with probing(result({1: 10.0})):
         quiet, was_measured = measured(model, store)
     assert was_measured
+    assert quiet.is_sure
     assert quiet.table.short_ms[1] == 10.0
     with probing():
         assert measured(model, store) == (quiet, False)

@@ -31,8 +31,8 @@ from edgespec.llama.draft_model import LlamaDraftModel
 from edgespec.llama.target import LlamaTarget
 from edgespec.llama.tiny import TinySpec
 from edgespec.planning.guarded import GuardedDrafter
+from edgespec.runtime.form import Form
 from edgespec.runtime.model_drafter import open_model_drafter
-from edgespec.runtime.request import DrafterFiles
 from edgespec.types import SamplingParams
 
 WARM = SamplingParams(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05, seed=7)
@@ -56,7 +56,7 @@ OPTIONS = dataclasses.replace(EXACT, num_context=256)
 
 @contextlib.contextmanager
 def opened(
-    open_model: OpenModel, target: TinySpec, files: DrafterFiles, *, of_any_size: bool = True
+    open_model: OpenModel, target: TinySpec, files: Form, *, of_any_size: bool = True
 ) -> Iterator[tuple[LlamaTarget, ModelDrafter]]:
     with contextlib.ExitStack() as cleanup:
         context = cleanup.enter_context(Context(open_model(target), OPTIONS))
@@ -77,7 +77,7 @@ def test_same_bytes_with_any_drafter(
     open_model: OpenModel, write_model: WriteModel, target: str, drafter: str
 ) -> None:
     spec = TARGETS[target]
-    files = DrafterFiles(write_model(DRAFTERS[drafter] or spec))
+    files = Form(write_model(DRAFTERS[drafter] or spec))
     with opened(open_model, spec, files) as (verifier, guesser):
         guesser._guess_ms = 0.01  # as if guesses cost nothing: ask at every chance
         for sampling in (SamplingParams(), WARM):
@@ -95,13 +95,13 @@ def test_a_trimmed_drafter_is_as_good_as_the_whole_within_its_words(
 ) -> None:
     whole = write_model(SMALL)
     plain_tokens: list[int] = []
-    with opened(open_model, SMALL, DrafterFiles(whole)) as (verifier, _):
+    with opened(open_model, SMALL, Form(whole)) as (verifier, _):
         prompt = corpus_tokens(open_model(SMALL), 40)
         plain_tokens = answer(verifier, NoDrafter(), prompt, SamplingParams(), 48).tokens
     kept = np.array(sorted({*range(3, 60), *plain_tokens}), dtype=np.int32)
     trimmed = tmp_path / "trimmed.gguf"
     write_trimmed(whole, trimmed, kept, "a test")
-    with opened(open_model, SMALL, DrafterFiles(whole, trimmed)) as (verifier, guesser):
+    with opened(open_model, SMALL, Form(whole, trimmed)) as (verifier, guesser):
         guesser._guess_ms = 0.01
         drafted = answer(verifier, guesser, prompt, SamplingParams(), 48)
         assert drafted.tokens == plain_tokens
@@ -120,7 +120,7 @@ def test_what_was_read_can_be_said_by_a_trimmed_head(
     with contextlib.ExitStack() as cleanup:
         target = cleanup.enter_context(Context(open_model(SMALL), OPTIONS))
         beside = cleanup.enter_context(Context(whole, OPTIONS, beside=target))
-        files = DrafterFiles(write_model(spec), trimmed)
+        files = Form(write_model(spec), trimmed)
         bound = open_model_drafter(files, target, cleanup, of_any_size=True)
         model, expected = bound.draft_model, LlamaDraftModel(beside)
         assert model.spare is not None
@@ -148,7 +148,7 @@ def test_a_model_that_bends_its_logits_gets_no_spare_rows(
     monkeypatch.setattr(HeadTable, "rows", lambda self, tokens: rows(self, tokens) * 1.5)
     with contextlib.ExitStack() as cleanup:
         target = cleanup.enter_context(Context(open_model(SMALL), OPTIONS))
-        files = DrafterFiles(write_model(SMALL), trimmed)
+        files = Form(write_model(SMALL), trimmed)
         bound = open_model_drafter(files, target, cleanup, of_any_size=True)
         assert bound.draft_model.spare is None
 
@@ -157,7 +157,7 @@ def test_a_drafter_that_fails_is_dropped_within_the_answer(
     open_model: OpenModel, write_model: WriteModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines: list[str] = []
-    with opened(open_model, SMALL, DrafterFiles(write_model(SMALL))) as (verifier, guesser):
+    with opened(open_model, SMALL, Form(write_model(SMALL))) as (verifier, guesser):
         prompt = corpus_tokens(open_model(SMALL), 40)
         plain = answer(verifier, NoDrafter(), prompt, WARM, 48)
         guesser._guess_ms = 0.01
@@ -179,7 +179,7 @@ def test_a_drafter_that_fails_is_dropped_within_the_answer(
 def test_stopping_the_target_stops_the_drafter(
     open_model: OpenModel, write_model: WriteModel
 ) -> None:
-    with opened(open_model, SMALL, DrafterFiles(write_model(SMALL))) as (verifier, guesser):
+    with opened(open_model, SMALL, Form(write_model(SMALL))) as (verifier, guesser):
         guesser.read_prompt("one two three " * 10)
         guesser.begin([])
         verifier.abort()
@@ -203,7 +203,7 @@ def test_what_cannot_serve_is_refused(
 ) -> None:
     with (
         pytest.raises(UsageError, match=words),
-        opened(open_model, SMALL, DrafterFiles(write_model(spec)), of_any_size=False),
+        opened(open_model, SMALL, Form(write_model(spec)), of_any_size=False),
     ):
         pass
 
@@ -214,6 +214,6 @@ def test_a_file_that_was_not_trimmed_is_no_trimmed_drafter(
     path = write_model(SMALL)
     with (
         pytest.raises(UsageError, match="not a trimmed model"),
-        opened(open_model, SMALL, DrafterFiles(path, path)),
+        opened(open_model, SMALL, Form(path, path)),
     ):
         pass

@@ -13,12 +13,10 @@ from train_support import BigramPupil, record_answers, ring_course
 
 from edgespec.cache.database import Database, open_database
 from edgespec.cache.facts import Facts
-from edgespec.cli.train_reading import SubjectReader
-from edgespec.cli.train_work import _resume
 from edgespec.errors import ModelFileError, StorageError, UsageError
-from edgespec.forms.form import Form
+from edgespec.forms.decision import Decision
 from edgespec.forms.trimmer import TRIM, Trimmer
-from edgespec.forms.trimming import AS_SHIPPED, Choice
+from edgespec.forms.trimming import AS_SHIPPED, FormChoice
 from edgespec.forms.weighing import USUAL_PASS_MS
 from edgespec.forms.words import shipped_words_id
 from edgespec.gguf.trim import write_trimmed
@@ -31,6 +29,8 @@ from edgespec.machine.facts import file_fingerprint
 from edgespec.machine.identity import this_machine
 from edgespec.paths import user_paths
 from edgespec.runtime.choice import LEAST_SPEED
+from edgespec.runtime.train import _resume
+from edgespec.runtime.train_subject import SubjectReader
 
 MACHINE = dataclasses.replace(this_machine(), num_threads=1)
 OPTIONS = ModelOptions()
@@ -48,13 +48,15 @@ class Reading:
 
     @property
     def reader(self) -> SubjectReader:
-        return SubjectReader(self.target, self.database, MACHINE, OPTIONS, lambda _line: None)
+        return SubjectReader(
+            self.target, user_paths(), self.database, MACHINE, OPTIONS, lambda _line: None
+        )
 
     def decide(self, whole: Path) -> None:
         """Remember that a drafter runs as it is, so that nothing is measured."""
         facts = Facts(self.database)
         trimmer = Trimmer(user_paths().trimmed, facts, MACHINE, OPTIONS)
-        form = Form(Choice(384, AS_SHIPPED), shipped_words_id(), is_whole=True)
+        form = Decision(FormChoice(384, AS_SHIPPED), shipped_words_id(), is_whole=True)
         facts.put(TRIM, trimmer.key(whole), form.to_json())
 
 
@@ -94,7 +96,7 @@ def test_the_best_drafter_is_one_that_was_measured(reading: Reading) -> None:
         reading.reader.best_drafter()
     reading.decide(reading.whole)
     assert reading.reader.best_drafter() == reading.whole
-    unsure = Form(Choice(384, AS_SHIPPED, is_sure=False), shipped_words_id(), is_whole=True)
+    unsure = Decision(FormChoice(384, AS_SHIPPED, is_sure=False), shipped_words_id(), is_whole=True)
     assert LEAST_SPEED > 1.0
     other = write_tiny_model(
         user_paths().models / "other.gguf", dataclasses.replace(DRAFTER, num_layers=1, seed=4)

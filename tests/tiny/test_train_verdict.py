@@ -17,7 +17,7 @@ from edgespec.learning.distillation.architecture import MATRICES
 from edgespec.learning.distillation.lessons import Lesson
 from edgespec.learning.distillation.lora import Lora, LowRank
 from edgespec.learning.distillation.lora_file import Way, write_lora
-from edgespec.learning.distillation.merging import merge
+from edgespec.learning.distillation.lora_merge import merge
 from edgespec.learning.distillation.verdict import LEAST_LEAD, Figures, Verdict, _chosen, judge
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model, ModelOptions

@@ -10,23 +10,25 @@ from typing import TypeVar
 
 import numpy as np
 import pytest
-from cli_support import Cli
+from cli_support import PATIENCE_S, Cli
 from rigs import EXACT, SMALL, OpenModel, WriteModel
 from train_support import ABOUT, random_lora
 
 from edgespec.gguf.file import GgufFile
 from edgespec.gguf.trim import write_trimmed
 from edgespec.learning.distillation.lora_file import Way, write_lora
-from edgespec.learning.distillation.store import TrainingStore
-from edgespec.learning.online.store import AdaptationStore
+from edgespec.learning.distillation.trainings import TrainingStore
+from edgespec.learning.online.adaptations import AdaptationStore
 from edgespec.llama.context import Context
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.llama.tiny import write_tiny_model
 from edgespec.machine.facts import file_fingerprint
-from edgespec.runtime.distilled import as_trained
+from edgespec.paths import Paths
+from edgespec.runtime.form import Form, with_training
 from edgespec.runtime.model_drafter import BoundDrafter, open_model_drafter
 from edgespec.runtime.online import open_student
-from edgespec.runtime.request import DrafterFiles
+from edgespec.runtime.request import LoadRequest
+from edgespec.runtime.running import load
 from edgespec.vocab.tokenizer import ByteTokenizer
 
 TARGET = SMALL
@@ -57,15 +59,15 @@ class Bench:
         self.vocabulary = ByteTokenizer(model.vocab).fingerprint
         self.lines: list[str] = []
 
-    def found(self, files: DrafterFiles) -> DrafterFiles:
-        return as_trained(files, self.vocabulary, self.store.folder, self.lines.append)
+    def found(self, files: Form) -> Form:
+        return with_training(files, self.vocabulary, self.store.folder, self.lines.append)
 
-    def with_bound(self, files: DrafterFiles, use: Callable[[BoundDrafter], T]) -> T:
+    def with_bound(self, files: Form, use: Callable[[BoundDrafter], T]) -> T:
         with contextlib.ExitStack() as cleanup:
             context = cleanup.enter_context(Context(self.model, EXACT))
             return use(open_model_drafter(files, context, cleanup, of_any_size=True, adapts=True))
 
-    def guesses(self, files: DrafterFiles) -> list[tuple[int, float]]:
+    def guesses(self, files: Form) -> list[tuple[int, float]]:
         def guess(bound: BoundDrafter) -> list[tuple[int, float]]:
             found = []
             for token in TOKENS:
@@ -82,15 +84,15 @@ def bench(open_model: OpenModel, write_model: WriteModel, tmp_path: Path) -> Ben
 
 
 @pytest.fixture(params=["whole", "trimmed"])
-def files(request: pytest.FixtureRequest, bench: Bench, tmp_path: Path) -> DrafterFiles:
+def files(request: pytest.FixtureRequest, bench: Bench, tmp_path: Path) -> Form:
     if request.param == "whole":
-        return DrafterFiles(bench.whole)
+        return Form(bench.whole)
     path = tmp_path / "trimmed.gguf"
     write_trimmed(bench.whole, path, np.arange(0, 384, 2, dtype=np.int32), "test")
-    return DrafterFiles(bench.whole, path)
+    return Form(bench.whole, path)
 
 
-def test_both_ways_serve_what_was_trained(bench: Bench, files: DrafterFiles) -> None:
+def test_both_ways_serve_what_wwith_training(bench: Bench, files: Form) -> None:
     assert bench.found(files) == files
     alone = bench.guesses(files)
     train(bench.store, bench.vocabulary, bench.whole, "merged")
@@ -108,12 +110,10 @@ def test_both_ways_serve_what_was_trained(bench: Bench, files: DrafterFiles) -> 
     assert bench.lines == []
 
 
-def test_corrections_belong_to_a_drafter_as_it_was_trained(
-    bench: Bench, files: DrafterFiles
-) -> None:
+def test_corrections_belong_to_a_drafter_as_it_wwith_training(bench: Bench, files: Form) -> None:
     corrections = AdaptationStore(bench.store.folder)
 
-    def fingerprint(files: DrafterFiles) -> str:
+    def fingerprint(files: Form) -> str:
         def name(bound: BoundDrafter) -> str:
             with contextlib.ExitStack() as cleanup:
                 student = open_student(
@@ -133,7 +133,7 @@ def test_corrections_belong_to_a_drafter_as_it_was_trained(
     assert len(set(names)) == 5
 
 
-def test_what_cannot_be_used_costs_one_line(bench: Bench, files: DrafterFiles) -> None:
+def test_what_cannot_be_used_costs_one_line(bench: Bench, files: Form) -> None:
     path = train(bench.store, bench.vocabulary, bench.whole, "merged")
     path.write_bytes(path.read_bytes()[:-60])
     assert bench.found(files) == files
@@ -163,8 +163,20 @@ def test_the_same_answer_with_a_trained_drafter(cli: Cli, tmp_path: Path, way: W
     trained = cli.run(*command, home=home).json()
     assert trained["token_ids"] == plain["token_ids"]
     assert trained["stats"]["proposed"] > 0
-    made = [file for file in store.all() if file != path]
-    assert len(made) == (1 if way == "merged" else 0)
+
+    def made() -> list[Path]:
+        return [file for file in store.all() if file != path]
+
+    assert made() == [], "nobody waits for a merged file"
+    request = LoadRequest(
+        drafter="small", drafter_path=whole, num_threads=1, trim=False, learn=False
+    )
+    with load(request, cli.quick, Paths(home, home / "cache"), lambda _line: None) as running:
+        assert running.idle.wait(PATIENCE_S)
+    assert len(made()) == (1 if way == "merged" else 0)
+    trained = cli.run(*command, home=home).json()
+    assert trained["token_ids"] == plain["token_ids"]
+    assert trained["stats"]["proposed"] > 0
 
     path.write_bytes(path.read_bytes()[:-60])
     ended = cli.run(*command, home=home)

@@ -23,13 +23,13 @@ from rigs import SMALL, WriteModel, file_size_limit
 from edgespec.cache.database import Database, open_in_memory
 from edgespec.cache.facts import Facts
 from edgespec.errors import BusyError, ModelFileError, UsageError
-from edgespec.forms import choice as trim_choice
-from edgespec.forms import form as forms
+from edgespec.forms import decision as forms
+from edgespec.forms import search as trim_choice
 from edgespec.forms import trimmer as trimmed
 from edgespec.forms.counts import TokenCounts
-from edgespec.forms.form import Form, Wanted
+from edgespec.forms.decision import Decision, Wanted
 from edgespec.forms.trimmer import TRIM, Trimmer
-from edgespec.forms.trimming import AS_SHIPPED, Choice, Tried
+from edgespec.forms.trimming import AS_SHIPPED, FormChoice, Tried
 from edgespec.forms.weighing import OpenDrafter, TokenCosts
 from edgespec.gguf.trim import file_sha256, read_trim_info
 from edgespec.llama.model import ModelOptions
@@ -88,8 +88,8 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-def choice_of(rig: Rig) -> Choice:
-    form = rig.trimmer().form(rig.whole)
+def choice_of(rig: Rig) -> FormChoice:
+    form = rig.trimmer().decision(rig.whole)
     assert form is not None
     return form.choice
 
@@ -180,7 +180,7 @@ def test_new_counts_decide_anew(
     ship_other_words(monkeypatch)
     assert rig.trimmed() == path
     assert measured
-    form = rig.trimmer().form(rig.whole)
+    form = rig.trimmer().decision(rig.whole)
     assert form is not None
     assert form.counts == "another"
 
@@ -194,7 +194,7 @@ def test_what_a_user_chose_stays(
         return TokenCounts(tokenizer.fingerprint, counts, "mine")
 
     path, parent, choice = rig.trimmer().trim(rig.whole, Wanted(300, "q4_0", count))
-    assert (choice, parent.counts.origin) == (Choice(300, "q4_0"), "mine")
+    assert (choice, parent.counts.origin) == (FormChoice(300, "q4_0"), "mine")
     ship_other_words(monkeypatch)
     assert rig.trimmed() == path
     assert measured == []
@@ -216,7 +216,7 @@ def test_a_file_elsewhere_changes_nothing_here(
     path, _, _ = rig.trimmer().trim(rig.whole, Wanted(300, AS_SHIPPED), out)
     assert path == out
     assert rig.files() == []
-    assert rig.trimmer().form(rig.whole) is None
+    assert rig.trimmer().decision(rig.whole) is None
     assert rig.trimmed() != out
 
 
@@ -375,14 +375,14 @@ def test_native_code_runs_where_interrupts_wait(rig: Rig, measured: list[str]) -
 def test_nonsense_is_refused_and_nothing_remembered(rig: Rig) -> None:
     with pytest.raises(UsageError, match="cannot keep 5,000 tokens"):
         rig.trimmer().trim(rig.whole, Wanted(5000))
-    assert rig.trimmer().form(rig.whole) is None
+    assert rig.trimmer().decision(rig.whole) is None
     assert rig.files() == []
 
 
 any_form = st.builds(
-    Form,
+    Decision,
     st.builds(
-        Choice,
+        FormChoice,
         st.integers(0, 10**6),
         st.text(),
         st.lists(
@@ -405,15 +405,15 @@ any_form = st.builds(
 
 
 @given(any_form)
-def test_forms_round_trip_through_the_store(form: Form) -> None:
+def test_forms_round_trip_through_the_store(form: Decision) -> None:
     with open_in_memory() as database:
         store = Facts(database)
         assert store.put(TRIM, "key", form.to_json())
         value = store.get(TRIM, "key")
     assert value is not None
-    assert Form.from_json(value) == form
+    assert Decision.from_json(value) == form
 
 
 @pytest.mark.parametrize("value", [{}, {"choice": 1}, {"choice": {"tried": [{"a": 1}]}}])
 def test_what_is_no_form_is_none(value: dict[str, object]) -> None:
-    assert Form.from_json(value) is None
+    assert Decision.from_json(value) is None

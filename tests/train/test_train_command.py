@@ -16,7 +16,7 @@ from train_support import record_answers
 from edgespec import errors
 from edgespec.learning.distillation.lessons import LEAST_ANSWERS
 from edgespec.learning.distillation.lora_file import read_about
-from edgespec.learning.distillation.store import TrainingStore
+from edgespec.learning.distillation.trainings import TrainingStore
 from edgespec.llama.tiny import write_tiny_model
 
 COMMAND = (sys.executable, "-P", "-m", "edgespec")

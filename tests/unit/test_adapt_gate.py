@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgespec.learning.online.correction import Correction
+from edgespec.learning.online.datastore import Datastore
 from edgespec.learning.online.gate import (
     ALONE,
     BOTH,
@@ -18,7 +19,6 @@ from edgespec.learning.online.gate import (
     NEIGHBOURS,
     Gate,
 )
-from edgespec.learning.online.memory import Memory
 from edgespec.learning.online.neighbours import Neighbours
 
 WIDTH = 4
@@ -38,7 +38,7 @@ def hits(count: int, *shares: float) -> NDArray[np.bool_]:
 
 
 def neighbours(seed: int) -> Neighbours:
-    memory, random = Memory(WIDTH), np.random.default_rng(seed)
+    memory, random = Datastore(WIDTH), np.random.default_rng(seed)
     states = random.normal(0, 1, (2000, WIDTH)).astype(np.float16)
     memory.add(states, np.arange(2000, dtype=np.int32) % 7)
     found = memory.index()

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgespec.learning.online.correction import Correction, Floats
-from edgespec.learning.online.memory import NUM_TO_FIT, Memory, MemoryState
+from edgespec.learning.online.datastore import NUM_TO_FIT, Datastore, DatastoreState
 from edgespec.learning.online.neighbours import NUM_NEIGHBOURS, Neighbours, Projection
 from edgespec.learning.online.version import Version
 
@@ -28,14 +28,14 @@ class Text:
         return (self.subjects[which] + noise).astype(np.float16), self.said[which]
 
 
-def filled(text: Text, count: int, capacity: int = 32768) -> Memory:
-    memory = Memory(WIDTH, capacity)
+def filled(text: Text, count: int, capacity: int = 32768) -> Datastore:
+    memory = Datastore(WIDTH, capacity)
     for _ in range(0, count, 100):
         memory.add(*text.positions(100))
     return memory
 
 
-def indexed(memory: Memory) -> Neighbours:
+def indexed(memory: Datastore) -> Neighbours:
     neighbours = memory.index()
     assert neighbours is not None
     return neighbours
@@ -120,7 +120,7 @@ def test_keys_are_of_length_one() -> None:
 
 def test_states_without_variance_give_numbers() -> None:
     states = np.ones((NUM_TO_FIT, WIDTH), dtype=np.float16)
-    memory = Memory(WIDTH)
+    memory = Datastore(WIDTH)
     memory.add(states, np.zeros(NUM_TO_FIT, dtype=np.int32))
     mixed = indexed(memory).mix(np.zeros(NUM_ROWS, np.float32), np.ones(WIDTH, np.float32))
     assert np.isfinite(mixed).all()
@@ -146,7 +146,7 @@ def test_the_oldest_are_forgotten() -> None:
 def test_a_restart_changes_nothing() -> None:
     text = Text(10)
     memory = filled(text, 2500)
-    other = Memory(WIDTH)
+    other = Datastore(WIDTH)
     other.restore(memory.state())
     states = text.positions(50)[0].astype(np.float32)
     first, second = indexed(memory), indexed(other)
@@ -155,7 +155,7 @@ def test_a_restart_changes_nothing() -> None:
         guesses = [neighbours.mix(logits, state).argmax() for neighbours in (first, second)]
         assert guesses[0] == guesses[1]
     np.testing.assert_array_equal(memory.state().keys, other.state().keys)
-    other.restore(MemoryState.empty(WIDTH))
+    other.restore(DatastoreState.empty(WIDTH))
     assert other.index() is None
 
 
@@ -164,7 +164,7 @@ def test_whose_memory_it_is() -> None:
     assert state.fits(WIDTH, NUM_ROWS)
     assert not state.fits(WIDTH + 1, NUM_ROWS)
     assert not state.fits(WIDTH, int(state.said.max()))
-    assert MemoryState.empty(WIDTH).fits(WIDTH, 0)
+    assert DatastoreState.empty(WIDTH).fits(WIDTH, 0)
 
 
 def test_a_version_corrects_and_then_asks() -> None:

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from rigs import file_size_limit
 
 from edgespec.errors import StorageError
+from edgespec.learning.online.adaptations import AdaptationStore, History, Pair, Saved, read, write
+from edgespec.learning.online.datastore import DatastoreState
+from edgespec.learning.online.history import AdaptationHistory
 from edgespec.learning.online.learner import LearnerState
-from edgespec.learning.online.memory import MemoryState
-from edgespec.learning.online.saving import Keeping
-from edgespec.learning.online.store import AdaptationStore, History, Pair, Saved, read, write
 from edgespec.learning.online.trainer import TrainerState
 
 PAIR = Pair("a" * 32, "b" * 32, "target", "drafter")
@@ -147,7 +147,7 @@ def test_arrays_that_do_not_fit_are_refused(
     rows = np.arange(5, dtype=np.int32)
     good = TrainerState(1.0, rows, of(3, 12), of(5, 3), of(5), of(3, 12), of(5, 3), of(5))
     keys = np.ones((9, 4), np.int8)
-    memory = MemoryState(of(12), of(4, 12), keys, np.arange(9, dtype=np.int32))
+    memory = DatastoreState(of(12), of(4, 12), keys, np.arange(9, dtype=np.int32))
     path = tmp_path / "x.adaptation"
     write(Saved(PAIR, HISTORY, LearnerState(good, memory, way=0)), path)
     assert read(path).state.trainer.scale == 1.0
@@ -173,7 +173,7 @@ def test_a_folder_that_cannot_be_made_is_told_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     lines: list[str] = []
     store = AdaptationStore(tmp_path / "file" / "adaptations")
-    keeping = Keeping(PAIR, store, History(), lines.append)
+    keeping = AdaptationHistory(PAIR, store, History(), lines.append)
     for _ in range(3):
         keeping.keep(learned(), is_new=True)
     assert keeping.history.version == 3
@@ -182,7 +182,7 @@ def test_a_folder_that_cannot_be_made_is_told_once(tmp_path: Path) -> None:
 
 
 def test_what_is_told_of_a_version() -> None:
-    keeping = Keeping(PAIR, None, History(), lambda _line: None)
+    keeping = AdaptationHistory(PAIR, None, History(), lambda _line: None)
     places = np.arange(100) / 100
     for _ in range(5):
         keeping.count(places < 0.7, places < 0.8)

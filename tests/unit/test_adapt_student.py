@@ -12,12 +12,12 @@ import pytest
 from toy_vocabularies import TOYS
 
 from edgespec.errors import Cancelled, NativeLibraryError
+from edgespec.learning.online.adaptations import AdaptationStore, History, Pair
 from edgespec.learning.online.correction import Floats
 from edgespec.learning.online.gate import ALONE
+from edgespec.learning.online.history import AdaptationHistory
 from edgespec.learning.online.learner import Learner
 from edgespec.learning.online.reading import LessonReader
-from edgespec.learning.online.saving import Keeping
-from edgespec.learning.online.store import AdaptationStore, History, Pair
 from edgespec.learning.online.student import MOST_ANSWERS, Student
 from edgespec.learning.online.version import Version
 from edgespec.protocols import Target
@@ -115,7 +115,7 @@ def made(model: Slow, store: AdaptationStore | None = None) -> Rig:
         model,
         lambda prompt: DRAFTER.encode(str(prompt).encode()).tokens,
         served.append,
-        Keeping(PAIR, store, History(), lines.append),
+        AdaptationHistory(PAIR, store, History(), lines.append),
         lines.append,
     )
     return Rig(model, student, served, lines)

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 import pytest
 from fakes import FakeDrafter, FakeSampler, FakeTarget, TinyBridge, make_engine, oracle
 
+from edgespec.bench.plan import cold_questions, warm_plan
 from edgespec.bench.runner import Pair
 from edgespec.bench.suite import Question
 from edgespec.bench.warm import Warm, WarmPlan, run_warm
-from edgespec.cli.bench_plan import cold_questions, warm_plan
 from edgespec.engine.completer import EngineCompleter
 from edgespec.errors import UsageError
 from edgespec.passes import Proposal

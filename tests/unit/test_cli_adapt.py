@@ -12,7 +12,7 @@ from click.testing import Result
 from command_support import refusal, run_command
 
 from edgespec.errors import EdgeSpecError, StorageError, UsageError
-from edgespec.learning.online.store import AdaptationStore, History, Pair, Saved, read
+from edgespec.learning.online.adaptations import AdaptationStore, History, Pair, Saved, read
 
 GEMMA = Pair("1" * 32, "2" * 32, "qwen", "gemma")
 SMOL = Pair("1" * 32, "3" * 32, "qwen", "smol")

@@ -28,7 +28,7 @@ from edgespec.cli.db import parse_age
 from edgespec.cli.group import cli
 from edgespec.errors import BusyError, EdgeSpecError, StorageError, UsageError
 from edgespec.gguf.trim import write_trimmed
-from edgespec.learning.online.store import SUFFIX
+from edgespec.learning.online.adaptations import SUFFIX
 from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.paths import user_paths
 

@@ -25,13 +25,13 @@ from edgespec.cli.options import (
 )
 from edgespec.errors import EdgeSpecError, UsageError
 from edgespec.models.registry import DEFAULT_TARGET
-from edgespec.runtime.request import MOST_CONTEXT, LoadOptions
+from edgespec.runtime.request import MOST_CONTEXT, LoadRequest
 from edgespec.types import SamplingParams
 
 
-def parse(*arguments: str, temperature: float = 0.0) -> tuple[LoadOptions, SamplingParams]:
+def parse(*arguments: str, temperature: float = 0.0) -> tuple[LoadRequest, SamplingParams]:
     """What a command with the shared options makes of `arguments`."""
-    taken: list[tuple[LoadOptions, SamplingParams]] = []
+    taken: list[tuple[LoadRequest, SamplingParams]] = []
 
     @click.command()
     @load_options
@@ -57,7 +57,7 @@ def test_a_drafter_may_learn(word: str, adapts: bool) -> None:
 
 def test_defaults() -> None:
     loading, sampling = parse(temperature=0.7)
-    assert loading == LoadOptions(model=DEFAULT_TARGET, drafter="auto", verbose=True)
+    assert loading == LoadRequest(model=DEFAULT_TARGET, drafter="auto", verbose=True)
     assert loading.num_context is None
     assert loading.num_threads is None
     assert loading.remember and loading.learn
@@ -97,7 +97,7 @@ def test_every_option_reaches_its_field() -> None:
         dry_multiplier=0.625,
         seed=11,
     )
-    assert loading == LoadOptions("m.gguf", "none", 4096, 3, verbose=True)
+    assert loading == LoadRequest("m.gguf", "none", 4096, 3, verbose=True)
 
 
 @pytest.mark.parametrize(

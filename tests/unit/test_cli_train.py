@@ -19,9 +19,9 @@ from edgespec.cli.train import PlainTraining, check_torch, described
 from edgespec.errors import EdgeSpecError, StorageError, UsageError
 from edgespec.learning.distillation.checkpoint import Checkpoint, write_checkpoint
 from edgespec.learning.distillation.lora_file import About, read_lora, write_lora
-from edgespec.learning.distillation.store import TrainingStore
 from edgespec.learning.distillation.training import Judged, Progress, TuningOptions
-from edgespec.learning.online.store import AdaptationStore, History, Pair, Saved
+from edgespec.learning.distillation.trainings import TrainingStore
+from edgespec.learning.online.adaptations import AdaptationStore, History, Pair, Saved
 from edgespec.paths import user_paths
 
 OTHER = dataclasses.replace(ABOUT, drafter="4" * 32, drafter_name="other")

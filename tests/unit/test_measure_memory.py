@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from edgespec.machine.available import available_memory
-from edgespec.machine.memory import MemoryNeed
+from edgespec.machine.memory_need import MemoryNeed
 
 MIB = 1 << 20
 

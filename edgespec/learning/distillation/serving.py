@@ -9,8 +9,8 @@ from pathlib import Path
 
 from edgespec.errors import StorageError
 from edgespec.learning.distillation.lora_file import About, read_about, read_lora
-from edgespec.learning.distillation.merging import merge
-from edgespec.learning.distillation.store import TrainingStore
+from edgespec.learning.distillation.lora_merge import merge
+from edgespec.learning.distillation.trainings import TrainingStore
 
 
 def serving(store: TrainingStore, target: str, drafter: str) -> tuple[Path, About] | None:
@@ -27,24 +27,32 @@ def serving(store: TrainingStore, target: str, drafter: str) -> tuple[Path, Abou
     return path, about
 
 
+def merged_path(
+    store: TrainingStore, lora: Path, running: Path, fingerprint: Callable[[Path], str]
+) -> Path:
+    """Where the sum of a LoRA and the form `running` is kept, whether or not it is there."""
+    both = f"{fingerprint(lora)}|{fingerprint(running)}"
+    return store.merged(lora, hashlib.sha256(both.encode()).hexdigest()[:16])
+
+
 def merged(
     store: TrainingStore,
     lora: Path,
     whole: Path,
     running: Path,
     fingerprint: Callable[[Path], str],
+    between: Callable[[], None] = lambda: None,
 ) -> Path:
     """`running`, a form of `whole`, with a LoRA added: made now if it is not there yet.
 
-    Others of the same pair are deleted. `fingerprint` names a file's content. Raises StorageError,
-    ModelFileError.
+    Others of the same pair are deleted. `fingerprint` names a file's content; `between` is
+    called before each matrix, and may raise. Raises StorageError, ModelFileError.
     """
-    both = f"{fingerprint(lora)}|{fingerprint(running)}"
-    path = store.merged(lora, hashlib.sha256(both.encode()).hexdigest()[:16])
+    path = merged_path(store, lora, running, fingerprint)
     if not path.exists():
         store.ensure()
         changes, _about = read_lora(lora)
-        merge(changes, whole, running, path)
+        merge(changes, whole, running, path, between)
     for other in store.merged_of(lora):
         if other != path:
             with contextlib.suppress(OSError):  # another process may be faster

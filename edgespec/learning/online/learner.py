@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespec.learning.online.correction import Correction
+from edgespec.learning.online.datastore import Datastore, DatastoreState
 from edgespec.learning.online.examples import NO_ROW, Examples
 from edgespec.learning.online.gate import Gate, Verdict
-from edgespec.learning.online.memory import Memory, MemoryState
 from edgespec.learning.online.replay import Replay
 from edgespec.learning.online.trainer import Trainer, TrainerState, TrainingOptions
 from edgespec.learning.online.version import Version
@@ -30,7 +30,7 @@ class LearnerState:
     """
 
     trainer: TrainerState
-    memory: MemoryState
+    memory: DatastoreState
     way: int
 
 
@@ -62,7 +62,7 @@ class Learner:
         self._options = options
         self._num_rows, self._num_embedding = num_rows, num_embedding
         self.trainer = Trainer(num_rows, num_embedding, options.training)
-        self.memory = Memory(num_embedding)
+        self.memory = Datastore(num_embedding)
         self.gate = Gate(num_embedding)
         self._replay = Replay(options.capacity, options.training.seed)
         self._good = self._offered = self.trainer.state()

@@ -10,8 +10,8 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespec.learning.online.datastore import DatastoreState
 from edgespec.learning.online.learner import LearnerState
-from edgespec.learning.online.memory import MemoryState
 
 _NONE = -1
 
@@ -34,6 +34,6 @@ def moved(state: LearnerState, before: NDArray[np.int32], after: NDArray[np.int3
             seen_up=trainer.seen_up[is_here],
             seen_bias=trainer.seen_bias[is_here],
         ),
-        MemoryState(memory.mean, memory.down, memory.keys[is_known], said[is_known]),
+        DatastoreState(memory.mean, memory.down, memory.keys[is_known], said[is_known]),
         state.way,
     )

@@ -20,10 +20,10 @@ import numpy as np
 from edgespec.errors import Cancelled, EdgeSpecError
 from edgespec.learning.online.correction import Floats
 from edgespec.learning.online.gate import ALONE
+from edgespec.learning.online.history import AdaptationHistory
 from edgespec.learning.online.learner import Learner
 from edgespec.learning.online.lesson import Distribution
 from edgespec.learning.online.reading import MOST_TOKENS, LessonReader, Said
-from edgespec.learning.online.saving import Keeping
 from edgespec.learning.online.version import Version
 from edgespec.passes import Kept
 from edgespec.reports import Report
@@ -62,7 +62,7 @@ class Student:
         context: Interruptible,
         render: Callable[[Prompt], list[int]],
         serve: Callable[[Version], None],
-        keeping: Keeping,
+        keeping: AdaptationHistory,
         report: Report,
     ) -> None:
         """`context` is what `reader` reads with; `render` gives a prompt's drafter tokens.

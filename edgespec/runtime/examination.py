@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,14 +10,11 @@ from edgespec.cache.aside import unsalvaged
 from edgespec.cache.database import Database, open_database
 from edgespec.cache.facts import Facts
 from edgespec.errors import EdgeSpecError, NativeLibraryError
-from edgespec.machine.identity import Machine, copy_bandwidth, this_machine
+from edgespec.machine.identity import Machine, build_record, copy_bandwidth, this_machine
 from edgespec.models.resolve import LocalFile, resolve
 from edgespec.models.store import ModelStore
-from edgespec.paths import Paths, user_paths
+from edgespec.paths import Paths
 from edgespec.signals import ending_at_once
-
-BUILD_RECORD = "edgespec-build.json"
-"""File in the environment's folder in which `make setup` says how it built the library."""
 
 
 @dataclass(slots=True)
@@ -37,9 +32,9 @@ class Examination:
         return asdict(self)
 
 
-def examine(reference: str | None, *, anew: bool, verbose: bool) -> Examination:
+def examine(reference: str | None, paths: Paths, *, anew: bool, verbose: bool) -> Examination:
     """Examine machine, library, database, and one model or all on disk."""
-    found, paths, machine = Examination(), user_paths(), this_machine()
+    found, machine = Examination(), this_machine()
     bandwidth = copy_bandwidth(machine.num_threads)
     found.machine = {
         "cpu": machine.cpu,
@@ -83,7 +78,7 @@ def _examine_database(found: Examination, database: Database) -> None:
 
 def _examine_library(found: Examination, store: Facts, machine: Machine, verbose: bool) -> bool:
     """True if models can be loaded."""
-    record = _build_record()
+    record = build_record()
     found.library = {
         "version": "not loaded",
         "build": "",
@@ -133,7 +128,7 @@ def _examine_model(
     """Facts of one model, measured now unless remembered."""
     from edgespec.machine.facts import MAX_SPREAD, known_model_facts
     from edgespec.models.gguf_check import check_gguf
-    from edgespec.runtime.compose import open_model
+    from edgespec.runtime.target import open_model
 
     about: dict[str, Any] = {"name": name, "path": str(path), "bytes": 0}
     try:
@@ -149,7 +144,7 @@ def _examine_model(
     plain_ms = facts.table.long_ms[1]
     if facts.spread > MAX_SPREAD:
         found.problems.append(f"{name}: the machine was too busy to be timed; try again when idle")
-    reference_ms = facts.tried[0][3]
+    reference, _rows, _margin, reference_ms = facts.tried[0]
     if facts.exactness != "identical":
         found.problems.append(
             f"{name}: no setting gives the same bytes with speculation on this build; answers are"
@@ -163,7 +158,7 @@ def _examine_model(
             "kv_cache": facts.setting.name,
             "flash_attention": True,
             "margin": facts.margin,
-            "cost": plain_ms / reference_ms - 1,
+            "cost": plain_ms / reference_ms - 1 if reference == "f16" else None,
             "tried": [
                 {"kv_cache": setting, "rows": rows, "margin": margin, "one_row_ms": one_row_ms}
                 for setting, rows, margin, one_row_ms in facts.tried
@@ -182,11 +177,3 @@ def _examine_model(
 
 def _by_rows(costs: Any) -> dict[str, float]:  # noqa: ANN401
     return {str(rows): round(ms, 2) for rows, ms in sorted(costs.items())}
-
-
-def _build_record() -> dict[str, Any]:
-    try:
-        value = json.loads((Path(sys.prefix) / BUILD_RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -13,7 +13,7 @@ from edgespec.cache.facts import Facts
 from edgespec.cache.said import latest_said
 from edgespec.errors import ModelFileError, StorageError, UsageError
 from edgespec.forms.counts import TokenCounts
-from edgespec.forms.form import Wanted
+from edgespec.forms.decision import Wanted
 from edgespec.forms.rows import OWN_WEIGHT
 from edgespec.forms.trimmer import Trimmer
 from edgespec.forms.trimming import AS_SHIPPED, Tried, count_shipped
@@ -25,11 +25,10 @@ from edgespec.llama.model import ModelOptions
 from edgespec.machine.facts import known_model_facts, known_soundness
 from edgespec.machine.identity import Machine, this_machine
 from edgespec.models.gguf_check import check_gguf
-from edgespec.paths import user_paths
+from edgespec.paths import Paths
 from edgespec.reports import Report
-from edgespec.runtime.compose import open_model
-from edgespec.runtime.form import present_costs
 from edgespec.runtime.recording import open_or_go_without, vocabulary_key
+from edgespec.runtime.target import open_model, present_costs
 from edgespec.signals import ending_at_once
 from edgespec.vocab.tokenizer import ByteTokenizer
 
@@ -38,7 +37,7 @@ _MOST_TOKENS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class TrimRequest:
     """What `edgespec trim` is asked for; None leaves a choice open."""
 
     whole: Path
@@ -53,7 +52,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class Trimmed:
     """The trimmed file and what was found out on the way; sizes in bytes."""
 
     path: Path
@@ -68,21 +67,19 @@ class Made:
     tried: tuple[Tried, ...]
 
 
-def carry_out(request: Request, report: Report) -> Made:
+def trim(request: TrimRequest, paths: Paths, report: Report) -> Trimmed:
     """Trim as asked; raises UsageError, ModelFileError, StorageError and other EdgeSpecErrors."""
     _check(request)
     library.set_verbose(request.verbose)
-    machine = this_machine()
-    if request.num_threads is not None:
-        machine = dataclasses.replace(machine, num_threads=request.num_threads)
-    with open_or_go_without(user_paths().database, report) as database:
+    machine = this_machine(request.num_threads)
+    with open_or_go_without(paths.database, report) as database:
         store = Facts(database)
         options = ModelOptions(use_extra_buffers=known_soundness(store, machine).use_extra_buffers)
         counter = _Counter(request)
         pass_ms = USUAL_PASS_MS
         if request.target is not None:
             pass_ms = _ask_target(request.target, counter, database, machine, report)
-        folder = user_paths().trimmed
+        folder = paths.trimmed
         trimmer = Trimmer(folder, store, machine, options, report, ending_at_once)
         kind = AS_SHIPPED if request.type_name == "none" else request.type_name
         count = counter if counter.is_own else count_shipped
@@ -90,7 +87,7 @@ def carry_out(request: Request, report: Report) -> Made:
         path, parent, choice = trimmer.trim(request.whole, wanted, request.out)
     if request.save_counts is not None:
         parent.counts.save(request.save_counts)
-    return Made(
+    return Trimmed(
         path,
         request.whole,
         choice.num_kept,
@@ -107,7 +104,7 @@ def carry_out(request: Request, report: Report) -> Made:
 class _Counter:
     """Counts a vocabulary's tokens over the user's file, or our words; and what a target said."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: TrimRequest) -> None:
         self._file = request.counts_file
         self.said: WordCounts | None = None
 
@@ -149,7 +146,7 @@ def _ask_target(
             return present_costs(model, facts, machine)
 
 
-def _check(request: Request) -> None:
+def _check(request: TrimRequest) -> None:
     """Refuse what cannot be before anything takes time."""
     check_gguf(request.whole)
     if is_trimmed(request.whole):

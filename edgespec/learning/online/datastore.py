@@ -25,7 +25,7 @@ _LEVELS = 127.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class MemoryState:
+class DatastoreState:
     """A memory to be kept: empty, or a projection with keys in steps of 1/127 and what was said."""
 
     mean: Floats
@@ -34,9 +34,9 @@ class MemoryState:
     said: NDArray[np.int32]
 
     @staticmethod
-    def empty(num_embedding: int) -> MemoryState:
+    def empty(num_embedding: int) -> DatastoreState:
         """One without anything."""
-        return MemoryState(
+        return DatastoreState(
             np.zeros(num_embedding, dtype=np.float32),
             np.zeros((0, num_embedding), dtype=np.float32),
             np.zeros((0, 0), dtype=np.int8),
@@ -49,7 +49,7 @@ class MemoryState:
         return self.down.shape[1] == num_embedding and largest < num_rows
 
 
-class Memory:
+class Datastore:
     """Grows with each answer; `index` gives what is served."""
 
     def __init__(self, num_embedding: int, capacity: int = CAPACITY) -> None:
@@ -94,14 +94,14 @@ class Memory:
             self._projection, self._centres, starts, self._keys[order], self._said[order]
         )
 
-    def state(self) -> MemoryState:
+    def state(self) -> DatastoreState:
         """A copy to be kept."""
         if self._projection is None:
-            return MemoryState.empty(self._num_embedding)
+            return DatastoreState.empty(self._num_embedding)
         keys = np.round(self._keys * _LEVELS).astype(np.int8)
-        return MemoryState(self._projection.mean, self._projection.down, keys, self._said.copy())
+        return DatastoreState(self._projection.mean, self._projection.down, keys, self._said.copy())
 
-    def restore(self, state: MemoryState) -> None:
+    def restore(self, state: DatastoreState) -> None:
         """Go on from `state`, which must be of hidden states of the same size."""
         self._clear()
         if len(state.down):

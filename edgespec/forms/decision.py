@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from edgespec.forms.trimming import Choice, Count, Tried, count_shipped
+from edgespec.forms.trimming import Count, FormChoice, Tried, count_shipped
 from edgespec.forms.weighing import USUAL_PASS_MS
 from edgespec.forms.words import shipped_words_id
 
@@ -27,7 +27,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class Decision:
     """How a drafter is to run here: trimmed and re-typed as `choice` says.
 
     `counts` names the counts it rests on, None if they are a user's own. `is_whole`: nothing was
@@ -35,26 +35,30 @@ class Form:
     machine that is too busy to decide is asked again, in all `num_attempts` times.
     """
 
-    choice: Choice
+    choice: FormChoice
     counts: str | None
     is_whole: bool = False
     problem: str = ""
     num_attempts: int = 1
 
     @property
+    def is_current(self) -> bool:
+        """Whether it rests on the counts of today, or a user's own."""
+        return self.counts in (None, shipped_words_id())
+
+    @property
     def is_final(self) -> bool:
         """Whether it holds for good."""
-        is_current = self.counts in (None, shipped_words_id())
-        return is_current and (self.choice.is_sure or self.num_attempts >= _MOST_ATTEMPTS)
+        return self.is_current and (self.choice.is_sure or self.num_attempts >= _MOST_ATTEMPTS)
 
     @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Form | None:
+    def from_json(value: Mapping[str, Any]) -> Decision | None:
         """Read back `to_json`, or None if it is not of that form."""
         try:
             choice = value["choice"]
             tried = tuple(Tried(**row) for row in choice["tried"])
-            return Form(
-                Choice(
+            return Decision(
+                FormChoice(
                     int(choice["num_kept"]),
                     str(choice["type_name"]),
                     tried,

@@ -10,12 +10,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from edgespec.cache.database import Database
 from edgespec.cache.facts import Facts
-from edgespec.cli.pull_progress import human_bytes
-from edgespec.cli.train import TrainingDisplay
-from edgespec.cli.train_reading import Subject, SubjectReader
 from edgespec.errors import StorageError, UsageError
 from edgespec.gguf.file import GgufFile
 from edgespec.gguf.trim import file_sha256, read_trim_info
@@ -23,9 +21,8 @@ from edgespec.learning.distillation.checkpoint import Checkpoint, read_checkpoin
 from edgespec.learning.distillation.lessons import Course
 from edgespec.learning.distillation.lora import Lora
 from edgespec.learning.distillation.lora_file import About, Way, write_lora
-from edgespec.learning.distillation.merging import merge
+from edgespec.learning.distillation.lora_merge import merge
 from edgespec.learning.distillation.serving import merged as merged_file
-from edgespec.learning.distillation.store import TrainingStore
 from edgespec.learning.distillation.training import (
     Arrays,
     Limits,
@@ -35,6 +32,7 @@ from edgespec.learning.distillation.training import (
     TuningOptions,
     Watcher,
 )
+from edgespec.learning.distillation.trainings import TrainingStore
 from edgespec.learning.distillation.verdict import Verdict, judge
 from edgespec.llama import library
 from edgespec.llama.model import ModelOptions
@@ -44,10 +42,23 @@ from edgespec.machine.facts import (
 )
 from edgespec.machine.identity import Machine, this_machine
 from edgespec.models.gguf_check import check_gguf
-from edgespec.paths import user_paths
-from edgespec.reports import Report
+from edgespec.paths import Paths
+from edgespec.reports import Report, human_bytes
 from edgespec.runtime.recording import open_or_go_without
+from edgespec.runtime.train_subject import Subject, SubjectReader
 from edgespec.signals import ending_at_once
+
+
+class TrainingDisplay(Protocol):
+    """Shows how far a training is."""
+
+    def step(self, progress: Progress, share: float) -> None:
+        """After each step; `share` of the limit is over."""
+        ...
+
+    def judged(self, progress: Progress) -> None:
+        """After each look at held-out answers."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +86,22 @@ class Work:
     """One training, on one machine, with one database."""
 
     def __init__(
-        self, request: TrainRequest, database: Database, machine: Machine, report: Report
+        self,
+        request: TrainRequest,
+        paths: Paths,
+        database: Database,
+        machine: Machine,
+        report: Report,
     ) -> None:
         self._request = request
         self._machine = machine
         self._report = report
         extra = known_soundness(Facts(database), machine).use_extra_buffers
         self._options = ModelOptions(use_extra_buffers=extra)
-        self._reader = SubjectReader(request.target, database, machine, self._options, report)
-        self._store = TrainingStore(user_paths().adaptations)
+        self._reader = SubjectReader(
+            request.target, paths, database, machine, self._options, report
+        )
+        self._store = TrainingStore(paths.adaptations)
 
     def run(self, display: TrainingDisplay, is_stopped: Callable[[], bool]) -> Outcome:
         """Read, train, judge, keep."""
@@ -232,8 +250,9 @@ def _resume(pupil: Pupil, checkpoint: Checkpoint, course: Course, path: Path) ->
     return progress
 
 
-def carry_out(
+def train_drafter(
     request: TrainRequest,
+    paths: Paths,
     display: TrainingDisplay,
     is_stopped: Callable[[], bool],
     report: Report,
@@ -241,8 +260,6 @@ def carry_out(
     """Train as asked; raises UsageError, ModelFileError, StorageError and other EdgeSpecErrors."""
     check_gguf(request.target)
     library.set_verbose(request.verbose)
-    machine = this_machine()
-    if request.num_threads is not None:
-        machine = dataclasses.replace(machine, num_threads=request.num_threads)
-    with open_or_go_without(user_paths().database, report) as database:
-        return Work(request, database, machine, report).run(display, is_stopped)
+    machine = this_machine(request.num_threads)
+    with open_or_go_without(paths.database, report) as database:
+        return Work(request, paths, database, machine, report).run(display, is_stopped)

@@ -8,6 +8,7 @@ from which that file was made; the sum is then rounded to the type of the file t
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,18 @@ from edgespec.gguf.quantize import quantized_rows
 from edgespec.learning.distillation.lora import Lora
 
 
-def merge(lora: Lora, whole: Path, running: Path, destination: Path) -> None:
+def merge(
+    lora: Lora,
+    whole: Path,
+    running: Path,
+    destination: Path,
+    between: Callable[[], None] = lambda: None,
+) -> None:
     """Write `running`, a form of `whole`, with the changes added; all metadata stays.
 
-    The file appears whole or not at all. Raises ModelFileError if the changes are not of this
-    drafter or a type cannot be made, StorageError.
+    The file appears whole or not at all; `between` is called before each matrix, and may raise.
+    Raises ModelFileError if the changes are not of this drafter or a type cannot be made,
+    StorageError.
     """
     parent, file = GgufFile(whole), GgufFile(running)
     for name, change in lora.changes.items():
@@ -37,6 +45,7 @@ def merge(lora: Lora, whole: Path, running: Path, destination: Path) -> None:
         shutil.copyfile(running, scratch)
         with scratch.open("rb+") as copy:
             for name in lora.changes:
+                between()
                 tensor = file.tensors[name]
                 source = parent.tensors[name]
                 values = quants.dequantize(source.data, source.tensor_type)

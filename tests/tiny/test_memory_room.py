@@ -15,11 +15,12 @@ from rigs import SMALL, OpenModel, WriteModel
 from edgespec.llama.context import ContextOptions
 from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.llama.tiny.spec import Architecture
-from edgespec.machine.memory import memory_need
+from edgespec.machine.memory_need import memory_need
 from edgespec.paths import Paths
-from edgespec.runtime.compose import load
-from edgespec.runtime.fit import PairMemory, drafter_context
-from edgespec.runtime.request import BEST_DRAFTER, LOOK_UP_ONLY, DrafterFiles, LoadOptions
+from edgespec.runtime.fit import MemoryRoom, drafter_context
+from edgespec.runtime.form import Form
+from edgespec.runtime.request import BEST_DRAFTER, LOOK_UP_ONLY, LoadRequest
+from edgespec.runtime.running import load
 from edgespec.types import CompletionRequest
 
 DRAFTER = TinySpec(num_layers=1, width=64, ffn_width=128, quantization="Q8_0", repetitive=True)
@@ -40,7 +41,7 @@ def paths(tmp_path: Path, cli: Cli) -> Paths:
 
 
 def answered(
-    cli: Cli, paths: Paths, options: LoadOptions, available: int | None
+    cli: Cli, paths: Paths, options: LoadRequest, available: int | None
 ) -> tuple[tuple[int, ...], str, list[str]]:
     """Tokens of an answer, the drafters that serve, and what was told while loading."""
     lines: list[str] = []
@@ -53,8 +54,8 @@ def answered(
 
 def test_a_pair_that_fits_is_told_and_drafts(cli: Cli, paths: Paths, tmp_path: Path) -> None:
     drafter = write_tiny_model(tmp_path / "small.gguf", DRAFTER)
-    plain, _, _ = answered(cli, paths, LoadOptions(drafter="none"), None)
-    options = LoadOptions(drafter="small", drafter_files=DrafterFiles(drafter))
+    plain, _, _ = answered(cli, paths, LoadRequest(drafter="none"), None)
+    options = LoadRequest(drafter="small", drafter_path=drafter)
     tokens, serving, lines = answered(cli, paths, options, 8 * GIBIBYTE)
     assert tokens == plain
     assert serving.endswith("+small")
@@ -65,8 +66,8 @@ def test_a_pair_that_fits_is_told_and_drafts(cli: Cli, paths: Paths, tmp_path: P
 
 def test_one_that_does_not_fit_is_left_out(cli: Cli, paths: Paths, tmp_path: Path) -> None:
     drafter = write_tiny_model(tmp_path / "small.gguf", DRAFTER)
-    plain, _, _ = answered(cli, paths, LoadOptions(drafter="none"), None)
-    options = LoadOptions(drafter="small", drafter_files=DrafterFiles(drafter))
+    plain, _, _ = answered(cli, paths, LoadRequest(drafter="none"), None)
+    options = LoadRequest(drafter="small", drafter_path=drafter)
     tokens, serving, lines = answered(cli, paths, options, 1_000_000)
     assert tokens == plain
     assert "small" not in serving
@@ -78,7 +79,7 @@ def test_one_that_does_not_fit_is_left_out(cli: Cli, paths: Paths, tmp_path: Pat
 
 def test_where_nobody_can_tell_it_is_tried(cli: Cli, paths: Paths, tmp_path: Path) -> None:
     drafter = write_tiny_model(tmp_path / "small.gguf", DRAFTER)
-    options = LoadOptions(drafter="small", drafter_files=DrafterFiles(drafter))
+    options = LoadRequest(drafter="small", drafter_path=drafter)
     _, serving, lines = answered(cli, paths, options, None)
     assert serving.endswith("+small")
     assert lines[-1].endswith("of memory")
@@ -86,31 +87,31 @@ def test_where_nobody_can_tell_it_is_tried(cli: Cli, paths: Paths, tmp_path: Pat
 
 def test_no_model_of_the_folder_is_taken_that_does_not_fit(cli: Cli, paths: Paths) -> None:
     write_tiny_model(paths.models / "small.gguf", DRAFTER)
-    _, serving, lines = answered(cli, paths, LoadOptions(drafter=BEST_DRAFTER), 1_000_000)
+    _, serving, lines = answered(cli, paths, LoadRequest(drafter=BEST_DRAFTER), 1_000_000)
     assert "small" not in serving
     assert [line for line in lines if line.startswith("small does not draft: both models")]
 
 
 @pytest.fixture
-def memory(open_model: OpenModel) -> Callable[[int | None], PairMemory]:
+def memory(open_model: OpenModel) -> Callable[[int | None], MemoryRoom]:
     target = open_model(SMALL)
-    return lambda available: PairMemory(available, target, OPTIONS, 8)
+    return lambda available: MemoryRoom(available, target, OPTIONS, 8)
 
 
 def test_both_models_count(
-    memory: Callable[[int | None], PairMemory], write_model: WriteModel
+    memory: Callable[[int | None], MemoryRoom], write_model: WriteModel
 ) -> None:
     """Just enough fits, a little less does not; the whole of the drafter's context counts."""
-    files = DrafterFiles(write_model(DRAFTER))
+    files = Form(write_model(DRAFTER))
     context = drafter_context(OPTIONS, SMALL.num_context)
     needs = [
         memory_need(write_model(SMALL), OPTIONS, 8),
         memory_need(files.whole, context, 1),
     ]
     total = sum(need.total for need in needs)
-    assert memory(int(total / 0.95) + 1).fits(files)
-    assert not memory(int(total / 0.95) - 1000).fits(files)
-    assert memory(None).fits(files)
+    assert memory(int(total / 0.95) + 1).fit(files).is_room
+    assert not memory(int(total / 0.95) - 1000).fit(files).is_room
+    assert memory(None).fit(files).is_room
 
 
 def test_the_parts_of_what_is_needed(write_model: WriteModel) -> None:

@@ -16,15 +16,25 @@ the types of larger ones do not fit, and what takes their place may be read four
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgespec.errors import UsageError
 from edgespec.forms.counts import keep_tokens, ranked
-from edgespec.forms.trimming import AS_SHIPPED, Choice, Parent, Tried, Workshop, make
+from edgespec.forms.trimming import (
+    AS_SHIPPED,
+    FormChoice,
+    Parent,
+    Tried,
+    Workshop,
+    retyped_file,
+    trimmed_file,
+)
 from edgespec.forms.weighing import (
     Heads,
     OpenDrafter,
@@ -36,7 +46,7 @@ from edgespec.forms.weighing import (
 )
 from edgespec.gguf.embeddings import EmbeddingTable
 from edgespec.gguf.file import GgufFile
-from edgespec.gguf.quantize import Q4_M, TYPE_NAMES, retype
+from edgespec.gguf.quantize import Q4_M, TYPE_NAMES
 from edgespec.gguf.trim import EMBEDDINGS, HEAD
 
 LADDER = (8192, 12_288, 16_384, 24_576, 32_768, 49_152, 65_536)
@@ -68,7 +78,7 @@ _AS_GOOD = 0.995
 
 def choose(
     parent: Parent, workshop: Workshop, keep: int | None = None, type_name: str | None = None
-) -> Choice:
+) -> FormChoice:
     """Decide what is left open (None): rows of the head, type of the body.
 
     Takes about ten seconds where both are open. Raises UsageError for a `keep` or type that cannot
@@ -79,8 +89,12 @@ def choose(
     if keep is not None:
         keep_tokens(parent.counts, keep, parent.always)  # raises before anything takes time
     if keep is not None and type_name is not None:
-        return Choice(keep, type_name)
+        return FormChoice(keep, type_name)
     return _Chooser(parent, workshop).choose(keep, type_name)
+
+
+File = Callable[[], Path]
+"""Gives a drafter's file, made at first."""
 
 
 class _TooBusyError(Exception):
@@ -88,15 +102,17 @@ class _TooBusyError(Exception):
 
 
 class _Chooser:
+    """One search; what it finds is noted, so that another one goes on where it was broken off."""
+
     def __init__(self, parent: Parent, workshop: Workshop) -> None:
         self._parent = parent
         self._name = parent.path.stem
         self._shop = workshop
+        self._notes = workshop.notes
         self._table = EmbeddingTable(parent.path)
         self._tried: list[Tried] = []
-        self._num_texts: int | None = None
 
-    def choose(self, keep: int | None, type_name: str | None) -> Choice:
+    def choose(self, keep: int | None, type_name: str | None) -> FormChoice:
         rungs = (keep,) if keep is not None else rungs_for(self._parent)
         try:
             if len(rungs) == 1:
@@ -108,21 +124,23 @@ class _Chooser:
             self._shop.report(f"measuring {self._name} failed: this machine is too busy")
             is_other = FAITHFUL in _cheaper_types(self._parent.path)
             kind = type_name or (FAITHFUL if is_other else AS_SHIPPED)
-            return Choice(rungs[_usual(rungs)], kind, tuple(self._tried), is_sure=False)
-        return Choice(num_kept, kind, tuple(self._tried))
+            num_kept = rungs[_usual(rungs)]
+            choice = FormChoice(num_kept, kind, tuple(self._tried), is_sure=False)
+        else:
+            choice = FormChoice(num_kept, kind, tuple(self._tried))
+        for path in self._shop.scratch.glob("*.gguf"):
+            path.unlink()
+        return choice
 
     def _choose_rows(self, rungs: tuple[int, ...]) -> tuple[int, list[Readings]]:
         """The number of rows with the best expected speed, and what the drafter says with them."""
         parent = self._parent
         self._shop.report(f"measuring {self._name} with {rungs[0]:,} to {rungs[-1]:,} tokens")
-        shortest, longest = self._written(rungs[0]), self._written(rungs[-1])
-        with self._opened(longest) as most:
-            with self._opened(shortest) as least:
-                costs = self._costs(least, most)
-            rows = np.searchsorted(most.names, ranked(parent.counts, parent.always)[: rungs[-1]])
-            readings = list(zip(*self._read(most, Heads(rows, rungs)), strict=True))
-        shortest.unlink()
-        longest.unlink()
+        shortest, longest = self._trimmed(rungs[0]), self._trimmed(rungs[-1])
+        costs = self._costs(f"{rungs[0]} {rungs[-1]}", shortest, longest)
+        order = ranked(parent.counts, parent.always)[: rungs[-1]]
+        texts = self._read(" ".join(map(str, rungs)), longest, order, rungs)
+        readings = list(zip(*texts, strict=True))
         token_ms = np.interp(rungs, (rungs[0], rungs[-1]), costs).tolist()
         found = [
             self._add(rung, AS_SHIPPED, ms, said)
@@ -137,46 +155,47 @@ class _Chooser:
 
     def _choose_type(self, num_kept: int, readings: list[Readings] | None) -> str:
         """The type of the body with the best expected speed, for a head of `num_kept` rows."""
-        path = self._written(num_kept)
-        with self._opened(path) as reference:
-            if readings is None:
-                self._shop.report(f"measuring {self._name} with {num_kept:,} tokens")
-                readings = self._read_with_own_head(reference)
-                self._add(num_kept, AS_SHIPPED, self._costs(reference)[0], readings)
-            shipped = next(tried for tried in self._tried if tried.num_kept == num_kept)
-            best = shipped
-            for kind in _cheaper_types(self._parent.path):
-                file = path.with_name(f"{kind}.gguf")
-                self._shop.report(f"measuring {self._name} as {kind}")
-                with self._shop.native():
-                    retype(path, file, kind, self._shop.num_threads)
-                with self._opened(file) as drafter:
-                    ms, reference_ms = self._costs(drafter, reference)
-                    ms *= shipped.token_ms / reference_ms
-                    tried, readings = self._try_type(kind, drafter, ms, readings, best)
-                file.unlink()
-                if tried.speed > _WORTH * best.speed:
-                    best = tried
-        path.unlink()
+        reference = self._trimmed(num_kept)
+        if readings is None:
+            self._shop.report(f"measuring {self._name} with {num_kept:,} tokens")
+            costs = self._costs(f"{num_kept}", reference)
+            readings = self._read_with_own_head(f"{num_kept}", reference)
+            self._add(num_kept, AS_SHIPPED, costs[0], readings)
+        shipped = next(tried for tried in self._tried if tried.num_kept == num_kept)
+        best = shipped
+        for kind in _cheaper_types(self._parent.path):
+            self._shop.report(f"measuring {self._name} as {kind}")
+            file = self._retyped(num_kept, kind)
+            ms, reference_ms = self._costs(f"{num_kept} {kind}", file, reference)
+            ms *= shipped.token_ms / reference_ms
+            tried, readings = self._try_type(kind, file, ms, readings, best)
+            if tried.speed > _WORTH * best.speed:
+                best = tried
         return best.type_name
 
     def _try_type(
-        self, kind: str, drafter: OpenDrafter, ms: float, readings: list[Readings], best: Tried
+        self, kind: str, file: File, ms: float, readings: list[Readings], best: Tried
     ) -> tuple[Tried, list[Readings]]:
         """What a type is worth, and the readings that a cheaper one will not exceed.
 
         `readings` are those of a more faithful type.
         """
+        num_kept = best.num_kept
         if kind != FAITHFUL:
             if expected_speed(readings, ms, self._shop.pass_ms) <= _WORTH * best.speed:
-                return self._add(best.num_kept, kind, ms, None), readings
-            readings = self._read_with_own_head(drafter)
-        return self._add(best.num_kept, kind, ms, readings), readings
+                return self._add(num_kept, kind, ms, None), readings
+            readings = self._read_with_own_head(f"{num_kept} {kind}", file)
+        return self._add(num_kept, kind, ms, readings), readings
 
-    def _written(self, num_kept: int) -> Path:
+    def _trimmed(self, num_kept: int) -> File:
+        """The drafter with so many rows of its head and its body as shipped."""
         path = self._shop.scratch / f"{num_kept}-{AS_SHIPPED}.gguf"
-        make(self._parent, Choice(num_kept, AS_SHIPPED), path, self._shop)
-        return path
+        return _when_made(path, lambda path: trimmed_file(self._parent, num_kept, path, self._shop))
+
+    def _retyped(self, num_kept: int, kind: str) -> File:
+        """The same with another type of body."""
+        path, source = self._shop.scratch / f"{kind}.gguf", self._trimmed(num_kept)
+        return _when_made(path, lambda path: retyped_file(source(), path, kind, self._shop))
 
     def _add(
         self, num_kept: int, kind: str, ms: float, readings: Sequence[Readings] | None
@@ -188,32 +207,71 @@ class _Chooser:
         self._tried.append(Tried(num_kept, kind, ms, agreement, speed))
         return self._tried[-1]
 
-    def _opened(self, path: Path) -> OpenDrafter:
-        with self._shop.native():
-            return OpenDrafter(path, self._table, self._shop.options, self._shop.num_threads)
+    def _opened(self, file: File) -> OpenDrafter:
+        path, shop = file(), self._shop
+        with shop.native():
+            return OpenDrafter(path, self._table, shop.options, shop.num_threads, shop.pause)
 
-    def _read_with_own_head(self, drafter: OpenDrafter) -> list[Readings]:
-        return [readings for (readings,) in self._read(drafter, whole_head(drafter))]
+    def _read_with_own_head(self, name: str, file: File) -> list[Readings]:
+        return [readings for (readings,) in self._read(name, file, None, ())]
 
-    def _read(self, drafter: OpenDrafter, heads: Heads) -> list[list[Readings]]:
-        """Readings of each text, one for each head; the first call decides how many texts."""
-        if self._num_texts is not None:
-            texts = self._parent.texts[: self._num_texts]
-            return [read_text(drafter, text, heads) for text in texts]
-        deadline = time.monotonic() + _READING_S
-        found = []
-        for text in self._parent.texts:
-            found.append(read_text(drafter, text, heads))
-            if time.monotonic() > deadline and len(found) >= _LEAST_TEXTS:
-                break
-        self._num_texts = len(found)
+    def _read(
+        self, name: str, file: File, order: NDArray[np.int64] | None, sizes: tuple[int, ...]
+    ) -> list[list[Readings]]:
+        """Readings of each text, one for each head; the first call decides how many texts.
+
+        The heads are the first tokens of `order`, as many as `sizes`; without, the file's own.
+        """
+        found: list[list[Readings]] = []
+        seconds = 0.0
+        with contextlib.ExitStack() as opened:
+            drafter: OpenDrafter | None = None
+            for index, text in enumerate(self._parent.texts[: self._notes.get("texts")]):
+                note = f"said {name} {index}"
+                readings = self._notes.readings(note)
+                if readings is None:
+                    drafter = drafter or opened.enter_context(self._opened(file))
+                    started = time.monotonic()
+                    readings = read_text(drafter, text, self._heads(drafter, order, sizes))
+                    self._shop.pause()
+                    self._notes.put_readings(note, readings)
+                    self._notes.put(f"{note} s", time.monotonic() - started)
+                found.append(readings)
+                seconds += self._notes.get(f"{note} s")
+                if seconds > _READING_S and len(found) >= _LEAST_TEXTS:
+                    break
+        self._notes.put("texts", len(found))
         return found
 
-    def _costs(self, *drafters: OpenDrafter) -> tuple[float, ...]:
-        costs = token_costs(drafters)
-        if costs.spread > MAX_SPREAD:
-            raise _TooBusyError
-        return costs.ms
+    def _heads(
+        self, drafter: OpenDrafter, order: NDArray[np.int64] | None, sizes: tuple[int, ...]
+    ) -> Heads:
+        if order is None:
+            return whole_head(drafter)
+        return Heads(np.searchsorted(drafter.names, order), sizes)
+
+    def _costs(self, name: str, *files: File) -> Sequence[float]:
+        """Milliseconds of a token with each file, measured in turns; raises _TooBusyError."""
+        note = f"costs {name}"
+        known = self._notes.get(note)
+        if known is None:
+            with contextlib.ExitStack() as opened:
+                drafters = [opened.enter_context(self._opened(file)) for file in files]
+                costs = token_costs(drafters)
+            if costs.spread > MAX_SPREAD:
+                raise _TooBusyError
+            known = costs.ms
+            self._notes.put(note, known)
+        return tuple(known)
+
+
+def _when_made(path: Path, make: Callable[[Path], None]) -> File:
+    def made() -> Path:
+        if not path.exists():  # files appear whole or not at all
+            make(path)
+        return path
+
+    return made
 
 
 def _usual(rungs: Sequence[int]) -> int:

@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespec.errors import StorageError
+from edgespec.learning.online.adaptations import AdaptationStore, History, Pair, Saved
 from edgespec.learning.online.learner import LearnerState
-from edgespec.learning.online.store import AdaptationStore, History, Pair, Saved
 from edgespec.reports import Report
 
 _MEMORY = 2000.0
 """Positions after which the shares of right guesses have forgotten half."""
 
 
-class Keeping:
+class AdaptationHistory:
     """One pair's versions: counts what they are judged by, and writes each new one."""
 
     def __init__(

@@ -28,11 +28,12 @@ from edgespec.machine.facts import MODEL, ModelFacts, file_fingerprint, model_ke
 from edgespec.machine.identity import Machine
 from edgespec.models.gguf_check import check_gguf
 from edgespec.models.store import ModelStore
-from edgespec.paths import user_paths
+from edgespec.paths import Paths
+from edgespec.planning.cost import CostModel
 from edgespec.reports import Report
 from edgespec.runtime.choice import expected_speed_of
-from edgespec.runtime.form import pass_costs
 from edgespec.runtime.model_drafter import Renderer
+from edgespec.runtime.target import pass_costs
 from edgespec.signals import ending_at_once
 from edgespec.vocab.tokenizer import ByteTokenizer
 
@@ -63,12 +64,14 @@ class SubjectReader:
     def __init__(
         self,
         target: Path,
+        paths: Paths,
         database: Database,
         machine: Machine,
         options: ModelOptions,
         report: Report,
     ) -> None:
         self._target = target
+        self._paths = paths
         self._database = database
         self._facts = Facts(database)
         self._machine = machine
@@ -80,13 +83,13 @@ class SubjectReader:
 
         Raises UsageError if nothing was.
         """
-        folder, target = user_paths().trimmed, self._target
+        folder, target = self._paths.trimmed, self._target
         trimmer = Trimmer(folder, self._facts, self._machine, self._options)
         speeds = {}
-        for stored in ModelStore(user_paths()).list():
+        for stored in ModelStore(self._paths).list():
             if stored.path != target and stored.size_bytes < target.stat().st_size:
                 with contextlib.suppress(EdgeSpecError):  # nobody asked for it by name
-                    form = trimmer.form(stored.path)
+                    form = trimmer.decision(stored.path)
                     if form is not None:
                         speeds[stored.path] = expected_speed_of(form)
         if not speeds:
@@ -103,7 +106,7 @@ class SubjectReader:
         if is_trimmed(whole):
             raise UsageError(f"{whole.name} is trimmed", "give the model it was made from")
         read_form(GgufFile(whole))  # refuses what cannot be trained before anything takes time
-        folder = user_paths().trimmed
+        folder = self._paths.trimmed
         trimmer = Trimmer(
             folder, self._facts, self._machine, self._options, self._report, follows=True
         )
@@ -153,4 +156,6 @@ class SubjectReader:
         with Model(self._target, words) as model:
             known = self._facts.get(MODEL, model_key(model, self._machine))
         facts = ModelFacts.from_json(known) if known is not None else None
-        return USUAL_PASS_MS if facts is None else pass_costs(facts)
+        return (
+            USUAL_PASS_MS if facts is None else pass_costs(CostModel(facts.table, facts.max_rows))
+        )

@@ -14,9 +14,9 @@ import numpy as np
 
 from edgespec.errors import StorageError
 from edgespec.files.sealed import read_sealed, write_sealed
+from edgespec.learning.online.datastore import DatastoreState
 from edgespec.learning.online.gate import CANDIDATE
 from edgespec.learning.online.learner import LearnerState
-from edgespec.learning.online.memory import MemoryState
 from edgespec.learning.online.trainer import TrainerState
 
 SUFFIX = ".adaptation"
@@ -146,14 +146,14 @@ def _history(value: Mapping[str, Any]) -> History:
 def _arrays(state: LearnerState) -> dict[str, Any]:
     """All of a state by name, those of the memory with a prefix."""
     trainer = {field.name: getattr(state.trainer, field.name) for field in fields(TrainerState)}
-    memory = {field.name: getattr(state.memory, field.name) for field in fields(MemoryState)}
+    memory = {field.name: getattr(state.memory, field.name) for field in fields(DatastoreState)}
     prefixed = {f"{_MEMORY}{name}": array for name, array in memory.items()}
     return {**trainer, **prefixed, _WAY: state.way}
 
 
 def _state(arrays: Mapping[str, Any]) -> LearnerState:
     """The arrays of a file, if they fit each other and hold numbers only; raises ValueError."""
-    memory = {field.name: arrays[f"{_MEMORY}{field.name}"] for field in fields(MemoryState)}
+    memory = {field.name: arrays[f"{_MEMORY}{field.name}"] for field in fields(DatastoreState)}
     trainer = {field.name: arrays[field.name] for field in fields(TrainerState)}
     way = int(arrays[_WAY])
     if way not in range(CANDIDATE):
@@ -161,7 +161,7 @@ def _state(arrays: Mapping[str, Any]) -> LearnerState:
     return LearnerState(_trainer(trainer), _memory(memory), way)
 
 
-def _memory(arrays: Mapping[str, Any]) -> MemoryState:
+def _memory(arrays: Mapping[str, Any]) -> DatastoreState:
     mean = np.ascontiguousarray(arrays["mean"], np.float32)
     down = np.ascontiguousarray(arrays["down"], np.float32)
     keys, said = arrays["keys"], arrays["said"].astype(np.int32)
@@ -172,7 +172,7 @@ def _memory(arrays: Mapping[str, Any]) -> MemoryState:
         raise ValueError("its memory does not fit itself")
     if not np.isfinite(mean).all() or not np.isfinite(down).all():
         raise ValueError("its memory holds what is no number")
-    return MemoryState(mean, down, keys, said)
+    return DatastoreState(mean, down, keys, said)
 
 
 def _trainer(arrays: dict[str, Any]) -> TrainerState:

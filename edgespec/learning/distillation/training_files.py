@@ -6,12 +6,12 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edgespec.cli.pull_progress import human_bytes
 from edgespec.errors import EdgeSpecError, UsageError
 from edgespec.gguf.file import replacing
 from edgespec.learning.distillation.checkpoint import Checkpoint, read_checkpoint
 from edgespec.learning.distillation.lora_file import About, read_about, read_lora
-from edgespec.learning.distillation.store import TrainingStore
+from edgespec.learning.distillation.trainings import TrainingStore
+from edgespec.reports import human_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,61 @@
+"""The place of the model that drafts: perhaps empty at first, exchanged between answers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from edgespec.passes import Kept, Proposal
+from edgespec.protocols import FREE, Drafter, DraftSession
+from edgespec.types import EncodedPrompt
+
+
+class ModelPlace:
+    """Implements `edgespec.protocols.Drafter` around one that may be exchanged; silent without."""
+
+    def __init__(self) -> None:
+        self._drafter: Drafter | None = None
+        self._cleanup = contextlib.ExitStack()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no model drafts."""
+        return self._drafter is None
+
+    @property
+    def name(self) -> str:
+        """The name of the drafter within."""
+        return self._drafter.name if self._drafter is not None else ""
+
+    def put(self, drafter: Drafter, cleanup: contextlib.ExitStack) -> None:
+        """Have `drafter` draft from the next answer on; `cleanup` is closed when another comes.
+
+        The one before was emptied out (`close`).
+        """
+        self._drafter, self._cleanup = drafter, cleanup
+
+    def close(self) -> None:
+        """Keep what the drafter learned, and free it."""
+        self._drafter = None
+        self._cleanup.close()
+
+    def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> DraftSession:
+        """Have the drafter within follow an answer."""
+        return Silence() if self._drafter is None else self._drafter.open(prompt, said)
+
+
+class Silence:
+    """Implements `edgespec.protocols.DraftSession` by proposing nothing."""
+
+    quote = FREE
+    bridge_ms = 0.0
+
+    def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
+        """Yield nothing."""
+        return iter(())
+
+    def learn(self, kept: Kept) -> None:
+        """Nothing to learn."""
+
+    def close(self) -> None:
+        """Nothing to let go of."""

@@ -1,0 +1,271 @@
+"""From what is asked for to a running completer, in stages that nothing changes afterwards.
+
+    LoadRequest -> OpenTarget -> Choice -> Form -> Fit -> Running
+
+    request  what was asked for
+    target   weights as the library's soundness allows, facts of this machine, context
+    choice   which model drafts, and why
+    form     which of its files run
+    fit      whether there is memory for both
+    running  context -> target -> engine(target, drafters, costs) -> completer
+
+Importing this module loads the native library, so commands import it when they need a model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgespec.cache.memory import open_token_memory
+from edgespec.cache.pairs import PairStore
+from edgespec.engine.completer import EngineCompleter
+from edgespec.engine.engine import Engine
+from edgespec.llama import library
+from edgespec.llama.bridge import ModelBridge
+from edgespec.llama.context import Context
+from edgespec.llama.model import Model
+from edgespec.llama.sampler import SamplerChain
+from edgespec.llama.target import LlamaTarget
+from edgespec.machine.available import available_memory
+from edgespec.machine.curves import Kernels, kernels_of
+from edgespec.machine.facts import ModelFacts, starting_facts
+from edgespec.machine.identity import Machine, build_record, this_machine
+from edgespec.machine.probe import ROWS
+from edgespec.models.gguf_check import check_gguf
+from edgespec.paths import Paths
+from edgespec.planning.cost import CostModel
+from edgespec.planning.planner import Planner
+from edgespec.reports import Report
+from edgespec.runtime.drafters import Drafters
+from edgespec.runtime.idle import IdleTask, IdleWorker
+from edgespec.runtime.measuring import CostKeeper, ProveRows
+from edgespec.runtime.observers import Observers
+from edgespec.runtime.recording import Remembering, open_or_go_without, vocabulary_key
+from edgespec.runtime.request import BEST_DRAFTER, LoadRequest
+from edgespec.runtime.target import (
+    Home,
+    OpenTarget,
+    context_options,
+    open_model,
+    pass_costs,
+    served_model,
+)
+from edgespec.signals import ending_at_once
+from edgespec.types import SamplingParams
+
+if TYPE_CHECKING:
+    from edgespec.learning.online.adaptations import AdaptationStore
+    from edgespec.runtime.form import Form
+    from edgespec.runtime.head_rows import Follow
+    from edgespec.runtime.selection import Selection
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Running:
+    """A completer and everything behind it; closing it remembers what the drafter learned.
+
+    `memory` is None where nothing is remembered. `idle` works while no answer is under way.
+    """
+
+    completer: EngineCompleter
+    model: Model
+    facts: ModelFacts
+    machine: Machine
+    memory: Remembering | None
+    idle: IdleWorker
+    _cleanup: contextlib.ExitStack = field(repr=False)
+
+    def close(self) -> None:
+        """Remember and free, last opened first; may be called twice."""
+        self._cleanup.close()
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+def load(
+    request: LoadRequest,
+    path: Path,
+    paths: Paths,
+    report: Report,
+    available: Callable[[], int | None] = available_memory,
+) -> Running:
+    """Load the model at `path` and wire a completer around it; `report` gets lines for people.
+
+    Nothing is measured but the soundness of a library that was never used before, while weights
+    load, and half a second of invariance (`starting_facts`); the rest is done in idle time.
+    `available` tells the bytes of memory that there are for it, None where nobody can
+    tell. Raises ModelFileError, NativeLibraryError, StorageError or UsageError; nothing stays open
+    then.
+    """
+    check_gguf(path)
+    library.set_verbose(request.verbose)
+    machine = this_machine(request.num_threads)
+    with contextlib.ExitStack() as cleanup:
+        free = available()
+        database = cleanup.enter_context(open_or_go_without(paths.database, report))
+        home = Home(paths, database, report)
+        model = cleanup.enter_context(open_model(path, home.facts, machine, report))
+        with ending_at_once():
+            facts = starting_facts(model, home.facts, machine, _kernels(), report)
+            context = context_options(request, model, facts, machine)
+            target = OpenTarget(model, facts, machine, context)
+            return _Wiring(request, target, home, free, cleanup).run()
+
+
+def _kernels() -> Kernels:
+    """Whose kernels this build of the library uses."""
+    has_gpu, features = library.supports_gpu_offload(), library.build_features()
+    return kernels_of(features, is_own_build=bool(build_record()), has_gpu=has_gpu)
+
+
+class _Wiring:
+    """Chooses a drafter for an open target, and builds everything over both."""
+
+    def __init__(
+        self,
+        request: LoadRequest,
+        target: OpenTarget,
+        home: Home,
+        num_free: int | None,
+        cleanup: contextlib.ExitStack,
+    ) -> None:
+        self._request = request
+        self._target = target
+        self._home = home
+        self._num_free = num_free
+        self._cleanup = cleanup
+        self._costs = CostModel(target.facts.table, ROWS[-1])
+
+    def run(self) -> Running:
+        """Build context, target, engine and completer; takes `cleanup` over."""
+        request, target, home, cleanup = self._request, self._target, self._home, self._cleanup
+        selection = self._selection()
+        form = self._form(selection) if selection is not None else None
+        context = cleanup.enter_context(Context(target.model, target.context))
+        memory = _open_memory(request, target.model, home, cleanup)
+        drafters = Drafters(
+            request,
+            form,
+            context,
+            PairStore(home.database, "calibrations"),
+            PairStore(home.database, "ngram_caches"),
+            memory.tiers if memory else (),
+            home.report,
+            cleanup,
+            _adaptations(home.paths) if request.adapt else None,
+            _follow(request, target, home),
+        )
+        bridge = ModelBridge(target.model)
+        verifier = LlamaTarget(context, target.facts.max_rows, request.num_slots)
+        planner = Planner(drafters.all, self._costs, time.perf_counter)
+        engine = Engine(verifier, planner, bridge.is_end, time.perf_counter)
+        idle = self._idle(verifier, drafters, selection, form)
+
+        def make_sampler(sampling: SamplingParams) -> SamplerChain:
+            return SamplerChain(sampling, target.model.vocab, target.model.num_context_train)
+
+        completer = EngineCompleter(
+            engine,
+            bridge,
+            make_sampler,
+            served_model(target, context.num_context, drafters.name),
+            Observers([idle, *drafters.observers, *([memory] if memory else [])]),
+        )
+        idle.start()
+        return Running(
+            completer, target.model, target.facts, target.machine, memory, idle, cleanup.pop_all()
+        )
+
+    def _selection(self) -> Selection | None:
+        """The stages of a model that drafts; None where only look-ups may draft.
+
+        For the best one on disk there must be another than the target.
+        """
+        request, path = self._request, self._target.model.path
+        may_be = request.drafter_path is not None
+        if request.drafter == BEST_DRAFTER:
+            may_be = any(other != path for other in self._home.paths.models.rglob("*.gguf"))
+        if not may_be or not self._target.model.can_roll_back:
+            return None
+        from edgespec.runtime.selection import Selection  # reads GGUF files: much to load
+
+        return Selection(request, self._target, self._home, self._num_free)
+
+    def _form(self, selection: Selection) -> Form | None:
+        """The drafter that is about to be loaded; its memory is told."""
+        fit = selection.fit(pass_costs(self._costs))
+        if fit.form is not None:
+            self._home.report(f"loading the drafter {fit.form.describe()}, {fit.describe()}")
+        return fit.form
+
+    def _idle(
+        self,
+        verifier: LlamaTarget,
+        drafters: Drafters,
+        selection: Selection | None,
+        form: Form | None,
+    ) -> IdleWorker:
+        """What is done while nobody waits: the surest things first."""
+        target, facts = self._target, self._home.facts
+        proving = ProveRows(target, facts, verifier.prove)
+        keeper = CostKeeper(target, facts, self._costs, proving)
+        tasks: list[IdleTask] = [proving, keeper, drafters.following]
+        if selection is not None:
+            from edgespec.runtime.selection import FormSearch
+
+            def pass_ms() -> Mapping[int, float]:
+                return pass_costs(self._costs)
+
+            tasks.append(FormSearch(selection, pass_ms, form, drafters.exchange))
+        self._cleanup.callback(keeper.keep)
+        return self._cleanup.enter_context(IdleWorker(self._home.report, tasks))
+
+
+def _adaptations(paths: Paths) -> AdaptationStore:
+    from edgespec.learning.online.adaptations import AdaptationStore  # seldom asked for
+
+    return AdaptationStore(paths.adaptations)
+
+
+def _follow(request: LoadRequest, target: OpenTarget, home: Home) -> Callable[[], Follow] | None:
+    """Makes what the trimmed head of a drafter follows; None if it is not to."""
+    learns = request.learn and request.remember and request.memory_at is None
+    path = home.database.path
+    if not learns or path is None:
+        return None
+
+    def follow() -> Follow:
+        from edgespec.forms.trimmer import Trimmer
+        from edgespec.runtime.head_rows import Follow, Said
+
+        folder, options = home.paths.trimmed, target.model.options
+        trimmer = Trimmer(folder, home.facts, target.machine, options, home.report, follows=True)
+        said = Said(path, vocabulary_key(target.model, home.facts))
+        return Follow(trimmer, said, home.paths.adaptations)
+
+    return follow
+
+
+def _open_memory(
+    request: LoadRequest, model: Model, home: Home, cleanup: contextlib.ExitStack
+) -> Remembering | None:
+    """The token memory of the model's vocabulary; None if there is to be none, or can be none."""
+    database = home.database
+    if request.memory_at is not None:
+        database = cleanup.enter_context(open_or_go_without(request.memory_at, home.report))
+    elif not request.remember:
+        return None
+    if database.path is None:
+        return None
+    key = vocabulary_key(model, home.facts)
+    memory = open_token_memory(database, key, learn=request.learn)
+    return cleanup.enter_context(Remembering(memory, home.report)) if memory else None

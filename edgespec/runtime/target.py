@@ -1,0 +1,141 @@
+"""The target as everything else finds it: its weights, what was measured of it, its context."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgespec.cache.database import Database
+from edgespec.cache.facts import Facts
+from edgespec.errors import ModelFileError
+from edgespec.llama import library
+from edgespec.llama.context import ContextOptions
+from edgespec.llama.model import Model, ModelOptions
+from edgespec.llama.target import num_sequences
+from edgespec.machine.facts import ModelFacts, SoundnessCheck
+from edgespec.machine.identity import Machine
+from edgespec.machine.probe import probe_single_rows
+from edgespec.paths import Paths
+from edgespec.planning.cost import CostModel
+from edgespec.reports import Report
+from edgespec.runtime.request import DEFAULT_CONTEXT, LoadRequest
+from edgespec.signals import ending_at_once
+from edgespec.types import ServedModel
+
+_BATCH_BY_SIZE = ((2e9, 512), (4e9, 256), (9e9, 128), (float("inf"), 64))
+"""Most tokens of one prefill pass by number of parameters: bounds the wait for a cancel."""
+
+_MOST_DRIFT = 3.0
+_USUAL_CONTEXT = 256
+"""Tokens of context at which the cost of a pass is taken."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Home:
+    """Where a user's files are and what is remembered; `report` gets lines for people."""
+
+    paths: Paths
+    database: Database
+    report: Report
+
+    @property
+    def facts(self) -> Facts:
+        """What was measured and computed, by kind and key."""
+        return Facts(self.database)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenTarget:
+    """An open model, how it is best run here, and the context that it will have."""
+
+    model: Model
+    facts: ModelFacts
+    machine: Machine
+    context: ContextOptions
+
+
+def open_model(path: Path, store: Facts, machine: Machine, report: Report) -> Model:
+    """Load weights as the library's soundness allows, which is found out meanwhile.
+
+    Raises ModelFileError, NativeLibraryError.
+    """
+    check = SoundnessCheck(store, machine)
+    report(f"loading {path.stem} ({path.stat().st_size / 1e6:,.0f} MB)")
+    expected = check.expected
+    with ending_at_once():
+        model = Model(path, ModelOptions(use_extra_buffers=expected))
+    try:
+        soundness = check.result()
+    except BaseException:
+        model.close()
+        raise
+    for finding in soundness.findings:
+        report(finding)
+    if soundness.use_extra_buffers != expected:
+        model.close()
+        with ending_at_once():
+            model = Model(path, ModelOptions(use_extra_buffers=soundness.use_extra_buffers))
+    if not model.can_generate:
+        kind = model.architecture
+        model.close()
+        raise ModelFileError(
+            f"{path.name} ({kind}) cannot continue a text", "use a decoder-only language model"
+        )
+    return model
+
+
+def context_options(
+    request: LoadRequest, model: Model, facts: ModelFacts, machine: Machine
+) -> ContextOptions:
+    """Context size, threads, batch, sequences, and the KV setting that is invariant."""
+    trained = model.num_context_train
+    num_batch = next(batch for limit, batch in _BATCH_BY_SIZE if model.num_parameters <= limit)
+    num_context = request.num_context or min(DEFAULT_CONTEXT, trained)
+    num_slots = request.num_slots if model.can_roll_back else 1
+    return ContextOptions(
+        num_context=num_context,
+        num_threads=machine.num_threads,
+        num_batch=min(num_batch, num_context),
+        num_sequences=num_sequences(num_slots) if num_slots > 1 else 1,
+        type_k=facts.setting.type_k,
+        type_v=facts.setting.type_v,
+    )
+
+
+def pass_costs(costs: CostModel) -> dict[int, float]:
+    """T(r) in milliseconds after a usual number of tokens, by number of rows."""
+    return dict(enumerate(costs.curve_ms(_USUAL_CONTEXT).tolist(), start=1))
+
+
+def present_costs(model: Model, facts: ModelFacts, machine: Machine) -> dict[int, float]:
+    """T(r) as it is now, told by a few single rows."""
+    now = probe_single_rows(model, machine.num_threads).short_ms[1]
+    drift = min(max(now / facts.table.short_ms[1], 1 / _MOST_DRIFT), _MOST_DRIFT)
+    costs = CostModel(facts.table, facts.max_rows)
+    return {rows: drift * ms for rows, ms in pass_costs(costs).items()}
+
+
+def served_model(target: OpenTarget, num_context: int, drafter: str) -> ServedModel:
+    """What front ends show of a target with a context of `num_context` tokens and its drafters."""
+    model, options, facts = target.model, target.context, target.facts
+    return ServedModel(
+        name=model.path.stem,
+        description=model.description,
+        num_context=num_context,
+        size_bytes=model.num_bytes,
+        drafter=drafter,
+        exactness=facts.exactness,
+        settings={
+            "model": str(model.path),
+            "drafter": drafter,
+            "context": num_context,
+            "threads": options.num_threads,
+            "batch": options.num_batch,
+            "kv_type_k": options.type_k,
+            "kv_type_v": options.type_v,
+            "flash_attention": options.flash_attention,
+            "extra_buffers": model.options.use_extra_buffers,
+            "max_rows": facts.max_rows,
+            "library": library.build_id(),
+        },
+    )

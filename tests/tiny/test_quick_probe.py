@@ -1,0 +1,92 @@
+"""Half a second of proof: what it allows is what the whole probe allows, and it goes on later."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import pytest
+from rigs import SMALL, OpenModel
+
+from edgespec.cache.database import open_in_memory
+from edgespec.cache.facts import Facts
+from edgespec.llama.tiny import Quantization, TinySpec
+from edgespec.machine import facts as facts_module
+from edgespec.machine.facts import known_model_facts, starting_facts
+from edgespec.machine.identity import this_machine
+from edgespec.machine.probe import CANDIDATES, ROWS, USUAL, probe_setting
+from edgespec.machine.quick_probe import COUNTS, quick_probe
+
+MACHINE = dataclasses.replace(this_machine(), num_threads=1)
+AMPLE_S = 1000.0
+
+
+@pytest.mark.parametrize("quantization", ["F32", "F16", "Q8_0", "Q4_K"])
+@pytest.mark.parametrize("setting", CANDIDATES[:2])
+def test_with_time_it_finds_what_the_whole_probe_finds(
+    open_model: OpenModel, quantization: Quantization, setting: object
+) -> None:
+    model = open_model(TinySpec(quantization=quantization, num_layers=1))
+    (kv,) = [each for each in CANDIDATES if each == setting]
+    quick, whole = quick_probe(model, kv, 1, AMPLE_S), probe_setting(model, kv, 1)
+    assert max(rows for rows in (1, *ROWS) if rows <= quick.max_rows) == whole.max_rows
+    assert quick.differs == (quick.max_rows < COUNTS[-1])
+    assert 0 < quick.short_ms < float("inf")
+    assert 0 < quick.long_ms < float("inf")
+
+
+def test_it_ends_in_time_and_goes_on_from_there(open_model: OpenModel) -> None:
+    model = open_model(SMALL)
+    proved, seen = 1, []
+    while proved < COUNTS[-1]:
+        ticks = itertools.count()  # a second for each look at the clock
+        found = quick_probe(model, USUAL, 1, 4.5, proved, lambda ticks=ticks: float(next(ticks)))
+        assert not found.differs
+        assert proved < found.max_rows
+        proved = found.max_rows
+        seen.append(proved)
+    assert len(seen) > 2
+    assert quick_probe(model, USUAL, 1, 0.0, 4, itertools.count().__next__).max_rows == 4
+
+
+def test_without_any_time_nothing_is_claimed(open_model: OpenModel) -> None:
+    found = quick_probe(open_model(SMALL), USUAL, 1, 0.0)
+    assert (found.max_rows, found.differs) == (1, False)
+    assert found.short_ms == found.long_ms
+
+
+def test_an_answer_begins_with_what_was_proved(open_model: OpenModel) -> None:
+    model, lines = open_model(SMALL), list[str]()
+    with open_in_memory() as database:
+        store = Facts(database)
+        first = starting_facts(model, store, MACHINE, "own", lines.append)
+        assert (first.setting, first.exactness, first.is_provisional) == (USUAL, "identical", True)
+        assert 1 <= first.max_rows <= COUNTS[-1]
+        second = starting_facts(model, store, MACHINE, "own", lines.append)
+        assert second.max_rows >= first.max_rows
+        assert second.table == first.table, "what passes taught is not forgotten"
+        assert lines == []
+        whole = known_model_facts(model, store, MACHINE, lines.append)
+        assert not whole.is_provisional
+        assert lines, "in the foreground it is told"
+        assert starting_facts(model, store, MACHINE, "own", lines.append) == whole
+
+
+def test_where_the_usual_setting_fails_all_are_searched_and_it_is_told(
+    open_model: OpenModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, lines = open_model(TinySpec(quantization="F32", num_layers=1)), list[str]()
+    monkeypatch.setattr(facts_module, "QUICK_S", AMPLE_S)
+    with open_in_memory() as database:
+        found = starting_facts(model, Facts(database), MACHINE, "own", lines.append)
+    whole = probe_setting(model, USUAL, 1)
+    assert found.is_provisional == (whole.max_rows > 1)
+    assert bool(lines) == (whole.max_rows == 1)
+
+
+@pytest.mark.parametrize("architecture", ["mamba", "lfm2"])
+def test_a_model_that_cannot_forget_gets_one_row(open_model: OpenModel, architecture: str) -> None:
+    model = open_model(dataclasses.replace(SMALL, architecture=architecture))
+    with open_in_memory() as database:
+        found = starting_facts(model, Facts(database), MACHINE, "own", lambda _line: None)
+    assert (found.max_rows, found.exactness, found.is_provisional) == (1, "identical", False)
