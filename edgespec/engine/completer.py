@@ -56,6 +56,7 @@ class EngineCompleter:
         self._model = model
         self._prompt_readers = tuple(prompt_readers)
         self._listeners = tuple(listeners)
+        self.turn = threading.Lock()
 
     @property
     def model(self) -> ServedModel:
@@ -64,7 +65,15 @@ class EngineCompleter:
 
     def stream(self, request: CompletionRequest) -> Iterator[Chunk]:
         """Answer `request`; the last chunk carries the `Completion`."""
-        self._engine.target.resume()  # first, so that a `cancel` from here on counts
+        self.resume()  # first, so that a `cancel` from here on counts
+        yield from self.stream_on(request)
+
+    def resume(self) -> None:
+        """Take back a `cancel` that met no answer."""
+        self._engine.target.resume()
+
+    def stream_on(self, request: CompletionRequest) -> Iterator[Chunk]:
+        """As `stream`, after `resume`."""
         tally = Tally(time.perf_counter)
         num_context = self._engine.target.num_context
         prompt = encode_prompt(request, self._bridge, num_context)
@@ -132,21 +141,36 @@ class EngineAnswer:
         """Compute the next chunk."""
         if self._is_over:
             raise StopIteration
-        with self._lock:
-            begins = self._chunks is None
-            if begins and self._is_cancelled:
-                self._is_over = True
-                return Chunk("", completion=_unbegun())
-            self._chunks = self._chunks or self._completer.stream(self._request)
-        try:
-            chunk = next(self._chunks)
-        except BaseException:
+        chunks = self._chunks or self._begin()
+        if chunks is None:
             self._is_over = True
+            return Chunk("", completion=_unbegun())
+        try:
+            chunk = next(chunks)
+        except BaseException:
+            self._end()
             raise
-        self._is_over = chunk.completion is not None
-        if self._is_cancelled:  # it may have come in the instant before the engine began
-            self._completer.cancel()
+        if chunk.completion is not None:
+            self._end()
         return chunk
+
+    def _begin(self) -> Iterator[Chunk] | None:
+        """Wait for the answers before this one; None if it was cancelled meanwhile."""
+        while not self._completer.turn.acquire(timeout=0.02):
+            if self._is_cancelled:
+                return None
+        with self._lock:
+            if self._is_cancelled:
+                self._completer.turn.release()
+                return None
+            self._completer.resume()
+            self._chunks = self._completer.stream_on(self._request)
+            return self._chunks
+
+    def _end(self) -> None:
+        with self._lock:
+            self._is_over = True
+        self._completer.turn.release()
 
     def cancel(self) -> None:
         """End the answer, begun or not, from any thread."""

@@ -10,6 +10,7 @@ model, the smallest first, and those that are still unknown do not serve yet.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from edgespec.forms.trimming import Tried
 from edgespec.forms.weighing import steady_speed
 from edgespec.llama.model import Model
 from edgespec.models.store import ModelStore
+from edgespec.models.trials import Trials
 from edgespec.runtime.request import DrafterFiles
 
 LEAST_SPEED = 1.03
@@ -44,14 +46,15 @@ def best_drafter(
     usual_ms: Mapping[int, float],
     pass_ms: Callable[[], Mapping[int, float]],
     store: ModelStore,
+    trials: Trials,
     trimmer: Trimmer,
     fits: Callable[[DrafterFiles], bool],
 ) -> DrafterFiles | None:
     """The best of the models on disk that were measured, or are now; None if none pays.
 
     `usual_ms` is T(r) of the target, `pass_ms` gives it as it is now. What `fits` refuses is not
-    even measured, what is known to be slower than another is not even opened. What cannot serve is
-    passed over in silence: nobody asked for it by name.
+    even measured, what is known to be slower than another is not even opened. What cannot serve, or
+    killed the engine before, is passed over in silence: nobody asked for it by name.
     """
     if not target.can_roll_back:
         return None
@@ -60,13 +63,14 @@ def best_drafter(
         for stored in sorted(store.list(), key=lambda stored: stored.size_bytes)
         if stored.path != target.path and stored.size_bytes <= _MOST_SHARE * target.num_bytes
     }
+    measured = functools.partial(_measured, usual_ms, pass_ms, trials, trimmer, fits)
     unknown = (path for path, speed in speeds.items() if speed is None)
-    found = (_measured(path, usual_ms, pass_ms, trimmer, fits) for path in unknown)
+    found = map(measured, unknown)
     best = next((candidate for candidate in found if candidate is not None), None)
     known = [(speed, path) for path, speed in speeds.items() if speed is not None]
     for speed, path in sorted(known, key=lambda item: -item[0]):
         if speed >= LEAST_SPEED and (best is None or speed > best.speed):
-            best = _measured(path, usual_ms, pass_ms, trimmer, fits) or best
+            best = measured(path) or best
     if best is None or best.speed < LEAST_SPEED:
         return None
     return DrafterFiles(best.whole, best.trimmed)
@@ -82,13 +86,15 @@ def _known_speed(path: Path, trimmer: Trimmer, usual_ms: Mapping[int, float]) ->
 
 
 def _measured(
-    path: Path,
     usual_ms: Mapping[int, float],
     pass_ms: Callable[[], Mapping[int, float]],
+    trials: Trials,
     trimmer: Trimmer,
     fits: Callable[[DrafterFiles], bool],
+    path: Path,
 ) -> Candidate | None:
     try:
+        trials.begin(path)
         if not fits(DrafterFiles(path)):
             return None
         trimmed = trimmer.trimmed(path, pass_ms)

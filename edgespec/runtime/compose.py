@@ -32,6 +32,7 @@ from edgespec.machine.available import available_memory
 from edgespec.machine.facts import ModelFacts, known_model_facts, known_soundness
 from edgespec.machine.identity import Machine, this_machine
 from edgespec.models.gguf_check import check_gguf
+from edgespec.models.trials import Trials
 from edgespec.paths import Paths
 from edgespec.planning.cost import CostModel
 from edgespec.reports import Report
@@ -110,7 +111,7 @@ def load(
     machine = this_machine()
     if options.num_threads is not None:
         machine = dataclasses.replace(machine, num_threads=options.num_threads)
-    with contextlib.ExitStack() as cleanup:
+    with contextlib.ExitStack() as cleanup, Trials(paths.trials).loading(path):
         free = available()
         database = cleanup.enter_context(open_or_go_without(paths.database, report))
         model = cleanup.enter_context(open_model(path, Facts(database), machine, report))

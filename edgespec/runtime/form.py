@@ -20,6 +20,7 @@ from edgespec.machine.identity import Machine
 from edgespec.machine.probe import probe_single_rows
 from edgespec.models.gguf_check import check_gguf
 from edgespec.models.store import ModelStore
+from edgespec.models.trials import Trials
 from edgespec.paths import Paths
 from edgespec.planning.cost import CostModel
 from edgespec.protocols import FactStore
@@ -61,7 +62,8 @@ def with_drafter(
     if options.drafter == BEST_DRAFTER:
         fits = functools.partial(_fits, memory, report)
         usual = pass_costs(facts)
-        best = best_drafter(target, usual, now, ModelStore(paths), trimmer, fits)
+        trials = Trials(paths.trials)
+        best = best_drafter(target, usual, now, ModelStore(paths), trials, trimmer, fits)
         if best is not None and not options.trim:
             best = DrafterFiles(best.whole)
         return _chosen(options, best, memory, report)
@@ -69,6 +71,7 @@ def with_drafter(
     if files is None:
         return options
     check_gguf(files.whole)
+    Trials(paths.trials).begin(files.whole)
     if is_trimmed(files.whole):
         files = DrafterFiles(parent_of(files.whole, store, paths), files.whole)
     if not options.trim:

@@ -149,7 +149,7 @@ class Rig:
         self, sampling: SamplingParams | None = None, text: str = "one two three"
     ) -> Completion:
         request = CompletionRequest(text, sampling or SamplingParams(), max_tokens=48)
-        for chunk in self.completer.stream(request):
+        for chunk in self.completer.answer(request):
             last = chunk
         assert last.completion is not None
         return last.completion
@@ -492,7 +492,7 @@ def test_it_is_on_where_learning_is(
     def ask(options: LoadOptions) -> None:
         with load(options, target, paths, lambda _line: None) as loaded:
             assert loaded.completer.model.drafter.endswith(home.whole.stem)
-            assert list(loaded.completer.stream(request))
+            assert list(loaded.completer.answer(request))
             for follower in opened:
                 assert follower is not None
                 assert follower.wait(PATIENCE_S)

@@ -11,7 +11,7 @@ import pytest
 from server_support import EchoCompleter
 
 from edgespec.errors import BusyError, ContextOverflowError, EdgeSpecError
-from edgespec.server.answers import Answer, AnswerQueue
+from edgespec.server.answers import AnswerQueue, Queued
 from edgespec.server.errors import ApiError
 from edgespec.types import Chunk, CompletionRequest
 
@@ -37,7 +37,7 @@ async def make_queue() -> AsyncIterator[Callable[[EchoCompleter, int], AnswerQue
 MakeQueue = Callable[[EchoCompleter, int], AnswerQueue]
 
 
-async def text_of(answer: Answer) -> str:
+async def text_of(answer: Queued) -> str:
     return "".join([chunk.text async for chunk in answer.chunks()])
 
 
