@@ -183,12 +183,14 @@ class Worker:
         self._jobs.discard(job)
 
     def _read_all(self, job: Job) -> Completion:
+        completion: Completion | None = None
         for chunk in job.answer:
+            completion = chunk.completion
             if job.put(chunk):
                 self._post(AnswerProgress(job))
-            if chunk.completion is not None:
-                return chunk.completion
-        raise RuntimeError("the answer ended without its completion")
+        if completion is None:
+            raise RuntimeError("the answer ended without its completion")
+        return completion
 
     def _post(self, message: Message) -> None:
         if not self._is_closed:

@@ -15,6 +15,7 @@ from edgespec.forms.trimmer import Trimmer
 from edgespec.forms.trimming import Choice, Tried
 from edgespec.llama.model import Model
 from edgespec.models.store import ModelStore, StoredModel
+from edgespec.models.trials import Trials
 from edgespec.runtime.choice import LEAST_SPEED, best_drafter, expected_speed_of
 from edgespec.runtime.request import DrafterFiles
 
@@ -78,6 +79,7 @@ def choose(
         usual_ms,
         lambda: PASS_MS,
         cast("ModelStore", shelf),
+        Trials(Path("no such folder")),
         cast("Trimmer", shelf),
         lambda files: files.whole.stem not in shelf.too_large,
     )
