@@ -23,6 +23,7 @@ from edgespec.cache.tokens import Recording, Tier, TokenStore, VocabularyKey, tr
 
 _MAX_WAITING = 64
 _BUSY_TIMEOUT_S = 5.0
+_QUESTION_TIMEOUT_S = 0.5
 _CACHE_BYTES = 8 << 20
 
 
@@ -124,6 +125,8 @@ class Recorder:
         try:
             self._write(job)
         except sqlite3.OperationalError as error:  # locked, full, read-only: may pass
+            if isinstance(job, _Question):  # its answer brings it along, or tells
+                return
             self.notice = f"an answer was not remembered ({error})"
         except DAMAGE as error:
             self.notice = f"the database is damaged ({error}); run `edgespec db check`"
@@ -135,6 +138,8 @@ class Recorder:
             self._connection = connect(self._path, _BUSY_TIMEOUT_S, _CACHE_BYTES)
             # Copying the log back is done after the commit, while nobody waits.
             self._connection.execute("PRAGMA wal_autocheckpoint=0")
+        patience_s = _BUSY_TIMEOUT_S if isinstance(job, _Turn) else _QUESTION_TIMEOUT_S
+        self._connection.execute(f"PRAGMA busy_timeout={patience_s * 1e3:.0f}").fetchall()
         if isinstance(job, _Question):
             with transaction(self._connection):
                 self._follow(self._connection, job.entry)

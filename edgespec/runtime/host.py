@@ -4,7 +4,7 @@
     answer    asks it; a process that died is started again first, with the same model
     death     ends the answers that are open with `HostDied`; nobody else is told
 
-A process that dies while it loads is tried once more; after that its death stands until something
+A process that dies of what it loads is tried once more; after that its death stands until something
 else is loaded.
 """
 
@@ -15,14 +15,14 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from edgespec.errors import EdgeSpecError
+from edgespec.errors import EdgeSpecError, HostDied, ModelFileError
 from edgespec.models.trials import Trials
 from edgespec.paths import Paths
 from edgespec.reports import Report
 from edgespec.runtime.host_death import Death
 from edgespec.runtime.host_messages import Ask, CountTokens, DecodeToken, Load
 from edgespec.runtime.host_process import Call, HostProcess, Spawn, spawn_host
-from edgespec.runtime.request import LoadOptions
+from edgespec.runtime.request import NO_DRAFTER, LoadOptions
 from edgespec.types import Chunk, CompletionRequest, Message, SamplingParams, ServedModel
 
 _MOST_DEATHS = 2
@@ -166,7 +166,8 @@ class Host:
         """The process there is; another one if it died, but not for ever. Under the lock."""
         process = self._process
         if process is not None and process.death is not None:
-            self._num_deaths = self._num_deaths + 1 if process.died_loading else 0
+            was_at_fault = process.died_loading and process.death.is_its_own
+            self._num_deaths = self._num_deaths + 1 if was_at_fault else 0
             if self._num_deaths >= _MOST_DEATHS or self._is_closed:
                 return process
             process = None
@@ -181,6 +182,22 @@ class Host:
     def _mourn(self, death: Death) -> None:
         if not death.is_its_own and death.pid is not None:
             Trials(self._paths.trials).withdraw(death.pid)
+
+
+def try_again(path: Path, paths: Paths) -> None:
+    """Load a file that killed a process before, in another one; raises ModelFileError if it does.
+
+    Raises, too, what else keeps it from being loaded.
+    """
+    Trials(paths.trials).forgive(path)
+    options = LoadOptions(drafter=NO_DRAFTER, remember=False)
+    try:
+        with Host(paths) as host:
+            host.load(options, path, _ignore)
+    except HostDied as death:
+        raise ModelFileError(
+            f"{path.name} still kills the engine ({death.problem})", "use another file"
+        ) from death
 
 
 def _ignore(_line: str) -> None:

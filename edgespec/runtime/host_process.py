@@ -27,7 +27,7 @@ from edgespec.runtime.host_death import Death, num_killed_for_memory
 from edgespec.runtime.host_messages import LINE, Asked, Cancel, Load, Pipe
 from edgespec.types import Chunk
 
-_PATIENCE_S = 10.0
+_PATIENCE_S = 20.0
 """How long a host may take to write down what it learned before it is killed."""
 
 _PATIENCE_IN_LOADING_S = 2.0

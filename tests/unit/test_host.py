@@ -248,6 +248,20 @@ def test_who_dies_loading_is_tried_twice(children: Childhood, host: Host) -> Non
     assert text_of(host.answer(CompletionRequest("back"))) == "back"
 
 
+def test_whom_others_kill_while_it_loads_is_tried_again_and_again(
+    children: Childhood, host: Host
+) -> None:
+    load(host)
+    children.before_loading = lambda _load: children.processes[-1].kill()
+    children.processes[0].die(-signal.SIGKILL)
+    for _ in range(5):
+        with pytest.raises(HostDied):
+            text_of(host.answer(LONG))
+    children.before_loading = lambda _load: None
+    children.completer = EchoCompleter()
+    assert text_of(host.answer(CompletionRequest("back"))) == "back"
+
+
 def test_a_process_that_cannot_be_started_is_an_error(children: Childhood, host: Host) -> None:
     children.num_refused = 1
     with pytest.raises(HostDied, match="could not be started: Cannot allocate memory"):
