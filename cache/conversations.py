@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from edgespec.cache.tokens import transaction
@@ -85,6 +85,14 @@ class Conversations:
             ((conversation, message.role, message.content, now) for message in said),
         )
 
+    def follow(self, conversation: str, title: str, said: Sequence[Said]) -> None:
+        """As `append`, of `said`, all that was said in it, what is not there yet.
+
+        What was asked and got no answer stays, also where it is not told of again.
+        """
+        stored = [Said(turn.role, turn.content) for turn in self.messages(conversation)]
+        self.append(conversation, title, not_yet_stored(stored, said))
+
     def rename(self, conversation: str, title: str) -> bool:
         """Give a conversation another title; False if there is none with this id."""
         with transaction(self._connection):
@@ -141,6 +149,30 @@ class Conversations:
             (query, limit),
         )
         return [Hit(*row) for row in rows]
+
+
+def not_yet_stored(stored: Sequence[Said], said: Sequence[Said]) -> Sequence[Said]:
+    """The end of `said` that does not follow, in this order, from what is stored.
+
+    An answer to a question that has one already comes with its question. Space around a text does
+    not count: clients may strip what they repeat.
+
+    >>> hi, ho, he = Said("user", "Hi"), Said("assistant", "Ho"), Said("user", "He")
+    >>> not_yet_stored([hi, he], [hi, ho])
+    [Said(role='user', content='Hi'), Said(role='assistant', content='Ho')]
+    """
+    bare = [(turn.role, turn.content.strip()) for turn in stored]
+    num_known = place = 0
+    for turn in said:
+        try:
+            place = bare.index((turn.role, turn.content.strip()), place) + 1
+        except ValueError:
+            break
+        num_known += 1
+    is_answer = num_known < len(said) and said[num_known].role == "assistant"
+    if is_answer and num_known and place < len(bare):
+        num_known -= 1
+    return said[num_known:]
 
 
 def match_query(words: str) -> str:

@@ -1,9 +1,9 @@
 """Which conversation an answer belongs to.
 
-Requests come without a name: each repeats all that was said, as a chat and every client of the
-server do. A request whose earlier turns are those of a conversation known here continues it; any
-other begins a new one. Nothing of this is on disk: after a restart, a conversation that is
-continued is written down anew.
+A chat names its conversation. Requests of the server's clients come without a name: each repeats
+all that was said. One whose earlier turns are those of a conversation known here continues it; any
+other begins a new one. Nothing of this is on disk: after a restart, a conversation without a name
+that is continued is written down anew.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TITLE_LETTERS = 80
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What an answer adds to a conversation, which is begun if it is not there yet."""
+    """All that was said in a conversation, which is begun if it is not there yet."""
 
     conversation: str
     title: str
@@ -39,20 +39,37 @@ class Journal:
         self._most_known = most_known
         self._known: OrderedDict[str, str] = OrderedDict()
 
-    def entry(self, messages: Sequence[tuple[str, str]], answer: str) -> Entry:
-        """Note that `messages` (role, text), at least one, were answered by `answer`."""
-        turns = [Said(role, _storable(text)) for role, text in messages]
-        turns.append(Said("assistant", _storable(answer)))
-        num_earlier = len(turns) - 2
-        conversation = None
-        if any(turn.role == "assistant" for turn in turns[:num_earlier]):
-            conversation = self._known.get(_name(turns[:num_earlier]))
-        said = turns[num_earlier:] if conversation is not None else turns
+    def question(
+        self, messages: Sequence[tuple[str, str]], conversation: str | None = None
+    ) -> Entry:
+        """Note that `messages` (role, text), at least one, were asked, in `conversation` if given.
+
+        >>> Journal().question([("user", "Hello")], "first").said
+        (Said(role='user', content='Hello'),)
+        """
+        return self._entry([Said(role, _storable(text)) for role, text in messages], conversation)
+
+    def entry(
+        self,
+        messages: Sequence[tuple[str, str]],
+        answer: str,
+        conversation: str | None = None,
+    ) -> Entry:
+        """Note that `messages`, as in `question`, were answered by `answer`."""
+        asked = self.question(messages, conversation)
+        self._known.pop(_name(asked.said))  # the same question again may be another conversation's
+        return self._entry([*asked.said, Said("assistant", _storable(answer))], asked.conversation)
+
+    def _entry(self, turns: Sequence[Said], conversation: str | None) -> Entry:
+        earlier = turns[:-1]
+        conversation = conversation or self._known.get(_name(turns))
+        if conversation is None and any(turn.role == "assistant" for turn in earlier):
+            conversation = self._known.get(_name(earlier))
         conversation = conversation or uuid.uuid4().hex
         self._known[_name(turns)] = conversation
         while len(self._known) > self._most_known:
             self._known.popitem(last=False)
-        return Entry(conversation, title_of(turns), tuple(said))
+        return Entry(conversation, title_of(turns), tuple(turns))
 
 
 def _name(turns: Sequence[Said]) -> str:

@@ -52,7 +52,7 @@ class TokenMemory:
     ) -> None:
         """Remember, soon, that the target said `tokens` after a text that ends with `context`.
 
-        `entry` is what that adds to a conversation; deleting the conversation deletes both.
+        `entry` is the conversation so far; deleting the conversation deletes both.
         """
         if self._recorder is None:
             return
@@ -62,6 +62,11 @@ class TokenMemory:
         self._recorder.record(self._vocabulary, "model", recording, entry, used)
         self.model.used.clear()
         self.statistics.used.clear()
+
+    def note(self, entry: Entry) -> None:
+        """Keep, soon, what was asked, whatever comes of it."""
+        if self._recorder is not None:
+            self._recorder.note(entry)
 
     def flush(self) -> bool:
         """Wait until what was recorded is on disk; False if that takes too long."""

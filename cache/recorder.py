@@ -23,18 +23,26 @@ from edgespec.cache.tokens import Recording, Tier, TokenStore, VocabularyKey, tr
 
 _MAX_WAITING = 64
 _BUSY_TIMEOUT_S = 5.0
+_QUESTION_TIMEOUT_S = 0.5
 _CACHE_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """A sequence to record, what it adds to a conversation, and what it was drafted from."""
+    """A sequence to record, the conversation it belongs to, and what it was drafted from."""
 
     vocabulary: VocabularyKey
     tier: Tier
     recording: Recording
     entry: Entry | None
     used: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A conversation that waits for its answer."""
+
+    entry: Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +62,7 @@ class Recorder:
         """`path` is a database that `open_database` has opened."""
         self._path = path
         self._limit_bytes = limit_bytes
-        self._jobs: queue.Queue[_Turn | _Flush | None] = queue.Queue(_MAX_WAITING)
+        self._jobs: queue.Queue[_Turn | _Question | _Flush | None] = queue.Queue(_MAX_WAITING)
         self._connection: sqlite3.Connection | None = None
         self.notice = ""
         self._worker = threading.Thread(target=self._work, name="recorder", daemon=True)
@@ -72,9 +80,15 @@ class Recorder:
 
         `used` are sequences that drafts were kept from: they are forgotten later.
         """
-        turn = _Turn(vocabulary, tier, recording, entry, frozenset(used))
+        return self._queue(_Turn(vocabulary, tier, recording, entry, frozenset(used)))
+
+    def note(self, entry: Entry) -> bool:
+        """Keep what was asked soon, whatever comes of it; False as for `record`."""
+        return self._queue(_Question(entry))
+
+    def _queue(self, job: _Turn | _Question) -> bool:
         try:
-            self._jobs.put_nowait(turn)
+            self._jobs.put_nowait(job)
         except queue.Full:
             self.notice = "the database is too slow to keep up; an answer was not remembered"
             return False
@@ -107,29 +121,39 @@ class Recorder:
             if self._connection is not None:
                 self._connection.close()
 
-    def _try(self, turn: _Turn) -> None:
+    def _try(self, job: _Turn | _Question) -> None:
         try:
-            self._write(turn)
+            self._write(job)
         except sqlite3.OperationalError as error:  # locked, full, read-only: may pass
+            if isinstance(job, _Question):  # its answer brings it along, or tells
+                return
             self.notice = f"an answer was not remembered ({error})"
         except DAMAGE as error:
             self.notice = f"the database is damaged ({error}); run `edgespec db check`"
         except ValueError as error:  # token ids that are none
             self.notice = f"an answer was not remembered ({error})"
 
-    def _write(self, turn: _Turn) -> None:
+    def _write(self, job: _Turn | _Question) -> None:
         if self._connection is None:
             self._connection = connect(self._path, _BUSY_TIMEOUT_S, _CACHE_BYTES)
             # Copying the log back is done after the commit, while nobody waits.
             self._connection.execute("PRAGMA wal_autocheckpoint=0")
+        patience_s = _BUSY_TIMEOUT_S if isinstance(job, _Turn) else _QUESTION_TIMEOUT_S
+        self._connection.execute(f"PRAGMA busy_timeout={patience_s * 1e3:.0f}").fetchall()
+        if isinstance(job, _Question):
+            with transaction(self._connection):
+                self._follow(self._connection, job.entry)
+            return
         store = TokenStore(self._connection)
-        scope = store.scope(turn.vocabulary, turn.tier)
+        scope = store.scope(job.vocabulary, job.tier)
         with transaction(self._connection):
-            store.add(scope, turn.recording)
-            store.touch(turn.used)
-            if turn.entry is not None:
-                Conversations(self._connection).append(
-                    turn.entry.conversation, turn.entry.title, turn.entry.said
-                )
+            store.add(scope, job.recording)
+            store.touch(job.used)
+            if job.entry is not None:
+                self._follow(self._connection, job.entry)
         evict(self._connection, self._limit_bytes)
         self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    @staticmethod
+    def _follow(connection: sqlite3.Connection, entry: Entry) -> None:
+        Conversations(connection).follow(entry.conversation, entry.title, entry.said)

@@ -50,6 +50,10 @@ class NativeLibraryError(EdgeSpecError):
     exit_code = 6
 
 
+class HostDied(NativeLibraryError):
+    """The process that holds the native library ended before its work was done."""
+
+
 class NetworkError(EdgeSpecError):
     """No source of a file answered."""
 

@@ -34,6 +34,11 @@ class Paths:
         return self.data / "adaptations"
 
     @property
+    def trials(self) -> Path:
+        """Folder of what is known of loading each model file (`edgespec.models.trials`)."""
+        return self.data / "trials"
+
+    @property
     def downloads(self) -> Path:
         """Folder of unfinished downloads, resumable."""
         return self.cache / "downloads"

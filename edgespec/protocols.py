@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgespec.passes import Kept, Part, Proposal
 from edgespec.types import Chunk, Completion, CompletionRequest, EncodedPrompt, Message, ServedModel
+
+if TYPE_CHECKING:  # a process that holds no model has no use for numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Answer(Protocol):
@@ -44,8 +45,8 @@ class Answer(Protocol):
 class Completer(Protocol):
     """What a front end (chat, server, benchmark) needs: questions in, streamed text out.
 
-    One answer at a time: `stream` is not to be called again before its iterator is exhausted or
-    closed. `cancel` may be called from any thread.
+    Any thread may ask at any time; whose turn it is when several answers are open is the
+    completer's business.
     """
 
     @property
@@ -53,23 +54,10 @@ class Completer(Protocol):
         """The loaded target and how it is served."""
         ...
 
-    def stream(self, request: CompletionRequest) -> Iterator[Chunk]:
-        """Answer `request`; the last chunk carries the `Completion`.
-
-        Blocks between chunks. Closing the iterator, or `cancel`, ends the answer within 100 ms;
-        what was computed stays in the KV cache for the next turn. Raises EdgeSpecError (overflow,
-        bad sampler values, a grammar that does not parse) before the first chunk.
-        """
-        ...
-
     def answer(self, request: CompletionRequest) -> Answer:
-        """The handle of an answer to `request`; returns at once and never raises."""
-        ...
+        """The handle of an answer to `request`; returns at once and never raises.
 
-    def cancel(self) -> None:
-        """End the answer under way, from any thread; without one, does nothing.
-
-        The iterator then yields its last chunk with finish reason "cancelled".
+        What was computed stays in the KV cache for the next turn, however the answer ends.
         """
         ...
 

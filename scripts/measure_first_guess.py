@@ -93,7 +93,7 @@ def measure(
     completer = bench.completer(drafters, readers)
     prompt = (Message("user", question.turns[0]),)
     request = CompletionRequest(prompt, GREEDY, NUM_TOKENS, overflow="drop-oldest")
-    for _ in completer.stream(request):
+    for _ in completer.answer(request):
         pass
     completer.forget()
     counts = {it.name: it.take_counts() for it in drafters}

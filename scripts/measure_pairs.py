@@ -221,9 +221,9 @@ def ask(
         (Message("user", prompt),), sampling, num_tokens, speculate=speculate
     )
     completer.forget()
-    for _ in completer.stream(dataclasses.replace(request, max_tokens=1, speculate=False)):
+    for _ in completer.answer(dataclasses.replace(request, max_tokens=1, speculate=False)):
         pass
-    *_, last = completer.stream(request)
+    *_, last = completer.answer(request)
     assert last.completion is not None
     return last.completion
 

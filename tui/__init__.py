@@ -3,13 +3,12 @@
 from edgespec.tui.app import ChatApp
 from edgespec.tui.options import ChatOptions, ChatOutcome
 from edgespec.tui.run import run_chat
-from edgespec.tui.worker import CompleterFactory, LoadAbandoned
+from edgespec.tui.worker import CompleterFactory
 
 __all__ = [
     "ChatApp",
     "ChatOptions",
     "ChatOutcome",
     "CompleterFactory",
-    "LoadAbandoned",
     "run_chat",
 ]

@@ -8,11 +8,9 @@ All state lives here and changes only in handlers, on the event loop. An answer'
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from typing import ClassVar
 
 from textual import on
@@ -38,21 +36,17 @@ from edgespec.tui.worker import (
     AnswerFailed,
     AnswerProgress,
     CompleterFactory,
-    CompleterThread,
     Job,
     Loaded,
     LoadFailed,
     LoadProgress,
     Notice,
+    Worker,
 )
 from edgespec.types import Completion
 
 STATUS_INTERVAL = 0.25
 """Seconds between two changes of the numbers in the status bar: faster cannot be read."""
-STOP_INTERVAL = 0.05
-"""Seconds after which a stop is repeated, for one that came before the answer could be stopped."""
-LEAVE_SECONDS = 1.0
-"""How long quitting waits for the answer under way to stop."""
 
 
 class ChatApp(SteadyApp):
@@ -65,6 +59,7 @@ class ChatApp(SteadyApp):
         Binding("ctrl+c", "interrupt", "Stop or quit", show=False, system=True),
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
         Binding("ctrl+n", "new_conversation", "New conversation", show=False),
+        Binding("ctrl+r", "send_again", "Send again", show=False),
         Binding("ctrl+y", "copy_answer", "Copy the last answer", show=False),
         Binding("f1", "help", "Help", show=False),
     ]
@@ -76,7 +71,7 @@ class ChatApp(SteadyApp):
         super().__init__()
         self._options = options or ChatOptions()
         factory: CompleterFactory = completer if callable(completer) else lambda _: completer
-        self._thread = CompleterThread(factory, self.post_message)
+        self._worker = Worker(factory, self.post_message)
         self._conversation = Conversation(self._options)
         self._pacer = Pacer()
         self._status = Status()
@@ -106,12 +101,12 @@ class ChatApp(SteadyApp):
         if self._options.initial_message:
             self._input.remember(self._options.initial_message)
             await self._send(self._options.initial_message)
-        self.call_after_refresh(self._thread.start)
+        self.call_after_refresh(self._worker.start)
 
     def on_unmount(self) -> None:
-        """However the app ends, the thread ends too."""
+        """However the app ends, its answers end too."""
         signals.ignore()
-        self._thread.close()
+        self._worker.close()
 
     @property
     def _transcript(self) -> Transcript:
@@ -201,7 +196,7 @@ class ChatApp(SteadyApp):
             await self._transcript.withdraw()
 
     def _ask(self, text: str) -> None:
-        job = self._thread.ask(self._conversation.ask(text))
+        job = self._worker.ask(self._conversation.ask(text))
         self._live = LiveAnswer(job, self._transcript)
         self._pacer.begin()
         self._set_state("prefilling")
@@ -239,17 +234,16 @@ class ChatApp(SteadyApp):
         if self._live is None or not self._is_live(event.job):
             return
         completion = event.completion
-        text = completion.text if completion else ""
+        text = completion.text
         await self._live.settle(text)
         self._live = None
-        if text or (completion is not None and completion.finish_reason != "cancelled"):
+        if text or completion.finish_reason != "cancelled":
             self._conversation.answer(text)
         else:
             self._input.give_back(self._conversation.retract())
             self._input.show_hint("stopped before the answer began")
             await self._transcript.retract()
-        if completion is not None:
-            await self._conclude(completion)
+        await self._conclude(completion)
         self._set_state("ready")
         await self._send_waiting()
 
@@ -268,6 +262,11 @@ class ChatApp(SteadyApp):
         await self._live.draw()
         text, self._live = self._live.text, None
         await self._take_back_waiting()
+        if event.failure.is_death:
+            self._conversation.cut(text)
+            await self._transcript.error(f"{event.failure.line} · Ctrl+R asks again")
+            self._set_state("ready")
+            return
         await self._transcript.error(event.failure.line)
         if text:
             self._conversation.answer(text)
@@ -282,11 +281,15 @@ class ChatApp(SteadyApp):
         await self._take_back_waiting()
         if self._live is not None:
             self._set_state("stopping")
-            self._stop(self._live.job)
+            self._live.job.cancel()
 
-    def _stop(self, job: Job) -> None:
-        if self._thread.stop(job):
-            self.set_timer(STOP_INTERVAL, partial(self._stop, job), name="stop")
+    async def action_send_again(self) -> None:
+        """Ask once more what the engine died in."""
+        again = self._conversation.again() if self._live is None and not self._leaving else None
+        if again is not None:
+            await self._send(again)
+        else:
+            self._input.show_hint("nothing to send again")
 
     async def action_interrupt(self) -> None:
         """Ctrl+C: stop the answer, else quit, asking once more if something is typed."""
@@ -301,25 +304,20 @@ class ChatApp(SteadyApp):
 
     async def action_quit(self) -> None:
         """Stop what runs and leave."""
-        await self._leave(self._failed or ChatOutcome())
+        self._leave(self._failed or ChatOutcome())
 
-    async def _leave(self, outcome: ChatOutcome) -> None:
-        """Leave within `LEAVE_SECONDS`; a load cannot be hurried, so it is not waited for."""
+    def _leave(self, outcome: ChatOutcome) -> None:
+        """Leave at once; who made the completer sees to what still runs in it."""
         # From here on the widgets may be gone: nothing that still arrives is to be shown.
         self._leaving, self._live = True, None
-        self._thread.close()
-        deadline = time.monotonic() + LEAVE_SECONDS
-        while self._thread.running and not self._thread.loading and time.monotonic() < deadline:
-            await asyncio.sleep(STOP_INTERVAL / 5)
-            self._thread.close()
-        outcome = replace(outcome, still_running=self._thread.running)
+        self._worker.close()
         self.exit(outcome, return_code=outcome.exit_code)
 
     async def action_new_conversation(self) -> None:
         """Forget the conversation; an answer under way is stopped and dropped."""
         await self._take_back_waiting()
         if self._live is not None:
-            self._stop(self._live.job)
+            self._live.job.cancel()
             self._live = None
         self._conversation.clear()
         self._num_dropped = 0

@@ -1,10 +1,13 @@
 """What has been said, as the next request must show it to the model.
 
 Many chat templates accept only turns that alternate, so a question enters the conversation for good
-together with its answer; one that got no answer is taken back.
+together with its answer; one that got no answer is taken back. A question whose answer was cut
+short by a failure that was not its own can be asked again, in the place of what came of it.
 """
 
 from __future__ import annotations
+
+import uuid
 
 from edgespec.tui.options import ChatOptions
 from edgespec.types import CompletionRequest, Message
@@ -17,6 +20,8 @@ class Conversation:
         self._options = options
         self._turns: list[Message] = []
         self._question: str | None = None
+        self._cut: tuple[str, int] | None = None
+        self._id = uuid.uuid4().hex
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -30,12 +35,13 @@ class Conversation:
         """Open a question and return the request that answers it."""
         if self._question is not None:
             raise RuntimeError(f"asked {question!r} before {self._question!r} was answered")
-        self._question = question
+        self._question, self._cut = question, None
         return CompletionRequest(
             prompt=self.messages,
             sampling=self._options.sampling,
             max_tokens=self._options.max_tokens,
             overflow="drop-oldest",
+            conversation=self._id,
         )
 
     def answer(self, text: str) -> None:
@@ -52,7 +58,24 @@ class Conversation:
         question, self._question = self._question, None
         return question
 
+    def cut(self, text: str) -> None:
+        """Close the open question with what there is of its answer; it may be asked `again`."""
+        question, num_turns = self.retract(), len(self._turns)
+        if text:
+            self._turns += [Message("user", question), Message("assistant", text)]
+        self._cut = question, num_turns
+
+    def again(self) -> str | None:
+        """Take the question that was cut short, and its answer, out again; None without one."""
+        if self._cut is None:
+            return None
+        question, num_turns = self._cut
+        del self._turns[num_turns:]
+        self._cut = None
+        return question
+
     def clear(self) -> None:
-        """Forget everything but the system message."""
+        """Begin another conversation, with the same system message."""
         self._turns.clear()
-        self._question = None
+        self._question = self._cut = None
+        self._id = uuid.uuid4().hex

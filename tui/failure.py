@@ -6,15 +6,20 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgespec.errors import EdgeSpecError
+from edgespec.errors import EdgeSpecError, HostDied
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One line without line breaks, and the exit status if the app cannot go on."""
+    """One line without line breaks, and the exit status if the app cannot go on.
+
+    `is_death` says that the engine died: nothing was wrong with what it was asked, as far as we
+    know, and it can be asked again.
+    """
 
     line: str
     exit_code: int
+    is_death: bool = False
 
 
 def describe(error: BaseException) -> Failure:
@@ -24,7 +29,7 @@ def describe(error: BaseException) -> Failure:
     'disk full; free some space'
     """
     if isinstance(error, EdgeSpecError):
-        return Failure(_one_line(str(error)), error.exit_code)
+        return Failure(_one_line(str(error)), error.exit_code, isinstance(error, HostDied))
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     problem = _one_line(f"{type(error).__name__}: {error}").removesuffix(":")

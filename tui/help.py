@@ -19,6 +19,7 @@ KEYS = (
     ("Escape", "stop the answer; what is there stays"),
     ("Ctrl+C", "copy the selection, stop, or quit"),
     ("Ctrl+Y", "copy the last answer"),
+    ("Ctrl+R", "send again what the engine died of or in"),
     ("Ctrl+N", "new conversation"),
     ("Ctrl+P", "commands and themes"),
     ("Ctrl+Q", "quit"),

@@ -1,4 +1,4 @@
-"""One answer while it streams: from the completer thread's job onto the screen."""
+"""One answer while it streams: from its job onto the screen."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class LiveAnswer:
     @property
     def stopping(self) -> bool:
         """True once a stop was asked for."""
-        return self.job.cancelled.is_set()
+        return self.job.is_cancelled
 
     async def draw(self) -> Chunk | None:
         """Draw what came since the last time; returns the newest chunk, for its numbers."""

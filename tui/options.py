@@ -23,13 +23,7 @@ class ChatOptions:
 
 @dataclass(frozen=True, slots=True)
 class ChatOutcome:
-    """How the app ended: the command's exit status and, on failure, one line for stderr.
-
-    `still_running` says that the completer thread had not ended when the user left: a load cannot
-    be interrupted. It may be inside the native library, where tearing the process down under it
-    can crash: flush, and leave by `os._exit`.
-    """
+    """How the app ended: the command's exit status and, on failure, one line for stderr."""
 
     exit_code: int = 0
     message: str | None = None
-    still_running: bool = False

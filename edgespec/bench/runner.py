@@ -7,17 +7,19 @@ compared and only decoding is timed. Which of the two goes first alternates, bec
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from edgespec.bench.suite import Question
 from edgespec.errors import ContextOverflowError
-from edgespec.protocols import Completer
+from edgespec.protocols import Answer, Completer
 from edgespec.types import (
     Completion,
     CompletionRequest,
     Message,
     SamplingParams,
+    ServedModel,
     SpeculationStats,
 )
 
@@ -37,6 +39,45 @@ class Run:
     def tokens_per_second(self) -> float:
         """Decoded tokens per second; 0 for answers of one token."""
         return self.num_tokens / self.decode_s if self.decode_s > 0 else 0.0
+
+
+class Stoppable:
+    """A completer whose answers, the one under way and all that follow, can be ended at once."""
+
+    def __init__(self, completer: Completer) -> None:
+        """Everything but `stop` is left to `completer`."""
+        self._completer = completer
+        self._lock = threading.Lock()
+        self._latest: Answer | None = None
+        self._is_stopped = False
+
+    @property
+    def model(self) -> ServedModel:
+        """The loaded target and how it is served."""
+        return self._completer.model
+
+    def answer(self, request: CompletionRequest) -> Answer:
+        """The handle of an answer to `request`, cancelled if it comes after `stop`."""
+        with self._lock:
+            self._latest = self._completer.answer(request)
+            if self._is_stopped:
+                self._latest.cancel()
+            return self._latest
+
+    def stop(self) -> None:
+        """Cancel the answer under way and those to come; from any thread."""
+        with self._lock:
+            self._is_stopped = True
+            if self._latest is not None:
+                self._latest.cancel()
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Tokens that the conversation takes in the context, template included."""
+        return self._completer.count_tokens(messages)
+
+    def decode_token(self, token: int) -> bytes:
+        """The bytes of one token id."""
+        return self._completer.decode_token(token)
 
 
 Way = Callable[[CompletionRequest], Completion]
@@ -123,9 +164,9 @@ def _run_question(
 def complete(completer: Completer, request: CompletionRequest) -> Completion:
     """The completion of a request, its chunks not shown."""
     completion = None
-    for chunk in completer.stream(request):
+    for chunk in completer.answer(request):
         completion = chunk.completion
-    assert completion is not None, "a stream ends with its completion"
+    assert completion is not None, "an answer ends with its completion"
     return completion
 
 

@@ -27,7 +27,7 @@ class InThread(Generic[Item]):
     ) -> None:
         """`compute` is called in the worker, with an event that is set when it should end.
 
-        `cancel` ends the item under way, from any thread; it is called until the worker has ended.
+        `cancel` ends the item under way, and what may follow it, from any thread.
         """
         self._compute = compute
         self._cancel = cancel
@@ -56,9 +56,9 @@ class InThread(Generic[Item]):
     def stop(self) -> None:
         """Cancel what is under way and wait until the worker has ended."""
         self._stopped.set()
-        while self._worker.is_alive():  # a cancel that comes before the first pass would be lost
+        if self._worker.is_alive():
             self._cancel()
-            self._worker.join(timeout=0.02)
+            self._worker.join()
 
     def _work(self) -> None:
         end = _End()

@@ -124,10 +124,10 @@ def _measure(
     pairs: list[Pair],
 ) -> None:
     """Append to `pairs` what is measured, telling on stderr how far it is."""
-    from edgespec.bench.runner import run_suite
+    from edgespec.bench.runner import Stoppable, run_suite
     from edgespec.bench.warm import run_warm
 
-    completer, memory = loaded.completer, loaded.memory
+    completer, memory = Stoppable(loaded.completer), loaded.memory
     questions = asked if isinstance(asked, tuple) else asked.questions
 
     def measured(stopped: threading.Event) -> Iterator[Pair]:
@@ -146,7 +146,7 @@ def _measure(
             # After a stop the pair under way is cut short: it is no measurement.
             yield from itertools.takewhile(lambda _pair: not stopped.is_set(), suite)
 
-    with InThread(measured, completer.cancel) as arriving:
+    with InThread(measured, completer.stop) as arriving:
         for pair in arriving:
             pairs.append(pair)
             _show_progress(pair, len(pairs), len(questions))

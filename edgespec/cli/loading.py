@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,9 @@ from edgespec.errors import UnknownModelError
 from edgespec.models.resolve import LocalFile, resolve
 from edgespec.models.store import ModelStore
 from edgespec.paths import user_paths
+from edgespec.protocols import Completer
 from edgespec.reports import is_progress
+from edgespec.runtime.host import Host
 from edgespec.runtime.request import (
     BEST_DRAFTER,
     LOOK_UP_ONLY,
@@ -70,6 +73,19 @@ def load_completer(options: LoadRequest, sampling: SamplingParams) -> Running:
 
     check_sampling(sampling, num_vocab=0)  # no option biases single tokens
     return load(with_drafter_path(options), path, user_paths(), say)
+
+
+@contextlib.contextmanager
+def loaded_host(options: LoadRequest, sampling: SamplingParams) -> Iterator[Completer]:
+    """A process that has loaded the model; as `load_completer`, but a crash there is an error here.
+
+    Nothing of the native library is loaded into this process.
+    """
+    with Host(user_paths(), verbose=options.verbose) as host:
+        host.start()
+        path = model_on_disk(options.model)
+        host.load(with_drafter_path(options), path, say, sampling)
+        yield host
 
 
 def with_drafter_path(options: LoadRequest) -> LoadRequest:

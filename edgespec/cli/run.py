@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgespec.cli.answering import InThread
-from edgespec.cli.loading import load_completer
+from edgespec.cli.loading import loaded_host
 from edgespec.cli.options import (
     check_max_tokens,
     collect_loading,
@@ -60,10 +59,10 @@ def run(verbose: bool, /, prompt: str | None, as_json: bool, **values: Any) -> i
     sampling = collect_sampling(values, values.pop("seed"))
     check_max_tokens(values["max_tokens"])
     request = _request(_whole_prompt(prompt), sampling, values)
-    with load_completer(loading, sampling) as loaded:
-        completion, interrupt = _answer(loaded.completer, request, show=not as_json)
+    with loaded_host(loading, sampling) as completer:
+        completion, interrupt = _answer(completer, request, show=not as_json)
         if as_json and completion is not None:
-            report = describe(completion, request, loaded.completer.model)
+            report = describe(completion, request, completer.model)
             click.echo(json.dumps(report, ensure_ascii=False, indent=2))
     if interrupt is not None:
         raise interrupt
@@ -110,15 +109,16 @@ def _answer(
 ) -> tuple[Completion | None, KeyboardInterrupt | None]:
     """Stream the answer to stdout; an interrupt ends it and is returned beside what there is."""
     printer, interrupt = _Printer(show), None
-    with InThread(lambda _stopped: completer.stream(request), completer.cancel) as chunks:
-        try:
-            printer.print_all(chunks)
-        except KeyboardInterrupt as error:
-            interrupt = error
-            chunks.stop()
-            printer.print_all(chunks)  # what was computed, and not yet shown, when it came
-        finally:
-            printer.end_line()
+    answer = completer.answer(request)
+    try:
+        printer.print_all(answer)
+    except KeyboardInterrupt as error:
+        interrupt = error
+        answer.cancel()
+        printer.print_all(answer)  # what was computed, and not yet shown, when it came
+    finally:
+        printer.end_line()
+        answer.close()
     return printer.completion, interrupt
 
 

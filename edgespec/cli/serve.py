@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from edgespec.cli.loading import load_completer
+from edgespec.cli.loading import loaded_host
 from edgespec.cli.options import (
     collect_loading,
     collect_sampling,
@@ -41,5 +41,5 @@ def serve(verbose: bool, /, host: str, port: int, max_queue: int, **values: Any)
         verbose=bool(verbose),
     )
     sampling = settings.default_sampling
-    with bind(settings) as listener, load_completer(loading, sampling) as loaded:
-        serve_completer(loaded.completer, settings, listener)
+    with bind(settings) as listener, loaded_host(loading, sampling) as completer:
+        serve_completer(completer, settings, listener)

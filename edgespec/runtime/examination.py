@@ -13,7 +13,9 @@ from edgespec.errors import EdgeSpecError, NativeLibraryError
 from edgespec.machine.identity import Machine, build_record, copy_bandwidth, this_machine
 from edgespec.models.resolve import LocalFile, resolve
 from edgespec.models.store import ModelStore
+from edgespec.models.trials import Trials
 from edgespec.paths import Paths
+from edgespec.runtime.host import try_again
 from edgespec.signals import ending_at_once
 
 
@@ -51,7 +53,8 @@ def examine(reference: str | None, paths: Paths, *, anew: bool, verbose: bool) -
         _examine_database(found, database)
         if _examine_library(found, store, machine, verbose):
             for name, path in _models(reference, paths, found):
-                found.models.append(_examine_model(found, name, path, store, machine, bandwidth))
+                about = _examine_model(found, name, path, paths, store, machine, bandwidth)
+                found.models.append(about)
     return found
 
 
@@ -123,9 +126,15 @@ def _models(reference: str | None, paths: Paths, found: Examination) -> list[tup
 
 
 def _examine_model(
-    found: Examination, name: str, path: Path, store: Facts, machine: Machine, bandwidth: float
+    found: Examination,
+    name: str,
+    path: Path,
+    paths: Paths,
+    store: Facts,
+    machine: Machine,
+    bandwidth: float,
 ) -> dict[str, Any]:
-    """Facts of one model, measured now unless remembered."""
+    """Facts of one model, measured now unless remembered; one that killed the engine is tried."""
     from edgespec.machine.facts import MAX_SPREAD, known_model_facts
     from edgespec.models.gguf_check import check_gguf
     from edgespec.runtime.target import open_model
@@ -134,6 +143,8 @@ def _examine_model(
     try:
         check_gguf(path)
         about["bytes"] = path.stat().st_size
+        if Trials(paths.trials).is_marked(path):
+            try_again(path, paths)
         with open_model(path, store, machine, lambda _line: None) as model:
             with ending_at_once():
                 facts = known_model_facts(model, store, machine, lambda _line: None)

@@ -5,6 +5,7 @@ Whatever goes wrong here costs speed and one line for people, never an answer.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from edgespec.llama.model import Model
 from edgespec.machine.facts import file_fingerprint
 from edgespec.passes import Kept
 from edgespec.reports import Report
-from edgespec.types import Completion, CompletionRequest, EncodedPrompt
+from edgespec.types import Completion, CompletionRequest, EncodedPrompt, Message
 
 _VOCABULARY = "vocabulary"
 
@@ -68,6 +69,7 @@ class Remembering:
         self._memory = memory
         self._report = report
         self._journal = Journal()
+        self._lock = threading.Lock()
         self._told: set[str] = set()
 
     def open(self, request: CompletionRequest, prompt: EncodedPrompt) -> Recording:
@@ -81,10 +83,19 @@ class Remembering:
         if completion.token_ids and self.is_learning:
             entry = None
             if not isinstance(request.prompt, str):
-                messages = [(message.role, message.content) for message in request.prompt]
-                entry = self._journal.entry(messages, completion.text)
+                with self._lock:
+                    entry = self._journal.entry(
+                        _turns(request.prompt), completion.text, request.conversation
+                    )
             self._memory.record(completion.token_ids, prompt.tokens, entry)
         self._tell()
+
+    def asked(self, request: CompletionRequest) -> None:
+        """Keep soon what was asked, should no answer come; returns at once and never raises."""
+        if self.is_learning and not isinstance(request.prompt, str):
+            with self._lock:
+                entry = self._journal.question(_turns(request.prompt), request.conversation)
+            self._memory.note(entry)
 
     def flush(self) -> bool:
         """Wait until every answer so far can be found; False if that takes too long."""
@@ -119,6 +130,10 @@ class Recording:
         """The answer is over."""
         if completion is not None:
             self.owner.record(self.request, self.prompt, completion)
+
+
+def _turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
+    return [(message.role, message.content) for message in messages]
 
 
 class _Tier:

@@ -37,6 +37,7 @@ from edgespec.machine.facts import ModelFacts, starting_facts
 from edgespec.machine.identity import Machine, build_record, this_machine
 from edgespec.machine.probe import ROWS
 from edgespec.models.gguf_check import check_gguf
+from edgespec.models.trials import Trials
 from edgespec.paths import Paths
 from edgespec.planning.cost import CostModel
 from edgespec.planning.planner import Planner
@@ -109,7 +110,7 @@ def load(
     check_gguf(path)
     library.set_verbose(request.verbose)
     machine = this_machine(request.num_threads)
-    with contextlib.ExitStack() as cleanup:
+    with contextlib.ExitStack() as cleanup, Trials(paths.trials).loading(path):
         free = available()
         database = cleanup.enter_context(open_or_go_without(paths.database, report))
         home = Home(paths, database, report)
@@ -204,6 +205,7 @@ class _Wiring:
         """The drafter that is about to be loaded; its memory is told."""
         fit = selection.fit(pass_costs(self._costs))
         if fit.form is not None:
+            selection.trials.begin(fit.form.whole)
             self._home.report(f"loading the drafter {fit.form.describe()}, {fit.describe()}")
         return fit.form
 

@@ -16,6 +16,7 @@ from edgespec.errors import EdgeSpecError
 from edgespec.forms.trimmer import Trimmer
 from edgespec.models.gguf_check import check_gguf
 from edgespec.models.store import ModelStore
+from edgespec.models.trials import Trials
 from edgespec.pauses import Pause
 from edgespec.runtime.choice import Choice, best_drafter, candidates_for, named_drafter
 from edgespec.runtime.fit import Fit, MemoryRoom
@@ -46,6 +47,7 @@ class Selection:
             follows=request.remember,
         )
         self._refused: set[Path] = set()
+        self.trials = Trials(home.paths.trials)
 
     def fit(self, pass_ms: Mapping[int, float], pause: Pause | None = None) -> Fit:
         """What runs by what is known now; `pass_ms` is T(r) of the target.
@@ -67,7 +69,7 @@ class Selection:
         """The models that are to be weighed, or whose form is to be made, the smallest first."""
         named = self._request.drafter_path
         if named is None:
-            paths = candidates_for(self._target.model, ModelStore(self._home.paths))
+            paths = self._candidates()
         else:
             choice = named_drafter(named, self._home.facts, self._home.paths)
             is_open = self._request.trim and choice.trimmed is None and self._is_smaller(named)
@@ -79,8 +81,12 @@ class Selection:
         if named is not None:
             choice = named_drafter(named, home.facts, home.paths)
             return choice if self._fits(choice.whole) else None
-        candidates = candidates_for(self._target.model, ModelStore(home.paths))
-        return best_drafter(candidates, pass_ms, self.trimmer, self._fits)
+        return best_drafter(self._candidates(), pass_ms, self.trimmer, self._fits)
+
+    def _candidates(self) -> list[Path]:
+        """The models on disk that could draft, but for those that killed the engine before."""
+        found = candidates_for(self._target.model, ModelStore(self._home.paths))
+        return [path for path in found if not self.trials.is_marked(path)]
 
     def _fits(self, whole: Path) -> bool:
         """Whether there is room; if not, a line tells so, once. Raises ModelFileError."""
@@ -131,11 +137,15 @@ class FormSearch:
         pause()
         self._unsettled = self._unsettled or self._selection.unsettled()
         if self._unsettled:
-            self._selection.trimmer.trimmed(self._unsettled[0], self._pass_ms, pause)
+            whole = self._unsettled[0]
+            with self._selection.trials.loading(whole):
+                self._selection.trimmer.trimmed(whole, self._pass_ms, pause)
             del self._unsettled[0]
         form = self._selection.fit(self._pass_ms(), pause).form
-        if form is not None and self._is_better(form) and self._exchange(form, pause):
-            self._serving = form
+        if form is not None and self._is_better(form):
+            with self._selection.trials.loading(form.whole):
+                is_exchanged = self._exchange(form, pause)
+            self._serving = form if is_exchanged else self._serving
         return bool(self._unsettled)
 
     def _is_better(self, form: Form) -> bool:

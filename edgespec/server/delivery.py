@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from edgespec.errors import EdgeSpecError
-from edgespec.server.answers import Answer, AnswerQueue
+from edgespec.server.answers import AnswerQueue, Queued
 from edgespec.server.errors import ApiError, to_api_error
 from edgespec.server.forms import AnswerForm, Json
 from edgespec.types import Chunk, Completion, CompletionRequest
@@ -54,7 +54,7 @@ class AnswerResponse(Response):
             watch.cancel()
             self._answers.abandon(answer)
 
-    async def _watch(self, answer: Answer, receive: Receive) -> None:
+    async def _watch(self, answer: Queued, receive: Receive) -> None:
         """End the answer when the client leaves, be it queued, in prefill or half-sent."""
         while (await receive())["type"] != "http.disconnect":
             pass

@@ -17,6 +17,7 @@ from edgespec.errors import (
     ContextOverflowError,
     EdgeSpecError,
     GrammarError,
+    HostDied,
     UsageError,
 )
 
@@ -91,6 +92,8 @@ def to_api_error(error: Exception) -> ApiError:
             return ApiError(503, str(error), code="server_busy", headers=headers)
         case BusyError():
             return ApiError(503, str(error), code="server_busy", headers={"Retry-After": "1"})
+        case HostDied():
+            return ApiError(503, str(error), code="engine_died")
         case EdgeSpecError():
             return ApiError(500, str(error))
         case _:

@@ -95,7 +95,7 @@ class Pair:
 
 def ask(completer: EngineCompleter, request: CompletionRequest) -> Completion:
     """The completion; what was streamed must be its text."""
-    chunks = list(completer.stream(request))
+    chunks = list(completer.answer(request))
     completion = chunks[-1].completion
     assert completion is not None
     assert "".join(chunk.text for chunk in chunks) == completion.text
@@ -297,7 +297,7 @@ def test_cancel_while_a_long_prompt_is_read(
 
 def chunks_until_cancelled(completer: EngineCompleter) -> Iterator[str]:
     request = CompletionRequest(say("Count from one to a thousand."), max_tokens=1000)
-    for index, chunk in enumerate(completer.stream(request)):
+    for index, chunk in enumerate(completer.answer(request)):
         if index == 3:
             completer.cancel()
         yield chunk.text

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from answer_support import GeneratedAnswer
+
 from edgespec.errors import ContextOverflowError, GrammarError, UsageError
 from edgespec.protocols import Completer
 from edgespec.server.answers import AnswerQueue
@@ -41,9 +43,9 @@ ANY_PORT = ServerSettings(port=0)
 class EchoCompleter:
     """Answers with the last turn's text; a token is one byte, 256 ends the turn.
 
-    Takes `prefill_s` before the first token and `token_s` for each one, looks for `cancel` every
-    few milliseconds, and notes what a test wants to know: the requests, the threads, and which
-    answers (from 1) ended early, by `cancel` or by closing their iterator.
+    Takes `prefill_s` before the first token and `token_s` for each one, hears a cancel at any time,
+    and notes what a test wants to know: the requests, the threads, and which answers (from 1) were
+    cancelled.
     """
 
     prefill_s: float = 0.0
@@ -54,7 +56,6 @@ class EchoCompleter:
     overlapped: bool = False
     fail_after: Exception | None = None
     _busy: threading.Lock = field(default_factory=threading.Lock)
-    _cancelled: threading.Event = field(default_factory=threading.Event)
 
     @property
     def model(self) -> ServedModel:
@@ -66,34 +67,30 @@ class EchoCompleter:
     def decode_token(self, token: int) -> bytes:
         return b"<end>" if token == END_OF_TURN else bytes([token])
 
-    def cancel(self) -> None:
-        self._cancelled.set()
+    def answer(self, request: CompletionRequest) -> GeneratedAnswer:
+        return GeneratedAnswer(lambda cancelled: self._begin(request, cancelled))
 
-    def stream(self, request: CompletionRequest) -> Iterator[Chunk]:
+    def _begin(self, request: CompletionRequest, cancelled: threading.Event) -> Iterator[Chunk]:
         self.overlapped |= not self._busy.acquire(blocking=False)
-        self._cancelled.clear()
         self.threads.add(threading.get_ident())
         self.requests.append(request)
         try:
-            yield from self._answer(request)
-        except GeneratorExit:
-            self.stopped.add(len(self.requests))
-            raise
+            yield from self._say(request, cancelled)
         finally:
             self._busy.release()
 
-    def _answer(self, request: CompletionRequest) -> Iterator[Chunk]:
+    def _say(self, request: CompletionRequest, cancelled: threading.Event) -> Iterator[Chunk]:
         num_prompt = self._check(request)
         started = time.monotonic()
-        self._work(self.prefill_s)
+        cancelled.wait(self.prefill_s)
         prompt_ms = (time.monotonic() - started) * 1e3
         emitted: list[int] = []
         said = sent = ""
         reason: FinishReason = "length"
         for token in (*_last_text(request).encode(), END_OF_TURN):
-            if self._cancelled.is_set() or len(emitted) == request.max_tokens:
+            if cancelled.is_set() or len(emitted) == request.max_tokens:
                 break
-            self._work(self.token_s)
+            cancelled.wait(self.token_s)
             emitted.append(token)
             if token == END_OF_TURN:
                 reason = "stop"
@@ -107,7 +104,7 @@ class EchoCompleter:
             yield Chunk(text, self._logprobs(token, request.num_top_logprobs))
             if self.fail_after is not None:
                 raise self.fail_after
-        if self._cancelled.is_set():
+        if cancelled.is_set():
             self.stopped.add(len(self.requests))
             reason = "cancelled"
         decode_ms = (time.monotonic() - started) * 1e3 - prompt_ms
@@ -129,10 +126,6 @@ class EchoCompleter:
         if size > NUM_CONTEXT:
             raise ContextOverflowError(f"{size} tokens do not fit {NUM_CONTEXT}", "shorten it")
         return size
-
-    def _work(self, seconds: float) -> None:
-        if seconds:
-            self._cancelled.wait(seconds)
 
     def _logprobs(self, token: int, num_top: int | None) -> tuple[TokenLogprob, ...]:
         if num_top is None:

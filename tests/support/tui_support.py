@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from answer_support import GeneratedAnswer
 from textual import _wait
 from textual.pilot import Pilot
 from textual.widgets import Static
@@ -56,8 +57,8 @@ class ScriptedCompleter:
 
     A script is a text, or an exception to raise; one that is raised after some text is a tuple of
     both. Words wait for permits (`allow`); without `gated` they come at once. Like the engine, it
-    looks for `cancel` all the time, forgets a cancel that came before its answer, and takes every
-    token 20 ms of reported time where plain decoding would take 50.
+    looks for a cancel all the time, gives one answer after the other, and takes every token 20 ms
+    of reported time where plain decoding would take 50.
     """
 
     def __init__(
@@ -76,15 +77,16 @@ class ScriptedCompleter:
         self._finish = finish
         self._gated = gated
         self._permits = threading.Semaphore(0)
-        self._cancel = threading.Event()
         self._busy = threading.Lock()
 
     def allow(self, num_words: int) -> None:
         """Let that many more words out."""
         self._permits.release(num_words)
 
-    def cancel(self) -> None:
-        self._cancel.set()
+    def answer(self, request: CompletionRequest) -> GeneratedAnswer:
+        index = len(self.requests)
+        self.requests.append(request)
+        return GeneratedAnswer(lambda cancelled: self._in_turn(request, index, cancelled))
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         return sum(len(words(message.content)) for message in messages)
@@ -92,16 +94,15 @@ class ScriptedCompleter:
     def decode_token(self, token: int) -> bytes:
         return str(token).encode()
 
-    def stream(self, request: CompletionRequest) -> Iterator[Chunk]:
-        assert self._busy.acquire(blocking=False), "two answers at a time"
-        try:
-            self._cancel.clear()
-            self.requests.append(request)
-            yield from self._answer(request, len(self.requests) - 1)
-        finally:
-            self._busy.release()
+    def _in_turn(
+        self, request: CompletionRequest, index: int, cancelled: threading.Event
+    ) -> Iterator[Chunk]:
+        with self._busy:
+            yield from self._say(request, index, cancelled)
 
-    def _answer(self, request: CompletionRequest, index: int) -> Iterator[Chunk]:
+    def _say(
+        self, request: CompletionRequest, index: int, cancelled: threading.Event
+    ) -> Iterator[Chunk]:
         script = self._scripts[index % len(self._scripts)]
         text = script if isinstance(script, str) else script[0] if isinstance(script, tuple) else ""
         said: list[str] = []
@@ -109,7 +110,7 @@ class ScriptedCompleter:
         assert not isinstance(request.prompt, str)
         num_prompt = self.count_tokens(request.prompt)
         for word in words(text):
-            if not self._permitted():
+            if not self._permitted(cancelled):
                 reason = "cancelled"
                 break
             said.append(word)
@@ -132,8 +133,8 @@ class ScriptedCompleter:
             ),
         )
 
-    def _permitted(self) -> bool:
-        while not self._cancel.is_set():
+    def _permitted(self, cancelled: threading.Event) -> bool:
+        while not cancelled.is_set():
             if not self._gated or self._permits.acquire(timeout=0.002):
                 return True
         self.cancelled_at = time.monotonic()
@@ -219,7 +220,7 @@ async def ask(pilot: AppPilot, text: str) -> None:
 def _completer_requests(pilot: AppPilot) -> list[CompletionRequest]:
     app = pilot.app
     assert isinstance(app, ChatApp)
-    completer = app._thread._completer
+    completer = app._worker._completer
     assert isinstance(completer, ScriptedCompleter)
     return completer.requests
 

@@ -51,7 +51,7 @@ class Rig:
 
     def answer(self, sampling: SamplingParams, text: str = "one two three") -> Completion:
         request = CompletionRequest(text, sampling, max_tokens=48)
-        for chunk in self.completer.stream(request):
+        for chunk in self.completer.answer(request):
             last = chunk
         assert last.completion is not None
         return last.completion

@@ -151,7 +151,7 @@ class Rig:
         self, sampling: SamplingParams | None = None, text: str = "one two three"
     ) -> Completion:
         request = CompletionRequest(text, sampling or SamplingParams(), max_tokens=48)
-        for chunk in self.completer.stream(request):
+        for chunk in self.completer.answer(request):
             last = chunk
         assert last.completion is not None
         return last.completion
@@ -496,7 +496,7 @@ def test_it_is_on_where_learning_is(
     def ask(options: LoadRequest) -> None:
         with load(options, target, paths, lambda _line: None) as loaded:
             assert loaded.completer.model.drafter.endswith(home.whole.stem)
-            assert list(loaded.completer.stream(request))
+            assert list(loaded.completer.answer(request))
             assert loaded.idle.wait(PATIENCE_S)
             assert all(follower is not None for follower in opened)
 

@@ -212,7 +212,7 @@ def complete(
         lambda params: SamplerChain(params, model.vocab),
         ServedModel("tiny", "", 256, 0, drafter.name, "identical"),
     )
-    chunks = list(completer.stream(request))
+    chunks = list(completer.answer(request))
     completion = chunks[-1].completion
     assert completion is not None
     return completion, "".join(chunk.text for chunk in chunks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
+from answer_support import GeneratedAnswer
 from fakes import (
     FakeDrafter,
     FakeSampler,
@@ -15,9 +16,9 @@ from fakes import (
 )
 
 from edgespec.bench.report import figures
-from edgespec.bench.runner import Pair, Run, run_suite
+from edgespec.bench.runner import Pair, Run, Stoppable, run_suite
 from edgespec.bench.suite import Question
-from edgespec.engine.completer import EngineCompleter
+from edgespec.engine.completer import EngineAnswer, EngineCompleter
 from edgespec.errors import GrammarError
 from edgespec.types import (
     Chunk,
@@ -49,9 +50,9 @@ class Recording(EngineCompleter):
         super().__init__(make_engine(target, drafter), Bridge(), lambda _: FakeSampler(), model)
         self.requests: list[CompletionRequest] = []
 
-    def stream(self, request: CompletionRequest) -> Iterator[Chunk]:
+    def answer(self, request: CompletionRequest) -> EngineAnswer:
         self.requests.append(request)
-        return super().stream(request)
+        return super().answer(request)
 
 
 def recording(num_context: int = 400) -> tuple[Recording, FakeTarget]:
@@ -150,6 +151,19 @@ def test_nothing_is_measured_before_it_is_asked_for() -> None:
     assert len(completer.requests) == 3
 
 
+def test_a_stop_ends_the_answer_under_way_and_all_that_follow() -> None:
+    completer, target = recording()
+    stoppable = Stoppable(completer)
+    target.on_pass = lambda _tokens: stoppable.stop()
+    pairs = list(run_suite(stoppable, [ask("ab a b"), ask("c")], GREEDY, 40))
+    assert stoppable.model is completer.model
+    assert stoppable.decode_token(5) == b"a"
+    assert stoppable.count_tokens([Message("user", "a")]) == completer.count_tokens(
+        [Message("user", "a")]
+    )
+    assert [run.emitted for pair in pairs for run in measured(pair)] == [0, 0, 0, 0]
+
+
 class Scripted:
     """Implements `Completer`: answers are made up by `script` from the request."""
 
@@ -157,16 +171,16 @@ class Scripted:
         self.model = ServedModel("scripted", "", 100, 0, "none", "near-ties")
         self._script = script
 
-    def stream(self, request: CompletionRequest) -> Iterator[Chunk]:
+    def answer(self, request: CompletionRequest) -> GeneratedAnswer:
+        return GeneratedAnswer(lambda _cancelled: self._say(request))
+
+    def _say(self, request: CompletionRequest) -> Iterator[Chunk]:
         tokens = tuple(self._script(request))
         timings = Timings(5.0, 2.0 * (len(tokens) - 1), 5.0, 7, 6, len(tokens))
         stats = SpeculationStats(len(tokens), len(tokens), {})
         completion = Completion("text", tokens, "length", timings, stats)
         yield Chunk("te", timings=timings, stats=stats)
         yield Chunk("xt", timings=timings, stats=stats, completion=completion)
-
-    def cancel(self) -> None:
-        """Nothing to cancel."""
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         return len(messages)

@@ -12,11 +12,10 @@ from edgespec.bench.plan import cold_questions, warm_plan
 from edgespec.bench.runner import Pair
 from edgespec.bench.suite import Question
 from edgespec.bench.warm import Warm, WarmPlan, run_warm
-from edgespec.engine.completer import EngineCompleter
+from edgespec.engine.completer import EngineAnswer, EngineCompleter
 from edgespec.errors import UsageError
 from edgespec.passes import Proposal
 from edgespec.types import (
-    Chunk,
     Completion,
     CompletionRequest,
     Message,
@@ -69,9 +68,9 @@ class Asked(EngineCompleter):
         engine = make_engine(target, FakeDrafter(self.memory.guess))
         super().__init__(engine, Bridge(), lambda _: FakeSampler(), model, listeners=[self.memory])
 
-    def stream(self, request: CompletionRequest) -> Iterator[Chunk]:
+    def answer(self, request: CompletionRequest) -> EngineAnswer:
         self.asked.append((request, self.memory.is_learning, self.memory.is_used))
-        return super().stream(request)
+        return super().answer(request)
 
 
 def question(*turns: str) -> Question:

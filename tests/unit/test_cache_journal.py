@@ -21,12 +21,32 @@ Turns = list[tuple[str, str]]
 TEXTS = st.text(max_size=12)
 
 
-def ask(journal: Journal, turns: Turns, question: str, answer: str) -> Entry:
+def ask(
+    journal: Journal, turns: Turns, question: str, answer: str, conversation: str | None = None
+) -> Entry:
     """Ask in a conversation, which `turns` becomes after the answer."""
     turns.append(("user", question))
-    entry = journal.entry(turns, answer)
+    entry = journal.entry(turns, answer, conversation)
     turns.append(("assistant", answer))
     return entry
+
+
+class Written:
+    """What entries leave in a database."""
+
+    def __init__(self) -> None:
+        self._recorded = in_memory()
+
+    def down(self, entry: Entry) -> str:
+        with transaction(self._recorded.connection):
+            Conversations(self._recorded.connection).follow(
+                entry.conversation, entry.title, entry.said
+            )
+        return entry.conversation
+
+    def texts(self, conversation: str) -> Turns:
+        messages = Conversations(self._recorded.connection).messages(conversation)
+        return [(message.role, message.content) for message in messages]
 
 
 def test_a_conversation_that_grows_stays_one() -> None:
@@ -39,7 +59,11 @@ def test_a_conversation_that_grows_stays_one() -> None:
         Said("user", "What is rain?"),
         Said("assistant", "Water."),
     )
-    assert second.said == (Said("user", "And snow?"), Said("assistant", "Frozen water."))
+    assert second.said == (
+        *first.said,
+        Said("user", "And snow?"),
+        Said("assistant", "Frozen water."),
+    )
     assert first.title == second.title == "What is rain?"
 
 
@@ -75,22 +99,53 @@ def test_a_changed_past_is_another_conversation() -> None:
     assert len(changed.said) == 4, "all that was said, since nothing of it is written down"
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), TEXTS, TEXTS), max_size=20))
+@given(st.lists(st.tuples(st.integers(0, 3), TEXTS, TEXTS, st.booleans()), max_size=20))
 def test_of_interleaved_conversations_each_is_written_down_whole(
-    asked: list[tuple[int, str, str]],
+    asked: list[tuple[int, str, str, bool]],
 ) -> None:
+    """Half of them have a name, and are known by it after a restart."""
     journal = Journal()
+    written = Written()
     turns: dict[int, Turns] = {}
-    written: dict[str, list[Said]] = {}
     names: dict[int, str] = {}
-    for number, question, answer in asked:
+    for number, question, answer, restarts in asked:
         # A number in each first question, or two conversations could not be told apart.
         known = turns.setdefault(number, [("system", str(number))])
-        entry = ask(journal, known, question, answer)
-        written.setdefault(entry.conversation, []).extend(entry.said)
-        assert names.setdefault(number, entry.conversation) == entry.conversation
-    for number, known in turns.items():
-        assert [(said.role, said.content) for said in written[names[number]]] == known
+        name = f"named {number}" if number % 2 else None
+        if restarts and name is not None:
+            journal = Journal()
+            turns = {each: said for each, said in turns.items() if each % 2}
+            names = {each: said for each, said in names.items() if each % 2}
+        entry = written.down(journal.question([*known, ("user", question)], name))
+        assert written.texts(entry) == [*known, ("user", question)]
+        assert written.down(ask(journal, known, question, answer, name)) == entry
+        assert names.setdefault(number, entry) == entry
+    for number, said in turns.items():
+        assert written.texts(names[number]) == said
+
+
+def test_what_got_no_answer_is_kept_and_may_be_asked_again() -> None:
+    written = Written()
+    turns: Turns = []
+    ask(Journal(), turns, "One", "1", "c")
+    for question in ("Two", "Two", "Or three"):  # the engine died, twice; each time it is new
+        name = written.down(Journal().question([*turns, ("user", question)], "c"))
+    written.down(ask(Journal(), turns, "Or three", "3", "c"))
+    written.down(ask(Journal(), turns, "Four", "4", "c"))
+    assert name == "c"
+    assert [text for _, text in written.texts("c")] == [
+        "One",
+        "1",
+        "Two",
+        *["Or three", "3", "Four", "4"],
+    ]
+
+
+def test_a_second_answer_comes_with_its_question() -> None:
+    written = Written()
+    for answer in ("1", "one"):
+        written.down(Journal().entry([("user", "One")], answer, "c"))
+    assert [text for _, text in written.texts("c")] == ["One", "1", "One", "one"]
 
 
 def test_only_the_latest_can_be_continued() -> None:
@@ -133,14 +188,16 @@ def test_messages_and_tokens_are_written_together_and_forgotten_together(tmp_pat
                 entry = ask(journal, turns, f"question {number}", f"answer {number}")
                 memory.record([10, 11, 12 + number], [1, 2], entry)
             memory.record([7, 8, 9], [4, 5, 6])
+            memory.note(journal.question([*turns, ("user", "question 3")]))
+            turns.append(("user", "question 3"))
     recorded = on_disk(path)
     conversations = Conversations(recorded.connection)
     [known] = conversations.all()
-    assert (known.title, known.num_messages) == ("question 0", 6)
+    assert (known.title, known.num_messages) == ("question 0", 7)
     assert [(m.role, m.content) for m in conversations.messages(known.id)] == turns
     [hit] = conversations.search("question 2")
     assert hit.conversation == known.id
-    assert Forgetting(recorded.connection).conversation(known.id) == Forgotten(1, 6, 9)
+    assert Forgetting(recorded.connection).conversation(known.id) == Forgotten(1, 7, 9)
     assert recorded.reader().lookup([1, 2, 10, 11]) is None
     assert recorded.reader().lookup([6, 7, 8]) is not None
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from server_support import EchoCompleter
 
-from edgespec.errors import BusyError, ContextOverflowError, EdgeSpecError
-from edgespec.server.answers import Answer, AnswerQueue
+from edgespec.errors import BusyError, ContextOverflowError, EdgeSpecError, HostDied
+from edgespec.server.answers import AnswerQueue, Queued
 from edgespec.server.errors import ApiError
-from edgespec.types import Chunk, CompletionRequest
+from edgespec.types import CompletionRequest
 
 LONG = CompletionRequest("x" * 2000)
 
@@ -37,7 +37,7 @@ async def make_queue() -> AsyncIterator[Callable[[EchoCompleter, int], AnswerQue
 MakeQueue = Callable[[EchoCompleter, int], AnswerQueue]
 
 
-async def text_of(answer: Answer) -> str:
+async def text_of(answer: Queued) -> str:
     return "".join([chunk.text async for chunk in answer.chunks()])
 
 
@@ -126,54 +126,12 @@ async def test_an_answer_that_is_over_is_left_alone(make_queue: MakeQueue) -> No
     assert await text_of(second) == "b" * 20
 
 
-async def test_a_cancel_before_the_completer_listens_is_repeated(make_queue: MakeQueue) -> None:
-    """`cancel` does nothing until the answer is under way; one call alone would be lost."""
-
-    class SlowStart(EchoCompleter):
-        def stream(self, request: CompletionRequest) -> Iterator[Chunk]:
-            time.sleep(0.2)
-            yield from super().stream(request)
-
-    completer = SlowStart(prefill_s=30.0)
-    queue = make_queue(completer, 5)
-    answer = queue.submit(LONG)
-    await until(lambda: queue.is_answering)
-    queue.abandon(answer)
-    assert not completer.requests
-    await until(lambda: not queue.is_answering)
-    assert len(completer.requests) == 1
-
-
-async def test_the_iterator_is_closed_in_the_worker_thread(make_queue: MakeQueue) -> None:
-    closed_in: list[int] = []
-
-    class Deaf(EchoCompleter):
-        """Does not hear `cancel`; ends only when its iterator is closed."""
-
-        def cancel(self) -> None:
-            """Does nothing."""
-
-        def stream(self, request: CompletionRequest) -> Iterator[Chunk]:
-            try:
-                yield from super().stream(request)
-            finally:
-                closed_in.append(threading.get_ident())
-
-    completer = Deaf(token_s=0.01)
-    queue = make_queue(completer, 5)
-    answer = queue.submit(LONG)
-    await anext(answer.chunks())
-    queue.abandon(answer)
-    await until(lambda: not queue.is_answering)
-    assert completer.stopped == {1}
-    assert closed_in == list(completer.threads)
-
-
 @pytest.mark.parametrize(
     ("raised", "told"),
     [
         (ContextOverflowError("too long"), ContextOverflowError),
         (EdgeSpecError("broken"), EdgeSpecError),
+        (HostDied("the engine died"), HostDied),
         (ZeroDivisionError("oops"), ApiError),
     ],
 )

@@ -13,6 +13,7 @@ WANTED = {
     "GrammarError": (400, "invalid_grammar"),
     "ContextOverflowError": (400, "context_length_exceeded"),
     "BusyError": (503, "server_busy"),
+    "HostDied": (503, "engine_died"),
 }
 
 

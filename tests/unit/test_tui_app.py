@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from textual import events
 from tui_support import (
     GatedFactory,
@@ -22,7 +23,7 @@ from tui_support import (
     until,
 )
 
-from edgespec.errors import ContextOverflowError, NativeLibraryError
+from edgespec.errors import ContextOverflowError, HostDied, NativeLibraryError
 from edgespec.protocols import Completer
 from edgespec.reports import Report
 from edgespec.tui import ChatApp, ChatOptions
@@ -108,26 +109,6 @@ async def test_escape_before_the_first_word_gives_the_message_back() -> None:
         await until(pilot, lambda: len(completer.requests) == 2)
         await ready(pilot)
     assert completer.requests[1].prompt == (Message("user", "too early"),)
-
-
-async def test_escape_that_meets_the_answer_before_it_begins_still_stops_it() -> None:
-    """The engine forgets a cancel that comes before its answer; the app must say it again."""
-    completer = ScriptedCompleter("one two", gated=True)
-    async with ChatApp(completer).run_test(size=SIZE) as pilot:
-        await ready(pilot)
-        real_cancel, calls = completer.cancel, []
-
-        def first_is_lost() -> None:
-            calls.append(time.monotonic())
-            if len(calls) > 1:
-                real_cancel()
-
-        completer.cancel = first_is_lost  # type: ignore[method-assign]
-        await send(pilot, "count")
-        await until(pilot, lambda: completer.requests)
-        await pilot.press("escape")
-        await ready(pilot)
-        assert len(calls) >= 2
 
 
 async def test_a_message_sent_while_loading_waits_and_is_then_answered() -> None:
@@ -249,6 +230,44 @@ async def test_an_error_after_some_words_keeps_them_in_the_conversation() -> Non
         assert answers(pilot) == ["half an"]
         await ask(pilot, "And?")
     assert completer.requests[1].prompt[1] == Message("assistant", "half an")
+
+
+@pytest.mark.parametrize("said", ["", "Well, "])
+async def test_what_the_engine_died_in_is_asked_again_with_one_key(said: str) -> None:
+    died = HostDied("the engine died: it gave up", "ask again, and it starts anew")
+    completer = ScriptedCompleter("Hello.", (said, died), "Better now.")
+    async with ChatApp(completer).run_test(size=SIZE) as pilot:
+        await ready(pilot)
+        await pilot.press("ctrl+r")
+        assert "nothing to send again" in str(box(pilot).border_subtitle)
+        await ask(pilot, "Hi")
+        await ask(pilot, "And now?")
+        (line,) = lines(pilot, "error")
+        assert line == f"✗ {died} · Ctrl+R asks again"
+        assert box(pilot).text == ""
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: len(completer.requests) == 3)
+        await ready(pilot)
+        assert answers(pilot)[-1] == "Better now."
+    *_, failed, again = completer.requests
+    assert again == failed
+    assert again.conversation == completer.requests[0].conversation
+
+
+async def test_after_a_death_one_may_go_on_with_something_else() -> None:
+    completer = ScriptedCompleter(("Well, ", HostDied("it crashed")), "Fine.")
+    async with ChatApp(completer).run_test(size=SIZE) as pilot:
+        await ready(pilot)
+        await ask(pilot, "Hi")
+        await ask(pilot, "Never mind.")
+        await pilot.press("ctrl+r")
+        await pilot.pause()
+    assert completer.requests[1].prompt == (
+        Message("user", "Hi"),
+        Message("assistant", "Well, "),
+        Message("user", "Never mind."),
+    )
+    assert len(completer.requests) == 2
 
 
 async def test_an_error_takes_the_waiting_message_back() -> None:

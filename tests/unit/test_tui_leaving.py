@@ -23,13 +23,17 @@ from tui_support import (
 )
 
 from edgespec.errors import ModelFileError, UsageError
-from edgespec.tui import ChatApp, ChatOutcome, LoadAbandoned, run_chat
+from edgespec.tui import ChatApp, ChatOutcome, run_chat
 
 TRUNCATED = ModelFileError("qwen.gguf is truncated", "run `edgespec pull` again")
 
 
-def completer_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "completer"]
+def join_threads() -> None:
+    """What the app began has ended, or does so now."""
+    for thread in threading.enumerate():
+        if thread.name in ("loading", "answer"):
+            thread.join(5)
+            assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("key", ["ctrl+q", "ctrl+c"])
@@ -39,8 +43,8 @@ async def test_quitting_ends_the_thread_and_exits_with_success(key: str) -> None
         await ready(pilot)
         await pilot.press(key)
         await until(pilot, lambda: app.return_value)
-    assert app.return_value == ChatOutcome(exit_code=0, message=None, still_running=False)
-    assert not completer_threads()
+    assert app.return_value == ChatOutcome(exit_code=0, message=None)
+    join_threads()
 
 
 async def test_quitting_while_an_answer_runs_cancels_it_first() -> None:
@@ -55,31 +59,12 @@ async def test_quitting_while_an_answer_runs_cancels_it_first() -> None:
         await pilot.press("ctrl+q")
         await until(pilot, lambda: app.return_value)
         assert time.monotonic() - started < 0.5
-    assert completer.cancelled_at is not None
     assert app.return_value == ChatOutcome()
-    assert not completer_threads()
+    join_threads()
+    assert completer.cancelled_at is not None
 
 
-async def test_quitting_does_not_wait_for_a_completer_that_hangs() -> None:
-    completer = ScriptedCompleter("one", gated=True)
-    completer.cancel = lambda: None  # type: ignore[method-assign]
-    app = ChatApp(completer)
-    async with app.run_test() as pilot:
-        await ready(pilot)
-        await send(pilot, "count")
-        await until(pilot, lambda: completer.requests)
-        started = time.monotonic()
-        await pilot.press("ctrl+q")
-        await until(pilot, lambda: app.return_value)
-        assert time.monotonic() - started < 2
-    assert app.return_value == ChatOutcome(still_running=True)
-    completer.allow(1)
-    for thread in completer_threads():
-        thread.join(5)
-    assert not completer_threads()
-
-
-async def test_quitting_while_loading_leaves_at_once_and_tells_the_factory() -> None:
+async def test_quitting_while_loading_leaves_at_once() -> None:
     factory = GatedFactory(ScriptedCompleter("one"))
     app = ChatApp(factory)
     async with app.run_test() as pilot:
@@ -88,9 +73,8 @@ async def test_quitting_while_loading_leaves_at_once_and_tells_the_factory() -> 
         await pilot.press("ctrl+c")
         await until(pilot, lambda: app.return_value)
         assert time.monotonic() - started < 0.5
-    for thread in completer_threads():
-        thread.join(5)
-    assert isinstance(factory.left_by, LoadAbandoned)
+    factory.opened.set()
+    join_threads()
 
 
 async def test_the_first_ctrl_c_stops_the_answer_and_the_second_quits() -> None:
@@ -187,6 +171,7 @@ async def test_a_signal_stops_the_answer_and_leaves_in_order(number: str, exit_c
         await until(pilot, lambda: completer.requests)
         os.kill(os.getpid(), getattr(signal, number))
         await until(pilot, lambda: app.return_value)
+    join_threads()
     assert completer.cancelled_at is not None
     assert app.return_value == ChatOutcome(exit_code)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

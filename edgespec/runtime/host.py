@@ -1,0 +1,204 @@
+"""The host behind the `Completer` protocol: nothing here loads the native library.
+
+    load      starts a process if there is none, and has it load a model, or another one
+    answer    asks it; a process that died is started again first, with the same model
+    death     ends the answers that are open with `HostDied`; nobody else is told
+
+A process that dies of what it loads is tried once more; after that its death stands until something
+else is loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from edgespec.errors import EdgeSpecError, HostDied, ModelFileError
+from edgespec.models.trials import Trials
+from edgespec.paths import Paths
+from edgespec.reports import Report
+from edgespec.runtime.host_death import Death
+from edgespec.runtime.host_messages import Ask, CountTokens, DecodeToken, Load
+from edgespec.runtime.host_process import Call, HostProcess, Spawn, spawn_host
+from edgespec.runtime.request import NO_DRAFTER, LoadRequest
+from edgespec.types import Chunk, CompletionRequest, Message, SamplingParams, ServedModel
+
+_MOST_DEATHS = 2
+
+
+class HostAnswer:
+    """Implements `edgespec.protocols.Answer` over what a host sends."""
+
+    def __init__(self, process: HostProcess, call: Call) -> None:
+        """Use `Host.answer`."""
+        self._process = process
+        self._call = call
+        self._is_over = False
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """The answer itself."""
+        return self
+
+    def __next__(self) -> Chunk:
+        """Wait for the next chunk; a signal interrupts the wait, and it may be waited for again."""
+        if self._is_over:
+            raise StopIteration
+        try:
+            chunk = self._call.get()
+        except EdgeSpecError:
+            self._is_over = True
+            raise
+        assert isinstance(chunk, Chunk)
+        self._is_over = chunk.completion is not None
+        return chunk
+
+    def cancel(self) -> None:
+        """End the answer, begun or not, from any thread."""
+        self._process.cancel(self._call)
+
+    def close(self) -> None:
+        """Cancel, and take what is left."""
+        self.cancel()
+        with contextlib.suppress(EdgeSpecError):
+            for _ in self:
+                pass
+
+
+class Host:
+    """Implements `edgespec.protocols.Completer`; close it."""
+
+    def __init__(self, paths: Paths, *, verbose: bool = False, spawn: Spawn = spawn_host) -> None:
+        """`verbose` lets people see what the process says on stderr."""
+        self._paths = paths
+        self._verbose = verbose
+        self._spawn = spawn
+        self._lock = threading.Lock()
+        self._process: HostProcess | None = None
+        self._num_deaths = 0
+        self._is_closed = False
+        self._load: Load | None = None
+        self._model: ServedModel | None = None
+        self._pieces: dict[int, bytes] = {}
+        self._report: Report = _ignore
+
+    @property
+    def model(self) -> ServedModel:
+        """The loaded target and how it is served; only after `load`."""
+        assert self._model is not None, "nothing was loaded"
+        return self._model
+
+    def start(self) -> None:
+        """Have the process get ready while others have better things to do."""
+        with self._lock:
+            self._living()
+
+    def load(
+        self,
+        options: LoadRequest,
+        path: Path,
+        report: Report,
+        sampling: SamplingParams | None = None,
+    ) -> ServedModel:
+        """Load the model at `path`, between answers, in the place of the one there was.
+
+        `report` gets lines for people, in a thread, also later. `sampling` is what the model will
+        be asked for: nonsense is refused (UsageError) before the load. Raises what kept the model
+        from being loaded, HostDied included; the one before then serves on.
+        """
+        self._report = report
+        load = Load(options, path, self._paths, sampling or SamplingParams())
+        with self._lock:
+            self._num_deaths = 0
+            call = self._living().call(load)
+        model = call.get()
+        assert isinstance(model, ServedModel)
+        with self._lock:
+            self._load, self._model = load, model
+            self._pieces.clear()
+        return model
+
+    def answer(self, request: CompletionRequest) -> HostAnswer:
+        """The handle of an answer to `request`; raises nothing and does not wait."""
+        return HostAnswer(*self._call(Ask(request)))
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Tokens that the conversation takes; raises HostDied."""
+        _, call = self._call(CountTokens(tuple(messages)))
+        count = call.get()
+        assert isinstance(count, int)
+        return count
+
+    def decode_token(self, token: int) -> bytes:
+        """The bytes of one token id; raises HostDied."""
+        piece = self._pieces.get(token)
+        if piece is None:
+            _, call = self._call(DecodeToken(token))
+            found = call.get()
+            assert isinstance(found, bytes)
+            piece = self._pieces[token] = found
+        return piece
+
+    def close(self) -> None:
+        """End the process, once it has written down what it learned."""
+        with self._lock:
+            process, self._is_closed = self._process, True
+        if process is not None:
+            process.close()
+
+    def __enter__(self) -> Host:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def _call(self, message: Ask | CountTokens | DecodeToken) -> tuple[HostProcess, Call]:
+        """Ask a process that has, or is about to have, the model."""
+        with self._lock:
+            before = self._process
+            process = self._living()
+            if process is not before and self._load is not None:
+                process.call(self._load)
+            return process, process.call(message)
+
+    def _living(self) -> HostProcess:
+        """The process there is; another one if it died, but not for ever. Under the lock."""
+        process = self._process
+        if process is not None and process.death is not None:
+            was_at_fault = process.died_loading and process.death.is_its_own
+            self._num_deaths = self._num_deaths + 1 if was_at_fault else 0
+            if self._num_deaths >= _MOST_DEATHS or self._is_closed:
+                return process
+            process = None
+        if process is None:
+            process = HostProcess(self._spawn, self._tell, self._mourn, verbose=self._verbose)
+            self._process = process
+        return process
+
+    def _tell(self, line: str) -> None:
+        self._report(line)
+
+    def _mourn(self, death: Death) -> None:
+        if not death.is_its_own and death.pid is not None:
+            Trials(self._paths.trials).withdraw(death.pid)
+
+
+def try_again(path: Path, paths: Paths) -> None:
+    """Load a file that killed a process before, in another one; raises ModelFileError if it does.
+
+    Raises, too, what else keeps it from being loaded.
+    """
+    Trials(paths.trials).forgive(path)
+    options = LoadRequest(drafter=NO_DRAFTER, remember=False)
+    try:
+        with Host(paths) as host:
+            host.load(options, path, _ignore)
+    except HostDied as death:
+        raise ModelFileError(
+            f"{path.name} still kills the engine ({death.problem})", "use another file"
+        ) from death
+
+
+def _ignore(_line: str) -> None:
+    """Nobody is there to be told."""

@@ -1,0 +1,265 @@
+"""The host: the process that holds the native library (`python -m edgespec.runtime.host_child`).
+
+Three kinds of threads:
+
+    main       does what was asked in the order of asking; loads models, begins answers
+    reader     takes messages off the pipe; cancels, which must overtake all else
+    answers    one for each that is open: iterates it and sends what comes
+
+The end of the pipe is the end of the parent, however that came: what runs is cancelled, what was
+learned is written down, and the process ends; if that hangs, it ends all the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from edgespec import signals
+from edgespec.errors import EdgeSpecError
+from edgespec.models.trials import Trials
+from edgespec.protocols import Answer, Completer
+from edgespec.reports import Report
+from edgespec.runtime.host_messages import (
+    LINE,
+    Ask,
+    Cancel,
+    CountTokens,
+    DecodeToken,
+    Load,
+    Pipe,
+)
+from edgespec.types import CompletionRequest
+
+_PATIENCE_S = 15.0
+"""How long a host whose parent is gone may take to write down what it learned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A loaded model; `asked` is told of each request before its answer begins."""
+
+    completer: Completer
+    asked: Callable[[CompletionRequest], None]
+    close: Callable[[], None]
+
+
+Open = Callable[[Load, Report], Opened]
+
+
+class _OpenAnswer:
+    """An answer from the moment it is asked for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._handle: Answer | None = None
+        self._is_cancelled = False
+
+    def begin(self, handle: Answer) -> Answer:
+        with self._lock:
+            self._handle = handle
+            if self._is_cancelled:
+                handle.cancel()
+        return handle
+
+    def cancel(self) -> None:
+        with self._lock:
+            self._is_cancelled = True
+            if self._handle is not None:
+                self._handle.cancel()
+
+
+class Child:
+    """Serves one parent until the pipe ends."""
+
+    def __init__(self, pipe: Pipe, open_model: Open, on_end: Callable[[Child], None]) -> None:
+        """`on_end` is called in the reader, once the pipe has ended and answers are cancelled."""
+        self.is_loading = False
+        self._pipe = pipe
+        self._open_model = open_model
+        self._on_end = on_end
+        self._jobs: queue.SimpleQueue[tuple[int, object] | None] = queue.SimpleQueue()
+        self._answers: dict[int, _OpenAnswer] = {}
+        self._threads: list[threading.Thread] = []
+        self._load: Load | None = None
+        self._opened: Opened | None = None
+        self._error = EdgeSpecError("no model is loaded")
+
+    def run(self) -> None:
+        """Work until the pipe ends, then close what is open."""
+        threading.Thread(target=self._read, name="reader", daemon=True).start()
+        try:
+            while (job := self._jobs.get()) is not None:
+                self._do(*job)
+        except KeyboardInterrupt:  # SIGTERM: of `end_process`, or from somebody else
+            self._cancel_all()
+        with contextlib.suppress(KeyboardInterrupt):
+            self._let_go()
+
+    def withdraw_marks(self) -> None:
+        """Whatever is on trial, it is not at fault for what follows."""
+        if self._load is not None:
+            Trials(self._load.paths.trials).withdraw(os.getpid())
+
+    # The reader
+
+    def _read(self) -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                number, message = self._pipe.receive()
+                if isinstance(message, Cancel):
+                    if (answer := self._answers.get(number)) is not None:
+                        answer.cancel()
+                    continue
+                if isinstance(message, Ask):
+                    self._answers[number] = _OpenAnswer()
+                self._jobs.put((number, message))
+        self._cancel_all()
+        self._jobs.put(None)
+        self._on_end(self)
+
+    def _cancel_all(self) -> None:
+        for answer in list(self._answers.values()):
+            answer.cancel()
+
+    # The main thread
+
+    def _do(self, number: int, message: object) -> None:
+        if isinstance(message, Ask):
+            thread = threading.Thread(
+                target=self._answer, args=(number, message.request), name="answer", daemon=True
+            )
+            self._threads = [other for other in self._threads if other.is_alive()]
+            self._threads.append(thread)
+            thread.start()
+            return
+        try:
+            match message:
+                case Load():
+                    value: object = self._switch_to(message)
+                case CountTokens():
+                    value = self._completer().count_tokens(message.messages)
+                case DecodeToken():
+                    value = self._completer().decode_token(message.token)
+        except Exception as error:  # noqa: BLE001 - told to whoever asked
+            value = as_told(error)
+        self._send(number, value)
+
+    def _switch_to(self, load: Load) -> object:
+        """Load in the place of what there is, which comes back if that fails."""
+        before = self._load if self._opened is not None else None
+        self._let_go()
+        try:
+            return self._open(load)
+        except Exception as error:
+            self._error = as_told(error)
+            if before is not None:
+                with contextlib.suppress(Exception):  # the first error says more
+                    self._open(before)
+            raise
+
+    def _open(self, load: Load) -> object:
+        self._load, self.is_loading = load, True
+        try:
+            self._opened = self._open_model(load, lambda line: self._send(LINE, line))
+        finally:
+            self.is_loading = False
+        return self._opened.completer.model
+
+    def _let_go(self) -> None:
+        """Wait for the answers to end, and close the model."""
+        for thread in self._threads:
+            thread.join()
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
+
+    def _completer(self) -> Completer:
+        if self._opened is None:
+            raise self._error
+        return self._opened.completer
+
+    # The answers
+
+    def _answer(self, number: int, request: CompletionRequest) -> None:
+        answer = self._answers[number]
+        try:
+            handle = answer.begin(self._completer().answer(request))
+            if self._opened is not None:
+                self._opened.asked(request)
+            try:
+                for chunk in handle:
+                    self._pipe.send(number, chunk)
+            except OSError:  # the parent is gone
+                handle.close()
+        except Exception as error:  # noqa: BLE001 - told to whoever asked
+            self._send(number, as_told(error))
+        finally:
+            del self._answers[number]
+
+    def _send(self, number: int, value: object) -> None:
+        with contextlib.suppress(OSError):  # the parent is gone: the reader sees to it
+            self._pipe.send(number, value)
+
+
+def as_told(error: Exception) -> EdgeSpecError:
+    """The error as one that a user can be shown, and that can be pickled."""
+    if isinstance(error, EdgeSpecError):
+        return error
+    if isinstance(error, MemoryError):
+        return EdgeSpecError("not enough memory", "use a smaller model or --context")
+    traceback.print_exception(error)  # seen with --verbose
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return EdgeSpecError(f"unexpected {text}", "please report this")
+
+
+def open_model(load: Load, report: Report) -> Opened:
+    """Load with llama.cpp."""
+    from edgespec.llama.sampler import check_sampling
+    from edgespec.runtime.running import load as load_all
+
+    check_sampling(load.sampling, num_vocab=0)  # no option biases single tokens
+    loaded = load_all(load.options, load.path, load.paths, report)
+    asked = loaded.memory.asked if loaded.memory is not None else _forget
+    return Opened(loaded.completer, asked, loaded.close)
+
+
+def _forget(_request: CompletionRequest) -> None:
+    """Nothing is remembered."""
+
+
+def end_process(child: Child) -> None:
+    """End this process, in order if that is possible."""
+    child.withdraw_marks()
+    if child.is_loading:  # native code: nothing else interrupts it
+        os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_PATIENCE_S)
+    os._exit(1)
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """`arguments`: the file descriptor of the socket to the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signals.raise_once()
+    end = socket.socket(fileno=int(arguments[0]))
+    end.set_inheritable(False)
+    with contextlib.suppress(Exception):  # loading tells what is wrong
+        import edgespec.runtime.running  # noqa: F401 - takes long, while the parent gets ready
+    Child(Pipe(end), open_model, end_process).run()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
