@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgespec.drafters import strategies
 from edgespec.errors import UnknownModelError
 from edgespec.models.resolve import LocalFile, resolve
 from edgespec.models.store import ModelStore
@@ -94,7 +95,7 @@ def with_drafter_path(options: LoadRequest) -> LoadRequest:
     Raises UnknownModelError, or what keeps it from being pulled.
     """
     drafter = options.drafter
-    if drafter in (NO_DRAFTER, LOOK_UP_ONLY, BEST_DRAFTER):
+    if drafter in (NO_DRAFTER, BEST_DRAFTER, *strategies()):
         return options
     try:
         return dataclasses.replace(options, drafter_path=model_on_disk(drafter))

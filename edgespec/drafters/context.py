@@ -12,6 +12,7 @@ import bisect
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
+from edgespec.drafters import Parts
 from edgespec.estimates.acceptance import Acceptance, copied_features, resumed_features
 from edgespec.estimates.counts import Calibration
 from edgespec.lookup.resumption import AHEAD, MIN_COPIED, PRIOR, Resumption
@@ -52,6 +53,14 @@ _SAFELY_COPIED = 14
 
 _MOST_INDEXES = 4
 """Conversations whose index is kept, for the next turn of each."""
+
+
+IS_ALWAYS_ASKED = True
+
+
+def build(_parts: Parts) -> ContextDrafter:
+    """There is always a conversation."""
+    return ContextDrafter()
 
 
 class ContextDrafter:

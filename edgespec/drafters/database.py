@@ -20,6 +20,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from edgespec.drafters import Parts
 from edgespec.estimates.acceptance import Acceptance, copied_features, resumed_features
 from edgespec.estimates.counts import Calibration
 from edgespec.lookup.resumption import AHEAD, MIN_COPIED, PRIOR, Resumption
@@ -123,6 +124,14 @@ class TokenIndex(Protocol):
     def lookup(self, suffix: Sequence[int]) -> TokenCursor | None:
         """A cursor after the longest recorded suffix of a text that ends with `suffix`."""
         ...
+
+
+IS_ALWAYS_ASKED = True
+
+
+def build(parts: Parts) -> DatabaseDrafter | None:
+    """A drafter over the tiers of a token database, if there is one."""
+    return DatabaseDrafter(parts.tiers) if parts.tiers else None
 
 
 class DatabaseDrafter:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from edgespec.drafters import Parts
 from edgespec.estimates.acceptance import Acceptance, log_odds
 from edgespec.estimates.counts import Calibration
 from edgespec.estimates.guess_costs import GuessCosts
@@ -82,36 +83,43 @@ class DraftModel(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ModelParts:
+    """A small model that drafts, and how it is spoken to.
+
+    `models` have the same weights and a cache each: so many answers are followed at a time.
+    `vocabularies` are the target's and the drafter's; `render` gives a prompt's drafter tokens.
+    `guess_ms` is what a guess takes, refined in use. `clock` gives seconds.
+    """
+
+    name: str
+    models: Sequence[DraftModel]
+    vocabularies: tuple[ByteTokenizer, ByteTokenizer]
+    render: Callable[[Prompt], list[int]]
+    guess_ms: float
+    clock: Callable[[], float]
+
+
+def build(parts: Parts) -> ModelDrafter | None:
+    """A drafter around a small model, if there is one."""
+    return ModelDrafter(parts.model) if parts.model is not None else None
+
+
 class ModelDrafter:
     """Implements `edgespec.protocols.Drafter` with small models behind the byte bridge."""
 
-    def __init__(
-        self,
-        name: str,
-        models: Sequence[DraftModel],
-        vocabularies: tuple[ByteTokenizer, ByteTokenizer],
-        render: Callable[[Prompt], list[int]],
-        ngrams: NgramCache,
-        guess_ms: float,
-        clock: Callable[[], float],
-        calibration: Acceptance | None = None,
-    ) -> None:
-        """`models` have the same weights and a cache each: so many answers are followed at a time.
-
-        `vocabularies` are the target's and the drafter's; `render` gives a prompt's drafter tokens.
-        `guess_ms` is what a guess takes, refined in use. `clock` gives seconds. `calibration` must
-        have been made by `new_calibration`.
-        """
-        self.name = name
+    def __init__(self, parts: ModelParts) -> None:
+        """Follow answers with these models."""
+        self.name = parts.name
         self.window = WINDOW
-        self.calibration = calibration if calibration is not None else new_calibration()
-        self.ngrams = ngrams
-        self.vocabularies = vocabularies
-        self.render = render
-        self.clock = clock
-        self.costs = GuessCosts(guess_ms)
+        self.calibration = new_calibration()
+        self.ngrams = NgramCache()
+        self.vocabularies = parts.vocabularies
+        self.render = parts.render
+        self.clock = parts.clock
+        self.costs = GuessCosts(parts.guess_ms)
         self.recent = Outlook(PRIOR_OUTLOOK)
-        self._caches = [_Cache(model) for model in models]
+        self._caches = [_Cache(model) for model in parts.models]
 
     @property
     def fingerprints(self) -> tuple[str, str]:

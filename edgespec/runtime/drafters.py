@@ -12,8 +12,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from edgespec.drafters.context import ContextDrafter
-from edgespec.drafters.database import DatabaseDrafter, TokenIndex
+from edgespec.drafters import Parts, build, is_always_asked, strategies
+from edgespec.drafters.database import TokenIndex
 from edgespec.errors import EdgeSpecError, NativeLibraryError
 from edgespec.estimates.acceptance import Acceptance, AcceptanceStore
 from edgespec.llama.context import Context
@@ -103,13 +103,9 @@ class Drafters:
             kind = target.model.architecture
             report(f"{self._target_name} ({kind}) cannot forget tokens: it answers undrafted")
             return
-        context = ContextDrafter()
-        self._remember(context.name, context.calibration, cleanup)
-        self.all.append(context)
-        if tiers:
-            database = DatabaseDrafter(tiers)
-            self._remember(database.name, database.calibration, cleanup)
-            self.all.append(GuardedDrafter(database, report))
+        for name in strategies():
+            if is_always_asked(name) or name == request.drafter:
+                self._add(build(name, Parts(tiers)))
         self.all.append(self.model_place)
         if form is None:
             return
@@ -140,6 +136,14 @@ class Drafters:
         pause()
         self._add_model(form)
         return True
+
+    def _add(self, drafter: Drafter | None) -> None:
+        """Have a drafter draft, with what it learned earlier; None is one with nothing to use."""
+        if drafter is not None:
+            calibration = getattr(drafter, "calibration", None)
+            if isinstance(calibration, Acceptance):
+                self._remember(drafter.name, calibration, self._cleanup)
+            self.all.append(GuardedDrafter(drafter, self._report))
 
     def _add_model(self, form: Form) -> None:
         # Reads GGUF files: much to load.

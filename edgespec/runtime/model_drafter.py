@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.drafters.model import ModelDrafter
+from edgespec.drafters.model import ModelDrafter, ModelParts
 from edgespec.errors import UsageError
 from edgespec.gguf.embeddings import EmbeddingTable, HeadTable
 from edgespec.gguf.trim import read_trim_info
@@ -25,7 +25,6 @@ from edgespec.llama.spare_rows import HeadLookup, SpareRows
 from edgespec.runtime.fit import drafter_context
 from edgespec.runtime.form import Form
 from edgespec.types import Prompt
-from edgespec.vocab.ngrams import NgramCache
 from edgespec.vocab.tokenizer import ByteTokenizer
 
 _NUM_TIMED = 5
@@ -141,14 +140,16 @@ def open_model_drafter(
         spoken = spoken or model.context.model
         vocabularies = (ByteTokenizer(target.model.vocab), ByteTokenizer(spoken.vocab))
         render = Renderer(spoken)
+        guess_ms = _guess_ms(model)
         drafter = ModelDrafter(
-            files.name,
-            running.draft_models,
-            vocabularies,
-            render,
-            NgramCache(),
-            _guess_ms(model),
-            time.perf_counter,
+            ModelParts(
+                files.name,
+                running.draft_models,
+                vocabularies,
+                render,
+                guess_ms,
+                time.perf_counter,
+            )
         )
         drafter.warm_up()
         opened.pop_all()
