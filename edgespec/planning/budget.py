@@ -15,14 +15,14 @@ and is then owed in whole without keeping the drafter from being asked in this a
 What it did not earn back counts from the next answer on.
 
 >>> budgets = Budgets(lambda: 22.5)
->>> account = budgets.open("model", max_tokens=128)
->>> account.allows(Quote(guess_ms=4.0, start_ms=50.0))
+>>> account = budgets.open("model", max_tokens=512)
+>>> account.allows(Quote(guess_ms=4.0, start_ms=60.0))
 True
->>> account.settle(1, pass_ms=22.5, total_ms=122.5, total_emitted=1, start_ms=100.0,
-...     speed_without=1 / 22.5)                  # it read, and was wrong
+>>> account.settle(1, pass_ms=22.5, total_ms=122.5, total_emitted=1, start_ms=60.0,
+...     speed_without=1 / 22.5)                  # it read, guessed for 40 ms, and was wrong
 >>> account.allows(Quote(guess_ms=4.0))
 True
->>> budgets.open("model", max_tokens=128).allows(Quote(guess_ms=4.0))    # the next answer
+>>> budgets.open("model", max_tokens=512).allows(Quote(guess_ms=4.0))    # the next answer
 False
 """
 
