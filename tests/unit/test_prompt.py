@@ -46,7 +46,9 @@ def test_text_is_encoded_as_it_stands() -> None:
 
 
 def test_a_conversation_is_encoded_with_its_template() -> None:
-    assert list(encode_prompt(request(LONG_TALK), BRIDGE, 100).tokens) == BRIDGE.encode_chat(LONG_TALK)
+    assert list(encode_prompt(request(LONG_TALK), BRIDGE, 100).tokens) == BRIDGE.encode_chat(
+        LONG_TALK
+    )
 
 
 @pytest.mark.parametrize("overflow", ["error", "drop-oldest"])
