@@ -102,15 +102,16 @@ class EngineCompleter:
                     self._changed.notify_all()
 
     def interrupt(self) -> None:
-        """End the pass under way, so that a cancel is seen."""
-        self._engine.target.abort()
+        """End the pass under way, if there is one, so that a cancel is seen."""
+        if self._is_stepping:
+            self._engine.target.abort()
 
     def _step(self) -> None:
         """Let in who waits, end who is cancelled, compute one pass, hand out what it gave."""
         self._engine.target.resume()  # first, so that a cancel from here on ends the pass
-        self._let_in()
-        for each in [each for each in self._open if each.is_cancelled]:
+        for each in self._take_cancelled():
             self._end(each)
+        self._let_in()
         open_now = {each.decoding: each for each in self._open if each.decoding is not None}
         if not open_now:
             return
@@ -127,21 +128,24 @@ class EngineCompleter:
         for decoding, kept in emitted:
             self._hand_out(open_now[decoding], kept, self._engine.plain_token_ms(decoding))
 
+    def _take_cancelled(self) -> list[EngineAnswer]:
+        """The answers that are to end; those that were not begun do not wait any more."""
+        with self._changed:  # others may ask for answers meanwhile
+            waiting = [each for each in self._waiting if each.is_cancelled]
+            for each in waiting:
+                self._waiting.remove(each)
+        return waiting + [each for each in self._open if each.is_cancelled]
+
     def _let_in(self) -> None:
         """Begin answers in the order in which they came, as long as there is room."""
         while self._waiting:
             first = self._waiting[0]
             try:
-                if first.is_cancelled or self._begin(first):
-                    self._waiting.popleft()
-                    if first.is_cancelled:
-                        self._end(first)
-                    continue
-            except EdgeSpecError as error:
-                self._waiting.popleft()
+                if not self._begin(first):
+                    return
+            except Exception as error:  # whatever it is, it is this answer's alone
                 self._fail(first, error)
-                continue
-            return
+            self._waiting.popleft()
 
     def _begin(self, answer: EngineAnswer) -> bool:
         """Open an answer; False if it has to wait for room. Raises EdgeSpecError."""
@@ -232,7 +236,7 @@ class EngineAnswer:
     def cancel(self) -> None:
         """End the answer, begun or not, from any thread."""
         self.is_cancelled = True
-        if self.decoding is not None:
+        if not self._is_over:
             self._completer.interrupt()
 
     def close(self) -> None:
@@ -249,7 +253,7 @@ class EngineAnswer:
         self._tally.plain_token_ms = plain_ms
         if self.observation is not None:
             self.observation.take(kept)
-        if kept.error is None:
+        if kept.tokens or kept.error is None:
             self._put(chunk)
         return kept
 

@@ -25,6 +25,9 @@ CHATML = (
 )
 """For models that bring no template of their own."""
 
+_END_MARK = "\U0010fffd"
+"""Stands at the end of a message that is to be continued; a letter that nobody uses."""
+
 
 class ChatTemplate:
     """Renders conversations with one model's template; keeps no state between calls."""
@@ -60,15 +63,16 @@ class ChatTemplate:
                 "the conversation does not end in an assistant's message to be continued",
                 "add one, or ask without continue_final_message",
             )
-        text = self._rendered(messages, add_generation_prompt=False)
-        said = messages[-1].content
-        for begun in (said, said.strip()):  # some templates strip what they are given
-            if (start := text.rfind(begun)) >= 0:
-                return text[: start + len(begun)]
-        raise UsageError(
-            "the model's chat template changes the message that is to be continued",
-            "send it as a plain prompt",
-        )
+        *others, last = messages
+        marked = Message(last.role, last.content + _END_MARK)
+        text = self._rendered([*others, marked], add_generation_prompt=False)
+        begun, mark, _ = text.rpartition(_END_MARK)
+        if not mark or not begun.endswith(last.content.lstrip()):  # some templates strip
+            raise UsageError(
+                "the model's chat template changes the message that is to be continued",
+                "send it as a plain prompt",
+            )
+        return begun
 
     def _rendered(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
         try:

@@ -15,14 +15,14 @@ and is then owed in whole without keeping the drafter from being asked in this a
 What it did not earn back counts from the next answer on.
 
 >>> budgets = Budgets(lambda: 22.5)
->>> account = budgets.open("model", max_tokens=128)
->>> account.allows(Quote(guess_ms=4.0, start_ms=50.0))
+>>> account = budgets.open("model", max_tokens=512)
+>>> account.allows(Quote(guess_ms=4.0, start_ms=60.0))
 True
->>> account.settle(1, pass_ms=22.5, total_ms=122.5, total_emitted=1, start_ms=100.0,
-...     speed_without=1 / 22.5)                  # it read, and was wrong
+>>> account.settle(1, pass_ms=22.5, total_ms=122.5, total_emitted=1, start_ms=60.0,
+...     speed_without=1 / 22.5)                  # it read, guessed for 40 ms, and was wrong
 >>> account.allows(Quote(guess_ms=4.0))
 True
->>> budgets.open("model", max_tokens=128).allows(Quote(guess_ms=4.0))    # the next answer
+>>> budgets.open("model", max_tokens=512).allows(Quote(guess_ms=4.0))    # the next answer
 False
 """
 
@@ -43,7 +43,8 @@ MARGIN = 2.0
 """Reading must promise so many times its cost: it is spent for certain, what it earns is not."""
 
 _MOST_LOST = 2.0
-"""A pass that lost more than so many times what it and reading cost was disturbed by others."""
+"""A pass that lost more than so many times what it and reading cost was disturbed by others, unless
+the one before lost as much."""
 
 
 class Budgets:
@@ -69,6 +70,7 @@ class Budget:
         self._plain_ms = plain_ms
         self.balance_ms = self.most_ms
         self.gains = Gains()
+        self._last_saved_ms = 0.0
 
     @property
     def plain_ms(self) -> float:
@@ -83,6 +85,12 @@ class Budget:
     def add(self, ms: float) -> None:
         """Take in what was earned, or lost if below 0."""
         self.balance_ms = min(self.balance_ms + ms, self.most_ms)
+
+    def without_outlier(self, saved_ms: float, most_lost_ms: float) -> float:
+        """What a pass saved; a larger loss is believed only as far as the last one was as large."""
+        believed = max(saved_ms, min(-most_lost_ms, self._last_saved_ms))
+        self._last_saved_ms = saved_ms
+        return believed
 
 
 class Account:
@@ -113,20 +121,21 @@ class Account:
         num_emitted: int,
         pass_ms: float,
         total_ms: float,
-        total_emitted: int,
+        total_emitted: float,
         start_ms: float | None = None,
         speed_without: float | None = None,
     ) -> None:
         """A pass is over; the last two are None if the drafter was not asked for it.
 
         `pass_ms` is this answer's share of the pass. `total_ms`, drafting included, and
-        `total_emitted` are those of all answers that shared it; `speed_without` is what they would
-        have had without this drafter, in tokens per millisecond.
+        `total_emitted` are those of all answers that shared it, divided among those that the
+        drafter was asked for; `speed_without` is what all would have had without this drafter, in
+        tokens per millisecond.
         """
         earned = SHARE * pass_ms
         if start_ms is not None and speed_without is not None:
             saved = total_emitted / speed_without - total_ms
-            saved = max(saved, -_MOST_LOST * (pass_ms + start_ms))
+            saved = self._budget.without_outlier(saved, _MOST_LOST * (pass_ms + start_ms))
             earned += saved
             self._read_ms += start_ms
             self._saved_ms += saved + start_ms

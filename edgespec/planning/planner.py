@@ -27,6 +27,7 @@ A draft must promise MIN_GAIN over plain decoding, because the estimates are nev
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -140,13 +141,15 @@ class Planner:
         self.costs.observe(num_rows, _mean_context(wants), target_ms)
         num_emitted = sum(len(each.tokens) for each in kept)
         total_ms = target_ms + sum(sum(plan.drafter_ms.values()) for plan in plans)
+        num_asked = Counter(name for plan in plans for name in plan.start_ms)
         for want, plan, each in zip(wants, plans, kept, strict=True):
             for contender in want.contenders:
+                num_sharing = num_asked[contender.name] or 1
                 contender.account.settle(
                     num_emitted=len(each.tokens),
                     pass_ms=target_ms / len(wants),
-                    total_ms=total_ms,
-                    total_emitted=num_emitted,
+                    total_ms=total_ms / num_sharing,
+                    total_emitted=num_emitted / num_sharing,
                     start_ms=plan.start_ms.get(contender.name),
                     speed_without=plan.speed_without.get(contender.name),
                 )

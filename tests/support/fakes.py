@@ -20,11 +20,11 @@ from edgespec.engine.decoding import Limits
 from edgespec.engine.engine import Engine
 from edgespec.engine.tally import Tally
 from edgespec.errors import Cancelled
-from edgespec.passes import Kept, Part, Proposal
+from edgespec.passes import Guesses, Kept, Part, PassRecord, Proposal
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.planning.planner import Planner
 from edgespec.protocols import Drafter, Quote, Sampler, Target
-from edgespec.types import EncodedPrompt, Message
+from edgespec.types import TARGET, EncodedPrompt, Message
 
 _NUM_TABLED = 1024
 """Different rows of logits that a pseudo-model of one vocabulary knows."""
@@ -281,6 +281,18 @@ class FakeSession:
         assert self._is_open, "a session is closed once"
         self._is_open = False
         self._drafter.num_open -= 1
+
+
+def told(tokens: Iterable[int], *guesses: Guesses, name: str = "fake") -> Kept:
+    """What sessions are told of a pass: its tokens, and what the drafter `name` had guessed."""
+    said = tuple(tokens)
+    record = PassRecord(len(said), len(said), 0, target_ms=1.0)
+    return Kept(said, (TARGET,) * len(said), tuple(range(len(said))), record, {name: guesses})
+
+
+def judged(proposals: Iterable[Proposal], tokens: Iterable[int], name: str, start: int = 0) -> Kept:
+    """The same, where the drafter had guessed one run, from place `start` of the draft on."""
+    return told(tokens, Guesses(start, tuple(proposals)), name=name)
 
 
 def certain(tokens: Iterable[int]) -> Iterator[Proposal]:

@@ -116,3 +116,48 @@ def test_the_template_says_why_it_refuses() -> None:
     assert template.render(ASK) == "ok"
     with pytest.raises(UsageError, match="no system"):
         template.render(TALK)
+
+
+STRIPPING = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}</{{ m.role }}>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def open_turn(source: str | None, said: str) -> str:
+    """The prompt that continues an answer which has said so much."""
+    messages = [*TALK[:2], Message("assistant", said)]
+    return ChatTemplate(source).render(messages, continue_final_message=True)
+
+
+@given(CONTENTS | st.sampled_from(["", " ", "e", "end", "im_end|>", "assistant", "Why?"]))
+def test_a_message_that_is_continued_ends_the_prompt_as_it_stands(said: str) -> None:
+    """Even if it is empty, or says what the template writes after it."""
+    asked = ChatTemplate(None).render(TALK[:2])
+    assert open_turn(None, said) == asked + said
+
+
+@given(CONTENTS)
+def test_where_the_template_strips_only_the_beginning_is_stripped(said: str) -> None:
+    asked = ChatTemplate(STRIPPING).render(TALK[:2])
+    assert open_turn(STRIPPING, said) == asked + said.lstrip()
+
+
+@pytest.mark.parametrize("messages", [[], ASK, TALK])
+def test_only_an_assistants_message_can_be_continued(messages: list[Message]) -> None:
+    with pytest.raises(UsageError, match="does not end in an assistant's message") as caught:
+        ChatTemplate(None).render(messages, continue_final_message=True)
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for m in messages %}{{ m.content | upper }}{% endfor %}",
+        "{% for m in messages %}{{ m.content | length }}{% endfor %}",
+        "{{ messages[0].content }}",
+    ],
+)
+def test_a_template_that_changes_what_is_continued_is_refused(source: str) -> None:
+    with pytest.raises(UsageError, match="changes the message that is to be continued"):
+        open_turn(source, "So it is.")

@@ -4,30 +4,41 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pytest
+from fakes import judged, told
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edgespec.drafters.context import ContextDrafter, evidence_kind, new_calibration
-from edgespec.drafters.none import NoDrafter
+from edgespec.drafters.context import (
+    ContextDrafter,
+    ContextSession,
+    evidence_kind,
+    new_calibration,
+)
 from edgespec.estimates.counts import MEMORY, PRIOR_STRENGTH, Calibration
 from edgespec.lookup.resumption import MIN_COPIED, PRIOR
 from edgespec.lookup.suffix_automaton import Continuation, SuffixAutomaton
 from edgespec.passes import Proposal
+from edgespec.types import EncodedPrompt
 
 TEXTS = st.lists(st.integers(0, 3), max_size=60)
 
 
-def proposed(drafter: ContextDrafter, count: int) -> list[int]:
-    return [proposal.token for proposal in itertools.islice(drafter.propose(), count)]
+def proposed(session: ContextSession, count: int) -> list[int]:
+    return [proposal.token for proposal in itertools.islice(session.propose(), count)]
 
 
-def begun(text: list[int]) -> ContextDrafter:
-    drafter = ContextDrafter()
-    drafter.begin(text)
-    return drafter
+def first_guess(session: ContextSession) -> Proposal:
+    [guess] = itertools.islice(session.propose(), 1)
+    return guess
+
+
+def begun(
+    text: Sequence[int], said: Sequence[int] = (), drafter: ContextDrafter | None = None
+) -> ContextSession:
+    return (drafter or ContextDrafter()).open(EncodedPrompt(tuple(text)), said)
 
 
 def test_a_repeated_passage_is_proposed_to_its_end() -> None:
@@ -52,11 +63,18 @@ def test_the_end_of_the_text_is_no_end_of_the_draft() -> None:
 
 @given(TEXTS, st.integers(0, 30))
 def test_proposing_changes_nothing(text: list[int], count: int) -> None:
-    drafter = begun(text)
-    first = list(itertools.islice(drafter.propose(), count))
-    assert list(itertools.islice(drafter.propose(), count)) == first
+    session = begun(text)
+    first = list(itertools.islice(session.propose(), count))
+    assert list(itertools.islice(session.propose(), count)) == first
     assert all(0 < proposal.acceptance < 1 for proposal in first)
-    assert all(0 <= p.evidence < drafter.calibration.num_kinds for p in first)
+    assert all(0 <= p.evidence < new_calibration().num_kinds for p in first)
+
+
+@given(TEXTS, TEXTS)
+def test_what_was_said_before_it_was_opened_is_part_of_the_text(
+    prompt: list[int], said: list[int]
+) -> None:
+    assert proposed(begun(prompt, said), 10) == proposed(begun(prompt + said), 10)
 
 
 @given(TEXTS, TEXTS, TEXTS)
@@ -66,99 +84,143 @@ def test_an_earlier_conversation_does_not_show(
 ) -> None:
     """Whether the prompt continues what is indexed or not, the guesses are those of the prompt."""
     for prompt in (first + answer + second, second, [9, *first, *answer, *second]):
-        drafter = begun(first)
-        drafter.extend(answer)
-        drafter.begin(prompt)
-        assert proposed(drafter, 10) == proposed(begun(prompt), 10)
+        drafter = ContextDrafter()
+        session = begun(first, drafter=drafter)
+        session.learn(told(answer))
+        session.close()
+        assert proposed(begun(prompt, drafter=drafter), 10) == proposed(begun(prompt), 10)
 
 
-def test_a_continued_conversation_is_not_indexed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    drafter = begun([1, 2, 3])
-    drafter.extend([4, 5])
+@given(st.lists(TEXTS.filter(bool), min_size=2, max_size=4), st.data())
+def test_answers_that_are_open_at_a_time_keep_apart(
+    prompts: list[list[int]], data: st.DataObject
+) -> None:
+    """Opened, told and closed in any order, with conversations that begin alike among them."""
+    drafter = ContextDrafter()
+    texts = [list(prompt) for prompt in prompts]
+    sessions = [begun(prompt, drafter=drafter) for prompt in prompts]
+    for _ in range(8):
+        place = data.draw(st.integers(0, len(prompts) - 1))
+        if data.draw(st.booleans()):
+            sessions[place].close()
+            sessions[place] = begun(texts[place], drafter=drafter)
+        more = data.draw(st.lists(st.integers(0, 3), max_size=5))
+        sessions[place].learn(told(more))
+        texts[place] += more
+    fresh = [drafter.open(EncodedPrompt(tuple(text))) for text in texts]
+    for session, text in zip(fresh, texts, strict=True):
+        assert proposed(session, 10) == proposed(begun(text), 10)
+
+
+def test_conversations_that_are_continued_are_not_indexed_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drafter = ContextDrafter()
+    first, second = begun([1, 2, 3], drafter=drafter), begun([7, 8], drafter=drafter)
+    first.learn(told([4, 5]))
+    first.close()
+    second.close()
     indexed: list[int] = []
     extend = SuffixAutomaton.extend
 
     def watch(automaton: SuffixAutomaton, tokens: Iterable[int]) -> None:
-        indexed.extend(tokens)
+        indexed.extend(tokens := list(tokens))
         extend(automaton, tokens)
 
     monkeypatch.setattr(SuffixAutomaton, "extend", watch)
-    drafter.begin([1, 2, 3, 4, 5, 6, 7])
-    assert indexed == [6, 7]
-    drafter.begin([1, 2, 3])
-    assert indexed == [6, 7, 1, 2, 3]
+    begun([1, 2, 3, 4, 5, 6, 7], drafter=drafter)
+    begun([7, 8, 9], drafter=drafter)
+    assert indexed == [6, 7, 9]
+    begun([1, 2, 3], drafter=drafter)
+    assert indexed == [6, 7, 9, 1, 2, 3]
 
 
 SOURCE = list(range(100, 140))
 
 
 def test_a_copy_with_a_changed_word_goes_on_behind_it() -> None:
-    drafter = begun([*SOURCE, 1, 2])
-    drafter.extend(SOURCE[:8])
-    assert proposed(drafter, 3) == SOURCE[8:11]
-    drafter.extend([7])
-    assert proposed(drafter, 3) == SOURCE[9:12], "one token was replaced"
-    drafter.extend([8, 9])
-    assert proposed(drafter, 3) == []
-    drafter.extend([SOURCE[12]])
-    assert proposed(drafter, 3) == SOURCE[13:16], "back after a single token"
+    session = begun([*SOURCE, 1, 2])
+    session.learn(told(SOURCE[:8]))
+    assert proposed(session, 3) == SOURCE[8:11]
+    session.learn(told([7]))
+    assert proposed(session, 3) == SOURCE[9:12], "one token was replaced"
+    session.learn(told([8, 9]))
+    assert proposed(session, 3) == []
+    session.learn(told([SOURCE[12]]))
+    assert proposed(session, 3) == SOURCE[13:16], "back after a single token"
 
 
 def test_what_breaks_off_early_was_no_copy() -> None:
-    drafter = begun([*SOURCE, 1, 2])
-    drafter.extend([*SOURCE[: MIN_COPIED - 1], 7])
-    assert proposed(drafter, 3) == []
+    session = begun([*SOURCE, 1, 2])
+    session.learn(told([*SOURCE[: MIN_COPIED - 1], 7]))
+    assert proposed(session, 3) == []
 
 
 def test_a_break_in_the_middle_of_what_was_kept_is_seen() -> None:
-    drafter = begun([*SOURCE, 1, 2])
-    drafter.extend([*SOURCE[:8], 7, *SOURCE[9:11]])
-    assert proposed(drafter, 3) == SOURCE[11:14]
+    session = begun([*SOURCE, 1, 2])
+    session.learn(told([*SOURCE[:8], 7, *SOURCE[9:11]]))
+    assert proposed(session, 3) == SOURCE[11:14]
 
 
-def test_a_new_prompt_ends_what_was_being_copied() -> None:
-    drafter = begun([*SOURCE, 1, 2])
-    drafter.extend([*SOURCE[:8], 7])
-    drafter.begin([3, 4, 5])
-    assert proposed(drafter, 3) == []
+def test_a_new_answer_ends_what_was_being_copied() -> None:
+    drafter = ContextDrafter()
+    session = begun([*SOURCE, 1, 2], drafter=drafter)
+    session.learn(told([*SOURCE[:8], 7]))
+    session.close()
+    assert proposed(begun([3, 4, 5], drafter=drafter), 3) == []
 
 
 def test_resumed_copies_are_calibrated_by_themselves() -> None:
-    drafter = begun([*SOURCE, 1, 2])
-    drafter.extend([*SOURCE[:8], 7])
-    [guess] = itertools.islice(drafter.propose(), 1)
+    drafter = ContextDrafter()
+
+    def resumed() -> ContextSession:
+        session = begun([*SOURCE, 1, 2], drafter=drafter)
+        session.learn(told([*SOURCE[:8], 7]))
+        return session
+
+    guess = first_guess(resumed())
     assert guess.evidence >= drafter.calibration.num_kinds - len(PRIOR)
     for _ in range(30):
-        drafter.learn([guess], [guess.token])
-    [surer] = itertools.islice(drafter.propose(), 1)
-    assert surer.acceptance > guess.acceptance + 0.2
+        resumed().learn(judged([guess], [guess.token], "context"))
+    assert first_guess(resumed()).acceptance > guess.acceptance + 0.2
 
 
 def test_learning_raises_and_lowers_the_estimate_of_that_evidence() -> None:
-    drafter = begun([1, 2, 3, 1, 2])
-    [guess] = itertools.islice(drafter.propose(), 1)
+    """For the sessions to come, and for those that are open."""
+    drafter = ContextDrafter()
+    text = [1, 2, 3, 1, 2]
+    other = begun(text, drafter=drafter)
+    guess = first_guess(begun(text, drafter=drafter))
     for _ in range(30):
-        drafter.learn([guess], [guess.token])
-    [surer] = itertools.islice(drafter.propose(), 1)
-    assert surer.acceptance > max(guess.acceptance, 0.8)
+        begun(text, drafter=drafter).learn(judged([guess], [guess.token], "context"))
+    assert first_guess(other).acceptance > max(guess.acceptance, 0.8)
     for _ in range(200):
-        drafter.learn([guess], [guess.token + 1])
-    [doubtful] = itertools.islice(drafter.propose(), 1)
-    assert doubtful.acceptance < 0.2
+        begun(text, drafter=drafter).learn(judged([guess], [guess.token + 1], "context"))
+    assert first_guess(other).acceptance < 0.2
 
 
-def test_nothing_is_learned_from_guesses_after_the_first_wrong_one() -> None:
+@pytest.mark.parametrize(
+    ("kept", "start", "counts"),
+    [
+        ([0, 9, 2, 3], 0, [[1, 0], [0, 1], [0, 0], [0, 0]]),  # nothing after the first wrong one
+        ([0], 0, [[1, 0], [0, 0], [0, 0], [0, 0]]),  # nothing that was not reached
+        ([8, 8, 0, 9], 2, [[1, 0], [0, 1], [0, 0], [0, 0]]),  # from its place in the draft on
+        ([8, 8], 2, [[0, 0]] * 4),
+    ],
+)
+def test_only_guesses_that_the_target_judged_are_counted(
+    kept: list[int], start: int, counts: list[list[float]]
+) -> None:
     drafter = ContextDrafter()
     proposals = [Proposal(token, 0.5, evidence=token) for token in range(4)]
-    drafter.learn(proposals, [0, 9, 2, 3])
-    counts = drafter.calibration.counts.export()
-    assert counts[:4] == [[1, 0], [0, 1], [0, 0], [0, 0]]
+    begun([5], drafter=drafter).learn(judged(proposals, kept, "context", start))
+    assert drafter.calibration.counts.export()[:4] == counts
 
 
-def test_a_guess_that_the_target_did_not_reach_is_not_judged() -> None:
+def test_guesses_of_others_are_not_counted() -> None:
     drafter = ContextDrafter()
-    drafter.learn([Proposal(5, 0.5, evidence=0), Proposal(6, 0.5, evidence=1)], [5])
-    assert drafter.calibration.counts.export()[:2] == [[1, 0], [0, 0]]
+    begun([5], drafter=drafter).learn(judged([Proposal(0, 0.5, evidence=0)], [0], "other"))
+    assert drafter.calibration.counts.export() == new_calibration().counts.export()
 
 
 def test_kinds_of_evidence_tell_length_and_agreement_apart() -> None:
@@ -185,14 +247,6 @@ def test_longer_and_more_unanimous_matches_start_out_surer() -> None:
     for length in (1, 3, 9):
         assert estimate(length, 1, 3) < estimate(length, 2, 3) < estimate(length, 3, 3)
         assert estimate(length, 3, 3) < estimate(3 * length, 3, 3)
-
-
-def test_the_trivial_strategy_never_proposes() -> None:
-    drafter = NoDrafter()
-    drafter.begin([1, 2, 1, 2, 1])
-    drafter.extend([2])
-    drafter.learn([], [2])
-    assert list(drafter.propose()) == []
 
 
 def test_an_estimate_starts_at_its_prior() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pytest
+from fakes import FakeClock, flat_costs, judged, told
 from hypothesis import given
 from hypothesis import strategies as st
 from token_support import Recorded, in_memory
@@ -16,13 +18,14 @@ from edgespec.drafters.database import (
     LOOKUPS_AHEAD,
     NUM_TIERS,
     DatabaseDrafter,
+    DatabaseSession,
     evidence_kind,
     new_calibration,
 )
 from edgespec.lookup.resumption import PRIOR
-from edgespec.passes import Proposal
-from edgespec.planning.planner import plan
-from edgespec.protocols import Drafter
+from edgespec.passes import Guesses, Proposal
+from edgespec.planning.planner import Planner, Want
+from edgespec.types import EncodedPrompt
 
 PLACES = (0, 1, 4)
 TEXTS = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=30), max_size=4)
@@ -34,8 +37,19 @@ def drafter_over(recorded: Recorded, neighbours: int = 8) -> DatabaseDrafter:
     )
 
 
-def proposed(drafter: DatabaseDrafter, count: int = 50, prefix: Sequence[int] = ()) -> list[int]:
-    return [proposal.token for proposal in itertools.islice(drafter.propose(prefix), count)]
+def opened(
+    drafter: DatabaseDrafter, text: Iterable[int], said: Sequence[int] = ()
+) -> DatabaseSession:
+    return drafter.open(EncodedPrompt(tuple(text)), said)
+
+
+def proposed(session: DatabaseSession, count: int = 50, prefix: Sequence[int] = ()) -> list[int]:
+    return [proposal.token for proposal in itertools.islice(session.propose(prefix), count)]
+
+
+def first_guess(session: DatabaseSession) -> Proposal:
+    [guess] = itertools.islice(session.propose(), 1)
+    return guess
 
 
 @dataclass(frozen=True)
@@ -62,19 +76,17 @@ def test_an_answer_given_before_is_proposed_from_its_prompt_on() -> None:
     recorded = in_memory()
     prompt, answer = list(range(40)), list(range(100, 160))
     recorded.add(answer, context=prompt)
-    drafter = drafter_over(recorded)
-    drafter.begin(prompt)
-    assert proposed(drafter, 60) == answer
-    drafter.extend(answer[:7])
-    assert proposed(drafter, 5) == answer[7:12]
+    session = opened(drafter_over(recorded), prompt)
+    assert proposed(session, 60) == answer
+    session.learn(told(answer[:7]))
+    assert proposed(session, 5) == answer[7:12]
 
 
 def test_an_empty_database_proposes_nothing() -> None:
-    drafter = drafter_over(in_memory())
-    drafter.begin([0, 1, 2, 3])
-    assert proposed(drafter) == []
-    drafter.extend([4])
-    assert proposed(drafter) == []
+    session = opened(drafter_over(in_memory()), [0, 1, 2, 3])
+    assert proposed(session) == []
+    session.learn(told([4]))
+    assert proposed(session) == []
     assert DatabaseDrafter([]).calibration.num_kinds == new_calibration().num_kinds
 
 
@@ -83,11 +95,9 @@ def test_the_surer_tier_speaks_and_the_other_takes_over() -> None:
     for _ in range(2):
         recorded.add([0, 1, 2, 3, 4, 5, 6])
     recorded.add([9, 1, 2, 3, 4, 5, 6, 7, 8], tier="statistics")
-    drafter = drafter_over(recorded)
-    drafter.begin([0, 1, 2, 3])
-    guesses = list(drafter.propose())
+    guesses = list(opened(drafter_over(recorded), [0, 1, 2, 3]).propose())
     assert [guess.token for guess in guesses] == [4, 5, 6, 7, 8]
-    kinds_of_a_tier = (drafter.calibration.num_kinds - len(PRIOR)) // NUM_TIERS
+    kinds_of_a_tier = (new_calibration().num_kinds - len(PRIOR)) // NUM_TIERS
     tiers = [guess.evidence // kinds_of_a_tier for guess in guesses]
     assert tiers == [0, 0, 0, 1, 1]
 
@@ -96,27 +106,25 @@ def test_a_tier_that_was_wrong_here_is_asked_anew() -> None:
     recorded = in_memory()
     recorded.add([0, 1, 2, 3, 4])
     recorded.add([1, 2, 7, 8, 9])
-    drafter = drafter_over(recorded)
-    drafter.begin([0, 1, 2])
-    assert proposed(drafter, 1) == [3]
-    drafter.extend([7])
-    assert proposed(drafter) == [8, 9]
+    session = opened(drafter_over(recorded), [0, 1, 2])
+    assert proposed(session, 1) == [3]
+    session.learn(told([7]))
+    assert proposed(session) == [8, 9]
 
 
 def test_a_long_match_is_followed_without_another_look_up() -> None:
     recorded = in_memory()
     recorded.add(range(100))
     index = CountingIndex(recorded)
-    drafter = DatabaseDrafter([index])
-    drafter.begin(range(20))
+    session = opened(DatabaseDrafter([index]), range(20))
     for token in range(20, 60):
-        assert proposed(drafter, 3) == [token, token + 1, token + 2]
-        drafter.extend([token])
+        assert proposed(session, 3) == [token, token + 1, token + 2]
+        session.learn(told([token]))
     assert index.num_lookups == 1
-    drafter.extend([777])
-    guesses = proposed(drafter)
+    session.learn(told([777]))
+    guesses = proposed(session)
     assert index.num_lookups == 2
-    assert proposed(drafter) == guesses
+    assert proposed(session) == guesses
     assert index.num_lookups == 2, "the text is the same"
 
 
@@ -124,11 +132,10 @@ def test_a_short_match_is_looked_up_with_every_kept_token() -> None:
     recorded = in_memory()
     recorded.add(range(100))
     index = CountingIndex(recorded)
-    drafter = DatabaseDrafter([index])
-    drafter.begin([4, 5, 6])
-    assert proposed(drafter, 1) == [7]
-    drafter.extend([7])
-    assert proposed(drafter, 1) == [8]
+    session = opened(DatabaseDrafter([index]), [4, 5, 6])
+    assert proposed(session, 1) == [7]
+    session.learn(told([7]))
+    assert proposed(session, 1) == [8]
     assert index.num_lookups == 2
 
 
@@ -144,13 +151,12 @@ def test_proposing_changes_nothing(
     recorded = in_memory()
     for sequence in texts:
         recorded.add(sequence)
-    drafter = drafter_over(recorded)
-    drafter.begin(text)
-    first = list(itertools.islice(drafter.propose(), count))
-    list(itertools.islice(drafter.propose(prefix), count))
-    assert list(itertools.islice(drafter.propose(), count)) == first
+    session = opened(drafter_over(recorded), text)
+    first = list(itertools.islice(session.propose(), count))
+    list(itertools.islice(session.propose(prefix), count))
+    assert list(itertools.islice(session.propose(), count)) == first
     assert all(0 < proposal.acceptance < 1 for proposal in first)
-    assert all(0 <= p.evidence < drafter.calibration.num_kinds for p in first)
+    assert all(0 <= p.evidence < new_calibration().num_kinds for p in first)
 
 
 @given(TEXTS, st.lists(st.integers(0, 3), min_size=1, max_size=12), st.data())
@@ -164,17 +170,15 @@ def test_step_by_step_the_guesses_are_those_of_a_new_look_up(
     recorded = in_memory()
     for sequence in texts:
         recorded.add(sequence)
-    drafter = drafter_over(recorded, neighbours=1000)
-    drafter.begin(text)
+    session = opened(drafter_over(recorded, neighbours=1000), text)
     whole = list(text)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("edgespec.drafters.database.MIN_COPIED", 1000)
         for _ in range(8):
-            fresh = drafter_over(recorded, neighbours=1000)
-            fresh.begin(whole)
-            assert proposed(drafter, 1) == proposed(fresh, 1)
+            fresh = opened(drafter_over(recorded, neighbours=1000), whole)
+            assert proposed(session, 1) == proposed(fresh, 1)
             kept = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=3))
-            drafter.extend(kept)
+            session.learn(told(kept))
             whole += kept
 
 
@@ -189,24 +193,21 @@ def test_after_a_draft_of_others_the_guesses_are_those_after_that_text(
     recorded = in_memory()
     for sequence in texts:
         recorded.add(sequence)
-    drafter = drafter_over(recorded, neighbours=1000)
-    drafter.begin(text)
-    fresh = drafter_over(recorded, neighbours=1000)
-    fresh.begin([*text, *prefix])
-    assert proposed(drafter, 1, prefix) == proposed(fresh, 1)
+    session = opened(drafter_over(recorded, neighbours=1000), text)
+    fresh = opened(drafter_over(recorded, neighbours=1000), [*text, *prefix])
+    assert proposed(session, 1, prefix) == proposed(fresh, 1)
 
 
 def test_drafts_of_others_cost_few_look_ups_in_one_pass() -> None:
     recorded = in_memory()
     recorded.add(range(100))
     index = CountingIndex(recorded)
-    drafter = DatabaseDrafter([index])
-    drafter.begin([3])
+    session = opened(DatabaseDrafter([index]), [3])
     for token in range(50):
-        proposed(drafter, 2, [token, token + 1, token + 2])
+        proposed(session, 2, [token, token + 1, token + 2])
     assert index.num_lookups == 1 + LOOKUPS_AHEAD
-    drafter.extend([7])
-    assert proposed(drafter, 2, [20, 21, 22]) == [23, 24]
+    session.learn(told([7]))
+    assert proposed(session, 2, [20, 21, 22]) == [23, 24]
     assert index.num_lookups == 3 + LOOKUPS_AHEAD
 
 
@@ -214,9 +215,8 @@ def test_a_draft_of_others_that_agrees_with_a_long_match_needs_no_look_up() -> N
     recorded = in_memory()
     recorded.add(range(100))
     index = CountingIndex(recorded)
-    drafter = DatabaseDrafter([index])
-    drafter.begin(range(20))
-    assert proposed(drafter, 2, [20, 21, 22]) == [23, 24]
+    session = opened(DatabaseDrafter([index]), range(20))
+    assert proposed(session, 2, [20, 21, 22]) == [23, 24]
     assert index.num_lookups == 1
 
 
@@ -225,16 +225,16 @@ def test_the_planner_lets_each_source_go_on_where_the_other_ends() -> None:
     recorded = in_memory()
     for _ in range(3):
         recorded.add([6, 7, 8, 9], context=[2, 3, 4, 5])
-    context, database = ContextDrafter(), drafter_over(recorded)
-    drafters: list[Drafter] = [context, database]
-    for drafter in drafters:
-        drafter.begin([4, 5, 40, 41, 1, 2, 3, 4])
-    planned = plan(drafters, [10.0, *(10.0 + 0.01 * rows for rows in range(1, 8))])
-    assert planned.draft.tokens[:5] == (5, 6, 7, 8, 9)
-    assert planned.draft.sources[0] == "context"
-    assert planned.draft.sources[1:5] == ("database",) * 4
-    for pulled in planned.pulled:
-        pulled.drafter.learn(pulled.proposals, (5, 6, 7, 8, 9)[pulled.start :])
+    database = drafter_over(recorded)
+    planner = Planner([ContextDrafter(), database], flat_costs(), FakeClock())
+    prompt = EncodedPrompt((4, 5, 40, 41, 1, 2, 3, 4))
+    wants = [Want(planner.open(prompt, (), 100), context=8, max_draft=7)]
+    plans = planner.plan(wants, 8)
+    assert plans[0].draft.tokens[:5] == (5, 6, 7, 8, 9)
+    assert plans[0].draft.sources[0] == "context"
+    assert plans[0].draft.sources[1:5] == ("database",) * 4
+    kept = dataclasses.replace(told((5, 6, 7, 8, 9)), guesses=plans[0].guesses)
+    planner.settle(wants, plans, [kept], 10.0)
     assert recorded_use(database)
 
 
@@ -250,81 +250,90 @@ def test_a_copy_with_a_changed_word_goes_on_behind_it() -> None:
     recorded.add(range(100, 160), tier="statistics")
     for number in range(20):
         recorded.add([number, 112, 113, 114, 50 + number])
-    drafter = drafter_over(recorded)
-    drafter.begin(range(100, 110))
-    assert proposed(drafter, 1) == [110]
-    drafter.extend([7])
-    assert proposed(drafter, 3) == [111, 112, 113], "one token was replaced"
-    drafter.extend([8, 9])
-    assert proposed(drafter, 3) == []
-    drafter.extend([112])
-    assert proposed(drafter, 3) == [113, 114, 115], "its source is surer than any other match"
-    assert proposed(drafter, 2, [113, 114]) == [115, 116]
-    drafter.begin([1, 2, 3])
-    assert proposed(drafter, 3) == []
+    session = opened(drafter_over(recorded), range(100, 110))
+    assert proposed(session, 1) == [110]
+    session.learn(told([7]))
+    assert proposed(session, 3) == [111, 112, 113], "one token was replaced"
+    session.learn(told([8, 9]))
+    assert proposed(session, 3) == []
+    session.learn(told([112]))
+    assert proposed(session, 3) == [113, 114, 115], "its source is surer than any other match"
+    assert proposed(session, 2, [113, 114]) == [115, 116]
+    assert proposed(opened(drafter_over(recorded), [1, 2, 3]), 3) == [], "another answer"
 
 
 def test_what_breaks_off_early_was_no_copy() -> None:
     recorded = in_memory()
     recorded.add(range(100, 160))
-    drafter = drafter_over(recorded)
-    drafter.begin(range(100, 104))
-    assert proposed(drafter, 1) == [104]
-    drafter.extend([7])
-    assert proposed(drafter, 3) == []
+    session = opened(drafter_over(recorded), range(100, 104))
+    assert proposed(session, 1) == [104]
+    session.learn(told([7]))
+    assert proposed(session, 3) == []
 
 
 def test_resumed_copies_are_calibrated_by_themselves() -> None:
     recorded = in_memory()
     recorded.add(range(100, 160))
     drafter = drafter_over(recorded)
-    drafter.begin(range(100, 110))
-    assert proposed(drafter, 1) == [110]
-    drafter.extend([7])
-    [guess] = itertools.islice(drafter.propose(), 1)
+
+    def resumed() -> DatabaseSession:
+        session = opened(drafter, range(100, 110))
+        assert proposed(session, 1) == [110]
+        session.learn(told([7]))
+        return session
+
+    guess = first_guess(resumed())
     assert guess.evidence >= drafter.calibration.num_kinds - len(PRIOR)
     for _ in range(30):
-        drafter.learn([guess], [guess.token])
-    [surer] = itertools.islice(drafter.propose(), 1)
-    assert surer.acceptance > guess.acceptance + 0.2
+        resumed().learn(judged([guess], [guess.token], "database"))
+    assert first_guess(resumed()).acceptance > guess.acceptance + 0.2
 
 
 def test_learning_raises_and_lowers_the_estimate_of_that_evidence() -> None:
+    """For the sessions to come, and for those that are open."""
     recorded = in_memory()
     recorded.add([0, 1, 2, 3, 4])
     drafter = drafter_over(recorded)
-    drafter.begin([0, 1, 2])
-    [guess] = itertools.islice(drafter.propose(), 1)
+    other = opened(drafter, [0, 1, 2])
+    guess = first_guess(other)
     for _ in range(30):
-        drafter.learn([guess], [guess.token])
-    [surer] = itertools.islice(drafter.propose(), 1)
-    assert surer.acceptance > max(guess.acceptance, 0.7)
+        opened(drafter, [0, 1, 2]).learn(judged([guess], [guess.token], "database"))
+    assert first_guess(other).acceptance > max(guess.acceptance, 0.7)
     for _ in range(200):
-        drafter.learn([guess], [guess.token + 1])
-    [doubtful] = itertools.islice(drafter.propose(), 1)
-    assert doubtful.acceptance < 0.2
+        opened(drafter, [0, 1, 2]).learn(judged([guess], [guess.token + 1], "database"))
+    assert first_guess(other).acceptance < 0.2
+
+
+def test_answers_that_are_open_at_a_time_keep_apart() -> None:
+    recorded = in_memory()
+    recorded.add(range(100))
+    drafter = DatabaseDrafter([recorded.reader()])
+    one, other = opened(drafter, range(20)), opened(drafter, range(50), range(50, 55))
+    for step in range(5):
+        assert proposed(one, 2) == [20 + step, 21 + step]
+        assert proposed(other, 2) == [55 + step, 56 + step]
+        one.learn(told([20 + step]))
+        other.learn(told([55 + step]))
+    one.close()
+    assert proposed(other, 1) == [60]
 
 
 def test_nothing_is_learned_from_guesses_after_the_first_wrong_one() -> None:
-    drafter = DatabaseDrafter([])
+    drafter = DatabaseDrafter([in_memory().reader()])
     proposals = [Proposal(token, 0.5, evidence=token) for token in range(4)]
-    calibrated = DatabaseDrafter([in_memory().reader()], drafter.calibration)
-    calibrated.learn(proposals, [0, 9, 2, 3])
+    opened(drafter, [5]).learn(judged(proposals, [0, 9, 2, 3], "database"))
     assert drafter.calibration.counts.export()[:4] == [[1, 0], [0, 1], [0, 0], [0, 0]]
 
 
-def test_a_kept_guess_tells_its_tier_which_sequences_helped() -> None:
+@pytest.mark.parametrize(("kept", "helped"), [(8, False), (3, True)])
+def test_a_kept_guess_tells_its_tier_which_sequences_helped(kept: int, helped: bool) -> None:
     recorded = in_memory()
     helpful = recorded.add([0, 1, 2, 3], tier="statistics")
     recorded.add([1, 5, 3], tier="statistics")
     reader = recorded.reader(tier="statistics")
-    drafter = DatabaseDrafter([recorded.reader(), reader])
-    drafter.begin([0, 1, 2])
-    guesses = list(drafter.propose())
-    drafter.learn(guesses, [8])
-    assert reader.used == set()
-    drafter.learn(guesses, [3])
-    assert reader.used == {helpful}
+    session = opened(DatabaseDrafter([recorded.reader(), reader]), [0, 1, 2])
+    session.learn(judged(session.propose(), [kept], "database"))
+    assert reader.used == ({helpful} if helped else set())
 
 
 def test_a_kept_guess_after_a_draft_of_others_names_its_own_sequences() -> None:
@@ -332,16 +341,13 @@ def test_a_kept_guess_after_a_draft_of_others_names_its_own_sequences() -> None:
     recorded.add([0, 1, 2, 3])
     helpful = recorded.add([7, 8, 9, 10, 11])
     reader = recorded.reader()
-    drafter = DatabaseDrafter([reader])
-    drafter.begin([0, 1, 2])
-    early, late = list(drafter.propose()), list(drafter.propose([7, 8, 9]))
-    drafter.learn(early, [7, 8, 9, 10])
-    assert reader.used == set()
-    drafter.learn(late, [10])
+    session = opened(DatabaseDrafter([reader]), [0, 1, 2])
+    early, late = tuple(session.propose()), tuple(session.propose([7, 8, 9]))
+    runs = Guesses(0, early), Guesses(3, late)
+    session.learn(told([7, 8, 9, 10], *runs, name="database"))
     assert reader.used == {helpful}
     reader.used.clear()
-    drafter.extend([8])
-    drafter.learn(late, [10])
+    session.learn(told([7, 8, 9, 10], *runs, name="database"))
     assert reader.used == set(), "what was guessed in an earlier pass is over"
 
 
@@ -387,11 +393,11 @@ def test_each_place_in_a_draft_is_calibrated_by_itself() -> None:
     recorded = in_memory()
     recorded.add(range(40))
     drafter = DatabaseDrafter([recorded.reader()])
-    drafter.begin(range(32))
-    before = list(drafter.propose())
+    session = opened(drafter, range(32))
+    before = list(session.propose())
     for _ in range(50):
-        drafter.learn(before[:1], [before[0].token])
-    after = list(drafter.propose())
+        opened(drafter, []).learn(judged(before[:1], [before[0].token], "database"))
+    after = list(session.propose())
     assert after[0].acceptance > before[0].acceptance
     others = [guess.evidence for guess in before[1:]]
     fresh = new_calibration().counts
@@ -412,7 +418,5 @@ def test_a_calibration_is_used_as_it_was_kept() -> None:
     calibration.counts.restore([[50.0, 0.0]] * calibration.num_kinds)
     recorded = in_memory()
     recorded.add([0, 1, 2, 3])
-    drafter = DatabaseDrafter([recorded.reader()], calibration)
-    drafter.begin([0, 1, 2])
-    [guess] = drafter.propose()
+    [guess] = opened(DatabaseDrafter([recorded.reader()], calibration), [0, 1, 2]).propose()
     assert guess.acceptance > 0.85

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import pytest
-from fakes import FakeClock, FakeSampler, FakeTarget, collect, joined
+from fakes import FakeClock, FakeSampler, FakeTarget
 from toy_vocabularies import TOYS
 
 from edgespec.drafters.model import ModelDrafter
 from edgespec.engine.decoding import Limits
 from edgespec.engine.engine import Engine
 from edgespec.planning.cost import CostModel, CostTable
+from edgespec.planning.planner import Planner
+from edgespec.types import EncodedPrompt
 from edgespec.vocab.ngrams import NgramCache
 from edgespec.vocab.tokenizer import ByteTokenizer
 
@@ -32,17 +34,17 @@ class Liar:
 
     num_context = 4096
 
-    def __init__(self, target: FakeTarget, lies: Callable[[int], bool]) -> None:
+    def __init__(
+        self, target: FakeTarget, lies: Callable[[int], bool], on_guess: Callable[[], None]
+    ) -> None:
         self.cells: list[int] = []
-        self.num_guesses = 0
-        self._target = target
-        self._lies = lies
+        self._target, self._lies, self._on_guess = target, lies, on_guess
 
     def read(self, tokens: Sequence[int]) -> None:
         self.cells.extend(tokens)
 
     def guess(self) -> tuple[int, float]:
-        self.num_guesses += 1
+        self._on_guess()
         truth = self._target.next_token(self.cells)
         lie = truth + 1 if truth + 1 < self._target.num_vocab else 40
         return (lie if self._lies(len(self.cells)) else truth), 0.97
@@ -51,34 +53,45 @@ class Liar:
         del self.cells[num_tokens:]
 
 
-def relative_cost(lies: Callable[[int], bool], guess_ms: float) -> float:
-    """What an answer costs with this drafter, over what it costs plainly."""
-    target = FakeTarget(num_vocab=TOY.num_tokens, num_context=1024, max_rows=16)
-    model = Liar(target, lies)
-    drafter = ModelDrafter(
-        "liar",
-        model,
-        (VOCABULARY, VOCABULARY),
-        lambda _prompt: prompt,
-        NgramCache(),
-        guess_ms,
-        FakeClock(tick=guess_ms / 1e3),
+PROMPT = [60, 61, 62]
+
+
+def time_of(num_answers: int, lies: Callable[[int], bool] | None, guess_ms: float = 0.0) -> float:
+    """Milliseconds that answers take together, with a drafter that lies or without one."""
+    target = FakeTarget(
+        num_vocab=TOY.num_tokens, num_context=2048, max_rows=16, num_slots=num_answers
     )
-    prompt = [60, 61, 62]
+    clock = FakeClock(tick=0.0)
+    drafters = []
+    if lies is not None:
+        models = [
+            Liar(target, lies, lambda: clock.pass_by(guess_ms / 1e3)) for _ in range(num_answers)
+        ]
+        vocabularies, ngrams = (VOCABULARY, VOCABULARY), NgramCache()
+        drafters = [
+            ModelDrafter("liar", models, vocabularies, lambda _: PROMPT, ngrams, guess_ms, clock)
+        ]
     curve = CostModel(CostTable(8, 2048, MEASURED, MEASURED), 16)
     prices: list[float] = curve.curve_ms(0).tolist()
-    clock = FakeClock()
-    engine = Engine(target, [drafter], curve, clock)
-    target.on_pass = lambda tokens: setattr(clock, "_tick", prices[len(tokens) - 1] / 1e3)
-    said = joined(collect(engine, prompt, FakeSampler(), Limits(NUM_TOKENS)))
-    assert len(said) == NUM_TOKENS
-    passes = sum(prices[len(tokens) - 1] for tokens in target.passes)
-    return (passes + model.num_guesses * guess_ms) / ((NUM_TOKENS - 1) * prices[0])
+    engine = Engine(target, Planner(drafters, curve, clock), lambda _token: False, clock)
+    target.on_pass = lambda tokens: clock.pass_by(prices[len(tokens) - 1] / 1e3)
+    limits, prompt = Limits(NUM_TOKENS), EncodedPrompt(tuple(PROMPT))
+    decodings = [engine.open(prompt, FakeSampler(), limits) for _ in range(num_answers)]
+    started = clock()
+    while running := [each for each in decodings if not each.is_over]:
+        engine.step(running)
+    return (clock() - started) * 1e3
 
 
+def relative_cost(lies: Callable[[int], bool], guess_ms: float, num_answers: int = 1) -> float:
+    """What answers cost with this drafter, over what they cost plainly."""
+    return time_of(num_answers, lies, guess_ms) / time_of(num_answers, None)
+
+
+@pytest.mark.parametrize("num_answers", [1, 2, 4])
 @pytest.mark.parametrize("guess_ms", [0.5, 2.0, 4.0, 8.0, 15.0])
-def test_one_that_always_lies(guess_ms: float) -> None:
-    assert relative_cost(lambda _length: True, guess_ms) < MOST_LOSS
+def test_one_that_always_lies(guess_ms: float, num_answers: int) -> None:
+    assert relative_cost(lambda _length: True, guess_ms, num_answers) < MOST_LOSS
 
 
 @pytest.mark.parametrize("guess_ms", [2.0, 8.0])

@@ -41,12 +41,14 @@ def request(
 
 def test_text_is_encoded_as_it_stands() -> None:
     encoded = encode_prompt(request("ab c"), BRIDGE, 100)
-    assert encoded.tokens == BRIDGE.encode("ab c")
+    assert list(encoded.tokens) == BRIDGE.encode("ab c")
     assert encoded.num_dropped_messages == 0
 
 
 def test_a_conversation_is_encoded_with_its_template() -> None:
-    assert encode_prompt(request(LONG_TALK), BRIDGE, 100).tokens == BRIDGE.encode_chat(LONG_TALK)
+    assert list(encode_prompt(request(LONG_TALK), BRIDGE, 100).tokens) == BRIDGE.encode_chat(
+        LONG_TALK
+    )
 
 
 @pytest.mark.parametrize("overflow", ["error", "drop-oldest"])
@@ -72,10 +74,10 @@ def test_one_token_must_be_left_for_the_answer() -> None:
 def test_the_oldest_turns_go_first_and_the_system_message_stays() -> None:
     encoded = encode_prompt(request(LONG_TALK, "drop-oldest"), BRIDGE, 80)
     kept = conversation(LONG_TALK[0], *LONG_TALK[3:])
-    assert encoded.tokens == BRIDGE.encode_chat(kept)
+    assert list(encoded.tokens) == BRIDGE.encode_chat(kept)
     assert encoded.num_dropped_messages == 2
     encoded = encode_prompt(request(LONG_TALK, "drop-oldest"), BRIDGE, 50)
-    assert encoded.tokens == BRIDGE.encode_chat(conversation(LONG_TALK[0], LONG_TALK[-1]))
+    assert list(encoded.tokens) == BRIDGE.encode_chat(conversation(LONG_TALK[0], LONG_TALK[-1]))
     assert encoded.num_dropped_messages == 4
 
 
@@ -90,7 +92,7 @@ def test_no_more_is_dropped_than_the_answer_needs() -> None:
 def test_a_last_turn_that_leaves_little_room_is_still_answered() -> None:
     talk = conversation(SYSTEM, say("user", 5), say("user", 80))
     encoded = encode_prompt(request(talk, "drop-oldest"), BRIDGE, 90)
-    assert encoded.tokens == BRIDGE.encode_chat(conversation(talk[0], talk[2]))
+    assert list(encoded.tokens) == BRIDGE.encode_chat(conversation(talk[0], talk[2]))
     assert len(encoded.tokens) == 88
     assert encoded.num_dropped_messages == 1
 
@@ -100,15 +102,24 @@ def test_a_tool_and_its_answer_belong_to_the_question_before() -> None:
         say("user", 9), say("assistant", 9), say("tool", 9), say("assistant", 9), say("user", 9)
     )
     encoded = encode_prompt(request(talk, "drop-oldest", max_tokens=1), BRIDGE, 40)
-    assert encoded.tokens == BRIDGE.encode_chat(talk[-1:])
+    assert list(encoded.tokens) == BRIDGE.encode_chat(talk[-1:])
     assert encoded.num_dropped_messages == 4
 
 
 def test_a_system_message_in_the_middle_stays_too() -> None:
     talk = conversation(say("user", 9), say("assistant", 9), SYSTEM, say("user", 9))
     encoded = encode_prompt(request(talk, "drop-oldest", max_tokens=1), BRIDGE, 30)
-    assert encoded.tokens == BRIDGE.encode_chat(talk[2:])
+    assert list(encoded.tokens) == BRIDGE.encode_chat(talk[2:])
     assert encoded.num_dropped_messages == 2
+
+
+def test_a_message_to_be_continued_stays_open_whatever_is_dropped() -> None:
+    talk = (*LONG_TALK, say("assistant", 4))
+    asked = CompletionRequest(talk, overflow="drop-oldest", continue_final_message=True)
+    for num_context, kept in ((200, talk), (50, (talk[0], *talk[-2:]))):
+        encoded = encode_prompt(asked, BRIDGE, num_context)
+        assert encoded.prompt == kept
+        assert [*encoded.tokens, BRIDGE.END] == BRIDGE.encode_chat(kept)[:-1]
 
 
 ROLES: list[Role] = ["system", "user", "assistant", "tool"]
@@ -138,7 +149,7 @@ def test_dropping_drops_as_few_whole_turns_as_will_do(
             encode_prompt(asked, BRIDGE, num_context)
         return
     encoded = encode_prompt(asked, BRIDGE, num_context)
-    assert encoded.tokens == tokens
+    assert list(encoded.tokens) == tokens
     assert encoded.num_dropped_messages == len(messages) - len(kept)
 
 

@@ -1,8 +1,7 @@
-"""Whether reading pays: lengths of answers, gains of drafts, and both against the cost."""
+"""What reading can earn: how long answers go on, what drafts gain for each token."""
 
 from __future__ import annotations
 
-import doctest
 import math
 import random
 
@@ -10,16 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgespec.planning import prospect as module
-from edgespec.planning.prospect import LONGEST, Gains, Lengths, Prospect
-
-PLAIN_MS = 30.0
-READ_MS = 120.0
-
-
-def test_the_example_in_the_text_holds() -> None:
-    assert doctest.testmod(module).failed == 0
-
+from edgespec.planning.earnings import LONGEST, Gains, Lengths
 
 # Lengths
 
@@ -172,91 +162,3 @@ def test_they_stay_numbers(answers: list[tuple[float, float, float, int]]) -> No
         gains.observe(*answer)
         gains.fade()
     assert all(math.isfinite(gains.expected(fertility, 2.0)) for fertility in (0.2, 1.0, 8.0))
-
-
-# Prospect
-
-
-def answer(prospect: Prospect, num_tokens: int, *, saved_ms: float, reads: bool = True) -> None:
-    """An answer that ends by itself; drafts save so much for each token, if it is read for."""
-    prospect.begin(4000)
-    prospect.emitted(1)
-    for _ in range(num_tokens - 1):
-        if reads:
-            prospect.asked(saved_ms)
-        prospect.emitted(1)
-    prospect.end(ended=True)
-
-
-def starts_reading(prospect: Prospect, start_ms: float, fertility: float = 1.0) -> int:
-    """Tokens of an answer when it first pays to read; 1,000 if never."""
-    prospect.begin(4000)
-    for count in range(1000):
-        if prospect.pays(start_ms, fertility):
-            return count
-        prospect.emitted(1)
-    return 1000
-
-
-def test_what_is_short_is_read_at_once_and_what_is_long_later() -> None:
-    prospect = Prospect(PLAIN_MS)
-    for _ in range(10):
-        answer(prospect, 30, saved_ms=6.0)
-    places = [starts_reading(prospect, start_ms) for start_ms in (0.0, 20.0, 200.0, 600.0)]
-    assert places == sorted(places)
-    assert places[0] == places[1] == 0 < places[2] <= places[3]
-
-
-def test_a_limit_to_the_answer_is_heeded() -> None:
-    prospect = Prospect(PLAIN_MS)
-    for most, pays in ((10, False), (1000, True)):
-        prospect.begin(most)
-        assert prospect.pays(60.0, 1.0) is pays
-
-
-def test_near_the_limit_nothing_is_read_any_more() -> None:
-    prospect = Prospect(PLAIN_MS)
-    prospect.begin(300)
-    prospect.emitted(100)
-    assert prospect.pays(READ_MS, 1.0)
-    prospect.emitted(190)
-    assert not prospect.pays(READ_MS, 1.0)
-
-
-def test_what_was_read_is_not_weighed_again() -> None:
-    prospect = Prospect(PLAIN_MS)
-    prospect.begin(300)
-    prospect.asked(-100.0)
-    prospect.emitted(299)
-    assert prospect.pays(1e6, 1.0)
-    prospect.begin(300)
-    assert not prospect.pays(1e6, 1.0), "another answer"
-
-
-def test_drafts_that_gain_are_read_for_sooner() -> None:
-    places = []
-    for saved_ms in (8.0, 3.0, -3.0):
-        prospect = Prospect(PLAIN_MS)
-        for _ in range(10):
-            answer(prospect, 60, saved_ms=saved_ms)
-        places.append(starts_reading(prospect, READ_MS))
-    assert places == sorted(places)
-    assert places[0] == 0
-    assert places[2] == 1000
-
-
-def test_an_interrupted_answer_is_not_learned() -> None:
-    one, other = Prospect(PLAIN_MS), Prospect(PLAIN_MS)
-    for _ in range(10):
-        one.begin(4000)
-        one.asked(-500.0)
-        one.emitted(3)
-    assert starts_reading(one, 700.0) == starts_reading(other, 700.0)
-
-
-def test_answers_without_the_drafter_tell_lengths_alone() -> None:
-    gains, losses = Prospect(PLAIN_MS), Prospect(PLAIN_MS)
-    for prospect in (gains, losses):
-        for _ in range(10):
-            answer(prospect, 20, saved_ms=0.0, reads=False)
-    assert starts_reading(gains, READ_MS) == starts_reading(losses, READ_MS) > 10
