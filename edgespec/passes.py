@@ -22,14 +22,12 @@ from edgespec.types import PrefillProgress
 class Proposal:
     """One guessed token and the estimated probability that it is kept if those before it are.
 
-    `evidence` and `features` say what the estimate rests on, in the drafter's own terms (for its
-    calibration): a class, and numbers.
+    `evidence` is the kind of what the estimate rests on, numbered by the drafter.
     """
 
     token: int
     acceptance: float
     evidence: int = 0
-    features: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from edgespec.drafters import Parts
-from edgespec.estimates.acceptance import Acceptance, copied_features, resumed_features
-from edgespec.estimates.counts import Calibration
+from edgespec.estimates.acceptance import Acceptance
 from edgespec.lookup.resumption import AHEAD, MIN_COPIED, PRIOR, Resumption
 from edgespec.lookup.suffix_automaton import Continuation, Match, SuffixAutomaton
 from edgespec.lookup.surest import surest
@@ -41,9 +40,6 @@ _PRIOR = (
     (0.45, 0.70, 0.98, 0.98),
 )
 
-
-_HEAD = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-"""First weights of the acceptance head: the counts alone."""
 
 _NUM_COPIED = len(_LENGTHS) * len(_SHARES)
 
@@ -82,7 +78,6 @@ class ContextDrafter:
         else:
             self._indexes.remove(index)
         index.extend(text[len(index.text) :])
-        self.calibration.begin()
         return ContextSession(index, self.calibration, self._indexes.append)
 
 
@@ -148,24 +143,20 @@ class ContextSession:
         """Follow the longest match of the text and `prefix`."""
         automaton = self._index.automaton
         match: Match | None = automaton.longest_match(prefix)
-        place = len(prefix)
         while match is not None and match.length > 0:
             guess = automaton.continuation(match)
             if guess is None:
                 match = automaton.shorten(match)
                 continue
             kind = evidence_kind(guess)
-            features = copied_features(guess.length, guess.support, guess.total, place)
-            estimate = self._calibration.estimate(kind, features)
-            yield Proposal(guess.token, estimate, kind, features)
+            yield Proposal(guess.token, self._calibration.estimate(kind), kind)
             match = Match(guess.state, guess.length)
-            place += 1
 
     def _resumed(self, resumption: Resumption, prefix: Sequence[int]) -> Iterator[Proposal]:
         """Follow the source of a copy that broke off."""
-        for place, step in enumerate(resumption.steps(prefix), len(prefix)):
-            kind, features = _NUM_COPIED + step.kind, resumed_features(place)
-            yield Proposal(step.token, self._calibration.estimate(kind, features), kind, features)
+        for step in resumption.steps(prefix):
+            kind = _NUM_COPIED + step.kind
+            yield Proposal(step.token, self._calibration.estimate(kind), kind)
 
     def _follow(self, token: int) -> None:
         """Go on with the copy under way, or note that it broke off here."""
@@ -196,7 +187,7 @@ class ContextSession:
 
 def new_calibration() -> Acceptance:
     """Estimates by the kinds of evidence of this strategy, with their measured prior."""
-    return Acceptance(Calibration([*(share for row in _PRIOR for share in row), *PRIOR]), _HEAD)
+    return Acceptance([*(share for row in _PRIOR for share in row), *PRIOR])
 
 
 def evidence_kind(guess: Continuation) -> int:

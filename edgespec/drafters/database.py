@@ -21,8 +21,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from edgespec.drafters import Parts
-from edgespec.estimates.acceptance import Acceptance, copied_features, resumed_features
-from edgespec.estimates.counts import Calibration
+from edgespec.estimates.acceptance import Acceptance
 from edgespec.lookup.resumption import AHEAD, MIN_COPIED, PRIOR, Resumption
 from edgespec.lookup.surest import surest
 from edgespec.passes import Kept, Proposal
@@ -66,9 +65,6 @@ _PRIOR = (
     (0.38, 0.70, 0.92, 0.95),
     (0.45, 0.75, 0.96, 0.98),
 )
-
-_HEAD = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-"""First weights of the acceptance head: the counts alone."""
 
 NUM_TIERS = 2
 """Tiers that the calibration tells apart."""
@@ -148,7 +144,6 @@ class DatabaseDrafter:
 
     def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> DatabaseSession:
         """Stand at the end of the prompt and what was said after it."""
-        self.calibration.begin()
         text = [*prompt.tokens[-_MAX_SUFFIX:], *said]
         return DatabaseSession(self._tiers, self.calibration, text)
 
@@ -192,9 +187,7 @@ class DatabaseSession:
                 return
             best = following.best()
             kind = evidence_kind(tier, place, best)
-            features = copied_features(best.length, best.support, best.total, place)
-            estimate = self._calibration.estimate(kind, features)
-            guess = Proposal(best.token, estimate, kind, features)
+            guess = Proposal(best.token, self._calibration.estimate(kind), kind)
             if place == first_place:
                 self._first_guesses.append((guess, cursor))
             yield guess
@@ -202,9 +195,9 @@ class DatabaseSession:
 
     def _resumed(self, resumption: Resumption, prefix: Sequence[int]) -> Iterator[Proposal]:
         """Follow a recorded sequence of which a copy broke off."""
-        for place, step in enumerate(resumption.steps(prefix), len(prefix)):
-            kind, features = _NUM_COPIED + step.kind, resumed_features(place)
-            yield Proposal(step.token, self._calibration.estimate(kind, features), kind, features)
+        for step in resumption.steps(prefix):
+            kind = _NUM_COPIED + step.kind
+            yield Proposal(step.token, self._calibration.estimate(kind), kind)
 
     def learn(self, kept: Kept) -> None:
         """Count every guess that the target's answer judged, and move on by what it said.
@@ -279,7 +272,7 @@ _NUM_COPIED = NUM_TIERS * len(_PLACES) * _KINDS_PER_PLACE
 def new_calibration() -> Acceptance:
     """Estimates by the kinds of evidence of this strategy, with their prior."""
     prior = [share for row in _PRIOR for share in row]
-    return Acceptance(Calibration([*prior * (NUM_TIERS * len(_PLACES)), *PRIOR]), _HEAD)
+    return Acceptance([*prior * (NUM_TIERS * len(_PLACES)), *PRIOR])
 
 
 def evidence_kind(tier: int, place: int, guess: Continuation) -> int:

@@ -19,10 +19,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from edgespec.drafters import Parts
-from edgespec.estimates.acceptance import Acceptance, log_odds
-from edgespec.estimates.counts import Calibration
+from edgespec.estimates.acceptance import Acceptance
 from edgespec.estimates.guess_costs import GuessCosts
-from edgespec.estimates.recent import Outlook
 from edgespec.lookup.prefix import common_prefix
 from edgespec.passes import Kept, Proposal
 from edgespec.protocols import FREE, Quote
@@ -46,14 +44,11 @@ _RESERVE = 64
 _EDGES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.87, 0.92, 0.95, 0.97, 0.98, 0.99)
 """Lower bounds of the classes of probability, but for the first, which begins at 0."""
 
-_HEAD = (-0.5, 0.35, 0.3, -0.1, 0.9, 0.35, 0.0, 0.0)
-"""First weights of the acceptance head: what two tiny strangers taught it (bench/LOG.md)."""
-
 _NUM_PLACES = 3
 """Classes of places in a draft: the first token, the second, all others."""
 
-PRIOR_OUTLOOK = 0.7
-"""Share of the first guesses that tiny strangers get right on ordinary text (bench/LOG.md)."""
+EXPECTED = 0.7
+"""Probability that a guess not yet pulled is kept: what tiny strangers get right (bench/LOG.md)."""
 
 _NUM_WEIGHED = 2000
 """Letters at the end of a prompt that tell how well it can be read."""
@@ -118,7 +113,6 @@ class ModelDrafter:
         self.render = parts.render
         self.clock = parts.clock
         self.costs = GuessCosts(parts.guess_ms)
-        self.recent = Outlook(PRIOR_OUTLOOK)
         self._caches = [_Cache(model) for model in parts.models]
 
     @property
@@ -145,8 +139,6 @@ class ModelDrafter:
 
     def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> ModelSession:
         """Follow an answer, with the free cache that holds most of it; without one in silence."""
-        self.calibration.begin()
-        self.recent.begin()
         text = [*prompt.tokens, *said]
         free = [cache for cache in self._caches if not cache.is_taken]
         best = max(free, key=lambda cache: common_prefix(cache.text, text), default=None)
@@ -207,7 +199,6 @@ class ModelSession:
         self._fertility: float | None = None
         self._num_read = 0  # of the text, when it was last asked
         self._num_valid = 0  # tokens of the cache that need not be compared again
-        self._was_asked = False
         if cache is not None:
             cache.is_taken = True
             self._num_read = common_prefix(cache.text, self._text)
@@ -222,7 +213,7 @@ class ModelSession:
         return Quote(
             costs.proposal_ms,
             costs.read_ms * min(num_unread, window),
-            self._drafter.recent.value,
+            EXPECTED,
             self._known_fertility(),
         )
 
@@ -233,7 +224,6 @@ class ModelSession:
         if cache is None:
             return
         started = clock()
-        self._was_asked = True
         num_read = self._catch_up(cache, prefix)
         if not num_read:
             return
@@ -256,12 +246,9 @@ class ModelSession:
         """Count every guess that the target's answer judged; what it said is read when asked."""
         drafter = self._drafter
         for proposals, tokens in kept.guesses_of(drafter.name):
-            for right in drafter.calibration.learn(proposals, tokens):
-                drafter.recent.observe(right)
+            drafter.calibration.learn(proposals, tokens)
         self._unread.extend(kept.tokens)
         self._text.extend(kept.tokens)
-        drafter.recent.end_pass(asked=self._was_asked)
-        self._was_asked = False
 
     def close(self) -> None:
         """Leave the cache to the next answer."""
@@ -277,9 +264,8 @@ class ModelSession:
         return bridged
 
     def _proposal(self, guess: BridgedToken, place: int) -> Proposal:
-        kind, features = evidence_kind(guess.acceptance, place), _features(guess, place)
-        estimate = self._drafter.calibration.estimate(kind, features)
-        return Proposal(guess.token, estimate, kind, features)
+        kind = evidence_kind(guess.acceptance, place)
+        return Proposal(guess.token, self._drafter.calibration.estimate(kind), kind)
 
     def _known_fertility(self) -> float:
         """Its own tokens for one of the target's, in the last message of the prompt."""
@@ -359,21 +345,11 @@ def new_calibration() -> Acceptance:
     """Estimates by the kinds of evidence of this strategy; the prior believes the drafter."""
     bounds = (0.0, *_EDGES, 1.0)
     middles = [(low + high) / 2 for low, high in itertools.pairwise(bounds)]
-    return Acceptance(Calibration(middles * _NUM_PLACES), _HEAD)
+    return Acceptance(middles * _NUM_PLACES)
 
 
 def evidence_kind(probability: float, place: int) -> int:
     """Number of the class of evidence behind a guess at a place in the draft."""
     return bisect.bisect_right(_EDGES, probability) + min(place, _NUM_PLACES - 1) * (
         len(_EDGES) + 1
-    )
-
-
-def _features(guess: BridgedToken, place: int) -> tuple[float, ...]:
-    """What the head weighs of a guess."""
-    return (
-        log_odds(guess.acceptance) / 2.0,
-        float(guess.kind == "ngram"),
-        min(guess.num_drafter_tokens, 4) - 1.0,
-        min(place, 4) / 4.0,
     )

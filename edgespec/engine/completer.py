@@ -143,7 +143,7 @@ class EngineCompleter:
             try:
                 if not self._begin(first):
                     return
-            except Exception as error:  # whatever it is, it is this answer's alone
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is this answer's alone
                 self._fail(first, error)
             self._waiting.popleft()
 

@@ -79,8 +79,7 @@ class Engine:
         if num_tokens is not None and num_tokens < decoding.num_emitted:
             del decoding.text[len(decoding.prompt.tokens) + num_tokens :]
             decoding.ends = True
-        contenders = decoding.contenders or ()
-        self._planner.close(contenders, decoding.num_emitted, ended=decoding.ends)
+        self._planner.close(decoding.contenders or ())
         self._slots.give_back(decoding.slot, decoding.text)
 
     def forget(self) -> None:

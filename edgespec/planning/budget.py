@@ -6,70 +6,77 @@ that drafting and the pass really took; mostly wrong guesses save less than noth
 gains is always asked, and one that loses spends its balance and then no more than the share,
 whatever its estimates promise. Once its hour comes, one good draft pays for several more.
 
-Reading a long prompt costs more than there may be balance, and pays only over many passes. It waits
-until
+Reading a prompt may cost more than there is balance, and pays only over many passes. Neither what
+it will save nor how long the answer goes on is known, but an answer that has gone on will as a rule
+go on as long; a drafter saves less where it has few words for the text (`Quote.fertility`), and
+where there is much to read, since look-ups draft there as well. So reading, of so many plain
+passes, waits until
 
-    saving for each token  x  tokens still to come  >=  MARGIN  x  cost of reading
+    (GAIN - 0.3 log2(fertility) - 0.05 (log2(1 + passes) - 1)) x tokens to come  >=  MARGIN x passes
 
 and is then owed in whole without keeping the drafter from being asked in this answer: it is spent.
 What it did not earn back counts from the next answer on.
 
->>> budgets = Budgets(lambda: 22.5)
+>>> budgets = Budgets(lambda: 30.0)
 >>> account = budgets.open("model", max_tokens=512)
->>> account.allows(Quote(guess_ms=4.0, start_ms=60.0))
-True
->>> account.settle(1, pass_ms=22.5, total_ms=122.5, total_emitted=1, start_ms=60.0,
-...     speed_without=1 / 22.5)                  # it read, guessed for 40 ms, and was wrong
->>> account.allows(Quote(guess_ms=4.0))
-True
->>> budgets.open("model", max_tokens=512).allows(Quote(guess_ms=4.0))    # the next answer
+>>> account.allows(Quote(guess_ms=4.0, start_ms=60.0))     # two passes, for 16 tokens to come
 False
+>>> account = budgets.open("model", max_tokens=512, num_tokens=30)
+>>> account.allows(Quote(guess_ms=4.0, start_ms=60.0))     # for 46
+True
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
-from edgespec.planning.earnings import Gains, Lengths
 from edgespec.protocols import Quote
 
 SHARE = 0.02
 """Share of all time that may go into a drafter that gains nothing."""
 
-MOST_PASSES = 4.0
+FIRST_PASSES = 2.0
+"""Balance to begin with, in plain passes."""
+
+MOST_PASSES = 8.0
 """Most balance, in plain passes: what a drafter that was good may lose when it is not any more."""
 
 MARGIN = 2.0
 """Reading must promise so many times its cost: it is spent for certain, what it earns is not."""
 
-_MOST_LOST = 2.0
-"""A pass that lost more than so many times what it and reading cost was disturbed by others, unless
-the one before lost as much."""
+GAIN = 0.15
+"""What drafts save for each token, in plain passes, of a text that takes a pass to read."""
+
+FEW_TOKENS = 16
+"""An answer of no tokens is expected to have so many; one that has more, as many again besides."""
+
+MOST_LATE = 2.0
+"""A pass that took more than so many times what was expected, or lost more than so many times what
+it and reading cost, was disturbed by others; unless the one before lost as much."""
 
 
 class Budgets:
-    """The budgets of all drafters that cost time, and how long answers go on."""
+    """The budgets of all drafters that cost time."""
 
     def __init__(self, plain_ms: Callable[[], float]) -> None:
         """`plain_ms` tells what a plain pass takes, as far as is known by then."""
         self._plain_ms = plain_ms
-        self.lengths = Lengths()
         self._budgets: dict[str, Budget] = {}
 
     def open(self, name: str, max_tokens: int, num_tokens: int = 0) -> Account:
         """What a drafter may spend on an answer of at most so many tokens; some may be there."""
         budget = self._budgets.setdefault(name, Budget(self._plain_ms))
-        return Account(budget, self.lengths, max_tokens, num_tokens)
+        return Account(budget, max_tokens, num_tokens)
 
 
 class Budget:
-    """What one drafter has left, over one answer after the other, and what it usually saves."""
+    """What one drafter has left, over one answer after the other."""
 
     def __init__(self, plain_ms: Callable[[], float]) -> None:
-        """Begin with as much as it may ever hold."""
+        """Begin with FIRST_PASSES."""
         self._plain_ms = plain_ms
-        self.balance_ms = self.most_ms
-        self.gains = Gains()
+        self.balance_ms = FIRST_PASSES * plain_ms()
         self._last_saved_ms = 0.0
 
     @property
@@ -77,14 +84,9 @@ class Budget:
         """What a plain pass takes."""
         return self._plain_ms()
 
-    @property
-    def most_ms(self) -> float:
-        """The most that it may hold."""
-        return MOST_PASSES * self.plain_ms
-
     def add(self, ms: float) -> None:
         """Take in what was earned, or lost if below 0."""
-        self.balance_ms = min(self.balance_ms + ms, self.most_ms)
+        self.balance_ms = min(self.balance_ms + ms, MOST_PASSES * self.plain_ms)
 
     def without_outlier(self, saved_ms: float, most_lost_ms: float) -> float:
         """What a pass saved; a larger loss is believed only as far as the last one was as large."""
@@ -96,25 +98,22 @@ class Budget:
 class Account:
     """A drafter's budget in one answer."""
 
-    def __init__(self, budget: Budget, lengths: Lengths, max_tokens: int, num_tokens: int) -> None:
+    def __init__(self, budget: Budget, max_tokens: int, num_tokens: int) -> None:
         """Use `Budgets.open`."""
         self._budget = budget
-        self._lengths = lengths
         self._max_tokens = max_tokens
         self._num_tokens = num_tokens
-        self._num_before: int | None = None  # tokens when the drafter was first asked
         self._read_ms = 0.0
-        self._saved_ms = 0.0  # but for what reading took
-        self._fertility, self._num_passes = 1.0, 0.0
+        self._was_asked = False
 
     def allows(self, quote: Quote) -> bool:
         """Whether a guess may be asked for; what costs nothing always may."""
         if not quote.guess_ms:
             return True
-        budget = self._budget
-        if budget.balance_ms + self._read_ms < min(quote.guess_ms, budget.most_ms):
+        balance_ms = self._budget.balance_ms + self._read_ms
+        if balance_ms < min(quote.guess_ms, MOST_PASSES * self._budget.plain_ms):
             return False
-        return self._num_before is not None or self._pays(quote)
+        return self._was_asked or self._pays(quote)
 
     def settle(
         self,
@@ -135,28 +134,15 @@ class Account:
         earned = SHARE * pass_ms
         if start_ms is not None and speed_without is not None:
             saved = total_emitted / speed_without - total_ms
-            saved = self._budget.without_outlier(saved, _MOST_LOST * (pass_ms + start_ms))
-            earned += saved
+            earned += self._budget.without_outlier(saved, MOST_LATE * (pass_ms + start_ms))
             self._read_ms += start_ms
-            self._saved_ms += saved + start_ms
-            if self._num_before is None:
-                self._num_before = self._num_tokens
+            self._was_asked = True
         self._budget.add(earned)
         self._num_tokens += num_emitted
 
-    def close(self) -> None:
-        """The answer is over."""
-        gains = self._budget.gains
-        gains.fade()
-        if self._num_before is not None and self._num_tokens > self._num_before:
-            num_tokens = self._num_tokens - self._num_before
-            share = self._saved_ms / num_tokens / self._budget.plain_ms
-            gains.observe(self._fertility, self._num_passes, share, num_tokens)
-
     def _pays(self, quote: Quote) -> bool:
         """Whether reading now is expected to be earned back."""
-        plain_ms = self._budget.plain_ms
-        self._fertility, self._num_passes = quote.fertility, quote.start_ms / plain_ms
-        to_come = self._lengths.expected(self._num_tokens, self._max_tokens - self._num_tokens)
-        gain = self._budget.gains.expected(quote.fertility, self._num_passes)
-        return gain * plain_ms * to_come >= MARGIN * quote.start_ms
+        num_passes = quote.start_ms / self._budget.plain_ms
+        to_come = min(self._max_tokens - self._num_tokens, FEW_TOKENS + self._num_tokens)
+        slow = 0.3 * math.log2(quote.fertility) + 0.05 * (math.log2(1.0 + num_passes) - 1.0)
+        return (GAIN - slow) * to_come >= MARGIN * num_passes

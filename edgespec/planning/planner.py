@@ -32,7 +32,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edgespec.passes import EMPTY_DRAFT, Draft, Guesses, Kept
-from edgespec.planning.budget import Account, Budgets
+from edgespec.planning.budget import MOST_LATE, Account, Budgets
 from edgespec.planning.cost import CostModel
 from edgespec.planning.growth import Growth, Outcome
 from edgespec.protocols import Drafter, DraftSession
@@ -140,14 +140,15 @@ class Planner:
         )
         self.costs.observe(num_rows, _mean_context(wants), target_ms)
         num_emitted = sum(len(each.tokens) for each in kept)
-        total_ms = target_ms + sum(sum(plan.drafter_ms.values()) for plan in plans)
+        pass_ms = min(target_ms, MOST_LATE * plans[0].predicted_ms)
+        total_ms = pass_ms + sum(sum(plan.drafter_ms.values()) for plan in plans)
         num_asked = Counter(name for plan in plans for name in plan.start_ms)
         for want, plan, each in zip(wants, plans, kept, strict=True):
             for contender in want.contenders:
                 num_sharing = num_asked[contender.name] or 1
                 contender.account.settle(
                     num_emitted=len(each.tokens),
-                    pass_ms=target_ms / len(wants),
+                    pass_ms=pass_ms / len(wants),
                     total_ms=total_ms / num_sharing,
                     total_emitted=num_emitted / num_sharing,
                     start_ms=plan.start_ms.get(contender.name),
@@ -155,12 +156,9 @@ class Planner:
                 )
                 contender.session.learn(each)
 
-    def close(self, contenders: Sequence[Contender], num_tokens: int, *, ended: bool) -> None:
-        """An answer of so many tokens is over: the target `ended` it, or a limit cut it."""
-        if contenders:
-            self._budgets.lengths.observe(num_tokens, ended=ended)
+    def close(self, contenders: Sequence[Contender]) -> None:
+        """An answer is over."""
         for contender in contenders:
-            contender.account.close()
             contender.session.close()
 
     def _growth(self, want: Want, outcome: Outcome) -> Growth:

@@ -20,6 +20,7 @@ from edgespec.engine.decoding import Limits
 from edgespec.engine.engine import Engine
 from edgespec.engine.tally import Tally
 from edgespec.errors import Cancelled
+from edgespec.estimates.acceptance import Acceptance
 from edgespec.passes import Guesses, Kept, Part, PassRecord, Proposal
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.planning.planner import Planner
@@ -440,3 +441,16 @@ class TinyBridge:
 
     def is_end(self, token: int) -> bool:
         return token == self.END
+
+
+def note_judged(calibration: Acceptance) -> list[bool]:
+    """From now on, which of the guesses that it learns from were right."""
+    rights: list[bool] = []
+    observe = calibration.observe
+
+    def note(kind: int, kept: bool) -> None:
+        rights.append(kept)
+        observe(kind, kept)
+
+    calibration.observe = note  # type: ignore[method-assign]
+    return rights
