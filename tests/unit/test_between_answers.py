@@ -11,10 +11,9 @@ import pytest
 
 from edgespec.errors import BusyError, StorageError
 from edgespec.runtime.idle import BetweenAnswers, Pause
-from edgespec.types import Completion, CompletionRequest, SpeculationStats, Timings
+from edgespec.types import CompletionRequest, EncodedPrompt
 
 PATIENCE_S = 30.0
-COMPLETION = Completion("", (1,), "stop", Timings(0, 0, 0, 1, 0, 1), SpeculationStats())
 
 
 @dataclass
@@ -27,13 +26,12 @@ class Rig:
         return BetweenAnswers(work, "the sheep are counted", self.lines.append)
 
 
-def finish(worker: BetweenAnswers) -> None:
-    worker.finish(CompletionRequest("a"), [1], COMPLETION)
+def begin(worker: BetweenAnswers) -> BetweenAnswers:
+    return worker.open(CompletionRequest("a"), EncodedPrompt((1,)))
 
 
 def answer(worker: BetweenAnswers) -> None:
-    worker.begin("a")
-    finish(worker)
+    begin(worker).close(None)
 
 
 def test_it_works_after_each_answer() -> None:
@@ -42,11 +40,23 @@ def test_it_works_after_each_answer() -> None:
         assert worker.wait(PATIENCE_S)
         assert done == []
         for count in range(1, 4):
-            worker.begin("a")
+            observation = begin(worker)
             assert len(done) == count - 1
-            finish(worker)
+            observation.close(None)
             assert worker.wait(PATIENCE_S)
             assert len(done) == count
+
+
+def test_nothing_is_done_while_another_answer_is_open() -> None:
+    done: list[str] = []
+    with Rig().doing(lambda _pause: done.append("work")) as worker:
+        first, second = begin(worker), begin(worker)
+        first.close(None)
+        assert not worker.wait(0.05)
+        assert done == []
+        second.close(None)
+        assert worker.wait(PATIENCE_S)
+    assert done == ["work"]
 
 
 def test_a_request_ends_the_work_and_it_is_begun_again() -> None:
@@ -62,11 +72,11 @@ def test_a_request_ends_the_work_and_it_is_begun_again() -> None:
         events.append("done")
 
     with Rig().doing(work) as worker:
-        finish(worker)
+        answer(worker)
         assert is_working.wait(PATIENCE_S)
-        worker.begin("a")
+        observation = begin(worker)
         events.append("answer")
-        finish(worker)
+        observation.close(None)
         assert worker.wait(PATIENCE_S)
     assert events == ["answer", "done"]
 
@@ -81,11 +91,11 @@ def test_a_request_waits_for_what_cannot_be_ended() -> None:
         events.append("exchanged")
 
     with Rig().doing(work) as worker:
-        finish(worker)
+        answer(worker)
         assert is_working.wait(PATIENCE_S)
         timer = threading.Timer(0.05, go_on.set)
         timer.start()
-        worker.begin("a")
+        begin(worker)
         assert events == ["exchanged"]
         timer.join()
 
@@ -126,7 +136,7 @@ def test_what_others_are_at_is_tried_again(error: Exception) -> None:
     assert rig.lines == []
 
 
-def test_closing_ends_the_work() -> None:
+def test_stopping_ends_the_work() -> None:
     is_working = threading.Event()
 
     def work(pause: Pause) -> None:
@@ -135,11 +145,11 @@ def test_closing_ends_the_work() -> None:
             pause()
 
     worker = Rig().doing(work)
-    finish(worker)
+    answer(worker)
     assert is_working.wait(PATIENCE_S)
-    worker.close()
-    worker.close()
-    finish(worker)  # too late, and nothing happens
+    worker.stop()
+    worker.stop()
+    answer(worker)  # too late, and nothing happens
     assert worker.wait(PATIENCE_S)
 
 
