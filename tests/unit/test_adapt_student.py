@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes import told
 from toy_vocabularies import TOYS
 
 from edgespec.errors import Cancelled, NativeLibraryError
@@ -18,10 +20,16 @@ from edgespec.learning.online.gate import ALONE
 from edgespec.learning.online.history import AdaptationHistory
 from edgespec.learning.online.learner import Learner
 from edgespec.learning.online.reading import LessonReader
-from edgespec.learning.online.student import MOST_ANSWERS, Student
+from edgespec.learning.online.student import MOST_ANSWERS, Lesson, Student
 from edgespec.learning.online.version import Version
-from edgespec.protocols import Target
-from edgespec.types import Completion, CompletionRequest, SpeculationStats, Timings
+from edgespec.passes import Kept
+from edgespec.types import (
+    Completion,
+    CompletionRequest,
+    EncodedPrompt,
+    SpeculationStats,
+    Timings,
+)
 from edgespec.vocab.tokenizer import ByteTokenizer
 
 TARGET, DRAFTER = (ByteTokenizer(TOYS[name]()) for name in ("bpe", "bpe-other"))
@@ -33,7 +41,7 @@ PATIENCE_S = 30.0
 
 
 class Rows:
-    """As much of `Target` as a watcher looks at: row i says `tokens[i]`."""
+    """Implements `edgespec.passes.Scores`: row i says `tokens[i]`."""
 
     def __init__(self, tokens: Sequence[int]) -> None:
         self._tokens = tokens
@@ -42,6 +50,14 @@ class Rows:
         logits = np.zeros(TARGET.vocab.num_tokens, dtype=np.float32)
         logits[self._tokens[row]] = 5.0
         return logits
+
+    def hidden_state(self, row: int) -> Floats:
+        return self.logits(row)[:WIDTH]
+
+
+def kept(tokens: Sequence[int]) -> Kept:
+    """What a pass gave."""
+    return dataclasses.replace(told(tokens), scores=Rows(tokens))
 
 
 @dataclass
@@ -88,22 +104,22 @@ class Rig:
     lines: list[str]
 
     def answer(self, prompt: str = "a", tokens: Sequence[int] = TEXT) -> None:
-        """One request and its answer, in two passes."""
-        self.student.begin(prompt)
+        """One request and its answer."""
+        self.say(self.begin(prompt), tokens)
+
+    def begin(self, prompt: str) -> Lesson:
+        return self.student.open(CompletionRequest(prompt), EncodedPrompt((1,), prompt))
+
+    def say(self, lesson: Lesson, tokens: Sequence[int] = TEXT) -> None:
+        """An answer, to its end: a pass that reads, and two that say something."""
         half = len(tokens) // 2
-        for part in (tokens[:half], tokens[half:]):
-            if part:
-                self.student.watch(part, rows(part))
+        for part in ((), tokens[:half], tokens[half:]):
+            lesson.take(kept(part))
         timings = Timings(0, 0, 0, 1, 0, len(tokens))
-        done = Completion("", tuple(tokens), "stop", timings, SpeculationStats())
-        self.student.finish(CompletionRequest(prompt), [1], done)
+        lesson.close(Completion("", tuple(tokens), "stop", timings, SpeculationStats()))
 
     def wait(self) -> None:
         assert self.student.wait(PATIENCE_S)
-
-
-def rows(tokens: Sequence[int]) -> Target:
-    return Rows(tokens)  # type: ignore[return-value]
 
 
 def made(model: Slow, store: AdaptationStore | None = None) -> Rig:
@@ -124,9 +140,10 @@ def made(model: Slow, store: AdaptationStore | None = None) -> Rig:
 def test_an_answer_is_studied_after_it_ended() -> None:
     rig = made(Slow())
     with rig.student:
-        rig.student.begin("a")
-        rig.student.watch(TEXT, rows(TEXT))
+        lesson = rig.begin("a")
+        lesson.take(kept(TEXT))
         assert rig.model.reads == []
+        lesson.close(None)  # an error ended it: nothing is to be learned
         rig.answer()
         rig.wait()
         tokens = DRAFTER.encode(b"".join(map(TARGET.piece, TEXT))).tokens
@@ -151,27 +168,28 @@ def test_a_request_stops_a_reading_and_it_is_read_again() -> None:
     with rig.student:
         rig.answer()
         assert model.is_reading.wait(PATIENCE_S)
-        rig.student.begin("b")  # ends the pass: else it would wait for ever
+        lesson = rig.begin("b")  # ends the pass: else it would wait for ever
         assert len(model.reads) == 1
         assert not model.aborted
         model.waits = False
-        rig.answer("b")
+        rig.say(lesson)
         rig.wait()
         assert [read[0] for read in model.reads] == [
             DRAFTER.encode(prompt).tokens[0] for prompt in (b"a", b"a", b"b")
         ]
 
 
-def test_nothing_is_studied_while_an_answer_is_written() -> None:
+def test_nothing_is_studied_while_any_answer_is_written() -> None:
     rig = made(Slow())
     with rig.student:
+        lesson = rig.begin("b")
         rig.answer()
+        lesson.take(kept(TEXT))
+        assert not rig.student.wait(0.05)
+        assert rig.model.reads == []
+        lesson.close(None)
         rig.wait()
-        rig.student.begin("b")
-        rig.student.watch(TEXT, rows(TEXT))
-        num_reads = len(rig.model.reads)
-        assert rig.student.wait(PATIENCE_S)  # nothing is left to be studied
-        assert len(rig.model.reads) == num_reads
+        assert len(rig.model.reads) == 1
 
 
 def test_only_the_latest_answers_wait() -> None:
@@ -223,5 +241,5 @@ def test_what_was_learned_is_kept_at_the_end(tmp_path: Path) -> None:
 def test_without_answers_nothing_is_written(tmp_path: Path) -> None:
     store = AdaptationStore(tmp_path / "adaptations")
     with made(Slow(), store).student as student:
-        student.begin("a")
+        student.open(CompletionRequest("a"), EncodedPrompt((1,), "a")).close(None)
     assert not store.folder.exists()
