@@ -37,7 +37,7 @@ tree: setup-dev
 lint: tree
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@MYPYPATH=$(TYPE_PATH) $(BIN)/mypy --explicit-package-bases $(TREE) scripts tests
+	@MYPYPATH=$(TYPE_PATH) $(BIN)/mypy --explicit-package-bases $(TREE) scripts research tests
 	@cd build/tree && PYTHONPATH=. ../../$(BIN)/lint-imports --config ../../pyproject.toml
 
 check: lint
