@@ -61,7 +61,9 @@ def bench(verbose: bool, /, json_file: str | None, **values: Any) -> None:  # no
     Only decoding is timed. Nothing that was ever learned is used; what --warm learns is dropped.
     --warm unseen compares with the same drafters without memory, all else with plain decoding.
     """
-    loading = dataclasses.replace(collect_loading(values, bool(verbose)), remember=False)
+    loading = dataclasses.replace(
+        collect_loading(values, bool(verbose)), remember=False, idle=False
+    )
     sampling = collect_sampling(values, values.pop("seed"))
     check_max_tokens(values["max_tokens"], least=2)
     asked = _asked(values)
@@ -195,6 +197,9 @@ def _print_table(pairs: list[Pair], model: ServedModel, about: dict[str, object]
     console = Console(width=width, markup=False, highlight=False)
     heading = f"{model.name}, drafter {model.drafter}, promise: {model.exactness}"
     console.print(heading, soft_wrap=True)
+    if model.settings["provisional"]:
+        rows = f"{model.settings['max_rows']} rows a pass are proved so far"
+        console.print(f"{rows}: `edgespec doctor` measures the rest", soft_wrap=True)
     console.print(table)
 
 

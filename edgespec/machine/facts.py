@@ -103,7 +103,10 @@ class ModelFacts:
 
 
 class SoundnessCheck:
-    """The library's self-check: remembered, or going on in child processes while models load."""
+    """The library's self-check: remembered, or going on in child processes while models load.
+
+    Leaving the block ends what still goes on.
+    """
 
     def __init__(self, store: FactStore, machine: Machine) -> None:
         """Begin, if nothing is remembered of this build."""
@@ -113,11 +116,11 @@ class SoundnessCheck:
         remembered = store.get(SOUNDNESS, self._key)
         self._found = Soundness.from_json(remembered) if remembered else None
         self._error: BaseException | None = None
-        self._thread: threading.Thread | None = None
-        if self._found is None:
-            # Not to be waited for when the process ends: the children end with it.
-            self._thread = threading.Thread(target=self._check, name="self-check", daemon=True)
-            self._thread.start()
+        self._is_new = self._found is None
+        # Not `Thread.join`, which an interrupt ends for good.
+        self._stopped, self._ended = threading.Event(), threading.Event()
+        if self._is_new:
+            threading.Thread(target=self._check, name="self-check", daemon=True).start()
 
     @property
     def expected(self) -> bool:
@@ -129,9 +132,8 @@ class SoundnessCheck:
 
         Raises NativeLibraryError when the library cannot be used at all.
         """
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        if self._is_new:
+            self._ended.wait()
             if self._error is not None:
                 raise self._error
             if self._found is not None and self._found.is_final:
@@ -139,11 +141,20 @@ class SoundnessCheck:
         assert self._found is not None
         return self._found
 
+    def __enter__(self) -> SoundnessCheck:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._stopped.set()
+        if self._is_new:
+            self._ended.wait()
+
     def _check(self) -> None:
         try:
-            self._found = check_soundness(self._num_threads)
+            self._found = check_soundness(self._num_threads, self._stopped.is_set)
         except BaseException as error:  # noqa: BLE001 - handed over and raised where it is asked for
             self._error = error
+        self._ended.set()
 
 
 def known_soundness(store: FactStore, machine: Machine) -> Soundness:
@@ -151,7 +162,8 @@ def known_soundness(store: FactStore, machine: Machine) -> Soundness:
 
     Raises NativeLibraryError when the library cannot be used at all.
     """
-    return SoundnessCheck(store, machine).result()
+    with SoundnessCheck(store, machine) as check:
+        return check.result()
 
 
 def starting_facts(

@@ -19,14 +19,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edgespec.errors import NativeLibraryError
+from edgespec.errors import Cancelled, NativeLibraryError
 
-_TIMEOUT_S = 60.0
+_TIMEOUT_S, _POLL_S = 60.0, 0.05
 _FROM_OUTSIDE = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGHUP)
 """Sent by people, or by a system short of memory or shutting down; never by a bad build."""
 
@@ -73,10 +74,10 @@ class ChildReport:
     ended_by: Literal["itself", "time", "others"] = "itself"
 
 
-def check_soundness(num_threads: int) -> Soundness:
+def check_soundness(num_threads: int, is_stopped: Callable[[], bool] = lambda: False) -> Soundness:
     """Prove the library in two child processes; about a second.
 
-    Raises NativeLibraryError when it cannot be used at all.
+    Raises NativeLibraryError when it cannot be used at all, Cancelled soon after `is_stopped`.
     """
     # Needs gguf, which takes long to import, and is seldom done.
     from edgespec.llama.tiny import SELF_CHECK_SPECS, write_tiny_model
@@ -86,7 +87,7 @@ def check_soundness(num_threads: int) -> Soundness:
             write_tiny_model(Path(folder) / f"{index}.gguf", spec)
             for index, spec in enumerate(SELF_CHECK_SPECS)
         ]
-        plain = _ask(paths, use_extra_buffers=False, num_threads=num_threads)
+        plain = _ask(paths, num_threads, is_stopped, use_extra_buffers=False)
         if plain.ended_by == "others":
             raise NativeLibraryError(
                 f"llama.cpp could not be checked: {plain.death}", "run the command again"
@@ -96,14 +97,21 @@ def check_soundness(num_threads: int) -> Soundness:
                 f"llama.cpp does not work on this machine: {plain.death}",
                 "run `make setup` to build it for this machine",
             )
-        fast = _ask(paths, use_extra_buffers=True, num_threads=num_threads)
+        fast = _ask(paths, num_threads, is_stopped, use_extra_buffers=True)
     return judge(plain.logits, fast)
 
 
-def _ask(paths: list[Path], *, use_extra_buffers: bool, num_threads: int) -> ChildReport:
+def _ask(
+    paths: list[Path], num_threads: int, is_stopped: Callable[[], bool], *, use_extra_buffers: bool
+) -> ChildReport:
     """`run_child`, a second time if it was perhaps not the library that ended the first."""
     for _ in range(2):
-        report = run_child(paths, use_extra_buffers=use_extra_buffers, num_threads=num_threads)
+        report = run_child(
+            paths,
+            use_extra_buffers=use_extra_buffers,
+            num_threads=num_threads,
+            is_stopped=is_stopped,
+        )
         if report.ended_by == "itself":
             break
     return report
@@ -129,12 +137,18 @@ def judge(plain: list[list[float]], fast: ChildReport) -> Soundness:
     return Soundness(True)
 
 
-def run_child(paths: list[Path], *, use_extra_buffers: bool, num_threads: int) -> ChildReport:
-    """Decode each model in a child process of this Python."""
+def run_child(
+    paths: list[Path],
+    *,
+    use_extra_buffers: bool,
+    num_threads: int,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> ChildReport:
+    """Decode each model in a child process of this Python; raises Cancelled once `is_stopped`."""
     arguments = [str(int(use_extra_buffers)), str(num_threads), *map(str, paths)]
     command = [sys.executable, "-m", "edgespec.machine.soundness_child", *arguments]
     try:
-        done = _run_tied(command)
+        done = _run_tied(command, is_stopped)
     except subprocess.TimeoutExpired:
         return ChildReport(None, f"no answer within {_TIMEOUT_S:.0f} seconds", "time")
     except OSError as error:
@@ -150,7 +164,9 @@ def run_child(paths: list[Path], *, use_extra_buffers: bool, num_threads: int) -
     return ChildReport(logits)
 
 
-def _run_tied(command: list[str]) -> subprocess.CompletedProcess[bytes]:
+def _run_tied(
+    command: list[str], is_stopped: Callable[[], bool]
+) -> subprocess.CompletedProcess[bytes]:
     """Run a child in a session of its own whose stdin ends when this process does."""
     read_end, write_end = os.pipe()
     process = None
@@ -163,7 +179,16 @@ def _run_tied(command: list[str]) -> subprocess.CompletedProcess[bytes]:
                 stderr=subprocess.PIPE,
                 start_new_session=True,
             )
-        stdout, stderr = process.communicate(timeout=_TIMEOUT_S)
+        deadline = time.monotonic() + _TIMEOUT_S
+        while True:
+            try:
+                stdout, stderr = process.communicate(timeout=_POLL_S)
+                break
+            except subprocess.TimeoutExpired:
+                if is_stopped():
+                    raise Cancelled from None
+                if time.monotonic() > deadline:
+                    raise
         return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
     finally:
         os.close(read_end)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -35,12 +36,16 @@ def decode(path: Path, *, use_extra_buffers: bool, num_threads: int) -> list[flo
         return [float(value) for value in context.logits(0)]
 
 
-def end_with_parent() -> None:
-    """From here on, end this process at once when stdin ends, whatever it is doing."""
+def end_with_parent(folder: Path) -> None:
+    """From here on, end this process at once when stdin ends, whatever it is doing.
+
+    A parent that is gone did not delete its `folder`.
+    """
 
     def wait() -> None:
         while os.read(sys.stdin.fileno(), 1):
             pass
+        shutil.rmtree(folder, ignore_errors=True)
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
@@ -48,12 +53,12 @@ def end_with_parent() -> None:
 
 def main(arguments: list[str]) -> None:
     """`arguments`: 1 or 0 for extra buffers, threads, model paths."""
-    end_with_parent()
+    paths = [Path(path) for path in arguments[2:]]
+    end_with_parent(paths[0].parent)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     use_extra_buffers, num_threads = arguments[0] == "1", int(arguments[1])
     logits = [
-        decode(Path(path), use_extra_buffers=use_extra_buffers, num_threads=num_threads)
-        for path in arguments[2:]
+        decode(path, use_extra_buffers=use_extra_buffers, num_threads=num_threads) for path in paths
     ]
     json.dump(logits, sys.stdout)
 

@@ -221,7 +221,9 @@ class _Wiring:
         proving = ProveRows(target, facts, verifier.prove)
         keeper = CostKeeper(target, facts, self._costs, proving)
         tasks: list[IdleTask] = [proving, keeper, drafters.following]
-        if selection is not None:
+        if not self._request.idle:
+            tasks = []
+        elif selection is not None:
             from edgespec.runtime.selection import FormSearch
 
             def pass_ms() -> Mapping[int, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,22 +60,18 @@ def open_model(path: Path, store: Facts, machine: Machine, report: Report) -> Mo
 
     Raises ModelFileError, NativeLibraryError.
     """
-    check = SoundnessCheck(store, machine)
-    report(f"loading {path.stem} ({path.stat().st_size / 1e6:,.0f} MB)")
-    expected = check.expected
-    with ending_at_once():
-        model = Model(path, ModelOptions(use_extra_buffers=expected))
-    try:
+    with SoundnessCheck(store, machine) as check, contextlib.ExitStack() as failed:
+        report(f"loading {path.stem} ({path.stat().st_size / 1e6:,.0f} MB)")
+        use_extra_buffers = check.expected
+        model = _loaded(path, use_extra_buffers)
+        failed.callback(model.close)
         soundness = check.result()
-    except BaseException:
-        model.close()
-        raise
+        failed.pop_all()
     for finding in soundness.findings:
         report(finding)
-    if soundness.use_extra_buffers != expected:
+    if soundness.use_extra_buffers != use_extra_buffers:
         model.close()
-        with ending_at_once():
-            model = Model(path, ModelOptions(use_extra_buffers=soundness.use_extra_buffers))
+        model = _loaded(path, soundness.use_extra_buffers)
     if not model.can_generate:
         kind = model.architecture
         model.close()
@@ -82,6 +79,11 @@ def open_model(path: Path, store: Facts, machine: Machine, report: Report) -> Mo
             f"{path.name} ({kind}) cannot continue a text", "use a decoder-only language model"
         )
     return model
+
+
+def _loaded(path: Path, use_extra_buffers: bool) -> Model:
+    with ending_at_once():
+        return Model(path, ModelOptions(use_extra_buffers=use_extra_buffers))
 
 
 def context_options(
@@ -136,6 +138,7 @@ def served_model(target: OpenTarget, num_context: int, drafter: str) -> ServedMo
             "flash_attention": options.flash_attention,
             "extra_buffers": model.options.use_extra_buffers,
             "max_rows": facts.max_rows,
+            "provisional": facts.is_provisional,
             "library": library.build_id(),
         },
     )

@@ -61,7 +61,7 @@ def test_while_the_library_is_proved(cli: Cli, tmp_path: Path, number: signal.Si
     environment = {"TMPDIR": str(temporary)}
     with cli.started("run", "--model", model, "hi", home=home, environment=environment) as running:
         child = running.wait_for_child()
-        assert_stopped(running.stop(number), number)
+        assert_stopped(running.stop(number), number, *LOADING)
         assert_ends(child)
     assert list(temporary.iterdir()) == []
     answers_quickly(cli, home)

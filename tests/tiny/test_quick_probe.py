@@ -10,7 +10,7 @@ from rigs import SMALL, OpenModel
 
 from edgespec.cache.database import open_in_memory
 from edgespec.cache.facts import Facts
-from edgespec.llama.tiny import Quantization, TinySpec
+from edgespec.llama.tiny import Architecture, Quantization, TinySpec
 from edgespec.machine import facts as facts_module
 from edgespec.machine.facts import known_model_facts, starting_facts
 from edgespec.machine.identity import this_machine
@@ -39,8 +39,8 @@ def test_it_ends_in_time_and_goes_on_from_there(open_model: OpenModel) -> None:
     model = open_model(SMALL)
     proved, seen = 1, []
     while proved < COUNTS[-1]:
-        ticks = itertools.count()  # a second for each look at the clock
-        found = quick_probe(model, USUAL, 1, 4.5, proved, lambda ticks=ticks: float(next(ticks)))
+        seconds = itertools.count()  # one for each look at the clock
+        found = quick_probe(model, USUAL, 1, 4.5, proved, seconds.__next__)
         assert not found.differs
         assert proved < found.max_rows
         proved = found.max_rows
@@ -85,7 +85,9 @@ def test_where_the_usual_setting_fails_all_are_searched_and_it_is_told(
 
 
 @pytest.mark.parametrize("architecture", ["mamba", "lfm2"])
-def test_a_model_that_cannot_forget_gets_one_row(open_model: OpenModel, architecture: str) -> None:
+def test_a_model_that_cannot_forget_gets_one_row(
+    open_model: OpenModel, architecture: Architecture
+) -> None:
     model = open_model(dataclasses.replace(SMALL, architecture=architecture))
     with open_in_memory() as database:
         found = starting_facts(model, Facts(database), MACHINE, "own", lambda _line: None)
