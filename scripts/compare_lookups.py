@@ -31,7 +31,7 @@ from edgespec.bench.suite import Question
 from edgespec.bench.warm import Warm
 from edgespec.cache.database import open_database
 from edgespec.cache.facts import Facts
-from edgespec.cache.memory import open_token_memory
+from edgespec.cache.tokens.token_memory import open_token_memory
 from edgespec.cli.bench_plan import warm_plan
 from edgespec.drafters.context import ContextDrafter
 from edgespec.drafters.database import DatabaseDrafter, TokenIndex

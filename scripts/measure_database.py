@@ -20,11 +20,11 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from edgespec.cache.database import connect, open_database
-from edgespec.cache.files import find_files, read_text
-from edgespec.cache.lookup import TokenReader
-from edgespec.cache.memory import open_token_memory
-from edgespec.cache.tokens import MAX_CONTEXT, Recording, TokenStore, VocabularyKey, transaction
+from edgespec.cache.database import connect, open_database, transaction
+from edgespec.cache.tokens.sequences import MAX_CONTEXT, Recording, SequenceStore, VocabularyKey
+from edgespec.cache.tokens.suffix_lookup import TokenReader
+from edgespec.cache.tokens.text_files import find_files, read_text
+from edgespec.cache.tokens.token_memory import open_token_memory
 from edgespec.drafters.database import DatabaseDrafter
 from edgespec.llama.model import Model, ModelOptions
 
@@ -59,7 +59,7 @@ class Corpus:
 def fill(path: Path, corpus: Corpus, vocabulary: VocabularyKey, num_tokens: int) -> None:
     """Record `num_tokens` tokens, a hundred turns at once."""
     with open_database(path), closing(connect(path, 5.0, 256 << 20)) as connection:
-        store = TokenStore(connection)
+        store = SequenceStore(connection)
         scope = store.scope(vocabulary, "model")
         turns = islice(corpus.turns(recorded=True), num_tokens // TURN)
         while some := list(islice(turns, 100)):
@@ -172,7 +172,7 @@ def measure_recording(
     """A turn of 500 tokens in a transaction of its own, then what the checkpoint takes."""
     with closing(connect(path, 5.0, 8 << 20)) as connection:
         connection.execute("PRAGMA wal_autocheckpoint=0")
-        store = TokenStore(connection)
+        store = SequenceStore(connection)
         scope = store.scope(vocabulary, "model")
         record, checkpoint = [], []
         for tokens, context in islice(turns, 60):

@@ -11,26 +11,28 @@ import re
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from edgespec.cache.aside import delete_all, delete_salvaged, unsalvaged
-from edgespec.cache.conversations import Conversations
+from edgespec.cache.chats.conversations import Conversations
+from edgespec.cache.chats.transfer import export_lines
 from edgespec.cache.database import DAMAGE, Database, connect, is_damage, open_database
-from edgespec.cache.eviction import DEFAULT_LIMIT
 from edgespec.cache.facts import Facts
-from edgespec.cache.forgetting import Forgetting, Forgotten
-from edgespec.cache.mending import only_mender
-from edgespec.cache.repair import repair
-from edgespec.cache.said import FOLLOWED
-from edgespec.cache.transfer import export_lines
-from edgespec.cache.upkeep import DatabaseStats, compact, problems, statistics
+from edgespec.cache.tokens.answers import FOLLOWED
+from edgespec.cache.tokens.eviction import DEFAULT_LIMIT
+from edgespec.cache.upkeep.backup import back_up
+from edgespec.cache.upkeep.check import problems
+from edgespec.cache.upkeep.forget import Forgetting, Forgotten
+from edgespec.cache.upkeep.lock import upkeep_lock
+from edgespec.cache.upkeep.quarantine import unread
+from edgespec.cache.upkeep.repair import repair
+from edgespec.cache.upkeep.usage import DatabaseStats, compact, statistics
 from edgespec.cli.db_export import counted, export_to, import_export, is_export_file
 from edgespec.cli.pull_progress import human_bytes
-from edgespec.errors import StorageError, UsageError
+from edgespec.errors import BusyError, StorageError, UsageError
 from edgespec.learning.distillation.store import TrainingStore
 from edgespec.learning.online.store import AdaptationStore
 from edgespec.models.registry import DEFAULT_TARGET
@@ -93,7 +95,9 @@ def forget(conversation: str | None, older_than: str | None, everything: bool, y
     age_s = parse_age(older_than) if older_than is not None else 0.0
     if everything and not yes:
         _ask_about_all()
-    with _opened() as (connection, path), only_mender(path):
+    with _opened() as (connection, path), upkeep_lock(path):
+        if not everything:
+            _require_sound(connection, path)
         forgetting = Forgetting(connection)
         if conversation is not None:
             forgotten = forgetting.conversation(conversation)
@@ -101,8 +105,7 @@ def forget(conversation: str | None, older_than: str | None, everything: bool, y
             forgotten = forgetting.before(time.time() - age_s)
         else:
             forgotten = forgetting.everything()
-        forgetting.purge(path)
-        delete_all(path) if everything else delete_salvaged(path)
+        forgetting.purge(path, everything=everything)
         is_done = everything or forgotten != Forgotten()
         learned = is_done and _forget_learned(Facts(Database(connection, path)))
     if conversation is not None and forgotten == Forgotten():
@@ -116,7 +119,7 @@ def forget(conversation: str | None, older_than: str | None, everything: bool, y
         + (", and what drafters learned" if learned else ""),
         err=True,
     )
-    _tell_of_unsalvaged(unsalvaged(path))
+    _tell_of_unread(path)
 
 
 def _forget_learned(facts: Facts) -> bool:
@@ -171,13 +174,14 @@ def import_(paths: tuple[Path, ...], model: str) -> None:
     """
     exports = [path for path in paths if path.is_file() and is_export_file(path)]
     texts = [path for path in paths if path not in exports]
-    with _opened() as (connection, _path):
-        for path in exports:
-            import_export(connection, path)
+    with _opened() as (connection, path):
+        for export_file in exports:
+            import_export(connection, export_file)
         if texts:
             from edgespec.cli.db_import import import_texts  # needs the native library
 
             import_texts(connection, texts, model)
+        _back_up(path)
 
 
 @db.command("compact")
@@ -190,23 +194,24 @@ def compact_() -> None:
 
 
 @db.command()
-@click.option("--repair", "mend", is_flag=True, help="Save what can be read into a new file.")
+@click.option(
+    "--repair", "mend", is_flag=True, help="Bring back the last backup and what is newer."
+)
 def check(mend: bool) -> None:
     """Read the whole file and say whether it is sound."""
     with _opened() as (connection, path):
         found = problems(connection)
     for problem in found:
         click.echo(problem)
-    waiting = unsalvaged(path)
-    if found and not mend:
-        raise StorageError(f"the database {path} is damaged", "run `edgespec db check --repair`")
-    if mend and (found or waiting):
+    if mend and (found or unread(path)):
         with _errors_told(path):
             for line in repair(path):
                 click.echo(line, err=True)
         return
+    if found:
+        raise _damaged(path)
     click.echo("the database is sound", err=True)
-    _tell_of_unsalvaged(waiting)
+    _tell_of_unread(path)
 
 
 def parse_age(text: str) -> float:
@@ -252,14 +257,30 @@ def _errors_told(path: Path) -> Iterator[None]:
         ) from error
     except DAMAGE as error:
         if is_damage(error):
-            raise StorageError(
-                f"the database {path} is damaged ({_short(error)})",
-                "run `edgespec db check --repair`",
-            ) from error
+            raise _damaged(path, _short(error)) from error
         raise StorageError(
             f"the database {path} cannot be used ({error})",
             "end other EdgeSpec commands or free disk space, then try again",
         ) from error
+
+
+def _require_sound(connection: sqlite3.Connection, path: Path) -> None:
+    """A damaged database cannot give up a part, and its backups are needed to mend it."""
+    if problems(connection):
+        raise _damaged(path)
+
+
+def _damaged(path: Path, why: str = "") -> StorageError:
+    problem = f"the database {path} is damaged{why and f' ({why})'}"
+    return StorageError(problem, "run `edgespec db check --repair`")
+
+
+def _back_up(path: Path) -> None:
+    """What was imported is kept twice, if that can be."""
+    try:
+        back_up(path)
+    except (OSError, BusyError, *DAMAGE) as error:
+        click.echo(f"the database could not be backed up ({error})", err=True)
 
 
 def _short(error: Exception) -> str:
@@ -280,10 +301,14 @@ def _print_stats(found: DatabaseStats) -> None:
             f" vocabulary {tier.vocabulary[:12]}"
         )
     click.echo(f"files          {found.num_files} imported")
+    if found.last_backup is not None:
+        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.last_backup))
+        size = human_bytes(found.backup_bytes)
+        click.echo(f"backups        {found.num_backups}, the last of {made}, {size}")
 
 
-def _tell_of_unsalvaged(waiting: Sequence[Path]) -> None:
-    if waiting:
+def _tell_of_unread(path: Path) -> None:
+    if waiting := unread(path):
         names = ", ".join(file.name for file in waiting)
         click.echo(
             f"what {names} holds is not in it: run `edgespec db check --repair`, or delete it",

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from edgespec.cache.database import Database
 from edgespec.cache.facts import Facts
-from edgespec.cache.memory import open_token_memory
 from edgespec.cache.pairs import PairStore
+from edgespec.cache.tokens.token_memory import open_token_memory
 from edgespec.engine.completer import EngineCompleter
 from edgespec.engine.engine import Engine
 from edgespec.errors import ModelFileError

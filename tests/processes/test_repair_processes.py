@@ -11,12 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
-from salvage_support import Kept, filled, kept
+from filled_database import Kept, filled, kept
 from token_support import count
 
-from edgespec.cache.aside import unsalvaged
 from edgespec.cache.database import open_database
-from edgespec.cache.upkeep import problems
+from edgespec.cache.upkeep.check import problems
+from edgespec.cache.upkeep.quarantine import unread
 
 PATIENCE_S = 60.0
 
@@ -42,7 +42,7 @@ def whole(tmp_path: Path) -> Kept:
 
 
 def assert_saved(path: Path, expected: Kept) -> None:
-    assert unsalvaged(path) == []
+    assert unread(path) == []
     assert kept(path) == expected
     with open_database(path) as database:
         assert problems(database.connection) == []
