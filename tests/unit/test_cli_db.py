@@ -338,7 +338,9 @@ def test_a_repair_without_room_loses_nothing_and_goes_on_later(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
     assert "free disk space" in told and damaged.exists()
-    assert "added 4 messages and 3 recorded sequences" in db("check", "--repair").stderr
+    assert "kept as edgespec.db.recovered-" in db("check", "--repair").stderr
+    found = json.loads(db("stats", "--json").stdout)
+    assert (found["num_messages"], found["num_tokens"]) == (4, 21)
 
 
 @contextlib.contextmanager
