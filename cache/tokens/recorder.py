@@ -11,6 +11,7 @@ turn comes; and at the end of a run that recorded something, for as long as nobo
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import sqlite3
 import threading
@@ -31,8 +32,8 @@ _MAX_WAITING = 64
 _BUSY_TIMEOUT_S = 5.0
 _CACHE_BYTES = 8 << 20
 
-_LAST_BACKUP_S = 0.3
-"""How long a backup may take when a run ends; one that takes longer is made once a day."""
+_LAST_BACKUP_S, _LAST_BACKUP_BYTES = 0.3, 32 << 20
+"""How long a backup may take when a run ends, and of what; others are made once a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ class Recorder:
                         self._back_up(lambda: not self._jobs.empty())
             if self._is_changed:
                 end = time.monotonic() + _LAST_BACKUP_S
-                self._back_up(lambda: time.monotonic() > end)
+                self._back_up(lambda: time.monotonic() > end, _LAST_BACKUP_BYTES)
         finally:
             if self._connection is not None:
                 self._connection.close()
@@ -135,10 +136,11 @@ class Recorder:
     def _tell_damage(self, error: Exception) -> None:
         self.notice = f"the database is damaged ({error}); run `edgespec db check`"
 
-    def _back_up(self, is_over: Callable[[], bool]) -> None:
+    def _back_up(self, is_over: Callable[[], bool], most_bytes: float = math.inf) -> None:
         try:
-            back_up(self._path, is_over, wait_s=0.0)
-            self._is_changed = False
+            if self._path.stat().st_size <= most_bytes:
+                back_up(self._path, is_over, wait_s=0.0)
+                self._is_changed = False
         except (Cancelled, BusyError):  # another time
             pass
         except (OSError, *DAMAGE) as error:

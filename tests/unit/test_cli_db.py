@@ -353,7 +353,7 @@ def locked(path: Path) -> Iterator[None]:
 def test_a_lock_held_by_another_is_told(
     recorded: Recorded, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgespec.cli.db._BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("edgespec.cli.db_opened._BUSY_TIMEOUT_S", 0.05)
     with locked(path):
         assert "18 in 2 sequences" in db("stats").stdout, "reading needs no lock"
         for command in (("forget", "--conversation", "rain"), ("compact",)):
