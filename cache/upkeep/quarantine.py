@@ -21,15 +21,15 @@ from edgespec.files.scratch import taking_the_place_of
 _PARTS = ("", "-wal")
 """A database with its log; the log holds what was committed last."""
 
-_READ = ("recovered-*", "salvaged-*")
-"""The second is what earlier versions called it."""
+_UNREAD, *_READ = "damaged-*", "recovered-*", "salvaged-*"
+"""The last is what earlier versions called the second."""
 
 
 def replace_damaged(path: Path) -> tuple[Path, Path | None]:
     """Put a damaged database in quarantine and the newest sound backup in its place.
 
-    The new name of the first, and the second; where there is none, there is no database then. For
-    a caller that holds the lock. Interrupted at any moment, the damaged one has one of its names.
+    The new name of the first, and the second; where there is none, a new database is begun. For a
+    caller that holds the lock. Interrupted at any moment, the damaged one has one of its names.
     Raises OSError, sqlite3.Error.
     """
     for backup in backups(path):
@@ -42,6 +42,7 @@ def replace_damaged(path: Path) -> tuple[Path, Path | None]:
                 raise
     damaged = _quarantine(path)
     path.unlink(missing_ok=True)
+    open_migrated(path).close()
     return damaged, None
 
 
@@ -58,19 +59,18 @@ def mark_recovered(path: Path, damaged: Path) -> Path:
 
 def unread(path: Path) -> list[Path]:
     """Damaged files of the database at `path` that hold what it may not, the oldest first."""
-    return _found(path, "damaged-*")
+    found = path.parent.glob(f"{path.name}.{_UNREAD}")
+    return sorted(file for file in found if not file.name.endswith(("-wal", "-shm")))
 
 
 def delete_read(path: Path) -> None:
     """Delete the damaged files whose content is in the database at `path`; raises OSError."""
-    for kind in _READ:
-        _delete(_found(path, kind))
+    _delete(path, *_READ)
 
 
 def delete_all(path: Path) -> None:
     """Delete every damaged file of the database at `path`; raises OSError."""
-    _delete(unread(path))
-    delete_read(path)
+    _delete(path, _UNREAD, *_READ)
 
 
 def _restore(backup: Path, scratch: Path) -> None:
@@ -88,20 +88,26 @@ def _quarantine(path: Path) -> Path:
     So there is a file of this name until another takes its place, but no log that would be taken
     for the other's.
     """
-    again = (known for known in unread(path) if path.exists() and known.samefile(path))
+    again = (known for known in unread(path) if _is_unfinished(path, known))
     new = next(again, None) or _free_name(path, "damaged-" + time.strftime("%Y%m%d-%H%M%S"))
-    for part in reversed(_PARTS):
-        old, other = _named(path, part), _named(new, part)
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                os.link(old, other)
-            except FileExistsError:  # an earlier attempt was interrupted
-                pass
-            except OSError:  # a file system without links
-                old.replace(other)
+    try:
+        for part in _PARTS:
+            with contextlib.suppress(FileExistsError, FileNotFoundError):  # done; no log
+                os.link(_named(path, part), _named(new, part))
+    except OSError:  # a file system without links
+        for part in reversed(_PARTS):
+            with contextlib.suppress(FileNotFoundError):
+                _named(path, part).replace(_named(new, part))
     for part in ("-wal", "-shm"):
         _named(path, part).unlink(missing_ok=True)
     return new
+
+
+def _is_unfinished(path: Path, known: Path) -> bool:
+    """True if `known` is another name of this database, from an attempt that was interrupted."""
+    log, other = _named(path, "-wal"), _named(known, "-wal")
+    is_same_log = not (log.exists() and other.exists()) or log.samefile(other)
+    return is_same_log and path.exists() and known.samefile(path)
 
 
 def _free_name(path: Path, suffix: str) -> Path:
@@ -112,15 +118,10 @@ def _free_name(path: Path, suffix: str) -> Path:
     return new
 
 
-def _found(path: Path, kind: str) -> list[Path]:
-    found = path.parent.glob(f"{path.name}.{kind}")
-    return sorted(file for file in found if not file.name.endswith(("-wal", "-shm")))
-
-
-def _delete(files: list[Path]) -> None:
-    for file in files:
-        for part in (*_PARTS, "-shm"):
-            _named(file, part).unlink(missing_ok=True)
+def _delete(path: Path, *kinds: str) -> None:
+    for kind in kinds:
+        for file in path.parent.glob(f"{path.name}.{kind}"):  # a log without its database, too
+            file.unlink(missing_ok=True)
 
 
 def _named(file: Path, part: str) -> Path:
