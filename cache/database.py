@@ -1,8 +1,8 @@
 """Opening the database: one SQLite file, write-ahead log, numbered migrations.
 
-A damaged file is set aside, never repaired in place and never deleted; a file that cannot be opened
-at all is replaced by a database in memory, so that a chat goes on without remembering. Both are
-told in `Database.notice`.
+A damaged file goes into quarantine and its newest sound backup takes its place; a file that cannot
+be opened at all is replaced by a database in memory, so that a chat goes on without remembering.
+Both are told in `Database.notice`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgespec.cache.aside import set_aside
 from edgespec.cache.schema import is_newest, newest_schema
-from edgespec.errors import StorageError
+from edgespec.errors import EdgeSpecError
+from edgespec.files.scratch import taking_the_place_of
 
 BUSY_TIMEOUT_S = 2.0
 """How long a statement waits for another process's lock."""
@@ -26,7 +26,7 @@ _PAUSE_S = 0.005
 """Between attempts where SQLite does not wait by itself."""
 
 _SETTINGS = ("synchronous=NORMAL", "secure_delete=ON")
-"""Deleted pages are overwritten: what was forgotten is gone, and no salvage brings it back."""
+"""Deleted pages are overwritten: what was forgotten is gone, and no repair brings it back."""
 
 DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)
 """What a damaged file raises: SQLite's own message may quote bytes of it that are no text."""
@@ -96,7 +96,7 @@ def open_database(path: Path) -> Database:
     Raises StorageError only for a file of a newer EdgeSpec, which must not be touched.
     """
     try:
-        return Database(_connect(path), path)
+        return Database(open_migrated(path), path)
     except DAMAGE as error:
         if is_damage(error):
             return _replaced(path, error)
@@ -112,16 +112,22 @@ def open_in_memory() -> Database:
     return _in_memory("")
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def open_migrated(path: Path, *, backs_up: bool = True) -> sqlite3.Connection:
+    """Open or create a database in the newest schema, an older one after a backup beside it.
+
+    Raises OSError, sqlite3.Error, UnicodeDecodeError, BackupError and what `open_database` does.
+    """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))  # owner-only from the first byte
+    elif path.stat().st_size == 0 and any(path.parent.glob(f"{path.name}.backup-*")):
+        raise sqlite3.DatabaseError("the file is empty")  # for SQLite a new database
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
     try:
         _write_ahead(connection)
         _set(connection, _SETTINGS)
         if not is_newest(connection):
-            _migrate(connection, str(path), lambda old: _back_up(path, old))
+            _migrate(connection, str(path), (lambda old: _back_up(path, old)) if backs_up else None)
     except BaseException:
         connection.close()
         raise
@@ -165,6 +171,19 @@ def connect(path: Path, busy_timeout_s: float, num_cache_bytes: int) -> sqlite3.
     return connection
 
 
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All of the block or nothing of it; takes the write lock at once."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # some errors have rolled back already
+            connection.execute("ROLLBACK")
+        raise
+
+
 def is_in_use(path: Path) -> bool:
     """Whether others have a database open; not to be told where its header is damaged."""
     try:
@@ -193,30 +212,44 @@ def _migrate(
 
 
 def _back_up(path: Path, schema: int) -> None:
-    from edgespec.cache.migrations import back_up
+    from edgespec.cache.upkeep.backup import copy_database
 
     try:
-        back_up(path, schema)
+        with taking_the_place_of(path.with_name(f"{path.name}.schema-{schema}.backup")) as scratch:
+            copy_database(path, scratch)
     except (OSError, sqlite3.Error) as error:
         raise BackupError(f"no backup before the upgrade: {error}") from error
 
 
 def _replaced(path: Path, error: Exception) -> Database:
-    """Set a damaged database aside and start a new one in its place, unless others write to it."""
-    if is_in_use(path):
-        return _in_memory(
-            f"the database {path} is damaged ({error}) and in use; nothing is remembered until"
-            " other EdgeSpec commands end"
-        )
+    """Have a backup take the place of a damaged database, unless others write to it."""
+    from edgespec.cache.upkeep.lock import upkeep_lock
+    from edgespec.cache.upkeep.quarantine import replace_damaged
+
+    problem = f"the database {path} is damaged ({error})"
     try:
-        aside = set_aside(path)
-        notice = (
-            f"the database was damaged ({error}) and set aside as {aside.name}"
-            " (`edgespec db check --repair` saves what can be read of it)"
-        )
-        return Database(_connect(path), path, notice)
-    except (OSError, sqlite3.Error, UnicodeDecodeError, StorageError) as second:
-        return _in_memory(f"the database {path} is damaged and cannot be set aside ({second})")
+        with upkeep_lock(path, BUSY_TIMEOUT_S):
+            with contextlib.suppress(*DAMAGE):  # another process was first
+                return Database(open_migrated(path), path)
+            if is_in_use(path):
+                return _in_memory(
+                    f"{problem} and in use; nothing is remembered until other EdgeSpec commands end"
+                )
+            damaged, backup = replace_damaged(path)
+            return Database(open_migrated(path), path, _replacement_notice(error, damaged, backup))
+    except (OSError, sqlite3.Error, UnicodeDecodeError, BackupError, EdgeSpecError) as second:
+        return _in_memory(f"{problem} and cannot be replaced ({second}); nothing is remembered")
+
+
+def _replacement_notice(error: Exception, damaged: Path, backup: Path | None) -> str:
+    new = "a new one was begun"
+    if backup is not None:
+        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(backup.stat().st_mtime))
+        new = f"its backup of {made} took its place"
+    return (
+        f"the database was damaged ({error}), {new}; `edgespec db check --repair` adds what can"
+        f" still be read of {damaged.name}"
+    )
 
 
 def _in_memory(notice: str) -> Database:

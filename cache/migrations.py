@@ -5,11 +5,8 @@ Never edit a migration that was released: add one, and its name to `edgespec.cac
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sqlite3
 from collections.abc import Callable
-from pathlib import Path
 
 from sqlite_utils import Database, Migrations
 from sqlite_utils.db import Table
@@ -117,21 +114,6 @@ def upgrade(db: Database, where: str, backup: Callable[[int], None] | None = Non
         if db.conn.in_transaction:
             db.conn.execute("ROLLBACK")
         raise
-
-
-def back_up(path: Path, schema: int) -> Path:
-    """Copy the database at `path` beside it, owner-only; raises sqlite3.Error or OSError."""
-    copy = path.with_name(f"{path.name}.schema-{schema}.backup")
-    unfinished = copy.with_name(copy.name + ".part")
-    with contextlib.suppress(FileNotFoundError):
-        unfinished.unlink()
-    os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    with (
-        contextlib.closing(sqlite3.connect(path)) as source,
-        contextlib.closing(sqlite3.connect(unfinished)) as target,
-    ):
-        source.backup(target)
-    return unfinished.replace(copy)
 
 
 def _pending(db: Database, where: str) -> bool:

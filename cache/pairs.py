@@ -13,15 +13,6 @@ from typing import Literal
 from edgespec.cache.database import DAMAGE, Database
 
 PairTable = Literal["ngram_caches", "calibrations", "costs"]
-PAIR_TABLES: tuple[PairTable, ...] = ("ngram_caches", "calibrations", "costs")
-
-PREFIXES: dict[bytes, PairTable] = {b"ESNG": "ngram_caches", b"ESAC": "calibrations"}
-"""How the values of a table begin: a row that was found alone is known by it."""
-
-
-def table_of(value: bytes) -> PairTable:
-    """The table that a value was kept in."""
-    return PREFIXES.get(value[:4], "costs")
 
 
 class PairStore:

@@ -2,11 +2,12 @@
 
     python scripts/repeat_faults.py MODEL.gguf COUNT [bytes|lock|read-only|clock ...]
 
-A home of its own gets a few answers; then each fault is repeated COUNT times, every time over a
-copy of what was there. Wrong is: an answer that differs or fails, more than one line about it, a
-traceback, or earlier answers that are gone afterwards (for flipped bytes: more than those on the
-pages that were hit, after `edgespec db check --repair`). `read-only` mounts a small file system and
-needs root, `clock` needs libfaketime (LIBFAKETIME tells its path).
+A home of its own gets a few answers, the last backup being from halfway; then each fault is
+repeated COUNT times, every time over a copy of what was there. Wrong is: an answer that differs or
+fails, more than one line about it, a traceback, or earlier answers that are gone afterwards (for
+flipped bytes: any that the backup has, or more than a page or two of the newer ones, after
+`edgespec db check --repair`). `read-only` mounts a small file system and needs root, `clock` needs
+libfaketime (LIBFAKETIME tells its path).
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ PROMPTS = tuple(
 )
 NUM_TOKENS = 400
 ASKED = PROMPTS[2]
-MOST_LOST = 1024
-"""Tokens that may be gone when bytes were flipped: a page holds no more of four bytes."""
+MOST_LOST = 2 * 1024
+"""Tokens that may be gone when bytes were flipped: two pages hold no more of four bytes."""
 
 
 @dataclass
@@ -133,9 +134,10 @@ FAULTS: dict[str, Callable[[Home, random.Random], Iterator[None]]] = {
 }
 
 
-def repeat(name: str, filled: Home, expected: str, count: int) -> Counter[str]:
+def repeat(name: str, filled: Home, expected: str, count: int, num_backed_up: int) -> Counter[str]:
     """Cause a fault so many times; what happened, with the wrong in capitals."""
     before = filled.num_tokens()
+    least = before if name != "bytes" else max(before - MOST_LOST, num_backed_up)
     found: Counter[str] = Counter()
     stream = random.Random(name)
     for _ in range(count):
@@ -151,11 +153,29 @@ def repeat(name: str, filled: Home, expected: str, count: int) -> Counter[str]:
             if "Traceback" in answer.stderr:
                 found["TRACEBACK"] += 1
             after = home.num_tokens()
-            least = before - MOST_LOST if name == "bytes" else before
             lost = f" (but for {before - after} of {before} tokens)" if after < before else ""
             what = "EARLIER ANSWERS LOST" if after < least else "earlier answers kept"
             found[what + lost] += 1
     return found
+
+
+def fill(home: Home) -> tuple[str, int]:
+    """Ask everything, ASKED once more; its answer, and the tokens in the backup from halfway."""
+    half = len(PROMPTS) // 2
+    for prompt in PROMPTS[:half]:
+        home.ask(prompt)
+    num_backed_up = home.num_tokens()
+    backup = max(home.folder.glob("*.backup-*"))
+    content = backup.read_bytes()
+    for prompt in PROMPTS[half:]:
+        home.ask(prompt)
+    expected = home.ask(ASKED).stdout
+    for later in home.folder.glob("*.backup-*"):
+        later.unlink()
+    backup.write_bytes(content)
+    with contextlib.closing(sqlite3.connect(home.database)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    return expected, num_backed_up
 
 
 def main(model: Path, count: int, names: list[str]) -> None:
@@ -163,17 +183,11 @@ def main(model: Path, count: int, names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as place:
         filled = Home(Path(place) / "filled", model)
         filled.folder.mkdir()
-        for prompt in PROMPTS:
-            filled.ask(prompt)
-        expected = filled.ask(ASKED).stdout
-        with contextlib.closing(sqlite3.connect(filled.database)) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        expected, num_backed_up = fill(filled)
         for name in names:
             started = time.monotonic()
-            told = ", ".join(
-                f"{number} {what}"
-                for what, number in repeat(name, filled, expected, count).most_common()
-            )
+            found = repeat(name, filled, expected, count, num_backed_up)
+            told = ", ".join(f"{number} {what}" for what, number in found.most_common())
             print(f"{name}: {told} ({time.monotonic() - started:.0f} s)", flush=True)
 
 

@@ -5,39 +5,36 @@ stdout carries data (tables, hits, JSON, exports); progress, questions and sente
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
-import sqlite3
 import sys
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from edgespec.cache.aside import delete_all, delete_salvaged, unsalvaged
-from edgespec.cache.conversations import Conversations
-from edgespec.cache.database import DAMAGE, Database, connect, is_damage, open_database
-from edgespec.cache.eviction import DEFAULT_LIMIT
+from edgespec.cache.chats.conversations import Conversations
+from edgespec.cache.chats.transfer import export_lines
+from edgespec.cache.database import Database
 from edgespec.cache.facts import Facts
-from edgespec.cache.forgetting import Forgetting, Forgotten
-from edgespec.cache.mending import only_mender
-from edgespec.cache.repair import repair
-from edgespec.cache.said import FOLLOWED
-from edgespec.cache.transfer import export_lines
-from edgespec.cache.upkeep import DatabaseStats, compact, problems, statistics
+from edgespec.cache.tokens.answers import FOLLOWED
+from edgespec.cache.tokens.eviction import DEFAULT_LIMIT
+from edgespec.cache.upkeep.check import problems
+from edgespec.cache.upkeep.forget import Forgetting, Forgotten
+from edgespec.cache.upkeep.lock import upkeep_lock
+from edgespec.cache.upkeep.quarantine import unread
+from edgespec.cache.upkeep.repair import repair
+from edgespec.cache.upkeep.usage import DatabaseStats, compact, statistics
 from edgespec.cli.db_export import counted, export_to, import_export, is_export_file
-from edgespec.errors import StorageError, UsageError
+from edgespec.cli.db_opened import back_up_or_tell, damaged, errors_told, opened, require_sound
+from edgespec.errors import UsageError
 from edgespec.learning.distillation.trainings import TrainingStore
 from edgespec.learning.online.adaptations import AdaptationStore
 from edgespec.models.registry import DEFAULT_TARGET
 from edgespec.paths import user_paths
 from edgespec.reports import human_bytes
 
-_BUSY_TIMEOUT_S = 10.0
-_CACHE_BYTES = 32 << 20
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -50,7 +47,7 @@ def db() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def stats(as_json: bool) -> None:
     """Show what is remembered and how much room it takes."""
-    with _opened() as (connection, path):
+    with opened() as (connection, path):
         found = statistics(connection, path)
     if as_json:
         click.echo(json.dumps({**asdict(found), "num_tokens": found.num_tokens}, indent=2))
@@ -64,7 +61,7 @@ def stats(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def search(words: tuple[str, ...], limit: int, as_json: bool) -> None:
     """Find messages that hold all WORDS."""
-    with _opened() as (connection, _path):
+    with opened() as (connection, _path):
         hits = Conversations(connection).search(" ".join(words), limit)
     if as_json:
         click.echo(json.dumps([asdict(hit) for hit in hits], indent=2, ensure_ascii=False))
@@ -93,7 +90,9 @@ def forget(conversation: str | None, older_than: str | None, everything: bool, y
     age_s = parse_age(older_than) if older_than is not None else 0.0
     if everything and not yes:
         _ask_about_all()
-    with _opened() as (connection, path), only_mender(path):
+    with opened() as (connection, path), upkeep_lock(path):
+        if not everything:
+            require_sound(connection, path)
         forgetting = Forgetting(connection)
         if conversation is not None:
             forgotten = forgetting.conversation(conversation)
@@ -101,8 +100,7 @@ def forget(conversation: str | None, older_than: str | None, everything: bool, y
             forgotten = forgetting.before(time.time() - age_s)
         else:
             forgotten = forgetting.everything()
-        forgetting.purge(path)
-        delete_all(path) if everything else delete_salvaged(path)
+        forgetting.purge(path, everything=everything)
         is_done = everything or forgotten != Forgotten()
         learned = is_done and _forget_learned(Facts(Database(connection, path)))
     if conversation is not None and forgotten == Forgotten():
@@ -116,7 +114,7 @@ def forget(conversation: str | None, older_than: str | None, everything: bool, y
         + (", and what drafters learned" if learned else ""),
         err=True,
     )
-    _tell_of_unsalvaged(unsalvaged(path))
+    _tell_of_unread(path)
 
 
 def _forget_learned(facts: Facts) -> bool:
@@ -144,7 +142,7 @@ def export(file: Path) -> None:
 
     `edgespec db import FILE` takes them in again, here or elsewhere.
     """
-    with _opened() as (connection, _path):
+    with opened() as (connection, _path):
         if str(file) == "-":
             for line in export_lines(connection):
                 click.echo(line, nl=False)
@@ -171,42 +169,44 @@ def import_(paths: tuple[Path, ...], model: str) -> None:
     """
     exports = [path for path in paths if path.is_file() and is_export_file(path)]
     texts = [path for path in paths if path not in exports]
-    with _opened() as (connection, _path):
-        for path in exports:
-            import_export(connection, path)
+    with opened() as (connection, path):
+        for export_file in exports:
+            import_export(connection, export_file)
         if texts:
             from edgespec.cli.db_import import import_texts  # needs the native library
 
             import_texts(connection, texts, model)
+        back_up_or_tell(path)
 
 
 @db.command("compact")
 def compact_() -> None:
     """Rewrite the file without gaps, within its size limit."""
-    with _opened() as (connection, path):
+    with opened() as (connection, path):
         freed = compact(connection, path, DEFAULT_LIMIT)
         size = statistics(connection, path).file_bytes
     click.echo(f"{human_bytes(freed)} freed, {human_bytes(size)} in use", err=True)
 
 
 @db.command()
-@click.option("--repair", "mend", is_flag=True, help="Save what can be read into a new file.")
+@click.option(
+    "--repair", "mend", is_flag=True, help="Bring back the last backup and what is newer."
+)
 def check(mend: bool) -> None:
     """Read the whole file and say whether it is sound."""
-    with _opened() as (connection, path):
+    with opened() as (connection, path):
         found = problems(connection)
     for problem in found:
         click.echo(problem)
-    waiting = unsalvaged(path)
-    if found and not mend:
-        raise StorageError(f"the database {path} is damaged", "run `edgespec db check --repair`")
-    if mend and (found or waiting):
-        with _errors_told(path):
+    if mend and (found or unread(path)):
+        with errors_told(path):
             for line in repair(path):
                 click.echo(line, err=True)
         return
+    if found:
+        raise damaged(path)
     click.echo("the database is sound", err=True)
-    _tell_of_unsalvaged(waiting)
+    _tell_of_unread(path)
 
 
 def parse_age(text: str) -> float:
@@ -219,52 +219,6 @@ def parse_age(text: str) -> float:
     if match is None:
         raise UsageError(f"{text!r} is no age", "write 90m, 12h, 30d or 8w")
     return float(match[1]) * _UNITS[match[2]]
-
-
-@contextlib.contextmanager
-def _opened() -> Iterator[tuple[sqlite3.Connection, Path]]:
-    """A connection to the user's database; what fails in the block becomes one line.
-
-    Raises StorageError.
-    """
-    path = user_paths().database
-    with open_database(path) as database:
-        if database.path is None:
-            raise StorageError(database.notice, "free it, or set EDGESPEC_HOME to another folder")
-        if database.notice:
-            click.echo(database.notice, err=True)
-    with (
-        _errors_told(path),
-        contextlib.closing(connect(path, _BUSY_TIMEOUT_S, _CACHE_BYTES)) as connection,
-    ):
-        yield connection, path
-
-
-@contextlib.contextmanager
-def _errors_told(path: Path) -> Iterator[None]:
-    """Turn what SQLite and the file system raise into one line and what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(
-            f"the database {path} cannot be used ({error.strerror or error})",
-            "free disk space or set EDGESPEC_HOME to another folder, then try again",
-        ) from error
-    except DAMAGE as error:
-        if is_damage(error):
-            raise StorageError(
-                f"the database {path} is damaged ({_short(error)})",
-                "run `edgespec db check --repair`",
-            ) from error
-        raise StorageError(
-            f"the database {path} cannot be used ({error})",
-            "end other EdgeSpec commands or free disk space, then try again",
-        ) from error
-
-
-def _short(error: Exception) -> str:
-    """What is wrong, without the text that it quotes, which may be a long message of the user's."""
-    return str(error).split(" with text ")[0][:200]
 
 
 def _print_stats(found: DatabaseStats) -> None:
@@ -280,10 +234,14 @@ def _print_stats(found: DatabaseStats) -> None:
             f" vocabulary {tier.vocabulary[:12]}"
         )
     click.echo(f"files          {found.num_files} imported")
+    if found.last_backup is not None:
+        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.last_backup))
+        size = human_bytes(found.backup_bytes)
+        click.echo(f"backups        {found.num_backups}, the last of {made}, {size}")
 
 
-def _tell_of_unsalvaged(waiting: Sequence[Path]) -> None:
-    if waiting:
+def _tell_of_unread(path: Path) -> None:
+    if waiting := unread(path):
         names = ", ".join(file.name for file in waiting)
         click.echo(
             f"what {names} holds is not in it: run `edgespec db check --repair`, or delete it",

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from edgespec.cache.eviction import DEFAULT_LIMIT, evict
-from edgespec.cache.transfer import export_lines, import_lines, is_export
+from edgespec.cache.chats.transfer import export_lines, import_lines, is_export
+from edgespec.cache.tokens.eviction import DEFAULT_LIMIT, evict
 from edgespec.errors import StorageError, UsageError
 
 

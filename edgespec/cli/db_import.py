@@ -12,9 +12,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from edgespec.cache.files import Found, find_files
-from edgespec.cache.imports import Imported, Importer
-from edgespec.cache.tokens import VocabularyKey
+from edgespec.cache.tokens.sequences import VocabularyKey
+from edgespec.cache.tokens.text_files import Found, find_files
+from edgespec.cache.tokens.text_import import Imported, Importer
 from edgespec.cli.loading import model_on_disk
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.models.gguf_check import check_gguf

@@ -52,7 +52,8 @@ def describe(found: Examination) -> list[str]:
     ]
     database = found.database
     size, integrity = _gb(database["bytes"]), database["integrity"]
-    lines.append(f"Database   {database['path']}, {size}, integrity {integrity}")
+    about = f"{size}, integrity {integrity}, backups {database['backups']}"
+    lines.append(f"Database   {database['path']}, {about}")
     for model in found.models:
         lines += _describe_model(model)
     if not found.models:

@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgespec.cache.aside import unsalvaged
 from edgespec.cache.database import Database, open_database
 from edgespec.cache.facts import Facts
+from edgespec.cache.upkeep.backup import backups
+from edgespec.cache.upkeep.quarantine import unread
 from edgespec.errors import EdgeSpecError, NativeLibraryError
 from edgespec.machine.identity import Machine, build_record, copy_bandwidth, this_machine
 from edgespec.models.resolve import LocalFile, resolve
@@ -65,6 +66,7 @@ def _examine_database(found: Examination, database: Database) -> None:
         "bytes": health.num_bytes,
         "schema": health.schema,
         "integrity": health.integrity,
+        "backups": len(backups(database.path)) if database.path else 0,
     }
     if health.notice:
         found.problems.append(health.notice)
@@ -74,8 +76,8 @@ def _examine_database(found: Examination, database: Database) -> None:
         )
     if database.path is not None and not health.notice:
         found.problems += [
-            f"{aside.name} holds what the database does not: run `edgespec db check --repair`"
-            for aside in unsalvaged(database.path)
+            f"{damaged.name} holds what the database does not: run `edgespec db check --repair`"
+            for damaged in unread(database.path)
         ]
 
 

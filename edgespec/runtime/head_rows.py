@@ -17,8 +17,8 @@ from pathlib import Path
 
 from edgespec.cache.database import Database, connect
 from edgespec.cache.facts import Facts
-from edgespec.cache.said import FOLLOWED, latest_said, num_said_since
-from edgespec.cache.tokens import VocabularyKey
+from edgespec.cache.tokens.answers import FOLLOWED, latest_answers, num_tokens_since
+from edgespec.cache.tokens.sequences import VocabularyKey
 from edgespec.errors import EdgeSpecError
 from edgespec.forms.rows import RowChooser
 from edgespec.forms.trimmer import Trimmer
@@ -171,7 +171,7 @@ class HeadFollower:
         with contextlib.closing(connect(path, _BUSY_TIMEOUT_S, _CACHE_BYTES)) as connection:
             facts = Facts(Database(connection, path))
             since = (facts.get(FOLLOWED, self._key) or {}).get("sequence", 0)
-            if not is_lost and num_said_since(connection, vocabulary, since) < LEAST_NEW:
+            if not is_lost and num_tokens_since(connection, vocabulary, since) < LEAST_NEW:
                 return False
             newest, texts = self._texts(connection, pause)
             rows = self._chooser.choose(texts, self._bound.kept, pause)
@@ -187,7 +187,7 @@ class HeadFollower:
         """The number of the latest answer, and the texts of the latest ones."""
         piece = self._bound.vocabularies[0].piece
         newest, texts = 0, []
-        for said in latest_said(connection, self._said.vocabulary, MOST_TOKENS):
+        for said in latest_answers(connection, self._said.vocabulary, MOST_TOKENS):
             pause()
             newest = max(newest, said.sequence)
             texts.append(b"".join(map(piece, said.tokens.tolist())).decode("utf-8", "ignore"))

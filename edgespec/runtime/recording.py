@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgespec.cache.chats.journal import Journal
 from edgespec.cache.database import Database, open_database, open_in_memory
 from edgespec.cache.facts import Facts
-from edgespec.cache.journal import Journal
-from edgespec.cache.lookup import TokenReader
-from edgespec.cache.memory import TokenMemory
-from edgespec.cache.tokens import VocabularyKey
+from edgespec.cache.tokens.sequences import VocabularyKey
+from edgespec.cache.tokens.suffix_lookup import TokenReader
+from edgespec.cache.tokens.token_memory import TokenMemory
 from edgespec.drafters.database import TokenCursor, TokenIndex
 from edgespec.errors import StorageError
 from edgespec.llama.model import Model

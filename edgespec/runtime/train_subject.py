@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.cache.conversations import Conversations
+from edgespec.cache.chats.conversations import Conversations
 from edgespec.cache.database import DAMAGE, Database
 from edgespec.cache.facts import Facts
-from edgespec.cache.sessions import recorded_answers
-from edgespec.cache.tokens import VocabularyKey
+from edgespec.cache.tokens.answers import recorded_answers
+from edgespec.cache.tokens.sequences import VocabularyKey
 from edgespec.errors import EdgeSpecError, StorageError, UsageError
 from edgespec.forms.trimmer import Trimmer
 from edgespec.forms.weighing import USUAL_PASS_MS

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgespec.cache.database import DAMAGE, Database
 from edgespec.cache.facts import Facts
-from edgespec.cache.said import latest_said
+from edgespec.cache.tokens.answers import latest_answers
 from edgespec.errors import ModelFileError, StorageError, UsageError
 from edgespec.forms.counts import TokenCounts
 from edgespec.forms.decision import Wanted
@@ -136,7 +136,7 @@ def _ask_target(
         texts, total = [], 0
         with contextlib.suppress(*DAMAGE):  # our own counts will do
             key = vocabulary_key(model, store)
-            for said in latest_said(database.connection, key, _MOST_TOKENS):
+            for said in latest_answers(database.connection, key, _MOST_TOKENS):
                 total += len(said.tokens)
                 texts.append(b"".join(map(piece, said.tokens.tolist())).decode("utf-8", "ignore"))
         if texts:

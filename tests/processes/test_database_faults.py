@@ -21,21 +21,21 @@ from pathlib import Path
 import pytest
 from token_support import VOCABULARY, on_disk
 
-from edgespec.cache.codec import BLOCK
 from edgespec.cache.database import open_database
-from edgespec.cache.memory import open_token_memory
-from edgespec.cache.upkeep import problems
+from edgespec.cache.tokens.codec import BLOCK
+from edgespec.cache.tokens.token_memory import open_token_memory
+from edgespec.cache.upkeep.check import problems
 
 PATIENCE_S = 60.0
 
 WRITER = """
 import sys
 from pathlib import Path
-from edgespec.cache.conversations import Said
+from edgespec.cache.chats.conversations import NewMessage
 from edgespec.cache.database import open_database
-from edgespec.cache.journal import Entry
-from edgespec.cache.memory import open_token_memory
-from edgespec.cache.tokens import VocabularyKey
+from edgespec.cache.chats.journal import Entry
+from edgespec.cache.tokens.token_memory import open_token_memory
+from edgespec.cache.tokens.sequences import VocabularyKey
 
 path, name, first, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 with open_database(path) as database:
@@ -45,8 +45,8 @@ with open_database(path) as database:
         for number in range(first, first + count):
             filler = ((number * i) % 997 for i in range(300))
             tokens = [number // 1000 % 1000, number % 1000, *filler]
-            said = (Said("user", f"question {number}"), Said("assistant", f"answer {number}"))
-            memory.record(tokens, [7, 8, 9], Entry(f"{name}-{number}", "title", said))
+            said = [NewMessage(role, f"{role} {number}") for role in ("user", "assistant")]
+            memory.record(tokens, [7, 8, 9], Entry(f"{name}-{number}", "title", tuple(said)))
             if memory.flush() and not memory.notice:
                 print(number, flush=True)
             else:
@@ -165,8 +165,8 @@ FULL = """
 import resource, sys
 from pathlib import Path
 from edgespec.cache.database import open_database
-from edgespec.cache.memory import open_token_memory
-from edgespec.cache.tokens import VocabularyKey
+from edgespec.cache.tokens.token_memory import open_token_memory
+from edgespec.cache.tokens.sequences import VocabularyKey
 
 path = Path(sys.argv[1])
 with open_database(path) as database:

@@ -11,19 +11,18 @@ import time
 from pathlib import Path
 
 import pytest
-from salvage_support import Kept, filled, kept
-from token_support import count
+from filled_database import Kept, filled, kept, overwrite, pages_of
 
-from edgespec.cache.aside import unsalvaged
 from edgespec.cache.database import open_database
-from edgespec.cache.upkeep import problems
+from edgespec.cache.upkeep.check import problems
+from edgespec.cache.upkeep.quarantine import unread
 
 PATIENCE_S = 60.0
 
 
-def repairing(home: Path) -> subprocess.Popen[str]:
+def repairing(home: Path, *options: str) -> subprocess.Popen[str]:
     """`edgespec db check --repair`, under way."""
-    command = [sys.executable, "-m", "edgespec", "db", "check", "--repair"]
+    command = [sys.executable, "-m", "edgespec", "db", "check", "--repair", *options]
     environment = {**os.environ, "EDGESPEC_HOME": str(home)}
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -32,23 +31,26 @@ def repairing(home: Path) -> subprocess.Popen[str]:
 
 @pytest.fixture
 def whole(tmp_path: Path) -> Kept:
-    """What is in a database of which then the first page is lost."""
+    """What can be had of a database that then loses a page: newer rows, and its backup."""
     path = tmp_path / "edgespec.db"
     filled(path)
+    overwrite(path, pages_of(path, "blocks")[-1:])
+    with repairing(tmp_path) as process:
+        told = process.communicate(timeout=PATIENCE_S)[1]
+    assert "took the place of the database" in told
     found = kept(path)
-    with path.open("r+b") as file:
-        file.write(bytes(4096))
+    path.unlink()
+    (damaged,) = (file for file in tmp_path.glob("*.recovered-*") if file.name[-4:] != "-wal")
+    damaged.rename(path)
     return found
 
 
 def assert_saved(path: Path, expected: Kept) -> None:
-    assert unsalvaged(path) == []
+    assert unread(path) == []
     assert kept(path) == expected
     with open_database(path) as database:
         assert problems(database.connection) == []
-        assert count(database.connection, "messages") == len(expected.messages)
-        assert count(database.connection, "sequences") == len(expected.sequences)
-    assert [file.name for file in path.parent.iterdir() if file.is_dir()] == []
+    assert not list(path.parent.glob(".*.part*"))
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
@@ -56,16 +58,13 @@ def test_a_repair_that_dies_at_any_moment_is_done_again(
     tmp_path: Path, whole: Kept, how: signal.Signals
 ) -> None:
     stream = random.Random(int(how))
-    with repairing(tmp_path) as first:
-        started = time.monotonic()
-        first.communicate(timeout=PATIENCE_S)
-    usual_s = time.monotonic() - started
-    (tmp_path / "edgespec.db").unlink()
-    (salvaged,) = tmp_path.glob("*.salvaged-*")
-    salvaged.rename(tmp_path / "edgespec.db")
-    for _ in range(6):
+    started = time.monotonic()
+    with repairing(tmp_path, "--help") as idle:
+        idle.communicate(timeout=PATIENCE_S)
+    start_s = time.monotonic() - started
+    for _ in range(8):
         with repairing(tmp_path) as process:
-            time.sleep(stream.uniform(0.5, 1.0) * usual_s)
+            time.sleep(start_s + stream.uniform(-0.1, 0.3))
             process.send_signal(how)
             told = process.communicate(timeout=PATIENCE_S)[1]
         assert "Traceback" not in told

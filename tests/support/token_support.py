@@ -7,8 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgespec.cache.database import Database, open_database, open_in_memory
-from edgespec.cache.lookup import MAX_LENGTH, TokenReader
-from edgespec.cache.tokens import MAX_CONTEXT, Recording, Tier, TokenStore, VocabularyKey
+from edgespec.cache.tokens.sequences import (
+    MAX_CONTEXT,
+    Recording,
+    SequenceStore,
+    Tier,
+    VocabularyKey,
+)
+from edgespec.cache.tokens.suffix_lookup import MAX_LENGTH, TokenReader
 
 VOCABULARY = VocabularyKey("tiny", 1000)
 OTHER_VOCABULARY = VocabularyKey("other", 1000)
@@ -20,7 +26,7 @@ class Recorded:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.connection = database.connection
-        self.store = TokenStore(database.connection)
+        self.store = SequenceStore(database.connection)
 
     def add(
         self,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespec.cache.database import open_database
-from edgespec.cache.tokens import Recording, TokenStore, VocabularyKey
+from edgespec.cache.tokens.sequences import Recording, SequenceStore, VocabularyKey
 from edgespec.learning.distillation.lessons import Course, Lesson, course_of
 from edgespec.learning.distillation.lora import Lora, LowRank
 from edgespec.learning.distillation.lora_file import About
@@ -124,7 +124,7 @@ def record_answers(home: Path, model: Path, num_answers: int) -> None:
     ):
         tokenizer = ByteTokenizer(target.vocab)
         key = VocabularyKey(tokenizer.fingerprint, target.vocab.num_tokens)
-        store = TokenStore(database.connection)
+        store = SequenceStore(database.connection)
         for number in range(num_answers):
             start = number * 97 % (len(text) - 2 * _LETTERS)
             parts = text[start : start + 20], text[start + 20 : start + _LETTERS]

@@ -311,15 +311,15 @@ def test_a_home_nobody_can_write_to_takes_no_models(cli: Cli) -> None:
         assert_refused(ended, STORAGE, "/proc/edgespec", "EDGESPEC_HOME")
 
 
-def test_a_garbage_database_is_set_aside(cli: Cli, tmp_path: Path, answer: str) -> None:
+def test_a_garbage_database_is_replaced(cli: Cli, tmp_path: Path, answer: str) -> None:
     garbage = random.Random(2).randbytes(5000)
     (tmp_path / "edgespec.db").write_bytes(garbage)
     ended = run_at(cli, tmp_path)
     assert (ended.returncode, ended.stdout) == (0, answer)
     assert ended.stderr.count("\n") == 1
-    aside = re.search(r"set aside as (\S+)", ended.stderr)
-    assert aside is not None
-    assert (tmp_path / aside[1]).read_bytes() == garbage
+    damaged = re.search(r"what can still be read of (\S+)", ended.stderr)
+    assert damaged is not None
+    assert (tmp_path / damaged[1]).read_bytes() == garbage
     again = run_at(cli, tmp_path)
     assert (again.returncode, again.stdout, again.stderr) == (0, answer, "")
 

@@ -16,7 +16,7 @@ from rigs import file_size_limit
 
 from edgespec import errors
 from edgespec.cache.database import open_database
-from edgespec.cache.tokens import Recording, TokenStore, VocabularyKey
+from edgespec.cache.tokens.sequences import Recording, SequenceStore, VocabularyKey
 from edgespec.gguf.trim import read_trim_info
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.llama.tiny import TinySpec, write_tiny_model
@@ -179,7 +179,7 @@ def test_counts_come_from_what_the_target_said(
         said = tokenizer.encode(b"\n".join(words)).tokens
         vocabulary = VocabularyKey(tokenizer.fingerprint, model.vocab.num_tokens)
     with open_database(home / "edgespec.db") as database:
-        store = TokenStore(database.connection)
+        store = SequenceStore(database.connection)
         store.record(store.scope(vocabulary, "model"), Recording(said * 1000))
     out = tmp_path / "out.gguf"
     keep = ("--keep", "330", "--retype", "none", "--out", out, "--json")

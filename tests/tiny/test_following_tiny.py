@@ -18,10 +18,10 @@ from adapt_support import random_examples
 from pause_support import Asking
 from rigs import EXACT, MOST_ROWS, SMALL, OpenModel, WriteModel, invariant_rows
 
-from edgespec.cache.database import Database, open_database
+from edgespec.cache.database import Database, open_database, transaction
 from edgespec.cache.facts import Facts
-from edgespec.cache.said import FOLLOWED
-from edgespec.cache.tokens import Recording, TokenStore, VocabularyKey, transaction
+from edgespec.cache.tokens.answers import FOLLOWED
+from edgespec.cache.tokens.sequences import Recording, SequenceStore, VocabularyKey
 from edgespec.engine.completer import EngineCompleter
 from edgespec.engine.engine import Engine
 from edgespec.errors import Cancelled, NativeLibraryError
@@ -100,7 +100,7 @@ class Home:
         """Record text of words that the trimmed head lacks; the number of the answer."""
         text = "\n".join(self.rare_words()).encode()
         once = self.tokenizer.encode(text).tokens
-        store = TokenStore(self.database.connection)
+        store = SequenceStore(self.database.connection)
         scope = store.scope(self.key, "model")
         for _ in range(4):
             number = store.record(scope, Recording((once * num_tokens)[: num_tokens // 4]))
@@ -109,7 +109,7 @@ class Home:
 
     def forget(self) -> None:
         """As `edgespec db forget --all` does."""
-        store, connection = TokenStore(self.database.connection), self.database.connection
+        store, connection = SequenceStore(self.database.connection), self.database.connection
         with transaction(connection):
             for (number,) in connection.execute("SELECT id FROM sequences").fetchall():
                 store.remove(number)

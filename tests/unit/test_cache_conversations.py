@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from token_support import Recorded, in_memory, on_disk
 
-from edgespec.cache import conversations as conversations_module
-from edgespec.cache.conversations import Conversations
-from edgespec.cache.forgetting import Forgetting, Forgotten
-from edgespec.cache.tokens import transaction
+from edgespec.cache.chats import conversations as conversations_module
+from edgespec.cache.chats.conversations import Conversations
+from edgespec.cache.database import transaction
+from edgespec.cache.upkeep.backup import backups, write_backup
+from edgespec.cache.upkeep.forget import Forgetting, Forgotten
 
 
 def with_clock(recorded: Recorded, *times: float) -> Conversations:
@@ -171,7 +172,9 @@ def test_no_trace_is_left_in_any_file(tmp_path: Path, way: str) -> None:
         conversations.add(known, "user", f"Quetzalcoatl {number} " + "filler words " * 20)
     marked = [0x51515151] * 40
     recorded.add([1, 2, *marked], conversation=known)
-    (tmp_path / "edgespec.db.schema-1.backup").write_bytes(b"Quetzalcoatl")
+    write_backup(path)
+    for name in ("schema-1.backup", "recovered-20310101-000000", "salvaged-20300101-000000"):
+        (tmp_path / f"edgespec.db.{name}").write_bytes(b"Quetzalcoatl")
     forgetting = Forgetting(recorded.connection)
     if way == "conversation":
         forgetting.conversation(known)
@@ -180,6 +183,8 @@ def test_no_trace_is_left_in_any_file(tmp_path: Path, way: str) -> None:
     else:
         forgetting.everything()
     forgetting.purge(path)
+    (backup,) = backups(path)
+    assert backup.name == "edgespec.db.backup-000002", "without what was forgotten"
     for file in tmp_path.iterdir():
         content = file.read_bytes()
         for trace in (b"uetzalcoatl", b"ylographa", b"QQQQQQQQ", known.encode()):

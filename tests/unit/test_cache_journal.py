@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from token_support import VOCABULARY, Recorded, in_memory, on_disk
 
-from edgespec.cache.conversations import Conversations, Said
-from edgespec.cache.database import open_database
-from edgespec.cache.eviction import bytes_in_use, evict
-from edgespec.cache.forgetting import Forgetting, Forgotten
-from edgespec.cache.journal import Entry, Journal
-from edgespec.cache.memory import open_token_memory
-from edgespec.cache.tokens import Recording, transaction
+from edgespec.cache.chats.conversations import Conversations, NewMessage
+from edgespec.cache.chats.journal import Entry, Journal
+from edgespec.cache.database import open_database, transaction
+from edgespec.cache.tokens.eviction import bytes_in_use, evict
+from edgespec.cache.tokens.sequences import Recording
+from edgespec.cache.tokens.token_memory import open_token_memory
+from edgespec.cache.upkeep.forget import Forgetting, Forgotten
 
 Turns = list[tuple[str, str]]
 TEXTS = st.text(max_size=12)
@@ -55,14 +55,14 @@ def test_a_conversation_that_grows_stays_one() -> None:
     second = ask(journal, turns, "And snow?", "Frozen water.")
     assert first.conversation == second.conversation
     assert first.said == (
-        Said("system", "Be brief."),
-        Said("user", "What is rain?"),
-        Said("assistant", "Water."),
+        NewMessage("system", "Be brief."),
+        NewMessage("user", "What is rain?"),
+        NewMessage("assistant", "Water."),
     )
     assert second.said == (
         *first.said,
-        Said("user", "And snow?"),
-        Said("assistant", "Frozen water."),
+        NewMessage("user", "And snow?"),
+        NewMessage("assistant", "Frozen water."),
     )
     assert first.title == second.title == "What is rain?"
 
@@ -79,7 +79,7 @@ def test_clients_may_strip_what_they_repeat() -> None:
     first = journal.entry([("user", " Hello\n")], " Hi there\n")
     second = journal.entry([("user", "Hello"), ("assistant", "Hi there"), ("user", "More")], "ok")
     assert first.conversation == second.conversation
-    assert first.said[1] == Said("assistant", " Hi there\n"), "kept as it was said"
+    assert first.said[1] == NewMessage("assistant", " Hi there\n"), "kept as it was said"
 
 
 def test_an_answer_asked_for_again_stays_in_its_conversation() -> None:
@@ -218,7 +218,7 @@ def test_what_cannot_be_recorded_leaves_no_messages(tmp_path: Path) -> None:
 
 
 def remember(recorded: Recorded, conversation: str, tokens: list[int], text: str = "") -> None:
-    said = [Said("user", text or f"about {conversation}"), Said("assistant", "so")]
+    said = [NewMessage("user", text or f"about {conversation}"), NewMessage("assistant", "so")]
     scope = recorded.store.scope(VOCABULARY, "model")
     with transaction(recorded.connection):
         recorded.store.add(scope, Recording(tokens, conversation=conversation))
@@ -251,7 +251,7 @@ def test_long_messages_do_not_break_the_limit() -> None:
     conversations = Conversations(recorded.connection)
     for number in range(20):
         with transaction(recorded.connection):
-            conversations.append(f"c{number}", "t", [Said("user", f"word{number} " * 4000)])
+            conversations.append(f"c{number}", "t", [NewMessage("user", f"word{number} " * 4000)])
     remember(recorded, "new", tokens_of(1), "word " * 4000)
     limit = bytes_in_use(recorded.connection) // 2
     evict(recorded.connection, limit)

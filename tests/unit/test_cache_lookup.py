@@ -9,15 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from token_support import OTHER_VOCABULARY, VOCABULARY, in_memory, longest_suffix
 
-from edgespec.cache.codec import BLOCK
-from edgespec.cache.lookup import (
+from edgespec.cache.database import transaction
+from edgespec.cache.tokens.codec import BLOCK
+from edgespec.cache.tokens.sequences import MAX_CONTEXT, Recording, VocabularyKey
+from edgespec.cache.tokens.suffix_lookup import (
     MAX_CACHED_BLOCKS,
     MAX_LENGTH,
     MIN_LENGTH,
     Candidate,
     Cursor,
 )
-from edgespec.cache.tokens import MAX_CONTEXT, Recording, VocabularyKey, transaction
 
 TOKENS = st.lists(st.integers(0, 3), min_size=1, max_size=60)
 TEXTS = st.lists(st.tuples(st.lists(st.integers(0, 3), max_size=40), TOKENS), max_size=4)

@@ -12,12 +12,12 @@ import pytest
 import sqlite_utils
 
 from edgespec.cache import migrations
-from edgespec.cache.conversations import Conversations
+from edgespec.cache.chats.conversations import Conversations
 from edgespec.cache.database import open_database
 from edgespec.cache.facts import Facts
 from edgespec.cache.pairs import PairStore
-from edgespec.cache.repair import repair
 from edgespec.cache.schema import newest_schema
+from edgespec.cache.upkeep.repair import repair
 from edgespec.vocab.ngrams import NgramStore
 
 SCHEMAS = range(1, newest_schema() + 1)
@@ -98,7 +98,7 @@ def test_without_room_for_a_backup_the_old_database_stays_as_it_is(
 ) -> None:
     path = tmp_path / "edgespec.db"
     made_by_schema(path, 1)
-    (tmp_path / "edgespec.db.schema-1.backup.part").mkdir()  # in the way
+    (tmp_path / "edgespec.db.schema-1.backup").mkdir()  # in the way
     before = table_names(path)
     with open_database(path) as database:
         assert "no backup before the upgrade" in database.notice
@@ -192,14 +192,14 @@ def test_a_pair_that_cannot_be_kept_costs_only_itself(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_list_of_migrations_is_no_newer_edgespec(tmp_path: Path, change: str) -> None:
-    """Such a database is set aside, and its content saved on request; a chat goes on."""
+    """Such a database is replaced, and its content added on request; a chat goes on."""
     path = tmp_path / "edgespec.db"
     with open_database(path) as database:
         Facts(database).put("kind", "key", {"v": 1})
         database.connection.execute(change)
         database.connection.commit()
     with open_database(path) as database:
-        assert database.path == path and "set aside" in database.notice
+        assert database.path == path and "a new one was begun" in database.notice
     repair(path)
     with open_database(path) as database:
         assert Facts(database).get("kind", "key") == {"v": 1} and database.notice == ""

@@ -17,13 +17,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from command_support import refusal, run_command
-from token_support import VOCABULARY, Recorded, on_disk
+from token_support import VOCABULARY, Recorded, count, on_disk
 
-from edgespec.cache.conversations import Conversations, Said
+from edgespec.cache.chats.conversations import Conversations, NewMessage
+from edgespec.cache.database import open_database, transaction
 from edgespec.cache.facts import Facts
-from edgespec.cache.mending import only_mender
-from edgespec.cache.said import FOLLOWED
-from edgespec.cache.tokens import Recording, TokenStore, transaction
+from edgespec.cache.tokens.answers import FOLLOWED
+from edgespec.cache.tokens.sequences import Recording, SequenceStore
+from edgespec.cache.upkeep.backup import back_up, backups
+from edgespec.cache.upkeep.lock import upkeep_lock
 from edgespec.cli.db import parse_age
 from edgespec.cli.group import cli
 from edgespec.errors import BusyError, EdgeSpecError, StorageError, UsageError
@@ -48,7 +50,7 @@ def recorded(path: Path) -> Iterator[Recorded]:
         with transaction(made.connection):
             made.store.add(scope, Recording(range(number, number + 9), conversation=name))
             Conversations(made.connection).append(
-                name, name, [Said("user", said), Said("assistant", "gladly")]
+                name, name, [NewMessage("user", said), NewMessage("assistant", "gladly")]
             )
     made.add([500, 501, 502], [499], tier="statistics")
     yield made
@@ -261,53 +263,84 @@ def overwritten(path: Path) -> bytes:
     return whole
 
 
-def test_a_database_that_was_set_aside_is_told_of_until_it_is_read(
-    recorded: Recorded, path: Path
-) -> None:
+def test_a_backup_takes_the_place_of_what_cannot_be_read(recorded: Recorded, path: Path) -> None:
+    back_up(path)
+    recorded.add([1, 2, 3])
     recorded.database.close()
     overwritten(path)
     told = db("stats")
-    assert "set aside as edgespec.db.damaged-" in told.stderr and "--repair" in told.stderr
-    assert "conversations  0, 0 messages" in told.stdout
+    assert told.stderr.count("\n") == 1
+    assert "took its place; `edgespec db check --repair`" in told.stderr
+    assert "conversations  2, 4 messages" in told.stdout
+    assert re.search(r"backups +1, the last of 20\d\d-", told.stdout)
     checked = db("check").stderr
     assert checked.startswith("the database is sound\nwhat edgespec.db.damaged-")
     assert "run `edgespec db check --repair`" in checked
-    mended = db("check", "--repair").stderr
-    assert mended.startswith("saved 4 messages and 3 recorded sequences (0 lost something)")
+    assert "added 0 messages" in db("check", "--repair").stderr
     assert db("check").stderr == "the database is sound\n"
-    assert json.loads(db("stats", "--json").stdout)["num_tokens"] == 21
+    found = json.loads(db("stats", "--json").stdout)
+    assert (found["num_tokens"], found["num_backups"]) == (21, 1)
 
 
-def test_forgetting_reaches_what_was_set_aside(recorded: Recorded, path: Path) -> None:
+def test_imports_are_backed_up(recorded: Recorded, path: Path, tmp_path: Path) -> None:
+    exported = tmp_path / "out.jsonl"
+    db("export", exported)
+    db("import", exported)
+    (backup,) = backups(path)
+    with contextlib.closing(sqlite3.connect(backup)) as copy:
+        assert count(copy, "conversations") == 2
+
+
+def test_forgetting_reaches_backups_and_damaged_files(recorded: Recorded, path: Path) -> None:
+    back_up(path)
     recorded.database.close()
     whole = overwritten(path)
     db("stats")
     told = db("forget", "--older-than", "1m").stderr
     assert "what edgespec.db.damaged-" in told and "--repair" in told
     db("check", "--repair")
-    assert list(path.parent.glob("*.salvaged-*"))
+    assert list(path.parent.glob("*.recovered-*"))
     assert "forgot 1 conversation" in db("forget", "--conversation", "rain").stderr
-    assert not list(path.parent.glob("*.salvaged-*")), "it holds that conversation, too"
+    assert not list(path.parent.glob("*.recovered-*")), "it holds that conversation, too"
+    assert all(b"rain and wind" not in file.read_bytes() for file in path.parent.glob("*"))
+    (backup,) = backups(path)
+    overwritten(path)
+    assert "conversations  1, 2 messages" in db("stats").stdout, "from the backup, without it"
     path.with_name("edgespec.db.damaged-20310101-000000").write_bytes(whole)
     assert "damaged" not in db("forget", "--all", "--yes").stderr
-    assert [file.name for file in path.parent.glob("edgespec.db.*")] == []
+    assert [file.name for file in path.parent.glob("edgespec.db.*")] == [
+        "edgespec.db.backup-000004"
+    ]
+    assert not backup.exists()
+
+
+def test_a_part_is_not_forgotten_from_a_damaged_database(recorded: Recorded, path: Path) -> None:
+    """Its backups would be needed to mend it, and must not outlive what is forgotten."""
+    back_up(path)
+    recorded.connection.execute("DELETE FROM grams WHERE position % 2 = 0")
+    recorded.connection.commit()
+    assert "check --repair" in refused(StorageError, "forget", "--conversation", "rain")
+    assert recorded.count("conversations") == 2 and len(backups(path)) == 1
 
 
 def test_a_repair_without_room_loses_nothing_and_goes_on_later(
     recorded: Recorded, path: Path
 ) -> None:
+    recorded.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     recorded.database.close()
-    overwritten(path)
-    db("stats")
+    damaged = path.with_name("edgespec.db.damaged-20310101-000000")
+    path.rename(damaged)
+    open_database(path).close()
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, usual[1]))  # as a full disk does
+    resource.setrlimit(resource.RLIMIT_FSIZE, (36_000, usual[1]))  # as a full disk does
     try:
         told = refused(StorageError, "check", "--repair")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
-    assert "File too large" in told and "free disk space" in told
-    assert [file.name for file in path.parent.iterdir() if file.is_dir()] == []
-    assert "saved 4 messages" in db("check", "--repair").stderr
+    assert "free disk space" in told and damaged.exists()
+    assert "kept as edgespec.db.recovered-" in db("check", "--repair").stderr
+    found = json.loads(db("stats", "--json").stdout)
+    assert (found["num_messages"], found["num_tokens"]) == (4, 21)
 
 
 @contextlib.contextmanager
@@ -320,7 +353,7 @@ def locked(path: Path) -> Iterator[None]:
 def test_a_lock_held_by_another_is_told(
     recorded: Recorded, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgespec.cli.db._BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("edgespec.cli.db_opened._BUSY_TIMEOUT_S", 0.05)
     with locked(path):
         assert "18 in 2 sequences" in db("stats").stdout, "reading needs no lock"
         for command in (("forget", "--conversation", "rain"), ("compact",)):
@@ -336,7 +369,7 @@ def test_a_database_of_a_newer_version_is_refused(recorded: Recorded) -> None:
     recorded.connection.commit()
     for command in (("stats",), ("forget", "--all", "--yes"), ("compact",), ("check",)):
         assert "m999_unheard_of" in refused(StorageError, *command)
-    assert TokenStore(recorded.connection).remove(1) == 9, "nothing was touched"
+    assert SequenceStore(recorded.connection).remove(1) == 9, "nothing was touched"
 
 
 def test_a_folder_that_cannot_be_used_is_told(
@@ -362,12 +395,12 @@ def test_an_export_of_a_damaged_database_is_one_line_and_leaves_nothing(
 
 
 def test_nothing_is_forgotten_while_a_repair_may_bring_it_back(
-    recorded: Recorded, path: Path
+    recorded: Recorded, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with only_mender(path):
+    monkeypatch.setattr("edgespec.cache.upkeep.lock.WAIT_S", 0.05)
+    with upkeep_lock(path):
         assert "another command repairs" in refused(BusyError, "forget", "--all", "--yes")
-    copy = path.with_name(f".{path.name}.damaged-20310101-000000.abc")
-    copy.mkdir()
-    (copy / "copy.db").write_bytes(b"about rain and wind")
+    left = path.with_name(f".{path.name}.backup-000009.abc.part")
+    left.write_bytes(b"about rain and wind")
     db("forget", "--conversation", "rain")
-    assert not copy.exists()
+    assert not left.exists()

@@ -1,0 +1,1 @@
+"""Conversations as they were said: kept, searched, carried to other machines."""

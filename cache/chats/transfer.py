@@ -1,0 +1,163 @@
+"""Carrying conversations and recorded tokens to another machine, as lines of JSON.
+
+    {"edgespec": "export", "version": 1}
+    {"vocabulary": FINGERPRINT, "num_tokens": N}                        before its first sequence
+    {"conversation": ID, "title": T, "created": S, "messages": [[ROLE, TEXT, S], ...]}
+    {"sequence": [TOKEN, ...], "context": [...], "vocabulary": FINGERPRINT, "tier": "model",
+     "conversation": ID or null, "created": S}
+
+Imported files are not carried along: they can be imported where they are.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from edgespec.cache.chats.conversations import Conversations, StoredMessage
+from edgespec.cache.chats.record_merger import RecordMerger
+from edgespec.cache.database import transaction
+from edgespec.cache.tokens.sequences import Recording, SequenceStore, VocabularyKey, require_numbers
+from edgespec.errors import UsageError
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What an import of an export added."""
+
+    num_conversations: int
+    num_sequences: int
+    num_known: int
+
+
+def is_export(first_line: str) -> bool:
+    """True if a file that begins with this line was written by `export_lines`."""
+    try:
+        head = json.loads(first_line)
+    except ValueError:
+        return False
+    return isinstance(head, dict) and head.get("edgespec") == "export"
+
+
+def export_lines(connection: sqlite3.Connection) -> Iterator[str]:
+    """Every conversation and every sequence that belongs to no file; raises sqlite3.Error.
+
+    All of it as it is when the first line is asked for.
+    """
+    connection.execute("BEGIN")
+    try:
+        yield _line({"edgespec": "export", "version": VERSION})
+        conversations = Conversations(connection)
+        for known in reversed(conversations.all()):
+            messages = [[m.role, m.content, m.created] for m in conversations.messages(known.id)]
+            yield _line(
+                {
+                    "conversation": known.id,
+                    "title": known.title,
+                    "created": known.created,
+                    "messages": messages,
+                }
+            )
+        for fingerprint, num_tokens in connection.execute(
+            "SELECT fingerprint, num_tokens FROM vocabularies ORDER BY id"
+        ):
+            yield _line({"vocabulary": fingerprint, "num_tokens": num_tokens})
+        yield from _sequence_lines(connection)
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def import_lines(connection: sqlite3.Connection, lines: Iterable[str]) -> Carried:
+    """Add what an export holds and is not here yet; raises UsageError, sqlite3.Error.
+
+    Done in parts: after an interrupt the same import goes on.
+    """
+    carrier = _Carrier(connection)
+    for number, line in enumerate(lines, start=1):
+        try:
+            value = json.loads(line)
+            carrier.take(value)
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise UsageError(
+                f"line {number} of the export cannot be read ({error})", "export it again"
+            ) from error
+    return Carried(carrier.num_conversations, carrier.num_sequences, carrier.num_known)
+
+
+class _Carrier:
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._merger = RecordMerger(connection)
+        self._sizes: dict[str, int] = {}
+        self.num_conversations = self.num_sequences = self.num_known = 0
+
+    def take(self, value: dict[str, Any]) -> None:
+        """Add what one line holds."""
+        if "edgespec" in value:
+            if value["version"] != VERSION:
+                raise UsageError(
+                    f"the export has version {value['version']}, this EdgeSpec reads {VERSION}",
+                    "update EdgeSpec",
+                )
+        elif "sequence" in value:
+            self._sequence(value)
+        elif "messages" in value:
+            self._conversation(value)
+        else:
+            self._sizes[str(value["vocabulary"])] = int(value["num_tokens"])
+
+    def _conversation(self, value: dict[str, Any]) -> None:
+        said = [
+            StoredMessage(str(role), str(content), float(created))
+            for role, content, created in value["messages"]
+        ]
+        name, title = str(value["conversation"]), str(value["title"])
+        with transaction(self._connection):
+            is_new = self._merger.conversation(name, title, float(value["created"]), said)
+        self.num_conversations += is_new
+        self.num_known += not is_new
+
+    def _sequence(self, value: dict[str, Any]) -> None:
+        fingerprint = str(value["vocabulary"])
+        vocabulary = VocabularyKey(fingerprint, self._sizes[fingerprint])
+        tier = value["tier"]
+        if tier not in ("model", "statistics"):
+            raise ValueError(f"there is no tier {tier!r}")
+        scope = self._merger.scope(vocabulary, tier)
+        recording = Recording(value["sequence"], value["context"], value["conversation"])
+        with transaction(self._connection):
+            is_new = self._merger.sequence(scope, recording, float(value["created"]))
+        self.num_sequences += is_new
+        self.num_known += not is_new
+
+
+def _sequence_lines(connection: sqlite3.Connection) -> Iterator[str]:
+    store = SequenceStore(connection)
+    rows = connection.execute(
+        "SELECT fingerprint, tier, conversation, first_block, num_context, sequences.num_tokens,"
+        " created FROM sequences JOIN scopes ON scopes.id = scope"
+        " JOIN vocabularies ON vocabularies.id = vocabulary"
+        " WHERE file IS NULL ORDER BY sequences.id"
+    )
+    for fingerprint, tier, conversation, first_block, num_context, num_tokens, created in rows:
+        require_numbers(first_block, num_context, num_tokens)
+        whole = store.read(first_block, num_context + num_tokens).tolist()
+        yield _line(
+            {
+                "sequence": whole[num_context:],
+                "context": whole[:num_context],
+                "vocabulary": fingerprint,
+                "tier": tier,
+                "conversation": conversation,
+                "created": created,
+            }
+        )
+
+
+def _line(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n"

@@ -1,0 +1,1 @@
+"""Recorded token sequences: written behind an answer, looked up while the next is drafted."""

@@ -1,0 +1,1 @@
+"""Keeping the database whole: checks, backups, repair, and forgetting on request."""
