@@ -37,7 +37,7 @@ own, shared = held()
 lines = []
 with load(options, target, Paths(folder, folder), lines.append) as loaded:
     request = CompletionRequest("The sea is salty because " * 80, max_tokens=8)
-    for _ in loaded.completer.stream(request):
+    for _ in loaded.completer.answer(request):
         pass
     context = context_options(options, loaded.model, loaded.facts, loaded.machine)
     memory = PairMemory(None, loaded.model, context, loaded.facts.max_rows)

@@ -231,7 +231,7 @@ def test_a_drafter_that_fails_within_an_answer(
         request = CompletionRequest(prompt, warm, max_tokens=40)
 
         def ask(speculate: bool) -> Completion:
-            *_, last = loaded.completer.stream(dataclasses.replace(request, speculate=speculate))
+            *_, last = loaded.completer.answer(dataclasses.replace(request, speculate=speculate))
             assert last.completion is not None
             return last.completion
 
@@ -271,7 +271,7 @@ def test_a_drafter_without_memory_for_its_context(
     monkeypatch.setattr(Context, "__init__", refusing)
     lines: list[str] = []
     with load(options, cli.quick, paths, lines.append) as loaded:
-        *_, last = loaded.completer.stream(CompletionRequest("Tell me.", max_tokens=8))
+        *_, last = loaded.completer.answer(CompletionRequest("Tell me.", max_tokens=8))
         assert last.completion is not None
         assert "drafter" not in loaded.completer.model.drafter
     assert lines[-1].startswith("drafter does not draft: llama.cpp cannot open a context")

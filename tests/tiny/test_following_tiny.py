@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 from adapt_support import random_examples
-from rigs import EXACT, MOST_ROWS, SMALL, OpenModel, WriteModel, invariant_rows
+from rigs import EXACT, SMALL, OpenModel, WriteModel, ask, eager_completer, invariant_rows
 
 from edgespec.cache.database import Database, open_database
 from edgespec.cache.facts import Facts
 from edgespec.cache.said import FOLLOWED
 from edgespec.cache.tokens import Recording, TokenStore, VocabularyKey, transaction
 from edgespec.engine.completer import EngineCompleter
-from edgespec.engine.engine import Engine
 from edgespec.errors import Cancelled, NativeLibraryError
+from edgespec.estimates.guess_costs import GuessCosts
 from edgespec.forms.counts import TokenCounts, ranked
 from edgespec.forms.form import Wanted
 from edgespec.forms.trimmer import Trimmer
@@ -33,24 +33,22 @@ from edgespec.learning.online.learner import LearnerState
 from edgespec.learning.online.memory import Memory
 from edgespec.learning.online.store import AdaptationStore, History, Pair, Saved, read
 from edgespec.learning.online.trainer import Trainer, TrainingOptions
-from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context
 from edgespec.llama.model import Model, ModelOptions
-from edgespec.llama.sampler import SamplerChain
 from edgespec.llama.target import LlamaTarget
 from edgespec.machine.facts import file_fingerprint
 from edgespec.machine.identity import this_machine
 from edgespec.paths import Paths
-from edgespec.planning.cost import CostModel, CostTable
 from edgespec.reports import is_progress
 from edgespec.runtime import head_rows as following
 from edgespec.runtime.compose import load
 from edgespec.runtime.head_rows import Follow, HeadFollower, Said, open_follower
 from edgespec.runtime.idle import BetweenAnswers
 from edgespec.runtime.model_drafter import BoundDrafter, Running, load_running, open_model_drafter
+from edgespec.runtime.observers import Observers
 from edgespec.runtime.online import Studying
 from edgespec.runtime.request import DrafterFiles, LoadOptions
-from edgespec.types import Completion, CompletionRequest, SamplingParams, ServedModel
+from edgespec.types import Completion, CompletionRequest, SamplingParams
 from edgespec.vocab.tokenizer import ByteTokenizer
 
 TARGET = SMALL
@@ -60,10 +58,8 @@ LARGER = dataclasses.replace(TARGET, num_layers=4)
 """Of the same vocabulary, and large enough to have DRAFTER draft."""
 
 OPTIONS = dataclasses.replace(EXACT, num_context=512)
-COSTS = {1: 10.0, MOST_ROWS: 10.1}
 MACHINE = dataclasses.replace(this_machine(), num_threads=1)
 PATIENCE_S = 60.0
-SERVED = ServedModel("tiny", "", 512, 0, "model", "identical")
 WARM = SamplingParams(temperature=0.8, seed=5)
 
 
@@ -149,10 +145,7 @@ class Rig:
         self, sampling: SamplingParams | None = None, text: str = "one two three"
     ) -> Completion:
         request = CompletionRequest(text, sampling or SamplingParams(), max_tokens=48)
-        for chunk in self.completer.stream(request):
-            last = chunk
-        assert last.completion is not None
-        return last.completion
+        return ask(self.completer, request)
 
     def wait(self) -> None:
         assert self.follower.wait(PATIENCE_S)
@@ -169,7 +162,7 @@ def rig(home: Home, model: Model, *, adapts: bool = False) -> Iterator[Rig]:
         target = LlamaTarget(context, invariant_rows(context, (30,)))
         files = home.files()
         bound = open_model_drafter(files, context, cleanup, of_any_size=True, adapts=adapts)
-        bound.drafter._guess_ms = 0.01  # as if guesses cost nothing: ask at every chance
+        bound.drafter.costs = GuessCosts(0.01)  # as if they cost nothing: ask at every chance
         studying = None
         if adapts:
             store = AdaptationStore(home.adaptations)
@@ -181,25 +174,8 @@ def rig(home: Home, model: Model, *, adapts: bool = False) -> Iterator[Rig]:
         follower = open_follower(follow, files, bound, context, studying, lines.append)
         assert follower is not None
         cleanup.enter_context(follower)
-        engine = Engine(
-            target,
-            [bound.drafter],
-            CostModel(CostTable(0, 1024, COSTS, COSTS), MOST_ROWS),
-            lambda: 1.0,
-            [studying] if studying else [],
-        )
-        completer = EngineCompleter(
-            engine,
-            ModelBridge(model),
-            lambda sampling: SamplerChain(sampling, model.vocab),
-            SERVED,
-            [
-                follower.begin,
-                *([studying.begin] if studying else []),
-                bound.drafter.read_prompt,
-            ],
-            [*([studying.finish] if studying else []), follower.finish],
-        )
+        observers = Observers([follower, *([studying] if studying else [])])
+        completer = eager_completer(target, bound.drafter, observer=observers)
         yield Rig(completer, bound, follower, studying, lines)
 
 
@@ -492,7 +468,7 @@ def test_it_is_on_where_learning_is(
     def ask(options: LoadOptions) -> None:
         with load(options, target, paths, lambda _line: None) as loaded:
             assert loaded.completer.model.drafter.endswith(home.whole.stem)
-            assert list(loaded.completer.stream(request))
+            assert list(loaded.completer.answer(request))
             for follower in opened:
                 assert follower is not None
                 assert follower.wait(PATIENCE_S)

@@ -46,7 +46,7 @@ def answered(
     lines: list[str] = []
     options = dataclasses.replace(options, num_threads=1, trim=False, learn=False)
     with load(options, cli.quick, paths, lines.append, lambda: available) as loaded:
-        *_, last = loaded.completer.stream(CompletionRequest("Tell me a story.", max_tokens=24))
+        *_, last = loaded.completer.answer(CompletionRequest("Tell me a story.", max_tokens=24))
         assert last.completion is not None
         return last.completion.token_ids, loaded.completer.model.drafter, lines
 

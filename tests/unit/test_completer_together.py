@@ -13,6 +13,7 @@ from completers import A, B, Notebook, Rig, alone, completion_of, drafter_of, sa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgespec.passes import Part
 from edgespec.protocols import Answer
 from edgespec.types import Chunk, CompletionRequest, SamplingParams
 
@@ -97,9 +98,9 @@ def test_answers_iterated_by_several_threads_are_each_as_alone(num_slots: int, k
     in_pass = threading.Lock()
     score = rig.target.score
 
-    def one_at_a_time(*args: Sequence[object]) -> None:
+    def one_at_a_time(parts: Sequence[Part]) -> None:
         assert in_pass.acquire(blocking=False), "two threads compute at a time"
-        score(*args)  # type: ignore[arg-type]
+        score(parts)
         in_pass.release()
 
     rig.target.score = one_at_a_time  # type: ignore[method-assign]
