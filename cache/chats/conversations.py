@@ -159,7 +159,8 @@ def not_yet_stored(
     An answer to a question that has one already comes with its question. Space around a text does
     not count: clients may strip what they repeat.
 
-    >>> hi, ho, he = NewMessage("user", "Hi"), NewMessage("assistant", "Ho"), NewMessage("user", "He")
+    >>> hi, he = NewMessage("user", "Hi"), NewMessage("user", "He")
+    >>> ho = NewMessage("assistant", "Ho")
     >>> not_yet_stored([hi, he], [hi, ho])
     [NewMessage(role='user', content='Hi'), NewMessage(role='assistant', content='Ho')]
     """

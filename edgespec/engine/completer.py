@@ -107,10 +107,13 @@ class EngineCompleter:
             self._engine.target.abort()
 
     def _step(self) -> None:
-        """Let in who waits, end who is cancelled, compute one pass, hand out what it gave."""
+        """End who is cancelled; else let in who waits, compute one pass, hand out what it gave."""
         self._engine.target.resume()  # first, so that a cancel from here on ends the pass
-        for each in self._take_cancelled():
+        cancelled = self._take_cancelled()
+        for each in cancelled:
             self._end(each)
+        if cancelled:  # who waits for them is not to wait for a pass of the others
+            return
         self._let_in()
         open_now = {each.decoding: each for each in self._open if each.decoding is not None}
         if not open_now:
@@ -119,12 +122,14 @@ class EngineCompleter:
             emitted = self._engine.step(list(open_now))
         except Cancelled:
             return
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 - of all who share the pass, each hears of it
             for each in list(self._open):
                 self._fail(each, error)
-            if not isinstance(error, EdgeSpecError):
-                raise
             return
+        except BaseException:  # who computes is interrupted: what came before stands
+            for each in self._open:
+                each.is_cancelled = True
+            raise
         for decoding, kept in emitted:
             self._hand_out(open_now[decoding], kept, self._engine.plain_token_ms(decoding))
 
@@ -143,7 +148,11 @@ class EngineCompleter:
             try:
                 if not self._begin(first):
                     return
+<<<<<<< HEAD
             except Exception as error:  # noqa: BLE001 - whatever it is, it is this answer's alone
+=======
+            except Exception as error:  # noqa: BLE001 - it is this answer's alone
+>>>>>>> coretests
                 self._fail(first, error)
             self._waiting.popleft()
 
@@ -180,7 +189,7 @@ class EngineCompleter:
         self._let_go(answer)
         answer.finish()
 
-    def _fail(self, answer: EngineAnswer, error: BaseException) -> None:
+    def _fail(self, answer: EngineAnswer, error: Exception) -> None:
         """An error ended an answer."""
         self._let_go(answer)
         answer.fail(error)
@@ -212,7 +221,7 @@ class EngineAnswer:
         self._tally = Tally(time.perf_counter)
         self._chunks: deque[Chunk] = deque()
         self._is_over = False
-        self._error: BaseException | None = None
+        self._error: Exception | None = None
 
     @property
     def has_arrived(self) -> bool:
@@ -273,7 +282,7 @@ class EngineAnswer:
         self._put(dataclasses.replace(chunk, completion=completion))
         self._is_over = True
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: Exception) -> None:
         """An error ended the answer; it is raised after the chunks before it."""
         if self.observation is not None:
             self.observation.close(None)

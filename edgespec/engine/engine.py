@@ -100,12 +100,7 @@ class Engine:
         ]
         target_ms = self._score(parts)
         first_rows = list(itertools.accumulate((part.num_outputs for part in parts), initial=0))
-        verified = [
-            verify(self.target, decoding.sampler, part.draft, row, self._is_end)
-            for decoding, part, row in zip(decodings, parts, first_rows, strict=False)
-        ]
-        for part, each in zip(reversed(parts), reversed(verified), strict=True):
-            self.target.keep(part.slot, each.path)  # the last first: its end is the cache's
+        verified = self._verify(decodings, parts, first_rows)
         num_rows = sum(map(len, parts))
         kept = [
             self._kept(decoding, each, row, plan, _record(part, plan, want, num_rows, target_ms))
@@ -127,9 +122,24 @@ class Engine:
         if num_read < num_tokens:
             self.target.keep(decoding.slot, ())
             return Kept((), (), (), record, progress=progress)
-        verified = verify(self.target, decoding.sampler, part.draft, 0, self._is_end)
-        self.target.keep(decoding.slot, ())
+        [verified] = self._verify([decoding], [part], [0])
         return self._kept(decoding, verified, 0, Plan(), record, progress)
+
+    def _verify(
+        self, decodings: Sequence[Decoding], parts: Sequence[Part], first_rows: Sequence[int]
+    ) -> list[Verified]:
+        """Draw what the target says at each answer's rows; of its draft the cache keeps no more."""
+        paths: list[Sequence[int]] = [()] * len(parts)
+        try:
+            verified = [
+                verify(self.target, decoding.sampler, part.draft, row, self._is_end)
+                for decoding, part, row in zip(decodings, parts, first_rows, strict=False)
+            ]
+            paths = [each.path for each in verified]
+        finally:  # whatever was raised, no draft is left in the cache
+            for part, path in zip(reversed(parts), reversed(paths), strict=True):
+                self.target.keep(part.slot, path)  # the last first: its end is the cache's
+        return verified
 
     def _kept(
         self,

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespec.engine.completer import EngineCompleter
 from edgespec.engine.decoding import Limits
 from edgespec.engine.engine import Engine
 from edgespec.engine.tally import Tally
@@ -25,8 +26,14 @@ from edgespec.llama.tiny.corpus import CORPUS
 from edgespec.passes import Draft, Kept, Part, Proposal
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.planning.planner import Planner
-from edgespec.protocols import FREE, Drafter
-from edgespec.types import EncodedPrompt, SamplingParams
+from edgespec.protocols import FREE, Drafter, Observer
+from edgespec.types import (
+    Completion,
+    CompletionRequest,
+    EncodedPrompt,
+    SamplingParams,
+    ServedModel,
+)
 
 SMALL = TinySpec(width=64, ffn_width=128, num_vocab=512, quantization="Q8_0")
 """Half a millisecond a pass, and Q8_0, whose kernels treat every row alike."""
@@ -159,6 +166,27 @@ def eager_engine(target: LlamaTarget, *drafters: Drafter, ends: bool = False) ->
     return Engine(target, Planner(drafters, model, _still), is_end, _still)
 
 
+def eager_completer(
+    target: LlamaTarget, *drafters: Drafter, observer: Observer | None = None
+) -> EngineCompleter:
+    """A completer over such an engine, which end tokens end."""
+    model = target.context.model
+    return EngineCompleter(
+        eager_engine(target, *drafters, ends=True),
+        ModelBridge(model),
+        lambda sampling: SamplerChain(sampling, model.vocab),
+        ServedModel("tiny", "", target.num_context, 0, "tiny", "identical"),
+        observer,
+    )
+
+
+def ask(completer: EngineCompleter, request: CompletionRequest) -> Completion:
+    """The whole answer."""
+    *_, last = completer.answer(request)
+    assert last.completion is not None
+    return last.completion
+
+
 def _still() -> float:
     return 1.0
 
@@ -184,12 +212,12 @@ def answer(
     sampling: SamplingParams,
     num_tokens: int,
     *,
-    until_end: bool = False,
+    ends: bool = False,
 ) -> Answered:
-    """Answer with a fresh engine and chain, from an empty cache."""
+    """Answer with a fresh engine and chain, from an empty cache; without a drafter plainly."""
     target.truncate(0, 0)
     drafters = [] if drafter is None else [drafter]
-    engine = eager_engine(target, *drafters, ends=until_end)
+    engine = eager_engine(target, *drafters, ends=ends)
     return next_answer(engine, prompt, sampling, num_tokens)
 
 

@@ -10,34 +10,46 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rigs import EXACT, MOST_ROWS, SMALL, OpenModel, WriteModel, corpus_tokens, invariant_rows
+from rigs import (
+    EXACT,
+    SMALL,
+    OpenModel,
+    WriteModel,
+    ask,
+    corpus_tokens,
+    eager_completer,
+    invariant_rows,
+)
 
 from edgespec.engine.completer import EngineCompleter
-from edgespec.engine.engine import Engine
+from edgespec.estimates.guess_costs import GuessCosts
 from edgespec.gguf.trim import write_trimmed
 from edgespec.learning.online.adaptations import AdaptationStore, History, Saved, read, write
 from edgespec.learning.online.correction import Correction, Floats
 from edgespec.learning.online.learner import Learner
 from edgespec.learning.online.student import Student
-from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context
 from edgespec.llama.model import Model
-from edgespec.llama.sampler import SamplerChain
 from edgespec.llama.target import LlamaTarget
 from edgespec.llama.tiny import TinySpec
+<<<<<<< HEAD
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.runtime.form import Form
 from edgespec.runtime.model_drafter import BoundDrafter, open_model_drafter
 from edgespec.runtime.online import open_student
 from edgespec.types import Completion, CompletionRequest, SamplingParams, ServedModel
+=======
+from edgespec.runtime.model_drafter import BoundDrafter, open_model_drafter
+from edgespec.runtime.online import open_student
+from edgespec.runtime.request import DrafterFiles
+from edgespec.types import Completion, CompletionRequest, SamplingParams
+>>>>>>> coretests
 
 TARGET = SMALL
 DRAFTER = dataclasses.replace(SMALL, architecture="qwen2", num_vocab=384)
 OTHER = dataclasses.replace(SMALL, architecture="gemma3", vocabulary="spm", num_layers=1)
 OPTIONS = dataclasses.replace(EXACT, num_context=512)
-COSTS = {1: 10.0, MOST_ROWS: 10.1}
 PATIENCE_S = 60.0
-SERVED = ServedModel("tiny", "", 512, 0, "model", "identical")
 
 
 @dataclass
@@ -50,11 +62,15 @@ class Rig:
     lines: list[str]
 
     def answer(self, sampling: SamplingParams, text: str = "one two three") -> Completion:
+<<<<<<< HEAD
         request = CompletionRequest(text, sampling, max_tokens=48)
         for chunk in self.completer.answer(request):
             last = chunk
         assert last.completion is not None
         return last.completion
+=======
+        return ask(self.completer, CompletionRequest(text, sampling, max_tokens=48))
+>>>>>>> coretests
 
 
 @contextlib.contextmanager
@@ -68,30 +84,11 @@ def rig(
         bound = open_model_drafter(
             files, context, cleanup, of_any_size=True, adapts=store is not None
         )
-        bound.drafter._guess_ms = 0.01  # as if guesses cost nothing: ask at every chance
+        bound.drafter.costs = GuessCosts(0.01)  # as if they cost nothing: ask at every chance
         student = None
         if store is not None:
             student = open_student(bound, store, "tiny", learns, lines.append, cleanup)
-        engine = Engine(
-            target,
-            [bound.drafter],
-            CostModel(CostTable(0, 1024, COSTS, COSTS), MOST_ROWS),
-            lambda: 1.0,
-            [] if student is None else [student],
-        )
-        readers = [bound.drafter.read_prompt]
-        listeners = []
-        if student is not None:
-            readers.append(student.begin)
-            listeners.append(student.finish)
-        completer = EngineCompleter(
-            engine,
-            ModelBridge(model),
-            lambda sampling: SamplerChain(sampling, model.vocab),
-            SERVED,
-            readers,
-            listeners,
-        )
+        completer = eager_completer(target, bound.drafter, observer=student)
         yield Rig(completer, bound, student, lines)
 
 

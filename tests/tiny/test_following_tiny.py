@@ -15,16 +15,20 @@ from typing import Any
 import numpy as np
 import pytest
 from adapt_support import random_examples
+<<<<<<< HEAD
 from pause_support import Asking
 from rigs import EXACT, MOST_ROWS, SMALL, OpenModel, WriteModel, invariant_rows
+=======
+from rigs import EXACT, SMALL, OpenModel, WriteModel, ask, eager_completer, invariant_rows
+>>>>>>> coretests
 
 from edgespec.cache.database import Database, open_database, transaction
 from edgespec.cache.facts import Facts
 from edgespec.cache.tokens.answers import FOLLOWED
 from edgespec.cache.tokens.sequences import Recording, SequenceStore, VocabularyKey
 from edgespec.engine.completer import EngineCompleter
-from edgespec.engine.engine import Engine
 from edgespec.errors import Cancelled, NativeLibraryError
+from edgespec.estimates.guess_costs import GuessCosts
 from edgespec.forms.counts import TokenCounts, ranked
 from edgespec.forms.decision import Wanted
 from edgespec.forms.trimmer import Trimmer
@@ -34,25 +38,28 @@ from edgespec.learning.online.adaptations import AdaptationStore, History, Pair,
 from edgespec.learning.online.datastore import Datastore
 from edgespec.learning.online.learner import LearnerState
 from edgespec.learning.online.trainer import Trainer, TrainingOptions
-from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context
 from edgespec.llama.model import Model, ModelOptions
-from edgespec.llama.sampler import SamplerChain
 from edgespec.llama.target import LlamaTarget
 from edgespec.machine.facts import file_fingerprint
 from edgespec.machine.identity import this_machine
 from edgespec.paths import Paths
-from edgespec.planning.cost import CostModel, CostTable
 from edgespec.reports import is_progress
 from edgespec.runtime import head_rows as following
 from edgespec.runtime.form import Form
 from edgespec.runtime.head_rows import Follow, HeadFollower, Said, open_follower
 from edgespec.runtime.idle import IdleWorker
 from edgespec.runtime.model_drafter import BoundDrafter, Running, load_running, open_model_drafter
+from edgespec.runtime.observers import Observers
 from edgespec.runtime.online import Studying
+<<<<<<< HEAD
 from edgespec.runtime.request import LoadRequest
 from edgespec.runtime.running import load
 from edgespec.types import Completion, CompletionRequest, SamplingParams, ServedModel
+=======
+from edgespec.runtime.request import DrafterFiles, LoadOptions
+from edgespec.types import Completion, CompletionRequest, SamplingParams
+>>>>>>> coretests
 from edgespec.vocab.tokenizer import ByteTokenizer
 
 TARGET = SMALL
@@ -62,10 +69,8 @@ LARGER = dataclasses.replace(TARGET, num_layers=4)
 """Of the same vocabulary, and large enough to have DRAFTER draft."""
 
 OPTIONS = dataclasses.replace(EXACT, num_context=512)
-COSTS = {1: 10.0, MOST_ROWS: 10.1}
 MACHINE = dataclasses.replace(this_machine(), num_threads=1)
 PATIENCE_S = 60.0
-SERVED = ServedModel("tiny", "", 512, 0, "model", "identical")
 WARM = SamplingParams(temperature=0.8, seed=5)
 
 
@@ -151,10 +156,14 @@ class Rig:
         self, sampling: SamplingParams | None = None, text: str = "one two three"
     ) -> Completion:
         request = CompletionRequest(text, sampling or SamplingParams(), max_tokens=48)
+<<<<<<< HEAD
         for chunk in self.completer.answer(request):
             last = chunk
         assert last.completion is not None
         return last.completion
+=======
+        return ask(self.completer, request)
+>>>>>>> coretests
 
     def wait(self) -> None:
         assert self.idle.wait(PATIENCE_S)
@@ -171,7 +180,7 @@ def rig(home: Home, model: Model, *, adapts: bool = False) -> Iterator[Rig]:
         target = LlamaTarget(context, invariant_rows(context, (30,)))
         files = home.files()
         bound = open_model_drafter(files, context, cleanup, of_any_size=True, adapts=adapts)
-        bound.drafter._guess_ms = 0.01  # as if guesses cost nothing: ask at every chance
+        bound.drafter.costs = GuessCosts(0.01)  # as if they cost nothing: ask at every chance
         studying = None
         if adapts:
             store = AdaptationStore(home.adaptations)
@@ -182,6 +191,7 @@ def rig(home: Home, model: Model, *, adapts: bool = False) -> Iterator[Rig]:
         follow = Follow(home.trimmer(), Said(path, home.key), home.adaptations)
         follower = open_follower(follow, files, bound, context, studying)
         assert follower is not None
+<<<<<<< HEAD
         idle = cleanup.enter_context(IdleWorker(lines.append, [follower]))
         engine = Engine(
             target,
@@ -203,6 +213,12 @@ def rig(home: Home, model: Model, *, adapts: bool = False) -> Iterator[Rig]:
             [*([studying.finish] if studying else []), idle.finish],
         )
         yield Rig(completer, bound, idle, studying, lines)
+=======
+        cleanup.enter_context(follower)
+        observers = Observers([follower, *([studying] if studying else [])])
+        completer = eager_completer(target, bound.drafter, observer=observers)
+        yield Rig(completer, bound, follower, studying, lines)
+>>>>>>> coretests
 
 
 def test_rows_follow_what_is_said_and_the_bytes_stay(home: Home, open_model: OpenModel) -> None:
@@ -497,8 +513,14 @@ def test_it_is_on_where_learning_is(
         with load(options, target, paths, lambda _line: None) as loaded:
             assert loaded.completer.model.drafter.endswith(home.whole.stem)
             assert list(loaded.completer.answer(request))
+<<<<<<< HEAD
             assert loaded.idle.wait(PATIENCE_S)
             assert all(follower is not None for follower in opened)
+=======
+            for follower in opened:
+                assert follower is not None
+                assert follower.wait(PATIENCE_S)
+>>>>>>> coretests
 
     changes: tuple[dict[str, Any], ...] = (
         {"learn": False},

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from rigs import EXACT, SMALL, OpenModel, corpus_tokens
+from rigs import EXACT, SMALL, OpenModel, corpus_tokens, prefill, score
 
 from edgespec.errors import GrammarError, UsageError
 from edgespec.llama.context import Context
@@ -30,7 +30,7 @@ def fixture_target(open_model: OpenModel) -> Iterator[LlamaTarget]:
     model = open_model(SMALL)
     with Context(model, dataclasses.replace(EXACT, num_context=256)) as context:
         target = LlamaTarget(context, 2)
-        target.prefill(corpus_tokens(model, 40))
+        prefill(target, corpus_tokens(model, 40))
         yield target
 
 
@@ -56,8 +56,8 @@ def generated(target: LlamaTarget, params: SamplingParams, count: int, start: in
     """Plain decoding up to an end token, as text."""
     vocab = target.context.model.vocab
     prompt = corpus_tokens(target.context.model, start)
-    target.truncate(0)
-    target.prefill(prompt)
+    target.truncate(0, 0)
+    prefill(target, prompt)
     tokens: list[int] = []
     with SamplerChain(params, vocab) as sampler:
         sampler.begin(prompt)
@@ -65,7 +65,7 @@ def generated(target: LlamaTarget, params: SamplingParams, count: int, start: in
             tokens.append(sampler.sample(target, 0))
             if vocab.is_end(tokens[-1]):
                 break
-            target.score(tokens[-1:])
+            score(target, tokens[-1:])
     return vocab.detokenize(tokens).decode("utf-8", "replace")
 
 

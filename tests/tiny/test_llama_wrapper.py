@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 from gguf import GGUFReader
 from numpy.typing import NDArray
-from rigs import EXACT, SMALL, OpenModel, WriteModel, corpus_tokens, rows_in_one_pass
+from rigs import (
+    EXACT,
+    SMALL,
+    OpenModel,
+    WriteModel,
+    corpus_tokens,
+    prefill,
+    rows_in_one_pass,
+    score,
+)
 
 from edgespec.errors import Cancelled, NativeLibraryError
 from edgespec.llama import library
@@ -215,13 +224,13 @@ def test_a_full_cache_is_told_in_one_line_and_can_be_used_after(open_model: Open
     tokens = corpus_tokens(model, 300)
     with Context(model, OPTIONS) as context:
         target = LlamaTarget(context, 8)
-        target.prefill(tokens[:250])
+        prefill(target, tokens[:250])
         with pytest.raises(NativeLibraryError, match="no place in the KV cache") as caught:
-            target.score(tokens[250:258])
+            score(target, tokens[250:258])
         assert "\n" not in str(caught.value)
-        assert target.num_cached == 250
-        target.score(tokens[250:256])
-        assert target.num_cached == target.num_context == 256
+        assert target.num_cached(0) == 250
+        score(target, tokens[250:256])
+        assert target.num_cached(0) == target.num_context == 256
 
 
 def test_a_context_that_llama_cpp_refuses_is_told_with_its_reason(open_model: OpenModel) -> None:
@@ -251,9 +260,9 @@ def test_a_long_prompt_goes_in_batches(open_model: OpenModel) -> None:
     ):
         in_batches, at_once = LlamaTarget(small, 100), LlamaTarget(large, 8)
         assert in_batches.max_rows == 64
-        in_batches.prefill(tokens)
-        at_once.prefill(tokens)
-        assert in_batches.num_cached == at_once.num_cached == 200
+        prefill(in_batches, tokens)
+        prefill(at_once, tokens)
+        assert in_batches.num_cached(0) == at_once.num_cached(0) == 200
         np.testing.assert_allclose(in_batches.logits(0), at_once.logits(0), atol=0.05)
 
 
@@ -262,15 +271,15 @@ def test_truncating_forgets_the_end_only(open_model: OpenModel) -> None:
     tokens = corpus_tokens(model, 40)
     with Context(model, EXACT) as context:
         target = LlamaTarget(context, 8)
-        target.prefill(tokens[:30])
+        prefill(target, tokens[:30])
         expected = rows_in_one_pass(target, tokens[30:34])
-        target.truncate(100)
-        assert target.num_cached == 34
-        target.truncate(30)
-        assert (target.num_cached, context.last_position()) == (30, 29)
+        target.truncate(0, 100)
+        assert target.num_cached(0) == 34
+        target.truncate(0, 30)
+        assert (target.num_cached(0), context.last_position()) == (30, 29)
         np.testing.assert_array_equal(rows_in_one_pass(target, tokens[30:34]), expected)
-        target.truncate(0)
-        assert (target.num_cached, context.last_position()) == (0, -1)
+        target.truncate(0, 0)
+        assert (target.num_cached(0), context.last_position()) == (0, -1)
 
 
 @pytest.mark.parametrize("architecture", RECURRENT)
@@ -282,15 +291,15 @@ def test_a_recurrent_model_forgets_all_or_nothing(
     with Context(model, OPTIONS) as context:
         target = LlamaTarget(context, 8)
         assert not target.can_roll_back
-        target.prefill(tokens[:30])
+        prefill(target, tokens[:30])
         first = target.logits(0).copy()
         with pytest.raises(NativeLibraryError, match=f"{architecture} models cannot forget"):
             context.remove(20)
-        target.truncate(30)
-        assert target.num_cached == 30, "there is nothing to forget"
-        target.truncate(29)
-        assert (target.num_cached, context.last_position()) == (0, -1)
-        target.prefill(tokens[:30])
+        target.truncate(0, 30)
+        assert target.num_cached(0) == 30, "there is nothing to forget"
+        target.truncate(0, 29)
+        assert (target.num_cached(0), context.last_position()) == (0, -1)
+        prefill(target, tokens[:30])
         np.testing.assert_array_equal(target.logits(0), first)
 
 
@@ -311,7 +320,7 @@ def stop_after(target: LlamaTarget, seconds: float, tokens: list[int]) -> float:
     thread.start()
     try:
         with pytest.raises(Cancelled):
-            target.prefill(tokens)
+            prefill(target, tokens)
         return time.perf_counter() - stopped_at[0]
     finally:
         thread.join()
@@ -325,18 +334,18 @@ def test_abort_stops_a_prefill_at_once_and_the_target_goes_on(open_model: OpenMo
         target = LlamaTarget(context, 8)
         delays = []
         for _ in range(3):
-            target.truncate(0)
+            target.truncate(0, 0)
             delays.append(stop_after(target, 0.05, tokens))
-            assert target.num_cached % 512 == 0
-            assert context.last_position() == target.num_cached - 1
+            assert target.num_cached(0) % 512 == 0
+            assert context.last_position() == target.num_cached(0) - 1
         assert min(delays) < 0.1
-        assert target.num_cached < len(tokens)
+        assert target.num_cached(0) < len(tokens)
 
-        done = target.num_cached
-        target.prefill(tokens[done:1000])
+        done = target.num_cached(0)
+        prefill(target, tokens[done:1000])
         logits = target.logits(0).copy()
-        target.truncate(0)
-        target.prefill(tokens[:1000])
+        target.truncate(0, 0)
+        prefill(target, tokens[:1000])
         np.testing.assert_array_equal(target.logits(0), logits)
 
 
@@ -345,15 +354,15 @@ def test_an_abort_before_a_pass_stops_it_until_taken_back(open_model: OpenModel)
     tokens = corpus_tokens(model, 20)
     with Context(model, OPTIONS) as context:
         target = LlamaTarget(context, 8)
-        target.prefill(tokens[:10])
+        prefill(target, tokens[:10])
         target.abort()
         for _ in range(2):
             with pytest.raises(Cancelled):
-                target.score(tokens[10:12])
-            assert (target.num_cached, context.last_position()) == (10, 9)
+                score(target, tokens[10:12])
+            assert (target.num_cached(0), context.last_position()) == (10, 9)
         target.resume()
-        target.score(tokens[10:12])
-        assert target.num_cached == 12
+        score(target, tokens[10:12])
+        assert target.num_cached(0) == 12
 
 
 @pytest.mark.parametrize("architecture", RECURRENT)
@@ -364,14 +373,14 @@ def test_an_aborted_recurrent_model_starts_again(
     tokens = corpus_tokens(model, 20)
     with Context(model, OPTIONS) as context:
         target = LlamaTarget(context, 1)
-        target.prefill(tokens)
+        prefill(target, tokens)
         expected = target.logits(0).copy()
         target.abort()
         with pytest.raises(Cancelled):
-            target.score([65])
-        assert target.num_cached == 0
+            score(target, [65])
+        assert target.num_cached(0) == 0
         target.resume()
-        target.prefill(tokens)
+        prefill(target, tokens)
         np.testing.assert_array_equal(target.logits(0), expected)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from rigs import SMALL, OpenModel, corpus_tokens
+from rigs import SMALL, OpenModel, corpus_tokens, prefill, score
 
 from edgespec.errors import NativeLibraryError
 from edgespec.llama.context import Context, ContextOptions
@@ -68,16 +68,16 @@ def _invariant_rows(
     cache:  [0 ........ first)[first ...... length)[length ... length + rows)
              one prefill       single rows          the pass under test
     """
-    target.truncate(0)
-    target.prefill(tokens[:first])
+    target.truncate(0, 0)
+    prefill(target, tokens[:first])
     alone = []
     for token in tokens[first : last + most]:
-        target.score([token])
+        score(target, [token])
         alone.append(target.logits(0).copy())
     for length in range(last, first - 1, -1):
         for rows in range(2, most + 1):
-            target.truncate(length)
-            target.score(tokens[length : length + rows])
+            target.truncate(0, length)
+            score(target, tokens[length : length + rows])
             together = [target.logits(row) for row in range(rows)]
             if not all(map(np.array_equal, together, alone[length - first :])):
                 most = rows - 1

@@ -22,8 +22,8 @@ from rigs import (
 )
 
 from edgespec.drafters.model import ModelDrafter
-from edgespec.drafters.none import NoDrafter
 from edgespec.errors import Cancelled, NativeLibraryError, UsageError
+from edgespec.estimates.guess_costs import GuessCosts
 from edgespec.gguf.embeddings import HeadTable
 from edgespec.gguf.trim import write_trimmed
 from edgespec.llama.context import Context
@@ -33,7 +33,12 @@ from edgespec.llama.tiny import TinySpec
 from edgespec.planning.guarded import GuardedDrafter
 from edgespec.runtime.form import Form
 from edgespec.runtime.model_drafter import open_model_drafter
+<<<<<<< HEAD
 from edgespec.types import SamplingParams
+=======
+from edgespec.runtime.request import DrafterFiles
+from edgespec.types import EncodedPrompt, SamplingParams
+>>>>>>> coretests
 
 WARM = SamplingParams(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05, seed=7)
 TARGETS = {
@@ -79,11 +84,11 @@ def test_same_bytes_with_any_drafter(
     spec = TARGETS[target]
     files = Form(write_model(DRAFTERS[drafter] or spec))
     with opened(open_model, spec, files) as (verifier, guesser):
-        guesser._guess_ms = 0.01  # as if guesses cost nothing: ask at every chance
+        guesser.costs = GuessCosts(0.01)  # as if guesses cost nothing: ask at every chance
         for sampling in (SamplingParams(), WARM):
             prompt = corpus_tokens(open_model(spec), 40)
-            plain = answer(verifier, NoDrafter(), prompt, sampling, 48, until_end=True)
-            drafted = answer(verifier, guesser, prompt, sampling, 48, until_end=True)
+            plain = answer(verifier, None, prompt, sampling, 48, ends=True)
+            drafted = answer(verifier, guesser, prompt, sampling, 48, ends=True)
             check_same(drafted, plain)
             assert drafted.proposed > 0
             if drafter == "the target itself" and sampling.temperature == 0:
@@ -97,12 +102,17 @@ def test_a_trimmed_drafter_is_as_good_as_the_whole_within_its_words(
     plain_tokens: list[int] = []
     with opened(open_model, SMALL, Form(whole)) as (verifier, _):
         prompt = corpus_tokens(open_model(SMALL), 40)
-        plain_tokens = answer(verifier, NoDrafter(), prompt, SamplingParams(), 48).tokens
+        plain_tokens = answer(verifier, None, prompt, SamplingParams(), 48).tokens
     kept = np.array(sorted({*range(3, 60), *plain_tokens}), dtype=np.int32)
     trimmed = tmp_path / "trimmed.gguf"
     write_trimmed(whole, trimmed, kept, "a test")
+<<<<<<< HEAD
     with opened(open_model, SMALL, Form(whole, trimmed)) as (verifier, guesser):
         guesser._guess_ms = 0.01
+=======
+    with opened(open_model, SMALL, DrafterFiles(whole, trimmed)) as (verifier, guesser):
+        guesser.costs = GuessCosts(0.01)
+>>>>>>> coretests
         drafted = answer(verifier, guesser, prompt, SamplingParams(), 48)
         assert drafted.tokens == plain_tokens
         assert drafted.accepted > 24
@@ -159,9 +169,9 @@ def test_a_drafter_that_fails_is_dropped_within_the_answer(
     lines: list[str] = []
     with opened(open_model, SMALL, Form(write_model(SMALL))) as (verifier, guesser):
         prompt = corpus_tokens(open_model(SMALL), 40)
-        plain = answer(verifier, NoDrafter(), prompt, WARM, 48)
-        guesser._guess_ms = 0.01
-        context = guesser._model.context  # type: ignore[attr-defined]
+        plain = answer(verifier, None, prompt, WARM, 48)
+        guesser.costs = GuessCosts(0.01)
+        context = guesser._caches[0].model.context  # type: ignore[attr-defined]
         decode, calls = context.decode, itertools.count()
 
         def failing(*args: object, **options: object) -> None:
@@ -179,14 +189,19 @@ def test_a_drafter_that_fails_is_dropped_within_the_answer(
 def test_stopping_the_target_stops_the_drafter(
     open_model: OpenModel, write_model: WriteModel
 ) -> None:
+<<<<<<< HEAD
     with opened(open_model, SMALL, Form(write_model(SMALL))) as (verifier, guesser):
         guesser.read_prompt("one two three " * 10)
         guesser.begin([])
+=======
+    with opened(open_model, SMALL, DrafterFiles(write_model(SMALL))) as (verifier, guesser):
+        session = guesser.open(EncodedPrompt((5,), "one two three " * 10))
+>>>>>>> coretests
         verifier.abort()
         with pytest.raises(Cancelled):
-            next(guesser.propose())
+            next(session.propose())
         verifier.resume()
-        assert next(guesser.propose(), None) is not None
+        assert next(session.propose(), None) is not None
 
 
 @pytest.mark.parametrize(

@@ -23,22 +23,19 @@ from rigs import (
     Replay,
     answer,
     corpus_tokens,
+    eager_completer,
     eager_engine,
     invariant_rows,
     next_answer,
 )
 
 from edgespec.drafters.context import ContextDrafter
-from edgespec.drafters.none import NoDrafter
-from edgespec.engine.completer import EngineCompleter
-from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model
-from edgespec.llama.sampler import SamplerChain
 from edgespec.llama.target import LlamaTarget
 from edgespec.llama.tiny import Architecture, Quantization, VocabularyKind
 from edgespec.protocols import Drafter
-from edgespec.types import Completion, CompletionRequest, SamplingParams, ServedModel
+from edgespec.types import Completion, CompletionRequest, SamplingParams
 
 ATTENTION: tuple[Architecture, ...] = ("llama", "qwen2", "qwen3", "gemma3")
 RECURRENT: tuple[Architecture, ...] = ("mamba", "lfm2")
@@ -101,10 +98,10 @@ def check_all_drafters(
     target: LlamaTarget, prompt: list[int], sampling: SamplingParams, num_tokens: int
 ) -> None:
     """Plain, by look-up and by a replay that is wrong now and then: all the same."""
-    plain = answer(target, NoDrafter(), prompt, sampling, num_tokens, until_end=True)
+    plain = answer(target, None, prompt, sampling, num_tokens, ends=True)
     replay = Replay(plain.tokens, target.context.model.vocab.num_tokens)
     for drafter in (ContextDrafter(), replay):
-        drafted = answer(target, drafter, prompt, sampling, num_tokens, until_end=True)
+        drafted = answer(target, drafter, prompt, sampling, num_tokens, ends=True)
         check_same(drafted, plain)
     if len(plain.tokens) > 4:
         assert drafted.proposed > drafted.accepted > 0
@@ -177,14 +174,14 @@ def test_a_conversation_of_three_turns(
         Context(model, dataclasses.replace(EXACT, num_context=256)) as other,
     ):
         drafted = eager_engine(target, ContextDrafter())
-        plain = eager_engine(LlamaTarget(other, 1), NoDrafter())
+        plain = eager_engine(LlamaTarget(other, 1))
         text = corpus_tokens(model, 30)
         for num_taken_back, num_added in ((0, 0), (0, 7), (20, 5)):
             text = text[: len(text) - num_taken_back] + corpus_tokens(model, num_added)
             one = next_answer(drafted, text, WARM, 32)
             check_same(one, next_answer(plain, text, WARM, 32))
             text = text + one.tokens
-        assert target.num_cached == len(text) - 1
+        assert target.num_cached(0) == len(text) - 1
 
 
 @pytest.mark.parametrize("architecture", RECURRENT)
@@ -194,16 +191,17 @@ def test_models_that_cannot_forget_decode_plainly(
     model = open_model(dataclasses.replace(SMALL, architecture=architecture))
     with opened(model, dataclasses.replace(EXACT, num_context=256)) as target:
         prompt = corpus_tokens(model, 40)
-        plain = answer(target, NoDrafter(), prompt, WARM, 48)
+        plain = answer(target, None, prompt, WARM, 48)
         drafted = answer(target, Replay(plain.tokens, 512), prompt, WARM, 48)
         check_same(drafted, plain)
         assert drafted.proposed == 0
 
 
 def complete(
-    target: LlamaTarget, drafter: Drafter, request: CompletionRequest
+    target: LlamaTarget, drafter: Drafter | None, request: CompletionRequest
 ) -> tuple[Completion, str]:
     """A completion and the text that was streamed."""
+<<<<<<< HEAD
     model = target.context.model
     target.truncate(0)
     completer = EngineCompleter(
@@ -213,6 +211,11 @@ def complete(
         ServedModel("tiny", "", 256, 0, drafter.name, "identical"),
     )
     chunks = list(completer.answer(request))
+=======
+    target.truncate(0, 0)
+    drafters = [] if drafter is None else [drafter]
+    chunks = list(eager_completer(target, *drafters).answer(request))
+>>>>>>> coretests
     completion = chunks[-1].completion
     assert completion is not None
     return completion, "".join(chunk.text for chunk in chunks)
@@ -223,13 +226,13 @@ def test_text_with_stop_strings(open_model: OpenModel, kind: VocabularyKind) -> 
     model = open_model(dataclasses.replace(SMALL, vocabulary=kind))
     with opened(model, dataclasses.replace(EXACT, num_context=256)) as target:
         request = CompletionRequest("The river runs past the old mill", WARM, max_tokens=60)
-        whole, streamed = complete(target, NoDrafter(), request)
+        whole, streamed = complete(target, None, request)
         assert streamed == whole.text
         assert len(whole.text) > 20
         for start in (5, 11, len(whole.text) - 3):
             stop = whole.text[start : start + 3]
             stopping = dataclasses.replace(request, stop=("never said", stop))
-            plain, _ = complete(target, NoDrafter(), stopping)
+            plain, _ = complete(target, None, stopping)
             assert plain.text == whole.text[: whole.text.index(stop)]
             assert plain.finish_reason == "stop"
             for drafter in (ContextDrafter(), Replay(whole.token_ids, 512)):
@@ -244,7 +247,7 @@ def test_a_schema_is_kept_to(open_model: OpenModel, kind: VocabularyKind) -> Non
     model = open_model(dataclasses.replace(SMALL, vocabulary=kind))
     with opened(model, dataclasses.replace(EXACT, num_context=512)) as target:
         request = CompletionRequest("Is it so?", dataclasses.replace(WARM, json_schema=SCHEMA))
-        plain, _ = complete(target, NoDrafter(), request)
+        plain, _ = complete(target, None, request)
         drafted, _ = complete(target, Replay(plain.token_ids, 512), request)
         assert drafted.text == plain.text
         assert drafted.stats.accepted > 0
@@ -260,7 +263,7 @@ def test_full_precision_weights_have_an_exact_number_of_rows_too(open_model: Ope
         rows = invariant_rows(context, (30,))
         target = LlamaTarget(context, rows)
         prompt = corpus_tokens(model, 40)
-        plain = answer(target, NoDrafter(), prompt, WARM, 48)
+        plain = answer(target, None, prompt, WARM, 48)
         drafted = answer(target, Replay(plain.tokens, 512), prompt, WARM, 48)
         check_same(drafted, plain)
         assert (drafted.proposed > 0) == (rows > 1)

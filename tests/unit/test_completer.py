@@ -1,89 +1,48 @@
-"""Text in, text out: chunks, stops, log-probabilities and counts of whole answers."""
+"""Text in, text out: chunks, stops, sources, log-probabilities and counts of whole answers."""
 
 from __future__ import annotations
 
+import codecs
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
-from fakes import (
-    FakeDrafter,
-    FakeSampler,
-    FakeTarget,
-    ScriptedSampler,
-    TinyBridge,
-    certain,
-    make_engine,
-    oracle,
+from completers import (
+    AB,
+    ASK,
+    BRIDGE,
+    END,
+    LEAD,
+    MODEL,
+    SPACE,
+    TRAIL,
+    A,
+    B,
+    C,
+    Notebook,
+    Notes,
+    Rig,
+    completion_of,
 )
+from fakes import FakeDrafter, FakeTarget, certain, oracle
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgespec.drafters.context import ContextDrafter
-from edgespec.engine.completer import AnswerListener, EngineCompleter
-from edgespec.errors import ContextOverflowError, GrammarError, UsageError
-from edgespec.protocols import Completer, Drafter, Sampler
+from edgespec.errors import ContextOverflowError, UsageError
+from edgespec.passes import Part, Proposal
 from edgespec.types import (
+    TARGET,
     Chunk,
-    Completion,
     CompletionRequest,
     Message,
+    PrefillProgress,
     SamplingParams,
-    ServedModel,
+    Span,
 )
 
-BRIDGE = TinyBridge()
-A, B, C, SPACE, AB, LEAD, TRAIL = range(BRIDGE.num_first, BRIDGE.num_vocab)
-END = BRIDGE.END
-MODEL = ServedModel("fake", "a pseudo-model", 64, 0, "none", "identical")
-ASK = CompletionRequest("abc")
 CHAT = CompletionRequest((Message("system", "abc"), Message("user", "cab")))
-
-
-class Rig:
-    """A completer over fakes, and the parts it was made of."""
-
-    def __init__(
-        self,
-        drafter: Drafter | None = None,
-        *,
-        script: Sequence[int] | None = None,
-        num_context: int = 64,
-        bridge: TinyBridge = BRIDGE,
-        listeners: Sequence[AnswerListener] = (),
-    ) -> None:
-        self.target = FakeTarget(num_vocab=BRIDGE.num_vocab, num_context=num_context)
-        self.samplers: list[FakeSampler | ScriptedSampler] = []
-        self.script = script
-        engine = make_engine(self.target, drafter or FakeDrafter())
-        self.completer = EngineCompleter(
-            engine, bridge, self._make_sampler, MODEL, listeners=listeners
-        )
-
-    def _make_sampler(self, params: SamplingParams) -> Sampler:
-        if params.temperature < 0:
-            raise UsageError(f"temperature is {params.temperature}", "give at least 0")
-        sampler: FakeSampler | ScriptedSampler = (
-            FakeSampler(params.temperature, params.seed)
-            if self.script is None
-            else ScriptedSampler(self.script)
-        )
-        self.samplers.append(sampler)
-        return sampler
-
-    def chunks(self, request: CompletionRequest = ASK) -> list[Chunk]:
-        return list(self.completer.stream(request))
-
-    def answer(self, request: CompletionRequest = ASK) -> Completion:
-        return completion_of(self.chunks(request))
-
-
-def completion_of(chunks: list[Chunk]) -> Completion:
-    assert all(chunk.completion is None for chunk in chunks[:-1])
-    completion = chunks[-1].completion
-    assert completion is not None
-    return completion
 
 
 def scripted(*tokens: int, drafted: bool = False) -> Rig:
@@ -97,7 +56,7 @@ BOTH = pytest.mark.parametrize("drafted", [False, True], ids=["plain", "drafted"
 
 def test_it_is_a_completer() -> None:
     rig = Rig()
-    completer: Completer = rig.completer
+    completer = rig.completer
     assert completer.model is MODEL
     assert completer.count_tokens(CHAT.prompt) == len(BRIDGE.encode_chat(CHAT.prompt))  # type: ignore[arg-type]
     assert completer.decode_token(A) == b"a"
@@ -156,25 +115,134 @@ def test_what_may_become_a_stop_string_is_shown_at_the_end() -> None:
     assert answer.text == "ab"
 
 
-def test_listeners_are_told_each_answer_before_it_ends() -> None:
-    told: list[tuple[CompletionRequest, Sequence[int], Completion]] = []
-    rig = Rig(script=[A, B, END], listeners=[lambda *answer: told.append(answer)])
-    for chunk in rig.completer.stream(CHAT):
-        assert bool(told) == (chunk.completion is not None)
+def assert_open(notes: Notes) -> None:
+    assert not notes.closed
+
+
+def test_observers_are_told_an_answer_from_before_its_first_pass_to_its_end() -> None:
+    notebook = Notebook()
+    rig = Rig(script=[A, B, END], observer=notebook)
+    answer = rig.ask(CHAT)
+    assert notebook.notes == []
+    rig.target.on_pass = lambda _tokens: assert_open(notebook.notes[-1])
+    for chunk in answer:
+        [notes] = notebook.notes
+        assert notes.closed or chunk.completion is None
     completion = rig.answer(ASK)
-    assert [request for request, _, _ in told] == [CHAT, ASK]
-    assert told[0][1] == BRIDGE.encode_chat(CHAT.prompt)  # type: ignore[arg-type]
-    assert told[1][1:] == (BRIDGE.encode("abc"), completion)
+    first, second = notebook.notes
+    assert (first.request, second.request) == (CHAT, ASK)
+    assert list(first.prompt.tokens) == BRIDGE.encode_chat(CHAT.prompt)  # type: ignore[arg-type]
+    assert second.prompt.prompt == "abc"
+    assert second.tokens == completion.token_ids
+    assert second.closed == [completion]
 
 
-def test_listeners_are_told_what_came_before_a_cancel() -> None:
-    told: list[Completion] = []
-    rig = Rig(script=[A] * 50, listeners=[lambda _request, _prompt, done: told.append(done)])
-    stream = rig.completer.stream(ASK)
-    next(stream)
-    rig.completer.cancel()
-    assert completion_of(list(stream)).finish_reason == "cancelled"
-    assert [done.token_ids for done in told] == [(A,)]
+@BOTH
+def test_observers_see_passes_cut_where_a_stop_string_was_complete(drafted: bool) -> None:
+    rig = scripted(A, B, SPACE, C, A, A, A, drafted=drafted)
+    notebook = Notebook()
+    rig.completer._observer = notebook
+    answer = rig.answer(CompletionRequest("abc", stop=("b ",)))
+    [notes] = notebook.notes
+    assert notes.tokens == answer.token_ids == (A, B, SPACE)
+    assert [(kept.ends, kept.is_over) for kept in notes.taken][-1] == (True, True)
+    assert all(len(kept.sources) == len(kept.rows) == len(kept.tokens) for kept in notes.taken)
+
+
+def sources_of(notes: Notes) -> list[tuple[str, str]]:
+    """Each character that the tokens of an answer make, and whose token completed it."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    found = []
+    for kept in notes.taken:
+        for token, source in zip(kept.tokens, kept.sources, strict=True):
+            found += [(letter, source) for letter in decoder.decode(BRIDGE.piece(token))]
+    return found + [(letter, TARGET) for letter in decoder.decode(b"", final=True)]
+
+
+def sources_shown(chunks: Sequence[Chunk]) -> list[tuple[str, str]]:
+    """The same as chunks tell it."""
+    found: list[tuple[str, str]] = []
+    for chunk in chunks:
+        letters = iter(chunk.text)
+        for span in chunk.spans:
+            assert span.length > 0
+            found += [(next(letters), span.source) for _ in range(span.length)]
+        assert not list(letters), "the spans add up to the text"
+        neighbours = zip(chunk.spans, chunk.spans[1:], strict=False)
+        assert all(one.source != other.source for one, other in neighbours)
+    return found
+
+
+@given(
+    st.lists(st.sampled_from([A, B, SPACE, AB, LEAD, TRAIL]), min_size=2, max_size=30),
+    st.sets(st.integers(0, 29)),
+    st.lists(st.text("ab é", min_size=1, max_size=3), max_size=2).map(tuple),
+)
+def test_spans_name_the_sources_of_every_character(
+    script: list[int], wrong: set[int], stop: tuple[str, ...]
+) -> None:
+    """Wherever drafts go wrong, also between the bytes of a character or within a stop string."""
+
+    def guess(text: Sequence[int]) -> Iterator[Proposal]:
+        for place in range(len(text) - 2, len(script)):
+            yield Proposal(C if place in wrong else script[place], 1.0)
+
+    notebook = Notebook()
+    rig = Rig(FakeDrafter(guess, name="known"), script=script, observer=notebook)
+    chunks = rig.chunks(CompletionRequest("abc", max_tokens=len(script), stop=stop))
+    shown = sources_shown(chunks)
+    assert shown == sources_of(notebook.notes[0])[: len(shown)]
+    assert "".join(letter for letter, _ in shown) == completion_of(chunks).text
+
+
+def test_a_character_is_of_the_source_that_completes_it() -> None:
+    script = [A, B, LEAD, TRAIL, B, END]
+    known = {2: LEAD, 4: B}
+    drafter = FakeDrafter(
+        lambda text: [Proposal(known[len(text) - 2], 1.0)] if len(text) - 2 in known else []
+    )
+    drafter.name = "known"
+    chunks = Rig(drafter, script=script).chunks()
+    assert [chunk.spans for chunk in chunks if chunk.text] == [
+        (Span(1, TARGET),),
+        (Span(1, TARGET),),
+        (Span(1, TARGET),),
+        (Span(1, "known"),),
+    ]
+    assert completion_of(chunks).text == "abéb"
+
+
+def test_reading_a_long_prompt_tells_how_far_it_is() -> None:
+    rig = Rig(num_context=200)
+    request = CompletionRequest("c" * 30, max_tokens=2)
+    chunks = rig.chunks(request)
+    told = [chunk.progress for chunk in chunks if chunk.progress is not None]
+    assert told == [PrefillProgress(count, 30, 0) for count in (8, 16, 24)]
+    assert all(not chunk.text and chunk.timings is not None for chunk in chunks[:3])
+    assert [chunk.progress for chunk in chunks[3:]] == [None] * 3
+    longer = rig.chunks(CompletionRequest("c" * 50, max_tokens=2))
+    assert [chunk.progress for chunk in longer][:3] == [
+        PrefillProgress(38, 50, 30),
+        PrefillProgress(46, 50, 30),
+        None,
+    ]
+
+
+@pytest.mark.parametrize("said", ["", "a", "b ca"])
+def test_an_assistants_message_can_be_continued(said: str) -> None:
+    """It goes on as an answer does that has said so much."""
+    assert isinstance(CHAT.prompt, tuple)
+    begun = (*CHAT.prompt, Message("assistant", said))
+    rig = Rig(num_context=200)
+    answer = rig.answer(CompletionRequest(begun, max_tokens=9, continue_final_message=True))
+    asked = [*BRIDGE.encode_chat(CHAT.prompt), *BRIDGE.encode(said)]
+    assert answer.timings.num_prompt_tokens == len(asked)
+    expected: list[int] = []
+    while len(expected) < 9 and END not in expected:
+        expected.append(rig.target.next_token([*asked, *expected]))
+    assert list(answer.token_ids) == expected
+    ended = rig.answer(CompletionRequest(begun, max_tokens=9))
+    assert ended.timings.num_prompt_tokens == len(asked) + 2, "its turn is over otherwise"
 
 
 @given(
@@ -220,8 +288,9 @@ def check_counts(chunks: list[Chunk]) -> None:
     stats = answer.stats
     assert stats.emitted == len(answer.token_ids) == answer.timings.num_decoded_tokens
     assert stats.proposed >= stats.accepted >= 0
-    assert stats.emitted == stats.target_passes + stats.accepted
-    assert stats.target_passes == len(chunks) - 1
+    # A stop string may be complete with a draft's token, whose pass then gives none of its own.
+    assert stats.emitted - stats.target_passes - stats.accepted in (0, -1)
+    assert stats.target_passes == sum(chunk.progress is None for chunk in chunks) - 1
     assert "".join(chunk.text for chunk in chunks) == answer.text
     assert chunks[-1].stats == stats
     emitted = [chunk.stats.emitted for chunk in chunks]
@@ -256,7 +325,7 @@ def test_log_probabilities_are_those_of_the_target(num_top: int) -> None:
     assert [logprob.token for logprob in logprobs] == [A, B, C, END]
     for logprob in logprobs:
         target = FakeTarget(num_vocab=BRIDGE.num_vocab)
-        target.prefill(text)
+        target.score([Part(0, tuple(text))])
         logits = target.logits(0).astype(np.float64)
         expected = logits[logprob.token] - math.log(np.exp(logits).sum())
         assert logprob.logprob == pytest.approx(expected, abs=1e-5)
@@ -268,67 +337,6 @@ def test_log_probabilities_are_those_of_the_target(num_top: int) -> None:
 
 def test_without_being_asked_for_there_are_no_log_probabilities() -> None:
     assert all(chunk.logprobs == () for chunk in scripted(A, END).chunks())
-
-
-def test_cancel_ends_the_answer_with_what_there_is() -> None:
-    rig = scripted(*[A, B] * 30, drafted=True)
-    seen: list[Chunk] = []
-    for chunk in rig.completer.stream(ASK):
-        seen.append(chunk)
-        if len(seen) == 3:
-            rig.completer.cancel()
-    answer = completion_of(seen)
-    assert answer.finish_reason == "cancelled"
-    assert answer.token_ids == ((A, B) * 5)[:9]
-    assert answer.text == "ababababa"
-    assert len(seen) == 4
-    assert rig.answer(CompletionRequest("abc", max_tokens=3)).token_ids == (A, B, A)
-
-
-def test_cancel_during_the_prompt_gives_an_empty_answer() -> None:
-    rig = scripted(*[A, B] * 30)
-    rig.target.on_pass = lambda _tokens: rig.completer.cancel()
-    chunks = rig.chunks()
-    assert len(chunks) == 1
-    answer = completion_of(chunks)
-    assert (answer.finish_reason, answer.text, answer.token_ids) == ("cancelled", "", ())
-    assert answer.stats.emitted == 0
-    rig.target.on_pass = lambda _tokens: None
-    assert rig.answer(CompletionRequest("abc", max_tokens=3)).text == "aba"
-
-
-def test_cancel_while_the_prompt_is_tokenized_counts() -> None:
-    class SlowBridge(TinyBridge):
-        cancel: Callable[[], None]
-
-        def encode(self, text: str) -> list[int]:
-            self.cancel()
-            return super().encode(text)
-
-    bridge = SlowBridge()
-    rig = Rig(bridge=bridge)
-    bridge.cancel = rig.completer.cancel
-    assert rig.answer().finish_reason == "cancelled"
-
-
-def test_cancel_without_an_answer_does_nothing() -> None:
-    rig = Rig()
-    rig.completer.cancel()
-    first = rig.answer()
-    rig.completer.cancel()
-    second = rig.answer()
-    assert first.finish_reason != "cancelled"
-    assert second.token_ids == first.token_ids
-
-
-def test_closing_the_iterator_ends_the_answer_and_frees_the_chain() -> None:
-    rig = scripted(*[A, B] * 30, drafted=True)
-    stream = rig.completer.stream(ASK)
-    assert [next(stream).text for _ in range(2)] == ["a", "baba"]
-    assert isinstance(stream, Generator)
-    stream.close()
-    assert [sampler.closed for sampler in rig.samplers] == [True]
-    assert rig.answer(CompletionRequest("abc", max_tokens=3)).text == "aba"
 
 
 def test_a_second_turn_reuses_the_first() -> None:
@@ -373,23 +381,7 @@ def test_nonsense_is_refused_before_anything_is_computed(request_: CompletionReq
     before = rig.answer()
     cells = list(rig.target.cells)
     with pytest.raises((ContextOverflowError, UsageError)):
-        next(rig.completer.stream(request_))
+        next(rig.ask(request_))
     assert rig.target.cells == cells
     assert all(sampler.closed for sampler in rig.samplers)
     assert rig.answer().token_ids == before.token_ids
-
-
-def test_an_error_within_the_answer_frees_the_chain() -> None:
-    rig = scripted(*[A, B] * 30)
-    calls = iter(range(3))
-
-    def fail(_tokens: Sequence[int]) -> None:
-        if next(calls, None) is None:
-            raise GrammarError("no token is legal here")
-
-    rig.target.on_pass = fail
-    with pytest.raises(GrammarError):
-        rig.chunks()
-    assert [sampler.closed for sampler in rig.samplers] == [True]
-    rig.target.on_pass = lambda _tokens: None
-    assert rig.answer(CompletionRequest("abc", max_tokens=3)).text == "aba"

@@ -11,6 +11,7 @@ from fakes import (
     FakeSampler,
     FakeTarget,
     collect,
+    flat_costs,
     joined,
     make_engine,
     oracle,
@@ -22,9 +23,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from edgespec.drafters.context import ContextDrafter
 from edgespec.engine.decoding import Decoding, Limits
+from edgespec.engine.engine import Engine
 from edgespec.errors import Cancelled
 from edgespec.passes import EMPTY_DRAFT, Draft, Part, Proposal
-from edgespec.planning.planner import Plan, Planner
+from edgespec.planning.planner import Plan, Planner, Want
 from edgespec.types import EncodedPrompt
 
 NUM_SLOTS = 3
@@ -216,36 +218,44 @@ class TreePlanner(Planner):
     """Plans a tree about the truth: a chain that goes wrong somewhere, with siblings."""
 
     def __init__(self, target: FakeTarget, wrong_at: int) -> None:
-        super().__init__([], make_engine(target)._planner.costs, lambda: 1.0)
+        super().__init__([], flat_costs(), lambda: 1.0)
         self.target = target
         self.wrong_at = wrong_at
         self.text: list[int] = []
 
+    def plan(self, wants: Sequence[Want], max_rows: int) -> list[Plan]:
+        return [Plan(self.tree() if want.max_draft >= 4 else EMPTY_DRAFT) for want in wants]
+
     def tree(self) -> Draft:
         """Two main nodes and a sibling for each; the one at `wrong_at` is right, if any is."""
-        text, tokens = list(self.text), []
+        tokens: list[int] = []
         for _ in range(2):
-            tokens.append(self.target.next_token([*text, *tokens]))
+            tokens.append(self.target.next_token([*self.text, *tokens]))
         wrong = [(token + 1) % 6 for token in tokens]
         main = [wrong[i] if i == self.wrong_at else tokens[i] for i in range(2)]
         other = [tokens[i] if i == self.wrong_at else wrong[i] for i in range(2)]
         return Draft((*main, *other), (-1, 0, -1, 0), (0.5,) * 4, ("tree",) * 4)
 
 
+class Watched(FakeTarget):
+    """Notes the parts of each pass."""
+
+    def __init__(self) -> None:
+        super().__init__(num_context=200, max_rows=8)
+        self.parts: list[Part] = []
+
+    def score(self, parts: Sequence[Part]) -> None:
+        self.parts.extend(parts)
+        super().score(parts)
+
+
 @pytest.mark.parametrize("wrong_at", [0, 1, 2])
 def test_a_sibling_that_is_kept_is_sent_once_more(wrong_at: int) -> None:
     """Its cell is out of order: the next pass begins with its token, and all goes on as before."""
-    target = FakeTarget(num_context=200, max_rows=8)
+    target = Watched()
     planner = TreePlanner(target, wrong_at)
-    planner.plan = lambda wants, _rows: [  # type: ignore[method-assign]
-        Plan(planner.tree() if want.max_draft >= 4 else EMPTY_DRAFT) for want in wants
-    ]
-    engine = make_engine(target)
-    engine._planner = planner
+    engine = Engine(target, planner, lambda _token: False, lambda: 1.0)
     decoding = engine.open(EncodedPrompt((1, 2, 3)), FakeSampler(), Limits(40))
-    parts: list[Part] = []
-    score = target.score
-    target.score = lambda given: (parts.extend(given), score(given))[1]  # type: ignore[method-assign,func-returns-value]
     emitted: list[int] = []
     while not decoding.is_over:
         planner.text = list(decoding.text)
@@ -253,5 +263,5 @@ def test_a_sibling_that_is_kept_is_sent_once_more(wrong_at: int) -> None:
         emitted.extend(kept.tokens)
     assert emitted == alone([1, 2, 3], 0.0, 40)
     num_again = {0: 2, 1: 2, 2: 1}[wrong_at]
-    drafted = [len(part.tokens) for part in parts if part.draft]
+    drafted = [len(part.tokens) for part in target.parts if part.draft]
     assert set(drafted[1:]) == {num_again}
