@@ -148,11 +148,7 @@ class EngineCompleter:
             try:
                 if not self._begin(first):
                     return
-<<<<<<< HEAD
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is this answer's alone
-=======
             except Exception as error:  # noqa: BLE001 - it is this answer's alone
->>>>>>> coretests
                 self._fail(first, error)
             self._waiting.popleft()
 

@@ -301,12 +301,8 @@ def test_cancel_while_a_long_prompt_is_read(
 
 def chunks_until_cancelled(completer: EngineCompleter) -> Iterator[str]:
     request = CompletionRequest(say("Count from one to a thousand."), max_tokens=1000)
-<<<<<<< HEAD
-    for index, chunk in enumerate(completer.answer(request)):
-=======
     answer = completer.answer(request)
     for index, chunk in enumerate(answer):
->>>>>>> coretests
         if index == 3:
             answer.cancel()
         yield chunk.text

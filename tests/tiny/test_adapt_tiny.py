@@ -32,18 +32,10 @@ from edgespec.llama.context import Context
 from edgespec.llama.model import Model
 from edgespec.llama.target import LlamaTarget
 from edgespec.llama.tiny import TinySpec
-<<<<<<< HEAD
-from edgespec.planning.cost import CostModel, CostTable
 from edgespec.runtime.form import Form
 from edgespec.runtime.model_drafter import BoundDrafter, open_model_drafter
 from edgespec.runtime.online import open_student
-from edgespec.types import Completion, CompletionRequest, SamplingParams, ServedModel
-=======
-from edgespec.runtime.model_drafter import BoundDrafter, open_model_drafter
-from edgespec.runtime.online import open_student
-from edgespec.runtime.request import DrafterFiles
 from edgespec.types import Completion, CompletionRequest, SamplingParams
->>>>>>> coretests
 
 TARGET = SMALL
 DRAFTER = dataclasses.replace(SMALL, architecture="qwen2", num_vocab=384)
@@ -62,15 +54,7 @@ class Rig:
     lines: list[str]
 
     def answer(self, sampling: SamplingParams, text: str = "one two three") -> Completion:
-<<<<<<< HEAD
-        request = CompletionRequest(text, sampling, max_tokens=48)
-        for chunk in self.completer.answer(request):
-            last = chunk
-        assert last.completion is not None
-        return last.completion
-=======
         return ask(self.completer, CompletionRequest(text, sampling, max_tokens=48))
->>>>>>> coretests
 
 
 @contextlib.contextmanager

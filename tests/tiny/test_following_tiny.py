@@ -15,12 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 from adapt_support import random_examples
-<<<<<<< HEAD
 from pause_support import Asking
-from rigs import EXACT, MOST_ROWS, SMALL, OpenModel, WriteModel, invariant_rows
-=======
 from rigs import EXACT, SMALL, OpenModel, WriteModel, ask, eager_completer, invariant_rows
->>>>>>> coretests
 
 from edgespec.cache.database import Database, open_database, transaction
 from edgespec.cache.facts import Facts
@@ -52,14 +48,9 @@ from edgespec.runtime.idle import IdleWorker
 from edgespec.runtime.model_drafter import BoundDrafter, Running, load_running, open_model_drafter
 from edgespec.runtime.observers import Observers
 from edgespec.runtime.online import Studying
-<<<<<<< HEAD
 from edgespec.runtime.request import LoadRequest
 from edgespec.runtime.running import load
-from edgespec.types import Completion, CompletionRequest, SamplingParams, ServedModel
-=======
-from edgespec.runtime.request import DrafterFiles, LoadOptions
 from edgespec.types import Completion, CompletionRequest, SamplingParams
->>>>>>> coretests
 from edgespec.vocab.tokenizer import ByteTokenizer
 
 TARGET = SMALL
@@ -156,14 +147,7 @@ class Rig:
         self, sampling: SamplingParams | None = None, text: str = "one two three"
     ) -> Completion:
         request = CompletionRequest(text, sampling or SamplingParams(), max_tokens=48)
-<<<<<<< HEAD
-        for chunk in self.completer.answer(request):
-            last = chunk
-        assert last.completion is not None
-        return last.completion
-=======
         return ask(self.completer, request)
->>>>>>> coretests
 
     def wait(self) -> None:
         assert self.idle.wait(PATIENCE_S)
@@ -191,34 +175,10 @@ def rig(home: Home, model: Model, *, adapts: bool = False) -> Iterator[Rig]:
         follow = Follow(home.trimmer(), Said(path, home.key), home.adaptations)
         follower = open_follower(follow, files, bound, context, studying)
         assert follower is not None
-<<<<<<< HEAD
         idle = cleanup.enter_context(IdleWorker(lines.append, [follower]))
-        engine = Engine(
-            target,
-            [bound.drafter],
-            CostModel(CostTable(0, 1024, COSTS, COSTS), MOST_ROWS),
-            lambda: 1.0,
-            [studying] if studying else [],
-        )
-        completer = EngineCompleter(
-            engine,
-            ModelBridge(model),
-            lambda sampling: SamplerChain(sampling, model.vocab),
-            SERVED,
-            [
-                idle.begin,
-                *([studying.begin] if studying else []),
-                bound.drafter.read_prompt,
-            ],
-            [*([studying.finish] if studying else []), idle.finish],
-        )
-        yield Rig(completer, bound, idle, studying, lines)
-=======
-        cleanup.enter_context(follower)
-        observers = Observers([follower, *([studying] if studying else [])])
+        observers = Observers([idle, *([studying] if studying else [])])
         completer = eager_completer(target, bound.drafter, observer=observers)
-        yield Rig(completer, bound, follower, studying, lines)
->>>>>>> coretests
+        yield Rig(completer, bound, idle, studying, lines)
 
 
 def test_rows_follow_what_is_said_and_the_bytes_stay(home: Home, open_model: OpenModel) -> None:
@@ -513,14 +473,8 @@ def test_it_is_on_where_learning_is(
         with load(options, target, paths, lambda _line: None) as loaded:
             assert loaded.completer.model.drafter.endswith(home.whole.stem)
             assert list(loaded.completer.answer(request))
-<<<<<<< HEAD
             assert loaded.idle.wait(PATIENCE_S)
             assert all(follower is not None for follower in opened)
-=======
-            for follower in opened:
-                assert follower is not None
-                assert follower.wait(PATIENCE_S)
->>>>>>> coretests
 
     changes: tuple[dict[str, Any], ...] = (
         {"learn": False},

@@ -33,12 +33,7 @@ from edgespec.llama.tiny import TinySpec
 from edgespec.planning.guarded import GuardedDrafter
 from edgespec.runtime.form import Form
 from edgespec.runtime.model_drafter import open_model_drafter
-<<<<<<< HEAD
-from edgespec.types import SamplingParams
-=======
-from edgespec.runtime.request import DrafterFiles
 from edgespec.types import EncodedPrompt, SamplingParams
->>>>>>> coretests
 
 WARM = SamplingParams(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05, seed=7)
 TARGETS = {
@@ -106,13 +101,8 @@ def test_a_trimmed_drafter_is_as_good_as_the_whole_within_its_words(
     kept = np.array(sorted({*range(3, 60), *plain_tokens}), dtype=np.int32)
     trimmed = tmp_path / "trimmed.gguf"
     write_trimmed(whole, trimmed, kept, "a test")
-<<<<<<< HEAD
     with opened(open_model, SMALL, Form(whole, trimmed)) as (verifier, guesser):
-        guesser._guess_ms = 0.01
-=======
-    with opened(open_model, SMALL, DrafterFiles(whole, trimmed)) as (verifier, guesser):
         guesser.costs = GuessCosts(0.01)
->>>>>>> coretests
         drafted = answer(verifier, guesser, prompt, SamplingParams(), 48)
         assert drafted.tokens == plain_tokens
         assert drafted.accepted > 24
@@ -189,14 +179,8 @@ def test_a_drafter_that_fails_is_dropped_within_the_answer(
 def test_stopping_the_target_stops_the_drafter(
     open_model: OpenModel, write_model: WriteModel
 ) -> None:
-<<<<<<< HEAD
     with opened(open_model, SMALL, Form(write_model(SMALL))) as (verifier, guesser):
-        guesser.read_prompt("one two three " * 10)
-        guesser.begin([])
-=======
-    with opened(open_model, SMALL, DrafterFiles(write_model(SMALL))) as (verifier, guesser):
         session = guesser.open(EncodedPrompt((5,), "one two three " * 10))
->>>>>>> coretests
         verifier.abort()
         with pytest.raises(Cancelled):
             next(session.propose())

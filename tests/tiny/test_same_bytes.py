@@ -201,21 +201,9 @@ def complete(
     target: LlamaTarget, drafter: Drafter | None, request: CompletionRequest
 ) -> tuple[Completion, str]:
     """A completion and the text that was streamed."""
-<<<<<<< HEAD
-    model = target.context.model
-    target.truncate(0)
-    completer = EngineCompleter(
-        eager_engine(target, drafter),
-        ModelBridge(model),
-        lambda params: SamplerChain(params, model.vocab),
-        ServedModel("tiny", "", 256, 0, drafter.name, "identical"),
-    )
-    chunks = list(completer.answer(request))
-=======
     target.truncate(0, 0)
     drafters = [] if drafter is None else [drafter]
     chunks = list(eager_completer(target, *drafters).answer(request))
->>>>>>> coretests
     completion = chunks[-1].completion
     assert completion is not None
     return completion, "".join(chunk.text for chunk in chunks)
