@@ -217,7 +217,7 @@ def test_the_claimed_rows_have_the_bits_of_single_rows(real: Running, num_cached
     """
     num_rows = real.facts.max_rows if real.facts.exactness == "identical" else 1
     text = ModelBridge(real.model).encode(STORY * 4)
-    options = context_options(1024, real.model, real.facts, real.machine)
+    options = context_options(LoadRequest(num_context=1024), real.model, real.facts, real.machine)
     with Context(real.model, options) as context:
         target = LlamaTarget(context, num_rows)
         prefill(target, text[:num_cached])

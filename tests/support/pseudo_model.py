@@ -9,10 +9,9 @@ from itertools import product
 from fakes import FakeClock
 from toy_vocabularies import TOYS
 
-from edgespec.drafters.model import ModelDrafter, ModelSession
+from edgespec.drafters.model import ModelDrafter, ModelParts, ModelSession
 from edgespec.errors import NativeLibraryError
 from edgespec.types import EncodedPrompt
-from edgespec.vocab.ngrams import NgramCache
 from edgespec.vocab.tokenizer import ByteTokenizer
 
 TOKENIZERS = {name: ByteTokenizer(make()) for name, make in TOYS.items()}
@@ -71,15 +70,15 @@ def drafter_of(
     target: str, drafter: str, *models: PseudoModel, clock: FakeClock | None = None
 ) -> ModelDrafter:
     """A drafter whose prompt is always its own tokens 4 to 6."""
-    return ModelDrafter(
+    parts = ModelParts(
         "pseudo",
         models,
         (TOKENIZERS[target], TOKENIZERS[drafter]),
         lambda _prompt: list(range(4, 4 + NUM_PROMPT)),
-        NgramCache(),
         guess_ms=2.0,
         clock=clock or FakeClock(),
     )
+    return ModelDrafter(parts)
 
 
 def session_of(

@@ -59,7 +59,7 @@ def answer(running: Running, *, speculate: bool = True) -> tuple[int, ...]:
         max_tokens=24,
         speculate=speculate,
     )
-    *_, last = running.completer.stream(asked)
+    *_, last = running.completer.answer(asked)
     assert last.completion is not None
     return last.completion.token_ids
 
@@ -137,9 +137,11 @@ def test_what_passes_taught_of_their_cost_is_kept(paths: Paths, target: Path) ->
     with load(asked, target, paths, lambda _line: None) as running:
         before = running.facts.table
         running.idle.close()
-        costs = running.completer._engine._costs
+        costs = running.completer._engine._planner.costs
         for _ in range(200):
             costs.observe(1, 64, 10 * before.short_ms[1])
         learned = costs.pass_ms(1, 64)
     with load(asked, target, paths, lambda _line: None) as again:
-        assert again.completer._engine._costs.pass_ms(1, 64) == pytest.approx(learned, rel=0.05)
+        assert again.completer._engine._planner.costs.pass_ms(1, 64) == pytest.approx(
+            learned, rel=0.05
+        )

@@ -14,10 +14,11 @@ from edgespec.bench.suite import Question
 from edgespec.bench.warm import Warm, WarmPlan, run_warm
 from edgespec.engine.completer import EngineAnswer, EngineCompleter
 from edgespec.errors import UsageError
-from edgespec.passes import Proposal
+from edgespec.passes import Kept, Proposal
 from edgespec.types import (
     Completion,
     CompletionRequest,
+    EncodedPrompt,
     Message,
     SamplingParams,
     ServedModel,
@@ -43,11 +44,8 @@ class Remembering:
         self.learned: list[CompletionRequest] = []
         self._oracle = oracle(target)
 
-    def __call__(
-        self, request: CompletionRequest, _prompt: Sequence[int], _completion: Completion
-    ) -> None:
-        if self.is_learning:
-            self.learned.append(request)
+    def open(self, request: CompletionRequest, _prompt: EncodedPrompt) -> Noted:
+        return Noted(self, request)
 
     def flush(self) -> bool:
         self.num_flushed += 1
@@ -55,6 +53,21 @@ class Remembering:
 
     def guess(self, text: Sequence[int]) -> Iterator[Proposal]:
         return self._oracle(text) if self.is_used and self.learned else iter(())
+
+
+class Noted:
+    """One answer that is remembered when it ends."""
+
+    def __init__(self, owner: Remembering, request: CompletionRequest) -> None:
+        self._owner = owner
+        self._request = request
+
+    def take(self, kept: Kept) -> None:
+        """Passes are of no interest."""
+
+    def close(self, _completion: Completion | None) -> None:
+        if self._owner.is_learning:
+            self._owner.learned.append(self._request)
 
 
 class Asked(EngineCompleter):
@@ -66,7 +79,7 @@ class Asked(EngineCompleter):
         self.asked: list[tuple[CompletionRequest, bool, bool]] = []
         model = ServedModel("fake", "", num_context, 0, "fake", "identical")
         engine = make_engine(target, FakeDrafter(self.memory.guess))
-        super().__init__(engine, Bridge(), lambda _: FakeSampler(), model, listeners=[self.memory])
+        super().__init__(engine, Bridge(), lambda _: FakeSampler(), model, self.memory)
 
     def answer(self, request: CompletionRequest) -> EngineAnswer:
         self.asked.append((request, self.memory.is_learning, self.memory.is_used))

@@ -11,8 +11,9 @@ import pytest
 
 from edgespec.errors import BusyError, StorageError
 from edgespec.pauses import Pause
+from edgespec.protocols import Observation
 from edgespec.runtime.idle import IdleTask, IdleWorker
-from edgespec.types import Completion, CompletionRequest, SpeculationStats, Timings
+from edgespec.types import Completion, CompletionRequest, EncodedPrompt, SpeculationStats, Timings
 
 PATIENCE_S = 30.0
 COMPLETION = Completion("", (1,), "stop", Timings(0, 0, 0, 1, 0, 1), SpeculationStats())
@@ -45,13 +46,12 @@ def worker(*work: Callable[[Pause], bool | None], lines: list[str] | None = None
     return IdleWorker((lines if lines is not None else []).append, tasks)
 
 
-def finish(worker: IdleWorker) -> None:
-    worker.finish(CompletionRequest("a"), [1], COMPLETION)
+def begin(worker: IdleWorker) -> Observation:
+    return worker.open(CompletionRequest("a"), EncodedPrompt((1,)))
 
 
 def answer(worker: IdleWorker) -> None:
-    worker.begin("a")
-    finish(worker)
+    begin(worker).close(COMPLETION)
 
 
 def test_it_works_after_a_load_and_after_each_answer() -> None:
@@ -62,9 +62,9 @@ def test_it_works_after_a_load_and_after_each_answer() -> None:
         idle.start()
         assert idle.wait(PATIENCE_S)
         for count in range(1, 4):
-            idle.begin("a")
+            answering = begin(idle)
             assert len(done) == count
-            finish(idle)
+            answering.close(COMPLETION)
             assert idle.wait(PATIENCE_S)
             assert len(done) == count + 1
 
@@ -73,9 +73,9 @@ def test_a_request_that_comes_with_the_load_meets_no_work() -> None:
     done: list[str] = []
     with worker(lambda _pause: done.append("work")) as idle:
         idle.start()
-        idle.begin("a")
+        answering = begin(idle)
         assert done == []
-        finish(idle)
+        answering.close(COMPLETION)
         assert idle.wait(PATIENCE_S)
     assert done == ["work"]
 
@@ -88,7 +88,7 @@ def test_one_task_at_a_time_to_its_end_in_their_order() -> None:
         return len(done) < 3
 
     with worker(first, lambda _pause: done.append("second")) as idle:
-        finish(idle)
+        answering.close(COMPLETION)
         assert idle.wait(PATIENCE_S)
         assert done == ["first", "first", "first", "second"]
 
@@ -106,11 +106,11 @@ def test_a_request_ends_the_work_and_it_is_begun_again() -> None:
         events.append("done")
 
     with worker(work) as idle:
-        finish(idle)
+        answering.close(COMPLETION)
         assert is_working.wait(PATIENCE_S)
-        idle.begin("a")
+        answering = begin(idle)
         events.append("answer")
-        finish(idle)
+        answering.close(COMPLETION)
         assert idle.wait(PATIENCE_S)
     assert events == ["answer", "done"]
 
@@ -127,13 +127,13 @@ def test_a_request_ends_the_pass_under_way() -> None:
         events.append("done")
 
     with worker(work) as idle:
-        finish(idle)
+        answering.close(COMPLETION)
         assert is_computing.wait(PATIENCE_S)
-        idle.begin("a")
+        answering = begin(idle)
         assert not flag.aborted.is_set(), "it is taken back for the next pass"
         assert events == []
         flag.abort()  # what goes on is not to wait
-        finish(idle)
+        answering.close(COMPLETION)
         assert idle.wait(PATIENCE_S)
     assert events == ["done"]
 
@@ -148,11 +148,11 @@ def test_a_request_waits_for_what_cannot_be_ended() -> None:
         events.append("exchanged")
 
     with worker(work) as idle:
-        finish(idle)
+        answering.close(COMPLETION)
         assert is_working.wait(PATIENCE_S)
         timer = threading.Timer(0.05, go_on.set)
         timer.start()
-        idle.begin("a")
+        answering = begin(idle)
         assert events == ["exchanged"]
         timer.join()
 
@@ -202,11 +202,11 @@ def test_closing_ends_the_work() -> None:
             pause()
 
     idle = worker(work)
-    finish(idle)
+    answering.close(COMPLETION)
     assert is_working.wait(PATIENCE_S)
     idle.close()
     idle.close()
-    finish(idle)  # too late, and nothing happens
+    answering.close(COMPLETION)  # too late, and nothing happens
     assert idle.wait(PATIENCE_S)
 
 

@@ -11,13 +11,12 @@ import pytest
 from fakes import FakeClock, FakeSampler, FakeTarget
 from toy_vocabularies import TOYS
 
-from edgespec.drafters.model import ModelDrafter
+from edgespec.drafters.model import ModelDrafter, ModelParts
 from edgespec.engine.decoding import Limits
 from edgespec.engine.engine import Engine
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.planning.planner import Planner
 from edgespec.types import EncodedPrompt
-from edgespec.vocab.ngrams import NgramCache
 from edgespec.vocab.tokenizer import ByteTokenizer
 
 TOY = TOYS["bpe"]()
@@ -67,10 +66,9 @@ def time_of(num_answers: int, lies: Callable[[int], bool] | None, guess_ms: floa
         models = [
             Liar(target, lies, lambda: clock.pass_by(guess_ms / 1e3)) for _ in range(num_answers)
         ]
-        vocabularies, ngrams = (VOCABULARY, VOCABULARY), NgramCache()
-        drafters = [
-            ModelDrafter("liar", models, vocabularies, lambda _: PROMPT, ngrams, guess_ms, clock)
-        ]
+        vocabularies = (VOCABULARY, VOCABULARY)
+        parts = ModelParts("liar", models, vocabularies, lambda _: PROMPT, guess_ms, clock)
+        drafters = [ModelDrafter(parts)]
     curve = CostModel(CostTable(8, 2048, MEASURED, MEASURED), 16)
     prices: list[float] = curve.curve_ms(0).tolist()
     engine = Engine(target, Planner(drafters, curve, clock), lambda _token: False, clock)

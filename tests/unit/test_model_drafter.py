@@ -22,11 +22,10 @@ from pseudo_model import (
     session_of,
 )
 
-from edgespec.drafters.model import NUM_SINKS, WINDOW, ModelDrafter, ModelSession
+from edgespec.drafters.model import NUM_SINKS, WINDOW, ModelDrafter, ModelParts, ModelSession
 from edgespec.errors import NativeLibraryError
 from edgespec.protocols import FREE
 from edgespec.types import EncodedPrompt, Prompt
-from edgespec.vocab.ngrams import NgramCache
 from edgespec.vocab.reader import DrafterReader
 
 each_pair = pytest.mark.parametrize(("target", "drafter"), PAIRS)
@@ -211,15 +210,15 @@ class Prompts:
     def __init__(self) -> None:
         self.model = PseudoModel(chatter(TOKENIZERS["bpe"]))
         self._next: list[int] = []
-        self._strategy = ModelDrafter(
+        parts = ModelParts(
             "pseudo",
             [self.model],
             (TOKENIZERS["bpe"], TOKENIZERS["bpe"]),
             lambda _prompt: self._next,
-            NgramCache(),
             guess_ms=2.0,
             clock=FakeClock(),
         )
+        self._strategy = ModelDrafter(parts)
 
     def read(self, prompt: list[int]) -> list[int]:
         """The cells with which it guesses what follows `prompt`."""
@@ -339,15 +338,15 @@ def test_a_prompt_of_which_only_tokens_are_known_is_their_text() -> None:
         rendered.append(prompt)
         return [4]
 
-    strategy = ModelDrafter(
+    parts = ModelParts(
         "pseudo",
         [PseudoModel(chatter(TOKENIZERS["bpe"])) for _ in range(2)],
         (TOKENIZERS["spm"], TOKENIZERS["bpe"]),
         render,
-        NgramCache(),
         2.0,
         FakeClock(),
     )
+    strategy = ModelDrafter(parts)
     tokens = tuple(TOKENIZERS["spm"].encode(b"is it").tokens)
     for prompt in ("", "as text"):
         guesses(strategy.open(EncodedPrompt(tokens, prompt)), 1)

@@ -44,7 +44,7 @@ def target(num_context: int = 256, pass_seconds: float = 0.0) -> FakeTarget:
 def completion(completer: EngineCompleter, messages: tuple[Message, ...]) -> Completion:
     """The answer that the engine gives without the app."""
     request = CompletionRequest(messages, max_tokens=12, overflow="drop-oldest")
-    last = list(completer.stream(request))[-1].completion
+    last = list(completer.answer(request))[-1].completion
     assert last is not None
     return last
 
