@@ -22,6 +22,7 @@ from edgespec.engine.completer import EngineCompleter
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context
 from edgespec.llama.target import LlamaTarget
+from edgespec.runtime.request import LoadRequest
 from edgespec.runtime.running import Running
 from edgespec.runtime.target import context_options
 from edgespec.types import Completion, CompletionRequest, Message, SamplingParams

@@ -245,10 +245,15 @@ def test_only_the_last_token_of_a_long_text_gets_a_hidden_state(
     decode = Context.decode
 
     def noted(
-        self: Context, rows: Sequence[int], position: int, *, hidden_states: bool = True
+        self: Context,
+        rows: Sequence[int],
+        position: int,
+        *,
+        sequence: int = 0,
+        hidden_states: bool = True,
     ) -> None:
         seen.append((len(rows), hidden_states))
-        decode(self, rows, position, hidden_states=hidden_states)
+        decode(self, rows, position, sequence=sequence, hidden_states=hidden_states)
 
     with contextlib.ExitStack() as cleanup:
         target = cleanup.enter_context(Context(open_model(TARGET), OPTIONS))

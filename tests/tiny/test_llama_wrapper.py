@@ -214,7 +214,7 @@ def test_sequences_do_not_see_each_other(open_model: OpenModel) -> None:
 def test_a_pass_of_no_or_too_many_tokens_is_refused(open_model: OpenModel, count: int) -> None:
     with (
         Context(open_model(SMALL), OPTIONS) as context,
-        pytest.raises(ValueError, match=f"1 to 512 tokens, not {count}"),
+        pytest.raises(ValueError, match=f"1 to 512 rows, not {count}"),
     ):
         context.decode([65] * count, 0)
 

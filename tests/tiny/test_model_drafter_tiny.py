@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,17 +19,20 @@ from rigs import (
     WriteModel,
     answer,
     corpus_tokens,
+    eager_engine,
     invariant_rows,
 )
 
 from edgespec.drafters.model import ModelDrafter
+from edgespec.engine.decoding import Decoding, Limits
 from edgespec.errors import Cancelled, NativeLibraryError, UsageError
 from edgespec.estimates.guess_costs import GuessCosts
 from edgespec.gguf.embeddings import HeadTable
 from edgespec.gguf.trim import write_trimmed
 from edgespec.llama.context import Context
 from edgespec.llama.draft_model import LlamaDraftModel
-from edgespec.llama.target import LlamaTarget
+from edgespec.llama.sampler import SamplerChain
+from edgespec.llama.target import LlamaTarget, num_sequences
 from edgespec.llama.tiny import TinySpec
 from edgespec.planning.guarded import GuardedDrafter
 from edgespec.runtime.form import Form
@@ -88,6 +92,39 @@ def test_same_bytes_with_any_drafter(
             assert drafted.proposed > 0
             if drafter == "the target itself" and sampling.temperature == 0:
                 assert drafted.accepted > len(plain.tokens) // 2
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_one_drafter_follows_two_answers_in_turns(
+    open_model: OpenModel, write_model: WriteModel, temperature: float
+) -> None:
+    """Each has a sequence of the drafter's context; the bytes are those of each answer alone."""
+    model, files = open_model(SMALL), DrafterFiles(write_model(SMALL))
+    text = corpus_tokens(model, 80)
+    prompts = text[:40], text[40:]
+    sampling = dataclasses.replace(WARM, temperature=temperature)
+    with Context(model, OPTIONS) as context:
+        rows = invariant_rows(context, (30,))
+        single = LlamaTarget(context, rows)
+        alone = [answer(single, None, prompt, sampling, 48).tokens for prompt in prompts]
+    options = dataclasses.replace(OPTIONS, num_context=512, num_sequences=num_sequences(2))
+    with contextlib.ExitStack() as cleanup:
+        context = cleanup.enter_context(Context(model, options))
+        drafter = open_model_drafter(files, context, cleanup, of_any_size=True).drafter
+        drafter.costs = GuessCosts(0.01)
+        engine = eager_engine(LlamaTarget(context, rows, num_slots=2), drafter)
+        said: dict[Decoding, list[int]] = {}
+        counts: Counter[Decoding] = Counter()
+        for prompt in prompts:
+            sampler = cleanup.enter_context(SamplerChain(sampling, model.vocab))
+            said[engine.open(EncodedPrompt(tuple(prompt)), sampler, Limits(48))] = []
+        while running := [each for each in said if not each.is_over]:
+            for decoding, kept in engine.step(running):
+                said[decoding] += kept.tokens
+                counts[decoding] += kept.sources.count(drafter.name)
+        assert list(said.values()) == alone
+        assert len(counts) == 2
+        assert min(counts.values()) > 0
 
 
 def test_a_trimmed_drafter_is_as_good_as_the_whole_within_its_words(

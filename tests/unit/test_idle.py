@@ -88,7 +88,7 @@ def test_one_task_at_a_time_to_its_end_in_their_order() -> None:
         return len(done) < 3
 
     with worker(first, lambda _pause: done.append("second")) as idle:
-        answering.close(COMPLETION)
+        answer(idle)
         assert idle.wait(PATIENCE_S)
         assert done == ["first", "first", "first", "second"]
 
@@ -106,7 +106,7 @@ def test_a_request_ends_the_work_and_it_is_begun_again() -> None:
         events.append("done")
 
     with worker(work) as idle:
-        answering.close(COMPLETION)
+        answer(idle)
         assert is_working.wait(PATIENCE_S)
         answering = begin(idle)
         events.append("answer")
@@ -127,7 +127,7 @@ def test_a_request_ends_the_pass_under_way() -> None:
         events.append("done")
 
     with worker(work) as idle:
-        answering.close(COMPLETION)
+        answer(idle)
         assert is_computing.wait(PATIENCE_S)
         answering = begin(idle)
         assert not flag.aborted.is_set(), "it is taken back for the next pass"
@@ -148,11 +148,11 @@ def test_a_request_waits_for_what_cannot_be_ended() -> None:
         events.append("exchanged")
 
     with worker(work) as idle:
-        answering.close(COMPLETION)
+        answer(idle)
         assert is_working.wait(PATIENCE_S)
         timer = threading.Timer(0.05, go_on.set)
         timer.start()
-        answering = begin(idle)
+        begin(idle)
         assert events == ["exchanged"]
         timer.join()
 
@@ -202,11 +202,11 @@ def test_closing_ends_the_work() -> None:
             pause()
 
     idle = worker(work)
-    answering.close(COMPLETION)
+    answer(idle)
     assert is_working.wait(PATIENCE_S)
     idle.close()
     idle.close()
-    answering.close(COMPLETION)  # too late, and nothing happens
+    answer(idle)  # too late, and nothing happens
     assert idle.wait(PATIENCE_S)
 
 
