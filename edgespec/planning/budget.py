@@ -33,7 +33,7 @@ from collections.abc import Callable
 
 from edgespec.protocols import Quote
 
-SHARE = 0.02
+SHARE = 0.01
 """Share of all time that may go into a drafter that gains nothing."""
 
 FIRST_PASSES = 2.0

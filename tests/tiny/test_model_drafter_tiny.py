@@ -99,7 +99,7 @@ def test_one_drafter_follows_two_answers_in_turns(
     open_model: OpenModel, write_model: WriteModel, temperature: float
 ) -> None:
     """Each has a sequence of the drafter's context; the bytes are those of each answer alone."""
-    model, files = open_model(SMALL), DrafterFiles(write_model(SMALL))
+    model, files = open_model(SMALL), Form(write_model(SMALL))
     text = corpus_tokens(model, 80)
     prompts = text[:40], text[40:]
     sampling = dataclasses.replace(WARM, temperature=temperature)

@@ -40,7 +40,6 @@ def test_estimates_follow_what_is_kept() -> None:
     first, second = itertools.islice(session.propose(), 2)
     assert first.acceptance > 0.97
     assert second.acceptance < 0.1
-    assert session.quote.expected == pytest.approx(0.5, abs=0.1)
 
 
 def start_ms(strategy: ModelDrafter, tokens: Iterable[int]) -> float:
