@@ -33,7 +33,7 @@ from collections.abc import Callable
 
 from edgespec.protocols import Quote
 
-SHARE = 0.01
+SHARE = 0.015
 """Share of all time that may go into a drafter that gains nothing."""
 
 FIRST_PASSES = 2.0
@@ -106,12 +106,16 @@ class Account:
         self._read_ms = 0.0
         self._was_asked = False
 
+    @property
+    def balance_ms(self) -> float:
+        """What guesses of one draft may cost, reading left aside."""
+        return self._budget.balance_ms + self._read_ms
+
     def allows(self, quote: Quote) -> bool:
         """Whether a guess may be asked for; what costs nothing always may."""
         if not quote.guess_ms:
             return True
-        balance_ms = self._budget.balance_ms + self._read_ms
-        if balance_ms < min(quote.guess_ms, MOST_PASSES * self._budget.plain_ms):
+        if self.balance_ms < min(quote.guess_ms, MOST_PASSES * self._budget.plain_ms):
             return False
         return self._was_asked or self._pays(quote)
 
@@ -135,8 +139,8 @@ class Account:
         if start_ms is not None and speed_without is not None:
             saved = total_emitted / speed_without - total_ms
             earned += self._budget.without_outlier(saved, MOST_LATE * (pass_ms + start_ms))
-            self._read_ms += start_ms
-            self._was_asked = True
+            if not self._was_asked:
+                self._read_ms, self._was_asked = start_ms, True
         self._budget.add(earned)
         self._num_tokens += num_emitted
 

@@ -73,16 +73,19 @@ class Growth:
 
     def __init__(
         self,
-        sessions: Sequence[tuple[str, DraftSession]],
+        sessions: Sequence[tuple[str, DraftSession, float]],
         outcome: Outcome,
         room: int,
         clock: Callable[[], float],
     ) -> None:
-        """At most `room` rows are added; `clock` gives seconds."""
+        """At most `room` rows are added; each drafter may take so many milliseconds for guesses.
+
+        `clock` gives seconds.
+        """
         self._outcome = outcome
         self._room = room
         self._clock = clock
-        lanes = [_Lane(name, session, session.quote) for name, session in sessions]
+        lanes = [_Lane(name, session, session.quote, most) for name, session, most in sessions]
         self._lanes = sorted(lanes, key=lambda lane: lane.quote.guess_ms)
         self._tokens: list[int] = []
         self._rows: list[tuple[Proposal, str, int]] = []  # and how many rows the pass had then
@@ -150,6 +153,9 @@ class Growth:
         room = self._room - len(self._tokens)
         if not quote.guess_ms:
             return not self._tokens or outcome.bound(self._reach, 1.0, room) > outcome.best_speed
+        is_pulled = lane.num_pulled > 0 and not lane.knows_next
+        if is_pulled and (lane.num_pulled + 1) * quote.guess_ms > lane.most_ms:
+            return False
         with_it = outcome.bound(self._reach, quote.expected, room, quote.guess_ms)
         without = outcome.bound(self._reach, likely, room) if likely >= 0 else 0.0
         if with_it <= max(outcome.best_speed, without):
@@ -178,6 +184,8 @@ class _Lane:
     name: str
     session: DraftSession
     quote: Quote
+    most_ms: float
+    num_pulled: int = 0
     was_asked: bool = False
     _start: int = 0
     _guesses: list[Proposal] = field(default_factory=list)
@@ -201,6 +209,7 @@ class _Lane:
             if guess is None:
                 return None
             self._guesses.append(guess)
+            self.num_pulled += 1
         return self._guesses[self._num_followed]
 
     def advance(self, token: int) -> None:

@@ -163,7 +163,7 @@ class Planner:
 
     def _growth(self, want: Want, outcome: Outcome) -> Growth:
         able = [
-            (each.name, each.session)
+            (each.name, each.session, each.account.balance_ms)
             for each in want.contenders
             if want.max_draft and each.account.allows(each.session.quote)
         ]
