@@ -4,8 +4,10 @@
 PYTHON = python3
 BIN = .venv/bin
 TREE = build/tree/edgespec
-# Where imports are looked up by the type checker: the package, the scripts, helpers of the tests.
-TYPE_PATH = build/tree:scripts:tests/support
+# Where imports are looked up by the type checker: the package, programs beside it, helpers of the
+# tests.
+PROGRAMS = scripts tools research
+TYPE_PATH = build/tree:scripts:tools:research:tests/support
 
 # What `make test-train` adds; of some indexes a plain torch brings gigabytes for GPUs, and
 # TORCH="torch==2.13.0+cpu" or the like does not. Nothing is installed as editable there, so -P keeps
@@ -37,7 +39,7 @@ tree: setup-dev
 lint: tree
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@MYPYPATH=$(TYPE_PATH) $(BIN)/mypy --explicit-package-bases $(TREE) scripts research tests
+	@MYPYPATH=$(TYPE_PATH) $(BIN)/mypy --explicit-package-bases $(TREE) $(PROGRAMS) tests
 	@cd build/tree && PYTHONPATH=. ../../$(BIN)/lint-imports --config ../../pyproject.toml
 
 check: lint

@@ -163,8 +163,13 @@ def _run_question(
 
 def complete(completer: Completer, request: CompletionRequest) -> Completion:
     """The completion of a request, its chunks not shown."""
+    return completion_of(completer.answer(request))
+
+
+def completion_of(answer: Answer) -> Completion:
+    """What an answer comes to, its chunks not shown."""
     completion = None
-    for chunk in completer.answer(request):
+    for chunk in answer:
         completion = chunk.completion
     assert completion is not None, "an answer ends with its completion"
     return completion

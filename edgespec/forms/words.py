@@ -88,7 +88,7 @@ class WordCounts:
 
 @cache
 def shipped_words() -> WordCounts:
-    """What a target answered to prompts of our own (scripts/counting makes it)."""
+    """What a target answered to prompts of our own (tools/counting makes it)."""
     return WordCounts.from_bytes(_shipped_bytes())
 
 

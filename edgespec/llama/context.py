@@ -190,12 +190,14 @@ class Context:
             raise NativeLibraryError("llama.cpp could not apply a LoRA adapter")
         self._adapter = adapter
 
-    def copy_sequence(self, source: int, destination: int, *, start: int = -1) -> None:
-        """Let `destination` share the cells of `source` from position `start` on, or all.
+    def copy_sequence(
+        self, source: int, destination: int, *, start: int = -1, end: int = -1
+    ) -> None:
+        """Let `destination` share the cells of `source` at positions [start, end), -1 for no bound.
 
         No cell is copied in a unified cache (llama_memory_seq_cp).
         """
-        api.llama_memory_seq_cp(self._memory, source, destination, start, -1)
+        api.llama_memory_seq_cp(self._memory, source, destination, start, end)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -206,7 +208,10 @@ class Context:
         return int(api.llama_memory_seq_pos_max(self._memory, sequence))
 
     def save_state(self, sequence: int = 0) -> bytes:
-        """The KV cells of one sequence, for `load_state` of a context of the same options."""
+        """The KV cells of one sequence, for `load_state` of a context of the same options.
+
+        Of layers with a sliding window only those that the next token sees.
+        """
         size = int(api.llama_state_seq_get_size(self._handle, sequence))
         buffer = (ctypes.c_uint8 * size)()
         written = int(api.llama_state_seq_get_data(self._handle, buffer, size, sequence))

@@ -87,6 +87,11 @@ class Model:
         return int(api.llama_model_n_ctx_train(self.handle))
 
     @property
+    def sliding_window(self) -> int:
+        """Tokens that layers of local attention see, 0 where every layer sees all."""
+        return int(api.llama_model_n_swa(self.handle))
+
+    @property
     def can_roll_back(self) -> bool:
         """False for recurrent and hybrid models, whose state cannot forget single tokens."""
         return not (

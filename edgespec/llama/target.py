@@ -68,7 +68,7 @@ class LlamaTarget:
         self.context = context
         self.num_slots = num_slots
         self._max_rows = max_rows
-        self._plug = num_slots
+        self._plug, self._spare = num_slots, num_slots + 1  # the latter is a branch in a pass
         self._num_plugged = 0
         self._end = 0
         self._cells = [array("i") for _ in range(num_slots)]
@@ -225,16 +225,32 @@ class LlamaTarget:
         """Move the slots together, each in the order of its text; nothing is plugged then."""
         if not self._num_plugged:
             return
-        states = {
-            slot: self.context.save_state(slot) for slot, cells in enumerate(self._cells) if cells
-        }
+        states = [self._save(slot) for slot in range(self.num_slots)]
         self.context.clear()
         self._end = self._num_plugged = 0
-        for slot, state in states.items():
-            self.context.load_state(state, slot)
+        for slot, stretches in enumerate(states):
+            for state in stretches:
+                self.context.load_state(state, self._spare)
+                self.context.copy_sequence(self._spare, slot)
+                self.context.remove(0, sequence=self._spare)
             count = len(self._cells[slot])
             self._cells[slot] = array("i", range(self._end, self._end + count))
             self._end += count
+
+    def _save(self, slot: int) -> list[bytes]:
+        """The cells of a slot, in stretches that a sliding window would see as a whole.
+
+        A sequence's state lacks what its next token does not see, which may be seen again once the
+        slot is cut.
+        """
+        count = len(self._cells[slot])
+        stretch = self.context.model.sliding_window or max(count, 1)
+        states = []
+        for start in range(0, count, stretch):
+            self.context.copy_sequence(slot, self._spare, start=start, end=start + stretch)
+            states.append(self.context.save_state(self._spare))
+            self.context.remove(0, sequence=self._spare)
+        return states
 
 
 def _branch_paths(draft: Draft) -> list[tuple[int, ...]]:

@@ -23,6 +23,7 @@ from edgespec.llama.target import LlamaTarget, num_sequences
 from edgespec.passes import EMPTY_DRAFT, Draft, Part
 
 NUM_CELLS = 96
+SLIDING_WINDOW = 7
 
 
 @dataclass
@@ -39,7 +40,7 @@ class CellContext:
 
     def __init__(self, num_slots: int) -> None:
         self.options = SimpleNamespace(num_batch=32, num_sequences=num_sequences(num_slots))
-        self.model = SimpleNamespace(can_roll_back=True)
+        self.model = SimpleNamespace(can_roll_back=True, sliding_window=SLIDING_WINDOW)
         self.num_context = NUM_CELLS
         self.cells = [Cell() for _ in range(NUM_CELLS)]
         self.head = 0
@@ -62,9 +63,12 @@ class CellContext:
             self.cells[index] = Cell(set(sequences), position, int(token))
         self.head = ahead[len(rows) - 1] + 1
 
-    def copy_sequence(self, source: int, destination: int, *, start: int = -1) -> None:
+    def copy_sequence(
+        self, source: int, destination: int, *, start: int = -1, end: int = -1
+    ) -> None:
+        last = end if end >= 0 else NUM_CELLS
         for cell in self.cells:
-            if source in cell.sequences and cell.position >= start:
+            if source in cell.sequences and start <= cell.position < last:
                 cell.sequences.add(destination)
 
     def remove(self, start: int, end: int = -1, *, sequence: int = 0) -> None:
@@ -79,8 +83,10 @@ class CellContext:
         self.head = 0
 
     def save_state(self, sequence: int) -> bytes:
+        """What the window sees from the last position (`llama_kv_cache::state_write`)."""
         held = [(cell.position, cell.token) for cell in self.cells if sequence in cell.sequences]
-        return repr(held).encode()
+        first = max((position for position, _ in held), default=0) - SLIDING_WINDOW + 1
+        return repr([each for each in held if each[0] >= first]).encode()
 
     def load_state(self, state: bytes, sequence: int) -> None:
         held: list[tuple[int, int]] = eval(state.decode())

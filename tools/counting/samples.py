@@ -1,6 +1,6 @@
 """Let a target answer a few of the prompts greedily: the text by which drafters are judged.
 
-    PYTHONPATH=scripts python -m counting.samples edgespec/forms/data/samples.jsonl [--model M]
+    PYTHONPATH=tools python -m counting.samples edgespec/forms/data/samples.jsonl [--model M]
 
 These prompts are left out of the count tables, so that what a trimmed head loses shows in them.
 """
@@ -12,14 +12,12 @@ import json
 from pathlib import Path
 
 from counting.answers import prompts
-from counting.batch import NUM_SEQUENCES, Answerer
+from counting.target import NUM_SLOTS, answer_all, open_target
 
-from edgespec.cli.loading import model_on_disk
-from edgespec.llama.model import Model
-from edgespec.machine.identity import this_machine
 from edgespec.models.registry import DEFAULT_TARGET
+from edgespec.types import SamplingParams
 
-TOKENS = 44
+NUM_TOKENS = 44
 _LONGEST = 160
 """Characters of a prompt: reading it takes time whenever a drafter is measured."""
 _FIRST, _EVERY, _STRIDE = 3, 8, 4
@@ -28,7 +26,7 @@ _FIRST, _EVERY, _STRIDE = 3, 8, 4
 def held_out() -> list[tuple[str, str]]:
     """Category and text of the prompts that samples answer, the first few of every kind."""
     short = [(category, text) for category, text in prompts() if len(text) < _LONGEST]
-    picked = short[_FIRST::_EVERY][:NUM_SEQUENCES]
+    picked = short[_FIRST::_EVERY][:NUM_SLOTS]
     return [pair for start in range(_STRIDE) for pair in picked[start::_STRIDE]]
 
 
@@ -39,10 +37,10 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_TARGET)
     arguments = parser.parse_args()
     pairs = held_out()
-    with Model(model_on_disk(arguments.model)) as model:
-        answerer = Answerer(model, this_machine().num_threads, temperature=0.0, seed=0)
-        answers = answerer.answer([text for _, text in pairs], TOKENS)
-        answerer.close()
+    texts = [text for _, text in pairs]
+    with open_target(arguments.model) as target:
+        greedy = [SamplingParams()] * len(texts)
+        answers = answer_all(target.completer, texts, greedy, NUM_TOKENS)
     lines = [
         json.dumps({"category": category, "prompt": text, "answer": answer}, ensure_ascii=False)
         for (category, text), answer in zip(pairs, answers, strict=True)

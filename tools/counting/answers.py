@@ -1,6 +1,6 @@
 """Let a target write the text that the count tables of `edgespec trim` are made from.
 
-    PYTHONPATH=scripts python -m counting.answers FOLDER [--model M] [--batches N]
+    PYTHONPATH=tools python -m counting.answers FOLDER [--model M] [--batches N]
 
 First the target answers the prompts beside this file and writes questions on the topics beside it;
 then it answers those. One JSON line per answer goes to FOLDER/MODEL.jsonl; an earlier run is
@@ -16,16 +16,16 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from counting.batch import NUM_SEQUENCES, Answerer
+from counting.target import NUM_SLOTS, answer_all, open_target
 
-from edgespec.cli.loading import model_on_disk
-from edgespec.llama.model import Model
-from edgespec.machine.identity import this_machine
 from edgespec.models.registry import DEFAULT_TARGET
+from edgespec.types import SamplingParams
 
 FOLDER = Path(__file__).parent
 TEMPERATURE = 0.7
-TOKENS = 250
+NUM_LIKELIEST = 40
+"""Tokens that are drawn from."""
+NUM_TOKENS = 250
 QUESTIONS_A_TOPIC = 6
 QUESTIONS = (
     "Write a numbered list of ten varied questions or tasks that different people might give to an "
@@ -72,6 +72,12 @@ def missing(file: Path) -> list[tuple[str, str]]:
     return wanted or [pair for pair in asked_by_target(lines) if pair[1] not in answered]
 
 
+def drawn(prompt: str) -> SamplingParams:
+    """How an answer is drawn: each prompt has a stream of its own, whatever is asked beside it."""
+    seed = zlib.crc32(prompt.encode())
+    return SamplingParams(temperature=TEMPERATURE, top_k=NUM_LIKELIEST, seed=seed)
+
+
 def main() -> None:
     """Read the arguments and answer batch by batch."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -81,15 +87,13 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     file = arguments.folder / f"{Path(arguments.model).name.removesuffix('.gguf')}.jsonl"
-    with Model(model_on_disk(arguments.model)) as model:
+    with open_target(arguments.model) as target:
         for _ in range(arguments.batches):
-            pairs = missing(file)[:NUM_SEQUENCES]
+            pairs = missing(file)[:NUM_SLOTS]
             if not pairs:
                 break
-            seed = zlib.crc32(pairs[0][1].encode())
-            answerer = Answerer(model, this_machine().num_threads, TEMPERATURE, seed)
-            answers = answerer.answer([text for _, text in pairs], TOKENS)
-            answerer.close()
+            texts = [text for _, text in pairs]
+            answers = answer_all(target.completer, texts, [drawn(text) for text in texts], NUM_TOKENS)
             with file.open("a", encoding="utf-8") as out:
                 for (category, text), answer in zip(pairs, answers, strict=True):
                     line = {"category": category, "prompt": text, "answer": answer}

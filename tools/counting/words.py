@@ -1,6 +1,6 @@
 """Count the words of a target's answers: the table that every drafter is trimmed by.
 
-    PYTHONPATH=scripts python -m counting.words ANSWERS.jsonl edgespec/forms/data/words.json.gz
+    PYTHONPATH=tools python -m counting.words ANSWERS.jsonl edgespec/forms/data/words.json.gz
 
 The prompts of samples.py are left out.
 """
