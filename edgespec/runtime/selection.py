@@ -17,6 +17,7 @@ from edgespec.forms.trimmer import Trimmer
 from edgespec.models.gguf_check import check_gguf
 from edgespec.models.store import ModelStore
 from edgespec.pauses import Pause
+from edgespec.reports import is_progress
 from edgespec.runtime.choice import Choice, best_drafter, candidates_for, named_drafter
 from edgespec.runtime.fit import Fit, MemoryRoom
 from edgespec.runtime.form import Form, form_of, with_training
@@ -36,13 +37,18 @@ class Selection:
         self._target = target
         self._home = home
         model = target.model
+
+        def told(line: str) -> None:  # nobody waits for it, so nobody asks how far it is
+            if not is_progress(line):
+                home.report(line)
+
         self._room = MemoryRoom(num_free, model, target.context, target.facts.max_rows)
         self.trimmer = Trimmer(
             home.paths.trimmed,
             home.facts,
             target.machine,
             model.options,
-            home.report,
+            told,
             follows=request.remember,
         )
         self._refused: set[Path] = set()
