@@ -78,12 +78,10 @@ class ProveRows:
         return dataclasses.replace(
             facts,
             max_rows=max_rows,
-            table=table_of(QUICK_CONTEXTS, least_short, least_long)
-            if self.is_done
-            else facts.table,
+            table=table,
             spread=statistics.median(short[1]) / least_short[1],
             tried=((facts.setting.name, max_rows, facts.margin, least_long[1]),),
-            is_provisional=not self.is_done,
+            is_provisional=not self.is_done or max_rows == 1,  # then the next start searches
         )
 
 
