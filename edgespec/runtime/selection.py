@@ -131,13 +131,19 @@ class FormSearch:
         self._serving = serving
         self._exchange = exchange
         self._unsettled: list[Path] = []
+        self._failed: set[Path] = set()
 
     def run(self, pause: Pause) -> bool:
         """Weigh the next model; see `IdleTask.run`."""
         pause()
-        self._unsettled = self._unsettled or self._selection.unsettled()
+        if not self._unsettled:
+            unsettled = self._selection.unsettled()
+            self._unsettled = [path for path in unsettled if path not in self._failed]
         if self._unsettled:
-            self._selection.trimmer.trimmed(self._unsettled[0], self._pass_ms, pause)
+            path, trimmer = self._unsettled[0], self._selection.trimmer
+            trimmer.trimmed(path, self._pass_ms, pause)
+            if trimmer.decision(path) is None:
+                self._failed.add(path)
             del self._unsettled[0]
         form = self._selection.fit(self._pass_ms(), pause).form
         if form is not None and self._is_better(form) and self._exchange(form, pause):
