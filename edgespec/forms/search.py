@@ -234,8 +234,8 @@ class _Chooser:
                     started = time.monotonic()
                     readings = read_text(drafter, text, self._heads(drafter, order, sizes))
                     self._shop.pause()
-                    self._notes.put_readings(note, readings)
                     self._notes.put(f"{note} s", time.monotonic() - started)
+                    self._notes.put_readings(note, readings)
                 found.append(readings)
                 seconds += self._notes.get(f"{note} s")
                 if seconds > _READING_S and len(found) >= _LEAST_TEXTS:

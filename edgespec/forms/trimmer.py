@@ -140,7 +140,8 @@ class Trimmer:
 
         The first time takes about ten seconds. Where trimming fails, one line tells why. `pass_ms`
         gives T(r) of the target as it is now, by number of rows, when that is needed. What `pause`
-        ends goes on where it was when this is called again, in this process or another.
+        ends goes on where it was when this is called again, in this process or another; then
+        BusyError is raised while another process trims.
         """
         try:
             found = self.settled(whole)
@@ -148,6 +149,8 @@ class Trimmer:
         except Cancelled:
             raise
         except EdgeSpecError as error:
+            if isinstance(error, BusyError) and pause is not NO_PAUSE:
+                raise
             self._report(f"the drafter {whole.stem} runs untrimmed: {error}")
             return None
 
@@ -232,8 +235,9 @@ class Trimmer:
                 make(parent, decision.choice, self._path(whole), workshop)
                 self._drop_unused()
             self._store.put(TRIM, self.key(whole), decision.to_json())
-            workshop.notes.clear()
-            del self._parents[whole]
+            if decision.is_final:
+                workshop.notes.clear()
+                del self._parents[whole]
         if decision.is_whole:
             return None
         seconds = time.monotonic() - started

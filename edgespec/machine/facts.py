@@ -30,9 +30,8 @@ from edgespec.machine.probe import (
     probe_model,
     probe_single_rows,
 )
-from edgespec.machine.quick_probe import quick_probe
+from edgespec.machine.quick_probe import QUICK_CONTEXTS, quick_probe
 from edgespec.machine.soundness import Soundness, check_soundness
-from edgespec.pauses import NO_PAUSE, Pause
 from edgespec.planning.cost import CostTable
 from edgespec.protocols import FactStore
 from edgespec.types import Exactness
@@ -197,7 +196,7 @@ def starting_facts(
         max_rows=found.max_rows,
         exactness="identical",
         margin=0.0,
-        table=table or scaled_table(kernels, (1, NUM_LONG), (found.short_ms, found.long_ms)),
+        table=table or scaled_table(kernels, QUICK_CONTEXTS, (found.short_ms, found.long_ms)),
         measured_in_s=time.perf_counter() - started,
         spread=1.0,
         tried=((setting.name, found.max_rows, 0.0, found.long_ms),),
@@ -233,17 +232,15 @@ def measure_model(
     model: Model,
     machine: Machine,
     report: Callable[[str], None],
-    pause: Pause = NO_PAUSE,
-    known: dict[KVSetting, SettingResult] | None = None,
     pinned: KVSetting | None = None,
 ) -> ModelFacts:
-    """Probe a model and decide how it is run; `known` and `pinned` are those of `probe_model`."""
+    """Probe a model and decide how it is run; `pinned` is that of `probe_model`."""
     started = time.perf_counter()
     if not model.can_roll_back:
         results: tuple[SettingResult, ...] = (probe_single_rows(model, machine.num_threads),)
         max_rows, exactness = 1, "identical"
     else:
-        results = probe_model(model, machine.num_threads, report, pause, known, pinned)
+        results = probe_model(model, machine.num_threads, report, pinned)
         invariant = results[-1].max_rows > 1
         max_rows = results[-1].max_rows if invariant else ROWS[-1]
         exactness = "identical" if invariant else "near-ties"
@@ -282,10 +279,15 @@ def _table(result: SettingResult) -> CostTable:
 
     A longer context is never cheaper, and r rows never cost more than two passes that make r.
     """
-    short_ms = {rows: min(ms, result.long_ms.get(rows, ms)) for rows, ms in result.short_ms.items()}
-    return CostTable(
-        NUM_SHORT, NUM_LONG, _without_spikes(short_ms), _without_spikes(result.long_ms)
-    )
+    return table_of((NUM_SHORT, NUM_LONG), result.short_ms, result.long_ms)
+
+
+def table_of(
+    contexts: tuple[int, int], short_ms: Mapping[int, float], long_ms: Mapping[int, float]
+) -> CostTable:
+    """Times by number of rows after two numbers of cached tokens, without spikes."""
+    short = {rows: min(ms, long_ms.get(rows, ms)) for rows, ms in short_ms.items()}
+    return CostTable(*contexts, _without_spikes(short), _without_spikes(long_ms))
 
 
 def _without_spikes(times: Mapping[int, float]) -> dict[int, float]:

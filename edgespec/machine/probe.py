@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from edgespec.errors import NativeLibraryError
 from edgespec.llama.context import Context, ContextOptions, KVType
 from edgespec.llama.model import Model
-from edgespec.pauses import NO_PAUSE, Pause
 
 ROWS = (2, 3, 4, 6, 8, 16)
 """Row counts that are compared and timed, beside one, at the long context."""
@@ -96,28 +95,22 @@ def probe_model(
     model: Model,
     num_threads: int,
     report: Callable[[str], None] = lambda _line: None,
-    pause: Pause = NO_PAUSE,
-    known: dict[KVSetting, SettingResult] | None = None,
     pinned: KVSetting | None = None,
 ) -> tuple[SettingResult, ...]:
     """Probe settings from cheap to dear until one is invariant to all rows; the chosen one is last.
 
     Where none is, the one with the most invariant rows is last; settings that llama.cpp refuses are
     skipped. One that is `pinned`, because answers were given with it, is the only one if it is
-    invariant at all: another would give other bytes. `known` gets each result, and gives those that
-    it has. Raises NativeLibraryError when llama.cpp refuses all, and what `pause` raises.
+    invariant at all: another would give other bytes. Raises NativeLibraryError when llama.cpp
+    refuses all.
     """
     results: list[SettingResult] = []
-    known = {} if known is None else known
-    for setting in (pinned, *CANDIDATES) if pinned is not None else CANDIDATES:
+    settings = [setting for setting in CANDIDATES if setting != pinned]
+    for setting in settings if pinned is None else [pinned, *settings]:
+        report(f"measuring with {setting.name} KV cache")
         try:
-            if setting not in known:
-                report(f"measuring with {setting.name} KV cache")
-                known[setting] = probe_setting(model, setting, num_threads, pause)
+            result = probe_setting(model, setting, num_threads)
         except NativeLibraryError:
-            continue
-        result = known[setting]
-        if result in results:
             continue
         results.append(result)
         if result.max_rows == _MAX_ROWS or (setting == pinned and result.max_rows > 1):
@@ -128,7 +121,7 @@ def probe_model(
     best = max(results, key=lambda result: result.max_rows)
     others = tuple(result for result in results if result is not best)
     if best.max_rows == 1:  # drafts will be verified all the same, so T(r) is needed for all rows
-        best = probe_setting(model, best.setting, num_threads, pause, stop_at_difference=False)
+        best = probe_setting(model, best.setting, num_threads, stop_at_difference=False)
     return (*others, best)
 
 
@@ -136,7 +129,6 @@ def probe_setting(
     model: Model,
     setting: KVSetting,
     num_threads: int,
-    pause: Pause = NO_PAUSE,
     *,
     stop_at_difference: bool = True,
 ) -> SettingResult:
@@ -149,7 +141,7 @@ def probe_setting(
         type_k=setting.type_k,
         type_v=setting.type_v,
     )
-    with Context(model, options) as context, pause.aborting(context):
+    with Context(model, options) as context:
         tokens = probe_tokens(model.vocab.num_tokens, NUM_SHORT + _MAX_ROWS)
         context.decode(tokens[:NUM_SHORT], 0)
         context.synchronize()

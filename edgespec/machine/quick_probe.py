@@ -14,7 +14,7 @@ kernels change. Whatever is proved goes on being proved: the next start, or idle
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,9 +23,13 @@ from numpy.typing import NDArray
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model
 from edgespec.machine.probe import NUM_LONG, KVSetting, append_copies, probe_tokens, timed_pass
+from edgespec.pauses import NO_PAUSE, Pause
 
 COUNTS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
 """Row counts that are tried one after another."""
+
+QUICK_CONTEXTS = 1, NUM_LONG
+"""Cached tokens at the two context lengths, as T(r) tells them."""
 
 _NUM_SEED, _NUM_BLOCK = 2, 32
 """Cells that are computed, and as many copies of them as are copied on together."""
@@ -35,16 +39,26 @@ _NUM_CONTEXT = 1024
 
 @dataclass(frozen=True, slots=True)
 class QuickResult:
-    """The most rows that are proved, whether the next count differed, and T(1) in milliseconds.
+    """The most rows that are proved, whether the next count differed, and times of passes.
 
-    `short_ms` is the least that a single row took after next to nothing, `long_ms` after NUM_LONG
-    cells.
+    `short` and `long` hold milliseconds of each pass by number of rows, one at least, after next to
+    nothing and after NUM_LONG cells.
     """
 
     max_rows: int
     differs: bool
-    short_ms: float
-    long_ms: float
+    short: Mapping[int, Sequence[float]]
+    long: Mapping[int, Sequence[float]]
+
+    @property
+    def short_ms(self) -> float:
+        """The least that a single row took at the short context."""
+        return min(self.short[1])
+
+    @property
+    def long_ms(self) -> float:
+        """The least that a single row took at the long context."""
+        return min(self.long[1])
 
 
 def quick_probe(
@@ -54,11 +68,12 @@ def quick_probe(
     seconds: float,
     proved: int = 1,
     clock: Callable[[], float] = time.perf_counter,
+    pause: Pause = NO_PAUSE,
 ) -> QuickResult:
     """Prove more than `proved` rows until a count differs, all are proved or `seconds` are over.
 
     Two single rows are always computed. Raises NativeLibraryError if llama.cpp refuses
-    the setting.
+    the setting, and what `pause` raises.
     """
     options = ContextOptions(
         num_context=_NUM_CONTEXT,
@@ -70,11 +85,11 @@ def quick_probe(
     )
     started = clock()
     tokens = probe_tokens(model.vocab.num_tokens, COUNTS[-1])
-    with Context(model, options) as context:
+    with Context(model, options) as context, pause.aborting(context):
         short = _Place(context, tokens)
         short.refer(_NUM_SEED, 1)
         if not model.can_roll_back or clock() - started > seconds:
-            return QuickResult(proved, False, short.single_ms, short.single_ms)
+            return QuickResult(proved, False, short.times, short.times)
         with Context(model, options, beside=context) as copies:
             _fill(copies, context.save_state())
             long = _Place(copies, tokens)
@@ -86,7 +101,7 @@ def quick_probe(
                     break
                 differs = not (short.agrees(rows, proved) and long.agrees(rows, proved))
                 proved = proved if differs else rows
-            return QuickResult(proved, differs, short.single_ms, long.single_ms)
+            return QuickResult(proved, differs, short.times, long.times)
 
 
 def _fill(context: Context, seed: bytes) -> None:
@@ -104,7 +119,7 @@ class _Place:
         self._start = context.last_position() + 1
         self._references: list[NDArray[np.float32]] = []
         self._pass_ms = 0.0
-        self.single_ms = float("inf")
+        self.times: dict[int, list[float]] = {}
 
     def expected_s(self, rows: int, proved: int) -> float:
         """Seconds that `agrees` is expected to take, by the last pass."""
@@ -131,6 +146,5 @@ class _Place:
         if self._context.last_position() >= self._start + start:
             self._context.remove(self._start + start)
         logits, self._pass_ms = timed_pass(self._context, self._tokens[start : start + rows])
-        if rows == 1:
-            self.single_ms = min(self.single_ms, self._pass_ms)
+        self.times.setdefault(rows, []).append(self._pass_ms)
         return logits

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Callable
 
 import numpy as np
 
-from edgespec.machine.facts import MODEL, ModelFacts, measure_model, model_key
-from edgespec.machine.probe import KVSetting, SettingResult
+from edgespec.machine.facts import MODEL, QUICK_S, ModelFacts, model_key, table_of
+from edgespec.machine.quick_probe import COUNTS, QUICK_CONTEXTS, quick_probe
 from edgespec.pauses import Pause
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.protocols import FactStore
@@ -17,9 +18,14 @@ from edgespec.runtime.target import OpenTarget
 _LEAST_CHANGE = 0.02
 """By how much a curve must have moved to be written down again."""
 
+_Times = dict[int, list[float]]
+
 
 class ProveRows:
-    """Measures once more what a start measured in haste, or on a busy machine."""
+    """Measures once more what a start measured in haste, or on a busy machine, step by step.
+
+    Implements `edgespec.runtime.idle.IdleTask`.
+    """
 
     name = "the target is measured"
 
@@ -30,28 +36,53 @@ class ProveRows:
         self._target = target
         self._store = store
         self._on_proved = on_proved
-        self._known: dict[KVSetting, SettingResult] = {}
-        self.is_done = target.facts.is_sure
+        self._proved = 1
+        self._seconds = QUICK_S
+        self._times: tuple[_Times, _Times] = ({}, {})
+        self.is_done = target.facts.is_sure or target.facts.exactness != "identical"
 
     def run(self, pause: Pause) -> bool:
-        """Measure on where it was ended; see `IdleTask.run`."""
+        """Prove some more rows; see `IdleTask.run`."""
         if self.is_done:
             return False
-        target = self._target
         pause()
-        facts = measure_model(
-            target.model,
-            target.machine,
-            lambda _line: None,
-            pause,
-            self._known,
-            target.facts.setting,
+        model, machine, setting = (
+            self._target.model,
+            self._target.machine,
+            self._target.facts.setting,
         )
-        self._store.put(MODEL, model_key(target.model, target.machine), facts.to_json())
-        self.is_done = True
-        if facts.setting == target.facts.setting:
-            self._on_proved(facts.max_rows)
-        return False
+        threads, proved = machine.num_threads, self._proved
+        found = quick_probe(model, setting, threads, self._seconds, proved, pause=pause)
+        for known, new in zip(self._times, (found.short, found.long), strict=True):
+            for rows, times in new.items():
+                known.setdefault(rows, []).extend(times)
+        if found.max_rows == proved:  # a busy machine: it takes longer
+            self._seconds *= 2
+        self._proved = found.max_rows
+        self.is_done = found.differs or found.max_rows == COUNTS[-1]
+        facts = self._facts()
+        self._store.put(MODEL, model_key(model, machine), facts.to_json())
+        self._on_proved(facts.max_rows)
+        return not self.is_done
+
+    def _facts(self) -> ModelFacts:
+        """What is known by now; T(r) as it was until everything is measured."""
+        facts, (short, long) = self._target.facts, self._times
+        max_rows = self._proved if self.is_done else max(self._proved, facts.max_rows)
+        least_short, least_long = (
+            {rows: min(times) for rows, times in each.items()} for each in (short, long)
+        )
+        table = facts.table
+        if self.is_done:
+            table = table_of(QUICK_CONTEXTS, least_short, least_long)
+        return dataclasses.replace(
+            facts,
+            max_rows=max_rows,
+            table=table,
+            spread=statistics.median(short[1]) / least_short[1],
+            tried=((facts.setting.name, max_rows, facts.margin, least_long[1]),),
+            is_provisional=not self.is_done or max_rows == 1,  # then the next start searches
+        )
 
 
 class CostKeeper:

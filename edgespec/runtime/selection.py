@@ -18,6 +18,7 @@ from edgespec.models.gguf_check import check_gguf
 from edgespec.models.store import ModelStore
 from edgespec.models.trials import Trials
 from edgespec.pauses import Pause
+from edgespec.reports import is_progress
 from edgespec.runtime.choice import Choice, best_drafter, candidates_for, named_drafter
 from edgespec.runtime.fit import Fit, MemoryRoom
 from edgespec.runtime.form import Form, form_of, with_training
@@ -37,13 +38,18 @@ class Selection:
         self._target = target
         self._home = home
         model = target.model
+
+        def told(line: str) -> None:  # nobody waits for it, so nobody asks how far it is
+            if not is_progress(line):
+                home.report(line)
+
         self._room = MemoryRoom(num_free, model, target.context, target.facts.max_rows)
         self.trimmer = Trimmer(
             home.paths.trimmed,
             home.facts,
             target.machine,
             model.options,
-            home.report,
+            told,
             follows=request.remember,
         )
         self._refused: set[Path] = set()
@@ -131,15 +137,20 @@ class FormSearch:
         self._serving = serving
         self._exchange = exchange
         self._unsettled: list[Path] = []
+        self._failed: set[Path] = set()
 
     def run(self, pause: Pause) -> bool:
         """Weigh the next model; see `IdleTask.run`."""
         pause()
-        self._unsettled = self._unsettled or self._selection.unsettled()
+        if not self._unsettled:
+            unsettled = self._selection.unsettled()
+            self._unsettled = [path for path in unsettled if path not in self._failed]
         if self._unsettled:
-            whole = self._unsettled[0]
-            with self._selection.trials.loading(whole):
-                self._selection.trimmer.trimmed(whole, self._pass_ms, pause)
+            path, trimmer = self._unsettled[0], self._selection.trimmer
+            with self._selection.trials.loading(path):
+                trimmer.trimmed(path, self._pass_ms, pause)
+            if trimmer.decision(path) is None:
+                self._failed.add(path)
             del self._unsettled[0]
         form = self._selection.fit(self._pass_ms(), pause).form
         if form is not None and self._is_better(form):

@@ -11,16 +11,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import filelock
 import pytest
 from pause_support import After, Asking
 from rigs import SMALL, WriteModel
 
 from edgespec.cache.database import Database, open_database
 from edgespec.cache.facts import Facts
-from edgespec.errors import Cancelled, ModelFileError
+from edgespec.errors import BusyError, Cancelled, ModelFileError
 from edgespec.forms import search
+from edgespec.forms.decision import Decision
 from edgespec.forms.trimmer import Trimmer
-from edgespec.forms.weighing import OpenDrafter, TokenCosts
+from edgespec.forms.weighing import (
+    Heads,
+    OpenDrafter,
+    Readings,
+    TokenCosts,
+    TokenText,
+    read_text,
+)
 from edgespec.gguf.quantize import retype
 from edgespec.gguf.quantize_child import retype_apart
 from edgespec.llama.model import ModelOptions
@@ -112,6 +121,50 @@ def test_what_is_computed_can_be_aborted(rig: Rig, measured: list[tuple[str, ...
     assert rig.trimmer().trimmed(rig.whole, pause=pause) is not None
     assert contexts
     assert pause.computing == []
+
+
+def test_one_process_trims_at_a_time(rig: Rig, measured: list[tuple[str, ...]]) -> None:
+    rig.folder.mkdir()
+    with filelock.FileLock(rig.folder / ".lock"), pytest.raises(BusyError):
+        rig.trimmer().trimmed(rig.whole, pause=Asking())
+    assert rig.lines == []
+
+
+def test_what_was_read_on_a_busy_machine_is_not_read_again(
+    rig: Rig, measured: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heads are compared in peace, types are not; later only what costs could not tell is done."""
+    quiet = vars(search)["token_costs"]
+    read: list[str] = []
+
+    def costs(drafters: Sequence[OpenDrafter]) -> TokenCosts:
+        found = quiet(drafters)
+        is_head = all(drafter.model.path.stem.endswith("shipped") for drafter in drafters)
+        return found if is_head else dataclasses.replace(found, spread=2.0)
+
+    def reading(drafter: OpenDrafter, text: TokenText, heads: Heads) -> list[Readings]:
+        read.append(drafter.model.path.stem)
+        return read_text(drafter, text, heads)
+
+    monkeypatch.setattr(search, "token_costs", costs)
+    monkeypatch.setattr(search, "read_text", reading)
+    assert rig.trimmer().trimmed(rig.whole, pause=Asking()) is not None
+    assert not _decision(rig).choice.is_sure
+    assert read
+    read.clear()
+    measured.clear()
+    monkeypatch.setattr(search, "token_costs", quiet)
+    assert rig.trimmer().trimmed(rig.whole, pause=Asking()) is not None
+    assert _decision(rig).choice.is_sure
+    assert read == []
+    assert measured
+    assert all("q" in pair[0] for pair in measured)
+
+
+def _decision(rig: Rig) -> Decision:
+    found = rig.trimmer().decision(rig.whole)
+    assert found is not None
+    return found
 
 
 def test_without_a_place_to_write_it_is_told(rig: Rig) -> None:
