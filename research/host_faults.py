@@ -47,8 +47,8 @@ SIGNALS = (signal.SIGKILL, signal.SIGABRT, signal.SIGSEGV)
 SPEC = TinySpec(repetitive=True)
 Found = TypeVar("Found")
 MAX_TOKENS = 200
-PATIENCE_S = 60.0
-QUIET_S = 10.0
+PATIENCE_S = 180.0
+QUIET_S = 30.0
 """After this without an answer in the database, and without a death on the screen, go on."""
 
 KILLS_OF_A_CHAT = 10
@@ -143,14 +143,17 @@ class Chat:
             env={**os.environ, "EDGESPEC_HOME": str(home), "TERM": "xterm-256color"},
             start_new_session=True,
         )
-        self._written = ""
+        self._shown = self._fresh = ""
 
     @property
     def shown(self) -> str:
         """Everything drawn so far, without escape sequences and spaces: lines may be broken."""
         while select.select([self._leader], [], [], 0)[0]:
-            self._written += os.read(self._leader, 65536).decode(errors="replace")
-        return "".join(ESCAPES.sub("", self._written).split())
+            self._fresh += os.read(self._leader, 65536).decode(errors="replace")
+        whole = self._fresh.rfind("\x1b")  # the last sequence may be half there
+        self._shown += "".join(ESCAPES.sub("", self._fresh[:whole]).split())
+        self._fresh = self._fresh[whole:]
+        return self._shown
 
     def wait_until_ready(self) -> None:
         """Return when the model is loaded."""
