@@ -44,14 +44,17 @@ from edgespec.types import CompletionRequest, Message
 
 COMMAND = Path(sys.executable).with_name("edgespec")
 SIGNALS = (signal.SIGKILL, signal.SIGABRT, signal.SIGSEGV)
-SPEC = TinySpec(width=256, ffn_width=1024, num_layers=4, num_heads=4, repetitive=True)
+SPEC = TinySpec(repetitive=True)
 Found = TypeVar("Found")
-MAX_TOKENS = 40
-PATIENCE_S = 60.0
+MAX_TOKENS = 200
+PATIENCE_S = 180.0
+QUIET_S = 30.0
+"""After this without an answer in the database, and without a death on the screen, go on."""
+
 KILLS_OF_A_CHAT = 10
 ESCAPES = re.compile(r"\x1b(\[[0-9;?<>=$]*[a-zA-Z]|\][^\x07]*\x07|[()][A-Z0-9])")
 ALL_MESSAGES = "SELECT role, content FROM messages ORDER BY id"
-ASKS_AGAIN = "Ctrl+R asks again"
+ASKS_AGAIN = "Ctrl+Rasksagain"
 
 
 def main() -> None:
@@ -83,12 +86,15 @@ def host_of(parent: int) -> int | None:
     return None
 
 
-def kill_host(parent: int, number: signal.Signals) -> None:
-    """Kill the host of a command as soon as there is one."""
-    pid = until(lambda: host_of(parent))
-    assert pid is not None
-    with contextlib.suppress(ProcessLookupError):
+def kill_host(parent: int, number: signal.Signals, patience_s: float = PATIENCE_S) -> bool:
+    """Kill the host of a command as soon as there is one; False if there is none."""
+    try:
+        pid = until(lambda: host_of(parent), patience_s)
+        assert pid is not None
         os.kill(pid, number)
+    except (TimeoutError, ProcessLookupError):
+        return False
+    return True
 
 
 def until(condition: Callable[[], Found], seconds: float = PATIENCE_S) -> Found:
@@ -137,16 +143,17 @@ class Chat:
             env={**os.environ, "EDGESPEC_HOME": str(home), "TERM": "xterm-256color"},
             start_new_session=True,
         )
-        self._written = ""
+        self._shown = self._fresh = ""
 
     @property
     def shown(self) -> str:
-        """Everything drawn so far, without escape sequences."""
+        """Everything drawn so far, without escape sequences and spaces: lines may be broken."""
         while select.select([self._leader], [], [], 0)[0]:
-            self._written += os.read(self._leader, 65536).decode(errors="replace")
-        return re.sub(
-            r"\x1b(\[[0-9;?<>=$]*[a-zA-Z]|\][^\x07]*\x07|[()][A-Z0-9])", "", self._written
-        )
+            self._fresh += os.read(self._leader, 65536).decode(errors="replace")
+        whole = self._fresh.rfind("\x1b")  # the last sequence may be half there
+        self._shown += "".join(ESCAPES.sub("", self._fresh[:whole]).split())
+        self._fresh = self._fresh[whole:]
+        return self._shown
 
     def wait_until_ready(self) -> None:
         """Return when the model is loaded."""
@@ -189,10 +196,7 @@ def kill_in_chats(folder: Path, model: Path, num_kills: int, dice: random.Random
         sent: list[str] = []
         for number in range(first, min(first + KILLS_OF_A_CHAT, num_kills)):
             sent.append(f"message {number} {dice.random()}")
-            try:
-                seen[ask_and_kill(chat, sent, dice)] += 1
-            except TimeoutError:
-                failures.append(f"no answer to {sent[-1]!r}: {chat.shown[-500:]!r}")
+            seen[ask_and_kill(chat, sent, dice)] += 1
         if chat.leave() != chat.modes_before:
             failures.append(f"the terminal's modes differ after chat {first}")
         failures += compare(chat.messages(), sent, undisturbed)
@@ -204,30 +208,27 @@ def kill_in_chats(folder: Path, model: Path, num_kills: int, dice: random.Random
 
 
 def ask_and_kill(chat: Chat, sent: list[str], dice: random.Random) -> str:
-    """Send the last of `sent`, kill the host, ask again if need be; when it was killed."""
-    killer = threading.Timer(
-        dice.choice((0.0, 0.05, 0.3, 1.0)) * dice.random(),
-        kill_host,
-        (chat.process.pid, dice.choice(SIGNALS)),
-    )
-    before = len(chat.shown)
+    """Send the last of `sent`, kill the host, ask again if need be; what came of it."""
+    num_deaths = chat.shown.count(ASKS_AGAIN)
+    delay_s, number = dice.choice((0.0, 0.05, 0.3, 1.0)) * dice.random(), dice.choice(SIGNALS)
+    killer = threading.Timer(delay_s, kill_host, (chat.process.pid, number))
     chat.press(f"{sent[-1]}\r")
     killer.start()
-    deadline, num_tries = time.monotonic() + PATIENCE_S, 0
+    quiet_since, num_tries = time.monotonic(), 0
     while len(chat.messages()) < 2 * len(sent):
-        if time.monotonic() > deadline:
-            raise TimeoutError
+        if time.monotonic() > quiet_since + QUIET_S:
+            return "killed before it was written down"
         time.sleep(0.05)
-        if ASKS_AGAIN in chat.shown[before:]:
-            before = len(chat.shown)
+        if chat.shown.count(ASKS_AGAIN) > num_deaths:  # drawn anew, or once more
+            num_deaths = chat.shown.count(ASKS_AGAIN)
             chat.press("\x12")
-            num_tries += 1
-            if num_tries == 1 and dice.random() < 0.2:  # once more, in loading or soon after
+            quiet_since, num_tries = time.monotonic(), num_tries + 1
+            if num_tries == 1 and dice.random() < 0.3:  # once more, in loading or soon after
                 time.sleep(dice.random())
-                kill_host(chat.process.pid, dice.choice(SIGNALS))
+                kill_host(chat.process.pid, dice.choice(SIGNALS), 1.0)
     killer.join()
-    time.sleep(0.1)
-    return "answering" if num_tries else "idle"
+    time.sleep(0.5)  # the chat has yet to draw the end
+    return "asked again" if num_tries else "answered before"
 
 
 def compare(
@@ -242,6 +243,8 @@ def compare(
         if role == "assistant" and undisturbed.answer(so_far) != text:
             failures.append(f"{so_far[-1].content!r} was answered by {text!r}")
         so_far = (*so_far, Message("user" if role == "user" else "assistant", text))
+    if len(messages) < 2 * len(sent) - 1:
+        failures.append(f"{2 * len(sent)} messages were said, {len(messages)} recorded")
     return failures
 
 

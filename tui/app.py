@@ -116,8 +116,8 @@ class ChatApp(SteadyApp):
     def _input(self) -> MessageInput:
         return self.screen_stack[0].query_one(MessageInput)
 
-    def _set_state(self, state: State, **changes: object) -> None:
-        self._status = replace(self._status, state=state, **changes)  # type: ignore[arg-type]
+    def _set_state(self, state: State, detail: str = "", **changes: object) -> None:
+        self._status = replace(self._status, state=state, detail=detail, **changes)  # type: ignore[arg-type]
         self.screen_stack[0].query_one(StatusBar).status = self._status
         self._status_shown_at = time.monotonic()
         busy = state in ("prefilling", "answering", "stopping")
@@ -140,7 +140,7 @@ class ChatApp(SteadyApp):
     async def _loaded(self, event: Loaded) -> None:
         if self._leaving:
             return
-        self._set_state("ready", detail="", model=event.model)
+        self._set_state("ready", model=event.model)
         self._transcript.welcome(event.model.description)
         await self._send_waiting()
 
@@ -154,7 +154,7 @@ class ChatApp(SteadyApp):
         if not self._input.text:
             self.exit(self._failed, return_code=self._failed.exit_code)
             return
-        self._set_state("failed", detail="")
+        self._set_state("failed")
         await self._transcript.error(event.failure.line)
         await self._transcript.note("Ctrl+Q quits. What you typed stays until then.")
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import server_support
 from crashing_host import sitecustomize
+from terminal_support import Terminal, assert_restored
 
 from edgespec.errors import EdgeSpecError, HostDied, ModelFileError
 from edgespec.models.trials import Trials
@@ -248,3 +252,99 @@ def test_a_parent_loads_nothing_heavy(face: str) -> None:
     )
     loaded = done.stdout.split()
     assert [name for name in HEAVY if name in loaded] == []
+
+
+# -- the faces --------------------------------------------------------------------------------
+
+COMMAND = Path(sys.executable).with_name("edgespec")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EDGESPEC_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.mark.usefixtures("home")
+def test_run_says_in_one_line_that_the_engine_died(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [COMMAND, "run", "--model", model(tmp_path), "die SIGSEGV"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (6, "")
+    assert done.stderr.startswith("edgespec: the engine died: it crashed")
+    assert done.stderr.count("\n") == 1
+
+
+def post(port: int, text: str, *, stream: bool = False) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    body = {"messages": [{"role": "user", "content": text}], "stream": stream}
+    headers = {"Content-Type": "application/json"}
+    connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+    response = connection.getresponse()
+    data = response.read().decode()
+    connection.close()
+    return response.status, data
+
+
+@pytest.mark.usefixtures("home")
+def test_a_server_outlives_its_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN_S", "0.01")
+    server = subprocess.Popen(
+        [COMMAND, "serve", "--model", model(tmp_path), "--port", "0"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with server:
+        assert server.stderr is not None
+        line = next(line for line in server.stderr if "listens at" in line)
+        port = int(line.split("127.0.0.1:")[1].split("/")[0])
+        try:
+            for _ in range(3):
+                status, data = post(port, "die SIGABRT")
+                assert status == 503
+                error = json.loads(data)["error"]
+                assert (error["code"], error["type"]) == ("engine_died", "server_error")
+                assert "gave up" in error["message"]
+                assert post(port, "hello")[0] == 200
+            # In the middle of a stream, with another one waiting.
+            with ThreadPoolExecutor() as clients:
+                streamed = clients.submit(post, port, "x" * 500, stream=True)
+                waiting = clients.submit(post, port, "hello")
+                time.sleep(0.5)
+                os.kill(child_of(server.pid), signal.SIGKILL)
+                status, data = streamed.result()
+                assert status == 200
+                assert '"code":"engine_died"' in data and "[DONE]" not in data
+                assert waiting.result()[0] == 200
+        finally:
+            server.send_signal(signal.SIGINT)
+        assert server.wait(30) == 130
+
+
+@pytest.mark.usefixtures("home")
+def test_a_chat_outlives_its_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN_S", "0.02")
+    arguments = ["chat", "--model", str(model(tmp_path))]
+    program = f"import sys; from edgespec.cli.main import main; main({arguments!r})"
+    question = "long " * 12 + "question"
+    shown = Terminal(program, PYTHONPATH=os.environ["PYTHONPATH"])
+    try:
+        shown.until_shown("ready")
+        shown.press("die SIGSEGV\r")
+        shown.until_shown("wrong memory address")
+        shown.press(f"{question}\r")
+        shown.until_shown("    long long")
+        os.kill(child_of(shown.process.pid), signal.SIGKILL)
+        shown.until_shown("SIGKILL; ask again, and it starts anew · Ctrl+R asks again")
+        shown.press("\x12")
+        shown.until_shown(f"    {question}", 30)
+        shown.press("\x11")
+        assert shown.wait() == 0
+        assert_restored(shown)
+        assert "Traceback" not in shown.shown
+    finally:
+        shown.close()

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pty
 import re
-import select
 import signal
-import struct
-import subprocess
-import sys
-import termios
 import time
 from collections.abc import Iterator
-from fcntl import ioctl
-from pathlib import Path
 
 import pytest
-import tui_support
+from terminal_support import Terminal, assert_restored
 
 PROGRAM = """
 import sys, time
@@ -37,68 +29,6 @@ sys.exit(end.exit_code)
 """
 
 
-class Terminal:
-    """A process with a pseudo-terminal of its own, and everything it wrote there."""
-
-    def __init__(self, program: str, **env: str) -> None:
-        self._leader, follower = pty.openpty()
-        ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-        self.attributes_before = termios.tcgetattr(self._leader)
-        paths = {"PYTHONPATH": str(Path(tui_support.__file__).parent), "TERM": "xterm-256color"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", program],
-            stdin=follower,
-            stdout=follower,
-            stderr=follower,
-            env={**os.environ, **paths, **env},
-            start_new_session=True,
-        )
-        os.close(follower)
-        self.written = ""
-
-    @property
-    def attributes(self) -> list[object]:
-        return termios.tcgetattr(self._leader)
-
-    @property
-    def shown(self) -> str:
-        """What was written, without escape sequences; drawn over and over, so only for `in`."""
-        return re.sub(r"\x1b(\[[0-9;?<>=$]*[a-zA-Z]|\][^\x07]*\x07|[()][A-Z0-9])", "", self.written)
-
-    def press(self, keys: str) -> None:
-        os.write(self._leader, keys.encode())
-
-    def read(self) -> None:
-        while select.select([self._leader], [], [], 0.02)[0]:
-            try:
-                data = os.read(self._leader, 65536)
-            except OSError:  # the process has closed its end
-                return
-            if not data:
-                return
-            self.written += data.decode(errors="replace")
-
-    def until_shown(self, text: str, seconds: float = 10) -> None:
-        deadline = time.monotonic() + seconds
-        while text not in self.shown:
-            assert time.monotonic() < deadline, f"no {text!r} in {self.shown[-2000:]!r}"
-            self.read()
-
-    def wait(self, seconds: float = 10) -> int:
-        deadline = time.monotonic() + seconds
-        while self.process.poll() is None:
-            assert time.monotonic() < deadline, "the process did not end"
-            self.read()
-        self.read()
-        return self.process.returncode
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        os.close(self._leader)
-
-
 @contextlib.contextmanager
 def terminal(load: str = "pass", **env: str) -> Iterator[Terminal]:
     opened = Terminal(PROGRAM.format(load=load), **env)
@@ -106,13 +36,6 @@ def terminal(load: str = "pass", **env: str) -> Iterator[Terminal]:
         yield opened
     finally:
         opened.close()
-
-
-def assert_restored(shown: Terminal) -> None:
-    """The terminal is as it was: main screen, cursor, modes, line discipline."""
-    for sequence in ("\x1b[?1049l", "\x1b[?25h", "\x1b[?2004l", "\x1b[<u"):
-        assert sequence in shown.written
-    assert shown.attributes == shown.attributes_before
 
 
 def test_a_chat_from_start_to_quit() -> None:

@@ -33,7 +33,7 @@ def die(words: str) -> None:
             os._exit(3)
         sys.stderr.write("ggml.c:1: GGML_ASSERT(tokens > 0) failed\n")
         sys.stderr.flush()
-        os.kill(os.getpid(), signal.Signals[name])
+        signal.raise_signal(signal.Signals[name])  # in this thread: nothing more comes of it
 
 
 def load(
