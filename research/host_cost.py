@@ -30,9 +30,9 @@ from pathlib import Path
 from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.paths import Paths
 from edgespec.protocols import Completer
-from edgespec.runtime.compose import load
 from edgespec.runtime.host import Host
-from edgespec.runtime.request import LoadOptions
+from edgespec.runtime.request import LoadRequest
+from edgespec.runtime.running import load
 from edgespec.types import CompletionRequest
 
 COMMAND = Path(sys.executable).with_name("edgespec")
@@ -73,7 +73,7 @@ def main() -> None:
 def measure_chunks(home: Path, model: Path) -> None:
     """Milliseconds per chunk, one token each."""
     paths = Paths(home, home)
-    options = LoadOptions(drafter="none", num_threads=1, remember=False)
+    options = LoadRequest(drafter="none", num_threads=1, remember=False)
     with Host(paths) as host, load(options, model, paths, lambda _line: None) as loaded:
         host.load(options, model, lambda _line: None)
         times: dict[str, list[float]] = {"host": [], "inside": []}

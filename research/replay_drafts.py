@@ -2,8 +2,7 @@
 
 Nothing is computed by a model: the target says what it said when it was recorded, a pass over r
 rows takes T(r), the drafter guesses what it guessed then (research/record_drafts.py) and takes
-what a guess is said to take. So two ways to plan differ by nothing but the planning. What the parts
-of the planner buy, research/ablate.py tells so.
+what a guess is said to take. So two ways to plan differ by nothing but the planning.
 """
 
 from __future__ import annotations
