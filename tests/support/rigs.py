@@ -155,6 +155,29 @@ class ReplaySession:
         """Nothing to let go of."""
 
 
+class Asked:
+    """Implements `Drafter` around another one that is asked at every chance: it looks free."""
+
+    def __init__(self, drafter: Drafter) -> None:
+        self.name = drafter.name
+        self._drafter = drafter
+
+    def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> AskedSession:
+        return AskedSession(self._drafter.open(prompt, said))
+
+
+class AskedSession:
+    """Implements `DraftSession` for `Asked`."""
+
+    quote = FREE
+    bridge_ms = 0.0
+
+    def __init__(self, session: DraftSession) -> None:
+        self.propose = session.propose
+        self.learn = session.learn
+        self.close = session.close
+
+
 def eager_engine(target: LlamaTarget, *drafters: Drafter, ends: bool = False) -> Engine:
     """An engine that drafts whatever it can: drafts look free, and its clock stands still.
 

@@ -239,14 +239,14 @@ def test_a_drafter_that_fails_within_an_answer(
         decode, calls = Context.decode, itertools.count()
 
         def failing(context: Context, *args: object, **more: object) -> None:
-            if context.options.num_batch == DRAFTER_BATCH and next(calls) > 3:
+            if context.options.num_batch == DRAFTER_BATCH and next(calls) > 0:
                 raise NativeLibraryError("llama.cpp cannot compute", "run `edgespec doctor`")
             decode(context, *args, **more)  # type: ignore[arg-type]
 
         monkeypatch.setattr(Context, "decode", failing)
         told = len(lines)
         answers = [ask(speculate=True), ask(speculate=True)]
-    assert next(calls) == 5, "it failed once and was not asked again"
+    assert next(calls) == 2, "it failed once and was not asked again"
     assert all(answer.token_ids == plain.token_ids for answer in answers)
     assert all(answer.text == plain.text for answer in answers)
     (line,) = lines[told:]
