@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -134,7 +134,7 @@ def test_what_was_read_on_a_busy_machine_is_not_read_again(
     rig: Rig, measured: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Heads are compared in peace, types are not; later only what costs could not tell is done."""
-    quiet = vars(search)["token_costs"]
+    quiet: Callable[[Sequence[OpenDrafter]], TokenCosts] = vars(search)["token_costs"]
     read: list[str] = []
 
     def costs(drafters: Sequence[OpenDrafter]) -> TokenCosts:
