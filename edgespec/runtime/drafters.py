@@ -20,7 +20,7 @@ from edgespec.llama.context import Context
 from edgespec.machine.available import available_memory
 from edgespec.pauses import Pause
 from edgespec.planning.guarded import GuardedDrafter
-from edgespec.protocols import Drafter, Observer
+from edgespec.protocols import Drafter
 from edgespec.reports import Report
 from edgespec.runtime.model_place import ModelPlace
 from edgespec.runtime.request import BEST_DRAFTER, NO_DRAFTER, LoadRequest
@@ -58,8 +58,8 @@ class Following:
 class Drafters:
     """The drafters of one target, best sources first; `cleanup` remembers and closes them.
 
-    `model_place` holds the model, `following` has the rows of its head follow the user in idle
-    time.
+    `model_place` holds the model. In idle time `following` has the rows of its head follow the
+    user, and `studying`, if it may, has it learn.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Drafters:
         self.model_place = ModelPlace()
         cleanup.callback(self.model_place.close)
         self.all: list[Drafter] = []
-        self.observers: list[Observer] = []
+        self.studying: Studying | None = None
         if request.drafter == NO_DRAFTER:
             return
         if not target.model.can_roll_back:
@@ -180,7 +180,7 @@ class Drafters:
         studying = Studying(bound, self._adaptations, name, self._learns, report)
         self._cleanup.callback(studying.close)
         if self._learns:
-            self.observers.append(studying)
+            self.studying = studying
         return studying
 
     def _remember_ngrams(self, model: ModelDrafter, cleanup: contextlib.ExitStack) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import resource
 import signal
 import socket
 import sys
@@ -24,6 +25,8 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
+
+import psutil
 
 from edgespec import signals
 from edgespec.errors import EdgeSpecError
@@ -40,6 +43,9 @@ from edgespec.runtime.host_messages import (
     Pipe,
 )
 from edgespec.types import CompletionRequest
+
+_ROOM_BYTES = 4 << 30
+"""What answers, drafters and what they learn may take besides what was loaded."""
 
 _PATIENCE_S = 15.0
 """How long a host whose parent is gone may take to write down what it learned."""
@@ -170,10 +176,12 @@ class Child:
 
     def _open(self, load: Load) -> object:
         self._load, self.is_loading = load, True
+        bound_memory(None)
         try:
             self._opened = self._open_model(load, lambda line: self._send(LINE, line))
         finally:
             self.is_loading = False
+            bound_memory(_ROOM_BYTES)
         return self._opened.completer.model
 
     def _let_go(self) -> None:
@@ -210,6 +218,21 @@ class Child:
     def _send(self, number: int, value: object) -> None:
         with contextlib.suppress(OSError):  # the parent is gone: the reader sees to it
             self._pipe.send(number, value)
+
+
+def bound_memory(num_bytes: int | None) -> None:
+    """Let this process take so many bytes more than it has; None takes the bound away.
+
+    A grammar can make llama.cpp ask for memory without end: this ends the process, not the machine.
+    Where the system does not count, nothing is bounded.
+    """
+    taken = getattr(psutil.Process().memory_info(), "data", None)
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = resource.RLIM_INFINITY if num_bytes is None or taken is None else taken + num_bytes
+    if hard != resource.RLIM_INFINITY:
+        wanted = hard if wanted == resource.RLIM_INFINITY else min(wanted, hard)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
 
 
 def as_told(error: Exception) -> EdgeSpecError:

@@ -20,6 +20,7 @@ from edgespec.learning.online.version import Version
 from edgespec.llama.context import Context
 from edgespec.llama.draft_model import LlamaDraftModel
 from edgespec.machine.facts import file_fingerprint
+from edgespec.pauses import Pause
 from edgespec.protocols import Observation
 from edgespec.reports import Report
 from edgespec.runtime.model_drafter import BoundDrafter, Running
@@ -58,6 +59,15 @@ class Studying:
     def open(self, request: CompletionRequest, prompt: EncodedPrompt) -> Observation:
         """An answer begins (`edgespec.protocols.Observer`)."""
         return Observations([self.student.open(request, prompt)] if self.student else [])
+
+    @property
+    def name(self) -> str:
+        """What is done no more after it failed (`edgespec.runtime.idle.IdleTask`)."""
+        return Student.name
+
+    def run(self, pause: Pause) -> bool:
+        """Study what was said."""
+        return self.student is not None and self.student.run(pause)
 
     def resume(self) -> None:
         """Serve what was learned for the head as it is; only between answers."""
@@ -140,7 +150,7 @@ def open_student(
     reader = LessonReader(LlamaDraftModel(context, bound.feed), bound.vocabularies, bound.kept)
     history = saved.history if saved is not None else History()
     keeping = AdaptationHistory(pair, store, history, report)
-    student = Student(reader, learner, context, bound.render, serve, keeping, report)
+    student = Student(reader, learner, context, bound.render, serve, keeping)
     return cleanup.enter_context(student)
 
 

@@ -179,7 +179,7 @@ class _Wiring:
             bridge,
             make_sampler,
             served_model(target, context.num_context, drafters.name),
-            Observers([idle, *drafters.observers, *([memory] if memory else [])]),
+            Observers([each for each in (idle, drafters.studying, memory) if each is not None]),
         )
         idle.start()
         return Running(
@@ -221,6 +221,8 @@ class _Wiring:
         proving = ProveRows(target, facts, verifier.prove)
         keeper = CostKeeper(target, facts, self._costs, proving)
         tasks: list[IdleTask] = [proving, keeper, drafters.following]
+        if drafters.studying is not None:
+            tasks.insert(0, drafters.studying)
         if not self._request.idle:
             tasks = []
         elif selection is not None:

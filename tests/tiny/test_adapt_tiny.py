@@ -33,7 +33,9 @@ from edgespec.llama.model import Model
 from edgespec.llama.target import LlamaTarget
 from edgespec.llama.tiny import TinySpec
 from edgespec.runtime.form import Form
+from edgespec.runtime.idle import IdleWorker
 from edgespec.runtime.model_drafter import BoundDrafter, open_model_drafter
+from edgespec.runtime.observers import Observers
 from edgespec.runtime.online import open_student
 from edgespec.types import Completion, CompletionRequest, SamplingParams
 
@@ -51,6 +53,7 @@ class Rig:
     completer: EngineCompleter
     bound: BoundDrafter
     student: Student | None
+    idle: IdleWorker
     lines: list[str]
 
     def answer(self, sampling: SamplingParams, text: str = "one two three") -> Completion:
@@ -72,8 +75,11 @@ def rig(
         student = None
         if store is not None:
             student = open_student(bound, store, "tiny", learns, lines.append, cleanup)
-        completer = eager_completer(target, bound.drafter, observer=student)
-        yield Rig(completer, bound, student, lines)
+        learners = [student] if student is not None else []
+        idle = cleanup.enter_context(IdleWorker(lines.append, learners))
+        observers = Observers([idle, *learners])
+        completer = eager_completer(target, bound.drafter, observer=observers)
+        yield Rig(completer, bound, student, idle, lines)
 
 
 @pytest.mark.parametrize("drafter", [DRAFTER, OTHER, SMALL])
@@ -94,8 +100,7 @@ def test_same_bytes_while_the_drafter_learns(
             for sampling in samplings:
                 for text in texts:
                     said.append(learning.answer(sampling, text).token_ids)
-                    assert learning.student is not None
-                    assert learning.student.wait(PATIENCE_S)
+                    assert learning.idle.wait(PATIENCE_S)
         assert learning.lines == []
         if drafter is DRAFTER:  # a copy of the target, say, cannot become better
             assert learning.bound.draft_model.correct is not None
@@ -111,8 +116,7 @@ def test_a_drafter_learns_what_the_target_says_again_and_again(
     with rig(model, files, store) as learning:
         first = learning.answer(SamplingParams())
         for _ in range(25):
-            assert learning.student is not None
-            assert learning.student.wait(PATIENCE_S)
+            assert learning.idle.wait(PATIENCE_S)
             last = learning.answer(SamplingParams())
     assert last.token_ids == first.token_ids
     assert last.stats.accepted > first.stats.accepted
@@ -131,8 +135,7 @@ def test_a_request_stops_what_is_studied(
         expected = learning.answer(SamplingParams()).token_ids
         for _ in range(20):  # at once, whatever is being studied
             assert learning.answer(SamplingParams()).token_ids == expected
-        assert learning.student is not None
-        assert learning.student.wait(PATIENCE_S)
+        assert learning.idle.wait(PATIENCE_S)
         assert learning.lines == []
 
 
@@ -146,8 +149,7 @@ def test_a_file_that_cannot_be_used_is_told_and_the_chat_goes_on(
         expected = learning.answer(SamplingParams()).token_ids
         for _ in range(8):
             learning.answer(SamplingParams())
-            assert learning.student is not None
-            assert learning.student.wait(PATIENCE_S)
+            assert learning.idle.wait(PATIENCE_S)
     (path,) = store.all()
     if damage == "cut off":
         path.write_bytes(path.read_bytes()[:-9])
@@ -178,9 +180,9 @@ def test_a_student_that_fails_says_so_once_and_answers_go_on(
         assert learning.student is not None
         monkeypatch.setattr(learning.student._learner, "judge", failing)
         expected = learning.answer(SamplingParams()).token_ids
-        assert learning.student.wait(PATIENCE_S)
+        assert learning.idle.wait(PATIENCE_S)
         assert learning.answer(SamplingParams()).token_ids == expected
-        assert learning.student.wait(PATIENCE_S)
+        assert learning.idle.wait(PATIENCE_S)
         assert len(learning.lines) == 1
         assert "learns no more" in learning.lines[0]
 

@@ -175,7 +175,9 @@ def rig(home: Home, model: Model, *, adapts: bool = False) -> Iterator[Rig]:
         follow = Follow(home.trimmer(), Said(path, home.key), home.adaptations)
         follower = open_follower(follow, files, bound, context, studying)
         assert follower is not None
-        idle = cleanup.enter_context(IdleWorker(lines.append, [follower]))
+        idle = cleanup.enter_context(
+            IdleWorker(lines.append, [*([studying] if studying else []), follower])
+        )
         observers = Observers([idle, *([studying] if studying else [])])
         completer = eager_completer(target, bound.drafter, observer=observers)
         yield Rig(completer, bound, idle, studying, lines)

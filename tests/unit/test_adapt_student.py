@@ -20,9 +20,12 @@ from edgespec.learning.online.gate import ALONE
 from edgespec.learning.online.history import AdaptationHistory
 from edgespec.learning.online.learner import Learner
 from edgespec.learning.online.reading import LessonReader
-from edgespec.learning.online.student import MOST_ANSWERS, Lesson, Student
+from edgespec.learning.online.student import MOST_ANSWERS, Student
 from edgespec.learning.online.version import Version
 from edgespec.passes import Kept
+from edgespec.protocols import Observation
+from edgespec.runtime.idle import IdleWorker
+from edgespec.runtime.observers import Observers
 from edgespec.types import (
     Completion,
     CompletionRequest,
@@ -100,6 +103,7 @@ class Rig:
 
     model: Slow
     student: Student
+    idle: IdleWorker
     served: list[Version]
     lines: list[str]
 
@@ -107,10 +111,14 @@ class Rig:
         """One request and its answer."""
         self.say(self.begin(prompt), tokens)
 
-    def begin(self, prompt: str) -> Lesson:
-        return self.student.open(CompletionRequest(prompt), EncodedPrompt((1,), prompt))
+    def begin(self, prompt: str) -> Observation:
+        return self.observers.open(CompletionRequest(prompt), EncodedPrompt((1,), prompt))
 
-    def say(self, lesson: Lesson, tokens: Sequence[int] = TEXT) -> None:
+    @property
+    def observers(self) -> Observers:
+        return Observers([self.idle, self.student])
+
+    def say(self, lesson: Observation, tokens: Sequence[int] = TEXT) -> None:
         """An answer, to its end: a pass that reads, and two that say something."""
         half = len(tokens) // 2
         for part in ((), tokens[:half], tokens[half:]):
@@ -119,7 +127,14 @@ class Rig:
         lesson.close(Completion("", tuple(tokens), "stop", timings, SpeculationStats()))
 
     def wait(self) -> None:
-        assert self.student.wait(PATIENCE_S)
+        assert self.idle.wait(PATIENCE_S)
+
+    def __enter__(self) -> Rig:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.idle.close()
+        self.student.close()
 
 
 def made(model: Slow, store: AdaptationStore | None = None) -> Rig:
@@ -132,14 +147,13 @@ def made(model: Slow, store: AdaptationStore | None = None) -> Rig:
         lambda prompt: DRAFTER.encode(str(prompt).encode()).tokens,
         served.append,
         AdaptationHistory(PAIR, store, History(), lines.append),
-        lines.append,
     )
-    return Rig(model, student, served, lines)
+    return Rig(model, student, IdleWorker(lines.append, [student]), served, lines)
 
 
 def test_an_answer_is_studied_after_it_ended() -> None:
     rig = made(Slow())
-    with rig.student:
+    with rig:
         lesson = rig.begin("a")
         lesson.take(kept(TEXT))
         assert rig.model.reads == []
@@ -154,7 +168,7 @@ def test_an_answer_is_studied_after_it_ended() -> None:
 
 def test_what_serves_comes_to_serve_between_answers() -> None:
     rig = made(Slow())
-    with rig.student:
+    with rig:
         assert rig.served[0].is_none
         for _ in range(40):
             rig.answer()
@@ -165,7 +179,7 @@ def test_what_serves_comes_to_serve_between_answers() -> None:
 def test_a_request_stops_a_reading_and_it_is_read_again() -> None:
     model = Slow(waits=True)
     rig = made(model)
-    with rig.student:
+    with rig:
         rig.answer()
         assert model.is_reading.wait(PATIENCE_S)
         lesson = rig.begin("b")  # ends the pass: else it would wait for ever
@@ -181,11 +195,11 @@ def test_a_request_stops_a_reading_and_it_is_read_again() -> None:
 
 def test_nothing_is_studied_while_any_answer_is_written() -> None:
     rig = made(Slow())
-    with rig.student:
+    with rig:
         lesson = rig.begin("b")
         rig.answer()
         lesson.take(kept(TEXT))
-        assert not rig.student.wait(0.05)
+        assert not rig.idle.wait(0.05)
         assert rig.model.reads == []
         lesson.close(None)
         rig.wait()
@@ -195,7 +209,7 @@ def test_nothing_is_studied_while_any_answer_is_written() -> None:
 def test_only_the_latest_answers_wait() -> None:
     model = Slow(waits=True)
     rig = made(model)
-    with rig.student:
+    with rig:
         for number in range(MOST_ANSWERS + 5):
             rig.answer(chr(ord("a") + number))
         model.waits = False
@@ -209,7 +223,7 @@ def test_only_the_latest_answers_wait() -> None:
 @pytest.mark.parametrize("tokens", [[], TEXT[:1]])
 def test_short_answers_do_no_harm(tokens: list[int]) -> None:
     rig = made(Slow())
-    with rig.student:
+    with rig:
         rig.answer(tokens=tokens)
         rig.wait()
     assert rig.lines == []
@@ -217,7 +231,7 @@ def test_short_answers_do_no_harm(tokens: list[int]) -> None:
 
 def test_a_failure_is_told_once_and_ends_it() -> None:
     rig = made(Slow(fails=True))
-    with rig.student:
+    with rig:
         for _ in range(3):
             rig.answer()
             rig.wait()
@@ -228,7 +242,7 @@ def test_a_failure_is_told_once_and_ends_it() -> None:
 def test_what_was_learned_is_kept_at_the_end(tmp_path: Path) -> None:
     store = AdaptationStore(tmp_path)
     rig = made(Slow(), store)
-    with rig.student:
+    with rig:
         rig.answer()
         rig.wait()
         assert store.load(PAIR) is None
@@ -240,6 +254,6 @@ def test_what_was_learned_is_kept_at_the_end(tmp_path: Path) -> None:
 
 def test_without_answers_nothing_is_written(tmp_path: Path) -> None:
     store = AdaptationStore(tmp_path / "adaptations")
-    with made(Slow(), store).student as student:
-        student.open(CompletionRequest("a"), EncodedPrompt((1,), "a")).close(None)
+    with made(Slow(), store) as rig:
+        rig.begin("a").close(None)
     assert not store.folder.exists()

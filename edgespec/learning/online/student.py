@@ -1,23 +1,21 @@
-"""Learning while nobody waits: a thread that studies answers between requests.
+"""Learning while nobody waits: what the target said is noted, and studied between answers.
 
-    an answer begins   `open`      the thread stops within a step, or a part of a pass
-    a pass is over     `take`      the target's distributions are noted, 0.1 ms a token
-    the last one ends  `close`     the thread may go on: read, judge, learn, offer
+    a pass is over     `Lesson.take`   the target's distributions are noted, 0.1 ms a token
+    an answer ends     `Lesson.close`  it waits to be studied
+    nobody waits       `run`           read, judge, learn, offer: an answer a step
 
-The versions that serve change only here, so never while an answer is drafted.
+The versions that serve change only in `run`, so never while an answer is drafted.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
-from edgespec.errors import Cancelled, EdgeSpecError
+from edgespec.errors import Cancelled
 from edgespec.learning.online.correction import Floats
 from edgespec.learning.online.gate import ALONE
 from edgespec.learning.online.history import AdaptationHistory
@@ -26,7 +24,7 @@ from edgespec.learning.online.lesson import Distribution
 from edgespec.learning.online.reading import MOST_TOKENS, LessonReader, Said
 from edgespec.learning.online.version import Version
 from edgespec.passes import Kept
-from edgespec.reports import Report
+from edgespec.pauses import Abortable, Pause
 from edgespec.types import Completion, CompletionRequest, EncodedPrompt, Prompt
 
 MOST_ANSWERS = 16
@@ -37,33 +35,19 @@ _CUT = 8.0
 _MOST_NOTED = 64
 
 
-class Interruptible(Protocol):
-    """What reads for the thread: a context whose pass can be ended."""
-
-    def abort(self) -> None:
-        """End the pass under way, or the next one."""
-        ...
-
-    def resume(self) -> None:
-        """Take back an `abort`."""
-        ...
-
-
 class Student:
-    """Implements `edgespec.protocols.Observer`: learns from the answers that it is told of.
+    """Implements `edgespec.protocols.Observer`, and a task for idle time: learns from answers."""
 
-    Nothing here fails an answer: what goes wrong is told in one line, and learning ends.
-    """
+    name = "the drafter learns"
 
     def __init__(
         self,
         reader: LessonReader,
         learner: Learner,
-        context: Interruptible,
+        context: Abortable,
         render: Callable[[Prompt], list[int]],
         serve: Callable[[Version], None],
         keeping: AdaptationHistory,
-        report: Report,
     ) -> None:
         """`context` is what `reader` reads with; `render` gives a prompt's drafter tokens.
 
@@ -75,49 +59,36 @@ class Student:
         self._render = render
         self._serve = serve
         self._keeping = keeping
-        self._report = report
-        self._changed = threading.Condition()
         self._pending: deque[Answered] = deque(maxlen=MOST_ANSWERS)
-        self._num_answers = 0  # under way
-        self._is_studying = self._is_over = False
-        self._thread: threading.Thread | None = None
         self._num_unkept = 0  # answers learned from since the last time that something was kept
         serve(learner.serving)
 
     def open(self, _request: CompletionRequest, prompt: EncodedPrompt) -> Lesson:
-        """An answer begins: what is studied is put aside at once."""
-        with self._changed:
-            self._num_answers += 1
-            self._stop_studying()
-        return Lesson(self, prompt.prompt)
+        """An answer begins, to be noted."""
+        return Lesson(prompt.prompt, self._pending)
 
-    def finish(self, answer: Answered | None) -> None:
-        """An answer ended; time to study, unless there are others."""
-        with self._changed:
-            self._num_answers -= 1
-            if answer is not None and not self._is_over:
-                self._pending.append(answer)
-                self._start()
-            self._changed.notify_all()
+    def run(self, pause: Pause) -> bool:
+        """Study the answer that waits for longest; True if there are more.
 
-    def wait(self, timeout_s: float) -> bool:
-        """Wait until nothing is left to be studied; False if that takes longer."""
-        with self._changed:
-            return self._changed.wait_for(
-                lambda: self._is_over or not (self._pending or self._is_studying), timeout_s
-            )
+        Raises Cancelled, after which what was read in part is read again, EdgeSpecError, ValueError
+        or MemoryError.
+        """
+        pause()
+        if self._pending:
+            try:
+                self._study(self._pending[0], pause)
+            except Cancelled:
+                raise
+            except BaseException:  # nothing of it is kept
+                self._pending.clear()
+                self._num_unkept = 0
+                raise
+        return bool(self._pending)
 
     def close(self) -> None:
-        """End the thread and keep what was learned; what was not studied yet is lost."""
-        with self._changed:
-            self._is_over = True
-            self._stop_studying()
-            self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-            if self._num_unkept:
-                self._keep(is_new=False)
+        """Keep what was learned; what was not studied yet is lost."""
+        if self._num_unkept:
+            self._keep(is_new=False)
 
     def __enter__(self) -> Student:
         return self
@@ -125,51 +96,18 @@ class Student:
     def __exit__(self, *_exc: object) -> None:
         self.close()
 
-    def _stop_studying(self) -> None:
-        """Have the thread stop; called with the lock."""
-        if self._is_studying:
-            self._context.abort()
-            self._changed.wait_for(lambda: not self._is_studying)
-            self._context.resume()
-
-    def _start(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="adaptation", daemon=True)
-            self._thread.start()
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(self._is_due)
-                if self._is_over:
-                    return
-                self._is_studying = True
-            try:
-                self._study(self._pending[0])
-            except Cancelled:  # a request came: what was read in part is read again later
-                pass
-            except (EdgeSpecError, ValueError, MemoryError) as error:
-                self._is_over, self._num_unkept = True, 0
-                self._report(f"the drafter learns no more in this run: {error}")
-            finally:
-                with self._changed:
-                    self._is_studying = False
-                    self._changed.notify_all()
-
-    def _is_due(self) -> bool:
-        return self._is_over or (bool(self._pending) and not self._num_answers)
-
-    def _study(self, answer: Answered) -> None:
+    def _study(self, answer: Answered, pause: Pause) -> None:
         """Read an answer, judge the versions by it, learn from it."""
         said = Said(tuple(self._render(answer.prompt)), answer.tokens, answer.told)
-        reading = self._reader.read(said, self._learner.gate.versions())
+        with pause.aborting(self._context):
+            reading = self._reader.read(said, self._learner.gate.versions())
         self._pending.popleft()
         if reading is None:
             return
         way = self._learner.gate.way
         self._keeping.count(reading.hits[ALONE], reading.hits[way])
         verdict = self._learner.judge(reading.hits)
-        self._learner.learn(reading.examples, lambda: bool(self._num_answers) or self._is_over)
+        self._learner.learn(reading.examples, lambda: _is_asked(pause))
         self._serve(self._learner.serving)
         self._num_unkept += 1
         if verdict == "promoted" or self._learner.gate.way != way:
@@ -183,10 +121,10 @@ class Student:
 class Lesson:
     """Implements `edgespec.protocols.Observation`: notes what the target says in one answer."""
 
-    def __init__(self, student: Student, prompt: Prompt) -> None:
-        """Use `Student.open`."""
-        self._student = student
+    def __init__(self, prompt: Prompt, pending: deque[Answered]) -> None:
+        """Use `Student.open`; `pending` gets what is to be learned from."""
         self._prompt = prompt
+        self._pending = pending
         self._told: list[Distribution] = []
 
     def take(self, kept: Kept) -> None:
@@ -197,8 +135,8 @@ class Lesson:
     def close(self, completion: Completion | None) -> None:
         """The answer ended."""
         tokens = () if completion is None else completion.token_ids[: len(self._told)]
-        answer = Answered(self._prompt, tokens, tuple(self._told)) if tokens else None
-        self._student.finish(answer)
+        if tokens:
+            self._pending.append(Answered(self._prompt, tokens, tuple(self._told)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -208,6 +146,15 @@ class Answered:
     prompt: Prompt
     tokens: tuple[int, ...]
     told: tuple[Distribution, ...]
+
+
+def _is_asked(pause: Pause) -> bool:
+    """Whether the work is to end."""
+    try:
+        pause()
+    except Cancelled:
+        return True
+    return False
 
 
 def noted(logits: Floats) -> Distribution:
