@@ -26,7 +26,7 @@ from edgespec.llama.tiny.corpus import CORPUS
 from edgespec.passes import Draft, Kept, Part, Proposal
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.planning.planner import Planner
-from edgespec.protocols import FREE, Drafter, Observer
+from edgespec.protocols import FREE, Drafter, DraftSession, Observer
 from edgespec.types import (
     Completion,
     CompletionRequest,
