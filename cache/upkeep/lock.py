@@ -7,8 +7,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import filelock
-
 from edgespec.errors import BusyError
 
 WAIT_S = 10.0
@@ -23,6 +21,8 @@ def upkeep_lock(path: Path, wait_s: float | None = None) -> Iterator[None]:
     keep what is forgotten. Unfinished files of a killed process are deleted. The lock ends with the
     process; others have it for at most `wait_s` seconds (WAIT_S) before this gives up.
     """
+    import filelock  # loads asyncio: seldom needed, and never before an answer
+
     lock = filelock.FileLock(path.with_name(f".{path.name}.lock"), mode=0o600)
     try:
         lock.acquire(timeout=WAIT_S if wait_s is None else wait_s)
