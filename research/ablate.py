@@ -1,4 +1,4 @@
-"""What each part of the planner that learns buys, by replay, with each replaced by a constant.
+"""What each part of the planner buys, by replay, alone and on top of the others.
 
     python research/ablate.py TARGET.gguf DRAFTER.gguf ANSWERS.npz GUESSES.npz GUESS_MS READ_MS \
         WORLDS SETUPS [SEEDS]
@@ -40,14 +40,10 @@ from replay_drafts import (
 )
 
 from edgespec.drafters.context import ContextDrafter
-from edgespec.drafters.model import PRIOR_OUTLOOK
 from edgespec.estimates.acceptance import Acceptance
-from edgespec.estimates.counts import Calibration
-from edgespec.estimates.recent import Outlook
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.planning import budget
 from edgespec.planning.cost import CostModel
-from edgespec.planning.earnings import Gains, Lengths
 from edgespec.protocols import Drafter, Target
 
 MAX_TOKENS = 1024
@@ -94,31 +90,30 @@ WORLDS = {
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """Whether each part learns, or a constant stands for it; `drafts`: the model is asked at all.
+    """Whether each part does its work; `drafts`: the model is asked at all.
 
-    With `hindsight` drafters never guess wrong, and nothing keeps them from being asked.
+    `costs` and `counts` learn, or are what they were at first; without a `budget` drafters may lose
+    whatever they lose; without `reading` any prompt is read at once. With `hindsight` drafters
+    never guess wrong.
     """
 
     costs: bool = True
     counts: bool = True
-    head: bool = True
-    recent: bool = True
     budget: bool = True
-    lengths: bool = True
-    gains: bool = True
+    reading: bool = True
     drafts: bool = True
     hindsight: bool = False
 
 
-PARTS = ("costs", "counts", "head", "recent", "budget", "lengths", "gains")
-OFF = Setup(*[False] * len(PARTS))
+PARTS = ("costs", "counts", "budget", "reading")
+OFF = Setup(costs=False, counts=False, budget=False, reading=False)
 SETUPS = {
     "lookups": Setup(drafts=False),
     "on": Setup(),
     "off": OFF,
     **{f"+{part}": replace(OFF, **{part: True}) for part in PARTS},
     **{f"-{part}": replace(Setup(), **{part: False}) for part in PARTS},
-    "hindsight": Setup(budget=False, hindsight=True),
+    "hindsight": replace(OFF, hindsight=True),
 }
 
 
@@ -129,63 +124,27 @@ class StillCosts(CostModel):
         """Learn nothing."""
 
 
-class StillCounts(Calibration):
-    """The prior."""
+class StillCounts(Acceptance):
+    """Estimates of before anything was seen."""
 
     def observe(self, kind: int, kept: bool) -> None:
         """Learn nothing."""
 
 
-class Estimates(Acceptance):
-    """Estimates as `other` makes them before it learned, with either part switched."""
-
-    def __init__(self, other: Acceptance, setup: Setup) -> None:
-        prior = [other.counts.estimate(kind) for kind in range(other.num_kinds)]
-        counts = Calibration(prior) if setup.counts else StillCounts(prior)
-        super().__init__(counts, other.head.weights)
-        self._uses_head = setup.head
-
-    def estimate(self, kind: int, features: Sequence[float] = ()) -> float:
-        """As it serves."""
-        return super().estimate(kind, features if self._uses_head else ())
-
-
-class StillOutlook(Outlook):
-    """The prior."""
-
-    def observe(self, right: bool) -> None:
-        """Learn nothing."""
-
-    def end_pass(self, *, asked: bool) -> None:
-        """Try nothing."""
-
-
-class LongestLengths(Lengths):
-    """Answers go on to their limit."""
-
-    def expected(self, num_tokens: int, most: int) -> float:
-        """The limit."""
-        return most
-
-
-class StillGains(Gains):
-    """One gain for all, that of a prompt as long as one pass."""
-
-    def expected(self, fertility: float, num_passes: float) -> float:
-        """The constant."""
-        return 0.15
+def still(calibration: Acceptance) -> StillCounts:
+    """What a fresh calibration says, for ever."""
+    return StillCounts([calibration.estimate(kind) for kind in range(calibration.num_kinds)])
 
 
 @contextlib.contextmanager
 def switched(setup: Setup) -> Iterator[None]:
-    """What planners that are made now keep books with."""
+    """Plan with the budgets of a setup."""
+    constants = {} if setup.budget else {"FIRST_PASSES": math.inf, "MOST_PASSES": math.inf}
+    if not setup.reading:
+        constants["GAIN"] = math.inf
     with contextlib.ExitStack() as stack:
-        if not setup.budget:
-            stack.enter_context(mock.patch.object(budget, "MOST_PASSES", math.inf))
-        if not setup.lengths:
-            stack.enter_context(mock.patch.object(budget, "Lengths", LongestLengths))
-        if not setup.gains:
-            stack.enter_context(mock.patch.object(budget, "Gains", StillGains))
+        for name, value in constants.items():
+            stack.enter_context(mock.patch.object(budget, name, value))
         yield
 
 
@@ -316,10 +275,11 @@ def replay(recording: Recording, setup: Setup, world: World, order: str, seed: i
     clock = Clock()
     playback = MachinePlayback(recording.guesses, clock, recording.times_ms, world, machine)
     context, model = ContextDrafter(), recording.pair.drafter_over(playback)
-    for calibrated in (context, model):
-        calibrated.calibration = Estimates(calibrated.calibration, setup)
-    if not setup.recent:
-        model.recent = StillOutlook(PRIOR_OUTLOOK)
+    if not setup.counts:
+        context.calibration, model.calibration = (
+            still(context.calibration),
+            still(model.calibration),
+        )
     drafters: list[Drafter] = [context, model] if setup.drafts else [context]
     if setup.hindsight:
         drafters = [Hindsight(drafter, clock) for drafter in drafters]

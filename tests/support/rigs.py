@@ -26,7 +26,7 @@ from edgespec.llama.tiny.corpus import CORPUS
 from edgespec.passes import Draft, Kept, Part, Proposal
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.planning.planner import Planner
-from edgespec.protocols import FREE, Drafter, Observer
+from edgespec.protocols import FREE, Drafter, DraftSession, Observer
 from edgespec.types import (
     Completion,
     CompletionRequest,
@@ -153,6 +153,29 @@ class ReplaySession:
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+
+class Asked:
+    """Implements `Drafter` around another one that is asked at every chance: it looks free."""
+
+    def __init__(self, drafter: Drafter) -> None:
+        self.name = drafter.name
+        self._drafter = drafter
+
+    def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> AskedSession:
+        return AskedSession(self._drafter.open(prompt, said))
+
+
+class AskedSession:
+    """Implements `DraftSession` for `Asked`."""
+
+    quote = FREE
+    bridge_ms = 0.0
+
+    def __init__(self, session: DraftSession) -> None:
+        self.propose = session.propose
+        self.learn = session.learn
+        self.close = session.close
 
 
 def eager_engine(target: LlamaTarget, *drafters: Drafter, ends: bool = False) -> Engine:

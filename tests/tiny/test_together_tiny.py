@@ -61,9 +61,7 @@ def test_each_answer_is_as_if_it_were_alone(
     architecture: Architecture,
     kind: VocabularyKind,
 ) -> None:
-    spec = dataclasses.replace(
-        SMALL, architecture=architecture, vocabulary=kind, sliding_window=48
-    )
+    spec = dataclasses.replace(SMALL, architecture=architecture, vocabulary=kind, sliding_window=48)
     bench = bench_of(open_model(spec))
     talks = talks_of(bench.model)
     moved = count_moves(monkeypatch)

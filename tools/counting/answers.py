@@ -93,7 +93,9 @@ def main() -> None:
             if not pairs:
                 break
             texts = [text for _, text in pairs]
-            answers = answer_all(target.completer, texts, [drawn(text) for text in texts], NUM_TOKENS)
+            answers = answer_all(
+                target.completer, texts, [drawn(text) for text in texts], NUM_TOKENS
+            )
             with file.open("a", encoding="utf-8") as out:
                 for (category, text), answer in zip(pairs, answers, strict=True):
                     line = {"category": category, "prompt": text, "answer": answer}
