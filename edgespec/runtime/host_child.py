@@ -24,6 +24,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 import psutil
@@ -270,11 +271,18 @@ def end_process(child: Child) -> None:
     os._exit(1)
 
 
+def volunteer() -> None:
+    """Where memory runs out, have the kernel end this process first: it can be started again."""
+    with contextlib.suppress(OSError):  # Linux only
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
 def main(arguments: list[str]) -> NoReturn:
     """`arguments`: the file descriptor of the socket to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signals.raise_once()
+    volunteer()
     end = socket.socket(fileno=int(arguments[0]))
     end.set_inheritable(False)
     with contextlib.suppress(Exception):  # loading tells what is wrong

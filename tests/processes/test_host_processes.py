@@ -228,6 +228,12 @@ def test_a_terminals_ctrl_c_does_not_reach_the_child(host: Host, tmp_path: Path)
     assert say(host, "still here") == "still here"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
+def test_where_memory_runs_out_the_child_goes_first(host: Host, tmp_path: Path) -> None:
+    load(host, model(tmp_path))
+    assert Path(f"/proc/{child_of(os.getpid())}/oom_score_adj").read_text() == "1000\n"
+
+
 HEAVY = (
     "llama_cpp",
     "numpy",
