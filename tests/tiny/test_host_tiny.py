@@ -18,14 +18,14 @@ from edgespec.errors import ContextOverflowError, GrammarError, HostDied, ModelF
 from edgespec.llama.tiny import TinySpec
 from edgespec.models.trials import Trials
 from edgespec.paths import Paths
-from edgespec.runtime.compose import load
 from edgespec.runtime.host import Host, try_again
-from edgespec.runtime.request import LoadOptions
+from edgespec.runtime.request import LoadRequest
+from edgespec.runtime.running import load
 from edgespec.types import Chunk, CompletionRequest, Message, SamplingParams
 
 QUICK = TinySpec(repetitive=True)
 OTHER = TinySpec(width=64, ffn_width=128, quantization="Q8_0", seed=5)
-OPTIONS = LoadOptions(num_threads=1)
+OPTIONS = LoadRequest(num_threads=1)
 
 REQUESTS = (
     CompletionRequest((Message("user", "Grüße an alle"),), max_tokens=40),
@@ -120,7 +120,7 @@ def test_models_are_switched_between_answers(
     with pytest.raises(ModelFileError):
         host.load(OPTIONS, bad, lambda _line: None)
     assert text_of(list(host.answer(REQUESTS[0]))) == second
-    plain = LoadOptions(drafter="none", num_threads=1)
+    plain = LoadRequest(drafter="none", num_threads=1)
     assert host.load(plain, write_model(QUICK), lambda _line: None).drafter == "none"
     assert text_of(list(host.answer(REQUESTS[0]))) == first
 
