@@ -49,7 +49,7 @@ _MEMORY_SHARE = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class AnswerSource:
     """Where it is recorded what targets of a vocabulary said."""
 
     database: Path
@@ -64,7 +64,7 @@ class Follow:
     """
 
     trimmer: Trimmer
-    said: Said
+    said: AnswerSource
     adaptations: Path
 
 
@@ -124,7 +124,7 @@ class HeadFollower:
         own: Path,
         bound: BoundDrafter,
         trimmer: Trimmer,
-        said: Said,
+        said: AnswerSource,
         load: Callable[[Path, Callable[[float], None]], Running],
         exchange: Callable[[Running], None],
         available: Callable[[], int | None] = available_memory,

@@ -251,11 +251,11 @@ def _follow(request: LoadRequest, target: OpenTarget, home: Home) -> Callable[[]
 
     def follow() -> Follow:
         from edgespec.forms.trimmer import Trimmer
-        from edgespec.runtime.head_rows import Follow, Said
+        from edgespec.runtime.head_rows import AnswerSource, Follow
 
         folder, options = home.paths.trimmed, target.model.options
         trimmer = Trimmer(folder, home.facts, target.machine, options, home.report, follows=True)
-        said = Said(path, vocabulary_key(target.model, home.facts))
+        said = AnswerSource(path, vocabulary_key(target.model, home.facts))
         return Follow(trimmer, said, home.paths.adaptations)
 
     return follow

@@ -43,7 +43,7 @@ from edgespec.paths import Paths
 from edgespec.reports import is_progress
 from edgespec.runtime import head_rows as following
 from edgespec.runtime.form import Form
-from edgespec.runtime.head_rows import Follow, HeadFollower, Said, open_follower
+from edgespec.runtime.head_rows import AnswerSource, Follow, HeadFollower, open_follower
 from edgespec.runtime.idle import IdleWorker
 from edgespec.runtime.model_drafter import BoundDrafter, Running, load_running, open_model_drafter
 from edgespec.runtime.observers import Observers
@@ -172,7 +172,7 @@ def rig(home: Home, model: Model, *, adapts: bool = False) -> Iterator[Rig]:
             cleanup.callback(studying.close)
         path = home.database.path
         assert path is not None
-        follow = Follow(home.trimmer(), Said(path, home.key), home.adaptations)
+        follow = Follow(home.trimmer(), AnswerSource(path, home.key), home.adaptations)
         follower = open_follower(follow, files, bound, context, studying)
         assert follower is not None
         idle = cleanup.enter_context(
@@ -330,7 +330,7 @@ class Direct:
             home.own(),
             self.bound,
             home.trimmer(),
-            Said(path, home.key),
+            AnswerSource(path, home.key),
             self.load,
             self.bound.exchange,
             lambda: self.free,

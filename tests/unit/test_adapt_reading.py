@@ -17,9 +17,9 @@ from edgespec.learning.online.reading import (
     MOST_TOKENS,
     NUM_SINKS,
     WINDOW,
+    AnswerText,
     LessonReader,
     Reading,
-    Said,
     direct_map,
 )
 from edgespec.learning.online.student import noted
@@ -50,17 +50,17 @@ def kept_rows(*left_out: int) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
     return np.array(rows, dtype=np.int32)
 
 
-def said(text: bytes, prompt: Sequence[int] = (5, 6, 7), end: int | None = 2) -> Said:
+def said(text: bytes, prompt: Sequence[int] = (5, 6, 7), end: int | None = 2) -> AnswerText:
     tokens = [*TARGET.encode(text).tokens, *([] if end is None else [end])]
     told = []
     for token in tokens:
         ids = np.array([token, 9, 10], dtype=np.int32)
         told.append(Distribution(ids, np.log(np.array([0.7, 0.2, 0.1], dtype=np.float32))))
-    return Said(tuple(prompt), tuple(tokens), tuple(told))
+    return AnswerText(tuple(prompt), tuple(tokens), tuple(told))
 
 
 def read_with(
-    given: Said, versions: Sequence[Version] = (), *left_out: int
+    given: AnswerText, versions: Sequence[Version] = (), *left_out: int
 ) -> tuple[Reading, Scripted]:
     kept = kept_rows(*left_out)
     model = Scripted(len(kept))
@@ -154,8 +154,8 @@ def test_tokens_that_were_trimmed_away_teach_nothing_of_themselves() -> None:
     assert not reading.hits[0][0]
 
 
-@pytest.mark.parametrize("nothing", [Said((5,), (), ()), Said((), (), ())])
-def test_nothing_said_is_nothing_learned(nothing: Said) -> None:
+@pytest.mark.parametrize("nothing", [AnswerText((5,), (), ()), AnswerText((), (), ())])
+def test_nothing_said_is_nothing_learned(nothing: AnswerText) -> None:
     kept = kept_rows()
     reader = LessonReader(Scripted(len(kept)), (TARGET, DRAFTER), kept)
     assert reader.read(nothing, [Version.none(WIDTH)]) is None
@@ -167,7 +167,7 @@ def test_any_text_can_be_read(text: str, target: str, drafter: str) -> None:
     kept = np.arange(4, pair[1].vocab.num_tokens, 2, dtype=np.int32)
     tokens = pair[0].encode(text.encode()).tokens
     reading = LessonReader(Scripted(len(kept)), pair, kept).read(
-        Said((5, 6), tuple(tokens), ()), [Version.none(WIDTH)]
+        AnswerText((5, 6), tuple(tokens), ()), [Version.none(WIDTH)]
     )
     if reading is not None:
         assert not reading.examples.is_direct.any()  # nothing was told

@@ -42,7 +42,7 @@ class ScoringModel(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Said:
+class AnswerText:
     """An answer to learn from: the drafter's tokens of the prompt, and what the target said.
 
     `told[i]` is the target's distribution where it said `tokens[i]`.
@@ -79,7 +79,7 @@ class LessonReader:
         self._row_of = {int(token): row for row, token in enumerate(kept)}
         self._direct = direct_map(self._target, self._drafter, kept)
 
-    def read(self, said: Said, versions: Sequence[Version]) -> Reading | None:
+    def read(self, said: AnswerText, versions: Sequence[Version]) -> Reading | None:
         """Read an answer; None if it has no text. Raises what the model raises."""
         tokens, places = self._places(said)
         if not places:
@@ -100,7 +100,7 @@ class LessonReader:
         judged = np.array(hits, dtype=np.bool_).reshape(-1, len(versions)).T
         return Reading(Examples.joined(parts), judged)
 
-    def _places(self, said: Said) -> tuple[list[int], list[Place]]:
+    def _places(self, said: AnswerText) -> tuple[list[int], list[Place]]:
         """The answer in the drafter's tokens, the end of the turn included."""
         ends = np.cumsum([len(self._target.piece(token)) for token in said.tokens]).tolist()
         begun: dict[int, int] = {}
@@ -118,7 +118,7 @@ class LessonReader:
                 numbers.append(len(said.tokens) - 1)
         return tokens, [self._place(*pair, said) for pair in zip(tokens, numbers, strict=True)]
 
-    def _place(self, token: int, number: int | None, said: Said) -> Place:
+    def _place(self, token: int, number: int | None, said: AnswerText) -> Place:
         row = self._row_of.get(token, -1)
         if number is None:
             return Place(row)

@@ -21,7 +21,7 @@ from edgespec.learning.online.gate import ALONE
 from edgespec.learning.online.history import AdaptationHistory
 from edgespec.learning.online.learner import Learner
 from edgespec.learning.online.lesson import Distribution
-from edgespec.learning.online.reading import MOST_TOKENS, LessonReader, Said
+from edgespec.learning.online.reading import MOST_TOKENS, AnswerText, LessonReader
 from edgespec.learning.online.version import Version
 from edgespec.passes import Kept
 from edgespec.pauses import Abortable, Pause
@@ -98,7 +98,7 @@ class Student:
 
     def _study(self, answer: Answered, pause: Pause) -> None:
         """Read an answer, judge the versions by it, learn from it."""
-        said = Said(tuple(self._render(answer.prompt)), answer.tokens, answer.told)
+        said = AnswerText(tuple(self._render(answer.prompt)), answer.tokens, answer.told)
         with pause.aborting(self._context):
             reading = self._reader.read(said, self._learner.gate.versions())
         self._pending.popleft()
