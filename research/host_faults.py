@@ -199,7 +199,9 @@ def kill_in_chats(folder: Path, model: Path, num_kills: int, dice: random.Random
             seen[ask_and_kill(chat, sent, dice)] += 1
         if chat.leave() != chat.modes_before:
             failures.append(f"the terminal's modes differ after chat {first}")
-        failures += compare(chat.messages(), sent, undisturbed)
+        found = compare(chat.messages(), sent, undisturbed)
+        failures += found
+        print(*found, sep="\n", end="")
         print(
             f"{first + KILLS_OF_A_CHAT} kills, {dict(seen)}, {len(failures)} failures", flush=True
         )
@@ -214,15 +216,18 @@ def ask_and_kill(chat: Chat, sent: list[str], dice: random.Random) -> str:
     killer = threading.Timer(delay_s, kill_host, (chat.process.pid, number))
     chat.press(f"{sent[-1]}\r")
     killer.start()
-    quiet_since, num_tries = time.monotonic(), 0
+    quiet_since = pressed_at = time.monotonic()
+    num_tries = 0
     while len(chat.messages()) < 2 * len(sent):
         if time.monotonic() > quiet_since + QUIET_S:
             return "killed before it was written down"
         time.sleep(0.05)
-        if chat.shown.count(ASKS_AGAIN) > num_deaths:  # drawn anew, or once more
+        # Drawn anew, or once more.
+        if chat.shown.count(ASKS_AGAIN) > num_deaths and time.monotonic() > pressed_at + 0.3:
             num_deaths = chat.shown.count(ASKS_AGAIN)
             chat.press("\x12")
-            quiet_since, num_tries = time.monotonic(), num_tries + 1
+            quiet_since = pressed_at = time.monotonic()
+            num_tries += 1
             if num_tries == 1 and dice.random() < 0.3:  # once more, in loading or soon after
                 time.sleep(dice.random())
                 kill_host(chat.process.pid, dice.choice(SIGNALS), 1.0)

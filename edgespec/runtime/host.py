@@ -4,15 +4,16 @@
     answer    asks it; a process that died is started again first, with the same model
     death     ends the answers that are open with `HostDied`; nobody else is told
 
-A process that dies of what it loads is tried once more; after that its death stands until something
-else is loaded.
+A process that dies of what it loads is tried once more at once; after that its death stands for a
+while, so that a file that always kills it does not keep the machine busy.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from edgespec.errors import EdgeSpecError, HostDied, ModelFileError
@@ -26,6 +27,8 @@ from edgespec.runtime.request import NO_DRAFTER, LoadRequest
 from edgespec.types import Chunk, CompletionRequest, Message, SamplingParams, ServedModel
 
 _MOST_DEATHS = 2
+REST_S = 10.0
+"""How long a process is not started again after so many deaths in loading."""
 
 
 class HostAnswer:
@@ -69,11 +72,20 @@ class HostAnswer:
 class Host:
     """Implements `edgespec.protocols.Completer`; close it."""
 
-    def __init__(self, paths: Paths, *, verbose: bool = False, spawn: Spawn = spawn_host) -> None:
+    def __init__(
+        self,
+        paths: Paths,
+        *,
+        verbose: bool = False,
+        spawn: Spawn = spawn_host,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`verbose` lets people see what the process says on stderr."""
         self._paths = paths
         self._verbose = verbose
         self._spawn = spawn
+        self._clock = clock
+        self._died_at = 0.0
         self._lock = threading.Lock()
         self._process: HostProcess | None = None
         self._num_deaths = 0
@@ -163,23 +175,23 @@ class Host:
             return process, process.call(message)
 
     def _living(self) -> HostProcess:
-        """The process there is; another one if it died, but not for ever. Under the lock."""
+        """The process there is; another one if it died and had its rest. Under the lock."""
         process = self._process
-        if process is not None and process.death is not None:
-            was_at_fault = process.died_loading and process.death.is_its_own
-            self._num_deaths = self._num_deaths + 1 if was_at_fault else 0
-            if self._num_deaths >= _MOST_DEATHS or self._is_closed:
-                return process
-            process = None
-        if process is None:
-            process = HostProcess(self._spawn, self._tell, self._mourn, verbose=self._verbose)
-            self._process = process
-        return process
+        if process is not None and (process.death is None or self._is_closed):
+            return process
+        is_resting = self._clock() - self._died_at < REST_S
+        if process is not None and self._num_deaths >= _MOST_DEATHS and is_resting:
+            return process
+        self._process = HostProcess(self._spawn, self._tell, self._mourn, verbose=self._verbose)
+        return self._process
 
     def _tell(self, line: str) -> None:
         self._report(line)
 
-    def _mourn(self, death: Death) -> None:
+    def _mourn(self, death: Death, died_loading: bool) -> None:
+        """In the process's thread, before anybody hears of it."""
+        self._died_at = self._clock()
+        self._num_deaths = self._num_deaths + 1 if died_loading and death.is_its_own else 0
         if not death.is_its_own and death.pid is not None:
             Trials(self._paths.trials).withdraw(death.pid)
 

@@ -109,11 +109,12 @@ class HostProcess:
     """Starts a host; `death` is None until it has ended, or could not even begin."""
 
     def __init__(
-        self, spawn: Spawn, report: Report, mourn: Callable[[Death], None], *, verbose: bool
+        self, spawn: Spawn, report: Report, mourn: Callable[[Death, bool], None], *, verbose: bool
     ) -> None:
         """Return before the process is there.
 
-        `report` and `mourn` are called in a thread, the latter before anybody hears of the death.
+        `report` and `mourn` are called in a thread, the latter before anybody hears of the death,
+        told whether it came before a model was there.
         """
         self.death: Death | None = None
         self.has_loaded = False
@@ -127,11 +128,6 @@ class HostProcess:
         self._outgoing: queue.SimpleQueue[tuple[int, Asked] | None] = queue.SimpleQueue()
         self._keeper = threading.Thread(target=self._keep, name="host keeper", daemon=True)
         self._keeper.start()
-
-    @property
-    def died_loading(self) -> bool:
-        """True if it never got as far as to have a model."""
-        return self.death is not None and not self.has_loaded
 
     def call(self, message: Asked) -> Call:
         """Send a message; a dead process answers with its death."""
@@ -210,7 +206,7 @@ class HostProcess:
         call.put(value)
 
     def _die(self, death: Death) -> None:
-        self._mourn(death)
+        self._mourn(death, not self.has_loaded)
         with self._lock:
             self.death = death
             calls = list(self._calls.values())

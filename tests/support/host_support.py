@@ -75,9 +75,10 @@ class Childhood:
         self.before_loading: Callable[[Load], None] = lambda _load: None
         self.said = b""
         self.num_refused = 0
+        self.now = 100.0
 
     def host(self) -> Host:
-        return Host(self.paths, spawn=self.spawn)
+        return Host(self.paths, spawn=self.spawn, clock=lambda: self.now)
 
     def spawn(self, _verbose: bool) -> tuple[ThreadProcess, socket.socket]:
         if self.num_refused:

@@ -24,7 +24,7 @@ from edgespec.errors import (
     ModelFileError,
     NativeLibraryError,
 )
-from edgespec.runtime.host import Host, HostAnswer
+from edgespec.runtime.host import REST_S, Host, HostAnswer
 from edgespec.runtime.host_messages import Load
 from edgespec.types import Chunk, CompletionRequest, Message, SamplingParams
 
@@ -146,7 +146,8 @@ def test_a_cancel_before_the_model_is_there(children: Childhood, host: Host) -> 
     answer = host.answer(LONG)
     answer.cancel()
     loading.set()
-    assert answer.__next__().completion is not None
+    *_, last = answer
+    assert last.completion is not None and last.completion.finish_reason == "cancelled"
     thread.join()
 
 
@@ -232,7 +233,7 @@ def test_what_is_counted_after_a_death_is_counted_anew(children: Childhood, host
     assert host.decode_token(98) == b"b"
 
 
-def test_who_dies_loading_is_tried_twice(children: Childhood, host: Host) -> None:
+def test_who_dies_loading_is_tried_twice_and_then_rests(children: Childhood, host: Host) -> None:
     load(host)
     children.processes[0].die(-signal.SIGABRT)
     children.before_loading = lambda _load: children.processes[-1].die(-signal.SIGBUS)
@@ -243,6 +244,11 @@ def test_who_dies_loading_is_tried_twice(children: Childhood, host: Host) -> Non
     with pytest.raises(HostDied, match="memory that is not there"):
         text_of(host.answer(LONG))
     assert len(children.processes) == 3, "the first, and two tries"
+    children.now += REST_S
+    for _ in range(2):
+        with pytest.raises(HostDied):
+            text_of(host.answer(LONG))
+    assert len(children.processes) == 4
     children.before_loading = lambda _load: None
     load(host)
     assert text_of(host.answer(CompletionRequest("back"))) == "back"
