@@ -104,4 +104,4 @@ def _require_order(connection: sqlite3.Connection, is_over: IsOver) -> None:
             raise Cancelled from error
         raise
     if found != "ok":
-        raise sqlite3.DatabaseError(str(found))
+        raise sqlite3.DatabaseError(" ".join(str(found).split()))  # it has several lines

@@ -81,8 +81,9 @@ def test_a_damaged_database_drives_out_no_backup(recorded: Recorded, path: Path)
     overwrite(path, pages_of(path, "blocks")[-1:])
     before = names(path)
     for _ in range(KEPT + 1):
-        with pytest.raises(sqlite3.DatabaseError):
+        with pytest.raises(sqlite3.DatabaseError) as caught:
             back_up(path)
+        assert "\n" not in str(caught.value)
     assert names(path) == before and num_sequences(backups(path)[0]) == NUM_SEQUENCES
     assert not list(path.parent.glob(".*.part*"))
 

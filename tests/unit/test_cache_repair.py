@@ -194,7 +194,7 @@ def _chat(path: Path) -> None:
                 cursor = cursor.after(token)
             memory.record([1, 2, 3, 4], [])
             assert memory.flush()
-            assert "\n" not in memory.notice
+        assert "\n" not in memory.notice
 
 
 class Interrupted(BaseException):
