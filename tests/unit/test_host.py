@@ -143,6 +143,7 @@ def test_a_cancel_before_the_model_is_there(children: Childhood, host: Host) -> 
     children.before_loading = wait
     thread = threading.Thread(target=load, args=(host,))
     thread.start()
+    wait_until(lambda: bool(children.loads))
     answer = host.answer(LONG)
     answer.cancel()
     loading.set()
