@@ -62,10 +62,13 @@ class Home:
         options = ("--model", str(self.model), "--drafter", "context", "--temperature", "0")
         return self.run("run", *options, "--max-tokens", str(NUM_TOKENS), prompt)
 
-    def num_tokens(self) -> int:
-        """How many are recorded."""
-        stats = json.loads(self.run("db", "stats", "--json").stdout)
-        return sum(int(tier["num_tokens"]) for tier in stats["tiers"])
+    def recorded(self) -> Counter[float]:
+        """How many tokens are recorded of each answer, told by its time."""
+        found: Counter[float] = Counter()
+        for line in map(json.loads, self.run("db", "export").stdout.splitlines()):
+            if "sequence" in line:
+                found[line["created"]] += len(line["sequence"])
+        return found
 
 
 def flipped(home: Home, stream: random.Random) -> Iterator[None]:
@@ -131,10 +134,12 @@ FAULTS: dict[str, Callable[[Home, random.Random], Iterator[None]]] = {
 }
 
 
-def repeat(name: str, filled: Home, expected: str, count: int, num_backed_up: int) -> Counter[str]:
+def repeat(
+    name: str, filled: Home, expected: str, count: int, backed_up: Counter[float]
+) -> Counter[str]:
     """Cause a fault so many times; what happened, with the wrong in capitals."""
-    before = filled.num_tokens()
-    least = num_backed_up if name == "bytes" else before
+    before = filled.recorded()
+    least = backed_up if name == "bytes" else before
     found: Counter[str] = Counter()
     stream = random.Random(name)
     for _ in range(count):
@@ -149,19 +154,20 @@ def repeat(name: str, filled: Home, expected: str, count: int, num_backed_up: in
             found["WORDY" if lines > 1 else "told in a line" if lines else "in silence"] += 1
             if "Traceback" in answer.stderr:
                 found["TRACEBACK"] += 1
-            after = home.num_tokens()
-            lost = f" (but for {before - after} of {before} tokens)" if after < before else ""
-            what = "EARLIER ANSWERS LOST" if after < least else "earlier answers kept"
+            after = home.recorded()
+            num_lost = (before - after).total()
+            lost = f" (but for {num_lost} of {before.total()} tokens)" if num_lost else ""
+            what = "earlier answers kept" if least <= after else "EARLIER ANSWERS LOST"
             found[what + lost] += 1
     return found
 
 
-def fill(home: Home) -> tuple[str, int]:
-    """Ask everything, ASKED once more; its answer, and the tokens in the backup from halfway."""
+def fill(home: Home) -> tuple[str, Counter[float]]:
+    """Ask everything, ASKED once more; its answer, and what is in the backup from halfway."""
     half = len(PROMPTS) // 2
     for prompt in PROMPTS[:half]:
         home.ask(prompt)
-    num_backed_up = home.num_tokens()
+    backed_up = home.recorded()
     backup = max(home.folder.glob("*.backup-*"))
     content = backup.read_bytes()
     for prompt in PROMPTS[half:]:
@@ -172,7 +178,7 @@ def fill(home: Home) -> tuple[str, int]:
     backup.write_bytes(content)
     with contextlib.closing(sqlite3.connect(home.database)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    return expected, num_backed_up
+    return expected, backed_up
 
 
 def main(model: Path, count: int, names: list[str]) -> None:
@@ -180,10 +186,10 @@ def main(model: Path, count: int, names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as place:
         filled = Home(Path(place) / "filled", model)
         filled.folder.mkdir()
-        expected, num_backed_up = fill(filled)
+        expected, backed_up = fill(filled)
         for name in names:
             started = time.monotonic()
-            found = repeat(name, filled, expected, count, num_backed_up)
+            found = repeat(name, filled, expected, count, backed_up)
             told = ", ".join(f"{number} {what}" for what, number in found.most_common())
             print(f"{name}: {told} ({time.monotonic() - started:.0f} s)", flush=True)
 
