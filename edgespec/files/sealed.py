@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,7 +54,7 @@ def read_sealed(
             if file.readline(len(magic)) != magic:
                 raise StorageError(f"{path} is of another kind or version", remedy)
             about: dict[str, Any] = json.loads(file.readline(_LONGEST_HEADER))
-            body = file.read(most_bytes)
+            body = file.read(min(most_bytes, os.fstat(file.fileno()).st_size))
         if len(body) != about["num_bytes"] or hashlib.sha256(body).hexdigest() != about["sha256"]:
             raise StorageError(f"{path} is cut off or damaged", remedy)
         with np.load(io.BytesIO(body), allow_pickle=False) as arrays:

@@ -18,6 +18,7 @@ from edgespec.models.pull import pull
 from edgespec.models.registry import DEFAULT_DRAFTER, DEFAULT_TARGET
 from edgespec.paths import user_paths
 from edgespec.protocols import Completer
+from edgespec.runtime.examination import examine
 from edgespec.runtime.request import LoadRequest
 from edgespec.runtime.running import Running, load
 
@@ -49,8 +50,12 @@ def drafter_path() -> Path:
 
 @pytest.fixture(scope="session")
 def real(target_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """The default model, as every command loads it."""
+    """The default model, as every command loads it once `edgespec doctor` has measured it.
+
+    Otherwise a busy machine may have proved but one row by then, and nothing would draft.
+    """
     paths = dataclasses.replace(user_paths(), data=tmp_path_factory.mktemp("edgespec"))
+    examine(str(target_path), paths, anew=False, verbose=False)
     with load(LoadRequest(), target_path, paths, report=lambda _line: None) as loaded:
         yield loaded
 

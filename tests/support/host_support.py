@@ -15,7 +15,7 @@ from server_support import EchoCompleter
 from edgespec.paths import Paths
 from edgespec.reports import Report
 from edgespec.runtime.host import Host
-from edgespec.runtime.host_child import Child, Opened
+from edgespec.runtime.host_child import Child, Opened, bound_memory
 from edgespec.runtime.host_messages import Load, Pipe
 from edgespec.runtime.request import LoadRequest
 from edgespec.types import CompletionRequest
@@ -53,7 +53,10 @@ class ThreadProcess:
         self.die(-signal.SIGKILL)
 
     def _run(self) -> None:
-        self._child.run()
+        try:
+            self._child.run()
+        finally:
+            bound_memory(None)  # this process is the tests' own
         if self._status is None:
             self.die(0)
         self._pipe.close()

@@ -269,10 +269,13 @@ def test_a_full_disk_is_told_and_leaves_nothing(cli: Cli, home: Path, tmp_path: 
 
 def test_an_answer_does_not_wait_for_a_trimmed_drafter(cli: Cli, home: Path, drafter: Path) -> None:
     plain = answer(cli, home, "--no-speculation")
-    ended = cli.run("run", *cli.on_quick, "--json", "--drafter", drafter, *PROMPT, home=home)
-    assert ended.json()["token_ids"] == plain["token_ids"]
-    assert ended.json()["stats"]["by_drafter"]["small"]["proposed"] > 0
-    assert ended.stderr == ""
+    proposed = 0
+    for _ in range(3):  # a drafter that takes long on a busy machine is not asked each time
+        ended = cli.run("run", *cli.on_quick, "--json", "--drafter", drafter, *PROMPT, home=home)
+        assert ended.json()["token_ids"] == plain["token_ids"]
+        assert ended.stderr == ""
+        proposed += ended.json()["stats"]["by_drafter"].get("small", {"proposed": 0})["proposed"]
+    assert proposed > 0
 
 
 def test_help_names_every_option(cli: Cli) -> None:

@@ -11,6 +11,7 @@ from typing import get_args
 import pytest
 from cli_support import Cli
 from rigs import SMALL, OpenModel, WriteModel
+from server_support import wait_until
 
 from edgespec.llama.context import ContextOptions
 from edgespec.llama.tiny import TinySpec, write_tiny_model
@@ -87,9 +88,15 @@ def test_where_nobody_can_tell_it_is_tried(cli: Cli, paths: Paths, tmp_path: Pat
 
 def test_no_model_of_the_folder_is_taken_that_does_not_fit(cli: Cli, paths: Paths) -> None:
     write_tiny_model(paths.models / "small.gguf", DRAFTER)
-    _, serving, lines = answered(cli, paths, LoadRequest(drafter=BEST_DRAFTER), 1_000_000)
-    assert "small" not in serving
-    assert [line for line in lines if line.startswith("small does not draft: both models")]
+    request = LoadRequest(drafter=BEST_DRAFTER, num_threads=1, trim=False, learn=False)
+    lines: list[str] = []
+
+    def is_told() -> bool:
+        return any(line.startswith("small does not draft: both models") for line in lines)
+
+    with load(request, cli.quick, paths, lines.append, lambda: 1_000_000) as loaded:
+        wait_until(is_told, timeout_s=60)  # weighed in idle time
+        assert "small" not in loaded.completer.model.drafter
 
 
 @pytest.fixture
