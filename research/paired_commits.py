@@ -1,7 +1,6 @@
 """Two commits side by side: the same questions in turns, plain and drafted, one process for each.
 
-    python research/paired_commits.py BEFORE AFTER SUITE.jsonl [-n 20] [--tokens 128] [--drafter
-    auto]
+    python research/paired_commits.py BEFORE AFTER SUITE.jsonl [-n 20] [--tokens 128]
 
 BEFORE and AFTER are folders with an environment each (`make setup`). Each process has a home of its
 own (a folder beside its environment, `.home`), with the user's models linked in, whose facts are
@@ -50,8 +49,11 @@ for line in sys.stdin:
     request = CompletionRequest(
         (Message("user", asked["text"]),), SamplingParams(), asked["tokens"],
         speculate=asked["speculate"],
-    ) completer.forget() started, first = time.perf_counter(), None for chunk in
-    completer.answer(request) if hasattr(completer, "answer") else completer.stream(request):
+    )
+    completer.forget()
+    answer = completer.answer if hasattr(completer, "answer") else completer.stream
+    started, first = time.perf_counter(), None
+    for chunk in answer(request):
         now = time.perf_counter()
         if chunk.stats.emitted and first is None:
             first = now
