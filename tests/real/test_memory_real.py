@@ -40,7 +40,7 @@ with load(options, target, Paths(folder, folder), lines.append) as loaded:
     request = CompletionRequest("The sea is salty because " * 80, max_tokens=8)
     for _ in loaded.completer.answer(request):
         pass
-    context = context_options(options.num_context, loaded.model, loaded.facts, loaded.machine)
+    context = context_options(options, loaded.model, loaded.facts, loaded.machine)
     room = MemoryRoom(None, loaded.model, context, loaded.facts.max_rows)
     now_own, now_shared = held()
     need = memory_need(target, context, loaded.facts.max_rows)

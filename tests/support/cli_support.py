@@ -7,6 +7,7 @@ really drafted and verified, whatever the machine does meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -79,6 +80,7 @@ class Cli:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.home = folder / "home"
+        self._measured = folder / "measured.db"
         folder.mkdir(exist_ok=True)
 
     @staticmethod
@@ -88,7 +90,10 @@ class Cli:
     @property
     def quick(self) -> Path:
         """A model of a millisecond a token, whose answers repeat themselves."""
-        return self._model("quick.gguf", QUICK)
+        path = self._model("quick.gguf", QUICK)
+        if not self._measured.exists():
+            copy_database(self.home / "edgespec.db", self._measured)
+        return path
 
     @property
     def on_quick(self) -> tuple[str | Path, ...]:
@@ -96,14 +101,13 @@ class Cli:
         return ("--model", self.quick, "--threads", "1")
 
     def remembered_in(self, folder: Path) -> Paths:
-        """A home of a test's own, in which the quick model was measured."""
+        """A home of a test's own, in which the quick model was measured and never used.
+
+        In use T(r) is learned, and a model of a millisecond a token needs no drafter.
+        """
         assert self.quick.exists()
         folder.mkdir(exist_ok=True)
-        with sqlite3.connect(self.home / "edgespec.db") as source:
-            with sqlite3.connect(folder / "edgespec.db") as copy:
-                source.backup(copy)
-            copy.close()
-        source.close()
+        copy_database(self._measured, folder / "edgespec.db")
         return Paths(data=folder, cache=folder / "cache")
 
     @property
@@ -297,6 +301,13 @@ def assert_stopped(ended: Ended, number: signal.Signals, *progress: str) -> None
     *before, last = ended.stderr.splitlines()
     assert last == "edgespec: stopped"
     assert all(line.startswith(progress) for line in before), ended.stderr
+
+
+def copy_database(source: Path, copy: Path) -> None:
+    """All that is committed in one database, in another file."""
+    read, written = sqlite3.connect(source), sqlite3.connect(copy)
+    with contextlib.closing(read), contextlib.closing(written):
+        read.backup(written)
 
 
 def remember(path: Path, home: Path, machine: Machine) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 import shutil
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +45,7 @@ def drafter(tmp_path: Path) -> Path:
 @pytest.fixture
 def home(tmp_path: Path, cli: Cli) -> Path:
     """A home of the test's own, in which the quick model was measured."""
-    assert cli.quick.exists()
-    folder = tmp_path / "home"
-    folder.mkdir()
-    with sqlite3.connect(cli.home / "edgespec.db") as source:
-        with sqlite3.connect(folder / "edgespec.db") as copy:
-            source.backup(copy)
-        copy.close()
-    source.close()
-    return folder
+    return cli.remembered_in(tmp_path / "home").data
 
 
 def trim(cli: Cli, home: Path, *arguments: str | Path) -> Ended:
