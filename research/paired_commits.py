@@ -34,8 +34,8 @@ try:
     from edgespec.runtime.running import load
     from edgespec.runtime.request import LoadRequest as Options
 except ImportError:
-    from edgespec.cli.compose import load
-    from edgespec.cli.options import LoadOptions as Options
+    from edgespec.runtime.compose import load
+    from edgespec.runtime.request import LoadOptions as Options
 running = load(Options(model=model, drafter=drafter, learn=False), path, user_paths(), say)
 completer = running.completer
 if hasattr(running, "idle"):
