@@ -27,7 +27,7 @@ from textual.message import Message
 from edgespec.protocols import Answer, Completer
 from edgespec.reports import Report, is_progress
 from edgespec.tui.failure import Failure, describe
-from edgespec.types import Chunk, Completion, CompletionRequest, ServedModel
+from edgespec.types import Chunk, Completion, CompletionRequest, ServedModel, Span
 
 CompleterFactory = Callable[[Report], Completer]
 """Builds the completer in a thread; what it is given takes one line at a time, later, too."""
@@ -38,6 +38,7 @@ class Progress:
     """What a job brought since it was last asked; `latest` carries the newest counts and times."""
 
     text: str
+    spans: tuple[Span, ...]
     latest: Chunk | None
 
 
@@ -49,6 +50,7 @@ class Job:
         self.is_cancelled = False
         self._lock = threading.Lock()
         self._texts: list[str] = []
+        self._spans: list[Span] = []
         self._latest: Chunk | None = None
         self._announced = False
 
@@ -61,6 +63,7 @@ class Job:
         """Add a chunk; True if the app has to be told, False if it was told and has yet to come."""
         with self._lock:
             self._texts.append(chunk.text)
+            self._spans += chunk.spans
             self._latest = chunk
             first, self._announced = not self._announced, True
             return first
@@ -68,10 +71,11 @@ class Job:
     def take(self) -> Progress:
         """All that was put since the last `take`."""
         with self._lock:
-            text = "".join(self._texts)
+            text, spans = "".join(self._texts), tuple(self._spans)
             self._texts.clear()
+            self._spans.clear()
             self._announced = False
-            return Progress(text, self._latest)
+            return Progress(text, spans, self._latest)
 
 
 class LoadProgress(Message):
