@@ -64,8 +64,10 @@ class CompletionRequest:
     text, tokenized as it stands. `max_tokens` None means until the context is full.
     `num_top_logprobs` None means no log-probabilities; 0 gives the chosen token's only.
     `overflow` "drop-oldest" leaves out the oldest turns (never the system message or the last turn)
-    until the prompt fits. `conversation` names the conversation that the answer belongs to, under
-    which it is recorded; None is one that is told by its messages. With `continue_final_message`
+    until the prompt fits. `conversation` names the conversation that the answer belongs to: its
+    tokens are recorded under this name, its messages are kept by whoever named it. None is one that
+    is told by its messages, which are recorded, too. Without `record` nothing of this request is
+    kept or learned. With `continue_final_message`
     the conversation ends in an assistant's message that the answer continues.
     """
 
@@ -78,6 +80,7 @@ class CompletionRequest:
     speculate: bool = True
     reuse_prefix: bool = True
     conversation: str | None = None
+    record: bool = True
     continue_final_message: bool = False
 
 

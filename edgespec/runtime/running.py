@@ -46,7 +46,7 @@ from edgespec.runtime.drafters import Drafters
 from edgespec.runtime.idle import IdleTask, IdleWorker
 from edgespec.runtime.measuring import CostKeeper, ProveRows
 from edgespec.runtime.observers import Observers
-from edgespec.runtime.recording import Remembering, open_or_go_without, vocabulary_key
+from edgespec.runtime.recording import Remembering, vocabulary_key
 from edgespec.runtime.request import BEST_DRAFTER, LoadRequest
 from edgespec.runtime.target import (
     Home,
