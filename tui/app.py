@@ -9,18 +9,20 @@ All state lives here and changes only in handlers, on the event loop. An answer'
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar
 
 from textual import on
-from textual.app import ComposeResult, SystemCommand
+from textual._callback import invoke
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.command import Provider
 from textual.containers import Vertical
-from textual.screen import Screen
 
 from edgespec.protocols import Completer
-from edgespec.tui import signals
+from edgespec.tui import clipboard, commands, signals
 from edgespec.tui.conversation import Conversation
 from edgespec.tui.help import HelpScreen
 from edgespec.tui.live import LiveAnswer
@@ -54,14 +56,12 @@ class ChatApp(SteadyApp):
 
     TITLE = "EdgeSpec"
     CSS_PATH = "chat.tcss"
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {
+        commands.CommandProvider
+    }
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "stop", "Stop", show=False),
-        Binding("ctrl+c", "interrupt", "Stop or quit", show=False, system=True),
-        Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
-        Binding("ctrl+n", "new_conversation", "New conversation", show=False),
-        Binding("ctrl+r", "send_again", "Send again", show=False),
-        Binding("ctrl+y", "copy_answer", "Copy the last answer", show=False),
-        Binding("f1", "help", "Help", show=False),
+        *commands.bindings(),
+        Binding("ctrl+c", "interrupt", "Stop or quit", show=False, system=True, id="interrupt"),
     ]
 
     def __init__(
@@ -274,7 +274,31 @@ class ChatApp(SteadyApp):
             self._input.give_back(self._conversation.retract())
         self._set_state("ready")
 
-    # Keys
+    # Commands and keys
+
+    @on(MessageInput.CommandGiven)
+    async def _command_given(self, event: MessageInput.CommandGiven) -> None:
+        await self.action_command(event.command, event.argument)
+
+    async def action_command(self, command: str, argument: str = "") -> None:
+        """Do what a row of `commands.COMMANDS` says."""
+        actions: dict[str, Callable[[], object]] = {
+            "stop": self.action_stop,
+            "quit": self.action_quit,
+            "new": self.action_new_conversation,
+            "regenerate": self.action_send_again,
+            "copy": self.action_copy_answer,
+            "help": self.action_help,
+            "theme": self.action_change_theme,
+            "attach": partial(self._input.attach, argument),
+            "editor": self._input.open_editor,
+            "end": partial(self._transcript.scroll_end, animate=False),
+        }
+        action = actions.get(command)
+        if action is None:
+            self._input.show_hint(f"this chat has no {commands.BY_ID[command].title.lower()}")
+        else:
+            await invoke(action)
 
     async def action_stop(self) -> None:
         """Stop the answer, and take back a message that waits."""
@@ -329,9 +353,8 @@ class ChatApp(SteadyApp):
     def action_copy_answer(self) -> None:
         """Copy the last answer's Markdown to the clipboard of the user's terminal."""
         answer = self._transcript.last_answer
-        if answer:
-            self.copy_to_clipboard(answer)
-        self._input.show_hint("answer copied" if answer else "no answer to copy yet")
+        line = clipboard.copy(self, answer) if answer else "no answer to copy yet"
+        self._input.show_hint(line)
 
     def action_scroll_transcript(self, direction: int) -> None:
         """Scroll one page up (-1) or down (1)."""
@@ -344,11 +367,3 @@ class ChatApp(SteadyApp):
         """Show the help screen."""
         if not isinstance(self.screen, HelpScreen):
             self.push_screen(HelpScreen())
-
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """What the command palette (Ctrl+P) offers."""
-        yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
-        yield SystemCommand("New conversation", "Ctrl+N", self.action_new_conversation)
-        yield SystemCommand("Copy the last answer", "Ctrl+Y", self.action_copy_answer)
-        yield SystemCommand("Help", "F1", self.action_help)
-        yield SystemCommand("Quit", "Ctrl+Q", self.action_quit)

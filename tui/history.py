@@ -1,14 +1,19 @@
-"""Messages sent in this chat, to be recalled into the input as in a shell."""
+"""Messages sent before, to be recalled into the input as in a shell."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 class InputHistory:
     """A list of sent messages and a position in it; past the newest one is the empty input."""
 
-    def __init__(self) -> None:
+    def __init__(self, initial: Iterable[str] = ()) -> None:
+        """`initial` are messages of earlier chats, the oldest first."""
         self._sent: list[str] = []
         self._position = 0
+        for message in initial:
+            self.add(message)
 
     @property
     def current(self) -> str:
