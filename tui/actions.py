@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -17,7 +18,7 @@ from edgespec.tui.help import HelpScreen
 from edgespec.tui.library import LibraryScreen
 from edgespec.tui.message_input import HINT_SECONDS
 from edgespec.tui.services import ExportForm
-from edgespec.tui.settings import changed, described
+from edgespec.tui.settings import setting_lines, with_setting
 from edgespec.tui.steady import SteadyApp
 
 if TYPE_CHECKING:
@@ -209,11 +210,11 @@ class Actions(SteadyApp):
         self.transcript.jump_to_end()
         return True
 
-    async def command_previous_version(self, _argument: str) -> None:
+    async def command_previous(self, _argument: str) -> None:
         """Show the version before."""
         await self._step(-1)
 
-    async def command_next_version(self, _argument: str) -> None:
+    async def command_next(self, _argument: str) -> None:
         """Show the version after."""
         await self._step(1)
 
@@ -223,9 +224,10 @@ class Actions(SteadyApp):
             self.hint("an answer is under way · Esc stops it")
             return
         for message in reversed(session.path):
-            place = session.versions(message.id).index(message.id) + by
-            if 0 <= place < len(session.versions(message.id)):
-                await self.dialogue.show(lambda: session.step(message.id, by))
+            versions = session.versions(message.id)
+            place = versions.index(message.id) + by
+            if 0 <= place < len(versions):
+                await self.dialogue.show(partial(session.go_to, versions[place]))
                 self.end_editing()
                 return
         self.hint("there is no other version")
@@ -284,12 +286,14 @@ class Actions(SteadyApp):
         session = self.dialogue.session
         if argument:
             try:
-                settings = changed(session.settings, argument)
+                settings = with_setting(session.settings, argument)
             except EdgeSpecError as error:
                 self.dialogue.error(str(error))
                 return
             await self._set(settings)
-        self.dialogue.note(described(session.sampling, session.max_tokens))
+            self.hint("this holds from the next answer on")
+        else:
+            self.dialogue.note("\n".join(setting_lines(session.settings)))
 
     async def _set(self, settings: ChatSettings) -> None:
         await self.disk.run(lambda: self.dialogue.session.set(settings))
@@ -310,6 +314,10 @@ class Actions(SteadyApp):
     async def command_attach(self, argument: str) -> None:
         """Attach a file to the message that is being written."""
         self.box.attach(argument)
+
+    async def command_editor(self, _argument: str) -> None:
+        """Write the message in the user's editor."""
+        self.box.open_editor()
 
     async def command_export(self, argument: str) -> None:
         """Write this conversation to a file: `/export [md|json] [PATH]`."""
@@ -448,4 +456,6 @@ def _write_new(path: Path, text: str) -> None:
     except FileExistsError as error:
         raise EdgeSpecError(f"{path} is there already", "choose another name") from error
     except OSError as error:
-        raise EdgeSpecError(f"{path} cannot be written ({error.strerror})", "choose another") from error
+        raise EdgeSpecError(
+            f"{path} cannot be written ({error.strerror})", "name another"
+        ) from error

@@ -17,16 +17,18 @@ from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
+from textual.command import Provider
 from textual.containers import Horizontal, Vertical
 
 from edgespec.errors import EdgeSpecError
 from edgespec.protocols import Completer
 from edgespec.tui import signals
 from edgespec.tui.actions import Actions
-from edgespec.tui.commands import PALETTE, bindings
+from edgespec.tui.commands import CommandProvider, bindings
 from edgespec.tui.dialogue import Dialogue
 from edgespec.tui.disk import Disk
+from edgespec.tui.keymap import read_keymap
 from edgespec.tui.message_input import MessageInput
 from edgespec.tui.options import ChatOptions, ChatOutcome
 from edgespec.tui.preferences import Preferences
@@ -58,8 +60,11 @@ class ChatApp(Actions):
 
     TITLE = "EdgeSpec"
     CSS_PATH = "chat.tcss"
-    COMMANDS: ClassVar = {PALETTE}
-    BINDINGS: ClassVar[list[BindingType]] = bindings()
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {CommandProvider}
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bindings(),
+        Binding("ctrl+c", "interrupt", "Copy, stop or quit", show=False, system=True),
+    ]
 
     def __init__(
         self,
@@ -96,11 +101,20 @@ class ChatApp(Actions):
         self.transcript, self.box = home.query_one(Transcript), home.query_one(MessageInput)
         session = Session(self.services.history, self.options, self._note_from_disk)
         self.dialogue = Dialogue(session, self.transcript, self.worker, self.disk, self)
+        self._use_keys()
         self.use_preferences()
         self.box.focus()
         self._set_state("loading")
         signals.listen(lambda code: self.call_later(self.leave, ChatOutcome(code)))
         self.call_after_refresh(self._begin)
+
+    def _use_keys(self) -> None:
+        """The keys that the user's file says."""
+        if self.services.keys is not None:
+            keymap = read_keymap(self.services.keys)
+            self.set_keymap(dict(keymap.keys))
+            if keymap.note:
+                self.dialogue.note(keymap.note)
 
     async def _begin(self) -> None:
         """What may take a moment, behind the first frame."""

@@ -1,7 +1,8 @@
-"""The help screen: the keys, and what the numbers in the status bar mean."""
+"""The help screen: keys, commands, and what the numbers in the status bar mean."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -11,18 +12,17 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-KEYS = (
+from edgespec.tui.commands import COMMANDS, keys_of
+
+BOX_KEYS = (
     ("Enter", "send the message"),
     ("Shift+Enter, Ctrl+J", "new line"),
     ("Up in an empty box", "recall sent messages"),
+    ("@", "attach a file"),
+    ("/", "give a command; // sends a slash"),
     ("Page up, Page down", "scroll the conversation"),
-    ("Escape", "stop the answer; what is there stays"),
     ("Ctrl+C", "copy the selection, stop, or quit"),
-    ("Ctrl+Y", "copy the last answer"),
-    ("Ctrl+R", "send again what the engine died of or in"),
-    ("Ctrl+N", "new conversation"),
-    ("Ctrl+P", "commands and themes"),
-    ("Ctrl+Q", "quit"),
+    ("Ctrl+P", "search all commands"),
 )
 
 NUMBERS = (
@@ -35,7 +35,19 @@ NUMBERS = (
 )
 
 
-def _table(rows: tuple[tuple[str, str], ...]) -> Content:
+Row = tuple[str, str]
+
+
+def command_rows(group: str, keymap: Mapping[str, str]) -> list[Row]:
+    """Word, keys and meaning of each command of `group`."""
+    return [
+        (" · ".join(filter(None, [f"/{each.slash}", keys_of(each, keymap)])), each.help)
+        for each in COMMANDS
+        if each.group == group
+    ]
+
+
+def _table(rows: Iterable[Row]) -> Content:
     lines = [Content.assemble((name, "bold"), f"\n  {meaning}") for name, meaning in rows]
     return Content("\n").join(lines)
 
@@ -52,5 +64,9 @@ class HelpScreen(ModalScreen[None]):
         with VerticalScroll(id="help") as column:
             column.border_title = "Help"
             column.border_subtitle = "Escape closes"
-            yield Static(_table(KEYS))
-            yield Static(_table(NUMBERS), id="help-numbers")
+            yield Static(_table(BOX_KEYS))
+            for group in dict.fromkeys(command.group for command in COMMANDS):
+                yield Static(group, classes="help-group")
+                yield Static(_table(command_rows(group, self.app._keymap)))
+            yield Static("Numbers", classes="help-group")
+            yield Static(_table(NUMBERS))

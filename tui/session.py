@@ -198,15 +198,6 @@ class Session:
         self.chat, self.tip, self.settings = chat, found.tip, found.settings
         self.messages = {message.id: message for message in found.messages}
 
-    def step(self, message: int, by: int) -> bool:
-        """Show the version so many places further; False if there is none."""
-        versions = self.versions(message)
-        place = versions.index(message) + by
-        if not 0 <= place < len(versions):
-            return False
-        self.go_to(versions[place])
-        return True
-
     def go_to(self, message: int) -> None:
         """Show the versions on which `message` lies."""
         self.tip = tip = self._end_of(message)

@@ -1,57 +1,76 @@
-"""`/set temperature 0.3`: what can be set, in words."""
+"""Sampling settings as they are typed: `/set temperature 0.3`."""
 
 from __future__ import annotations
 
-import dataclasses
+import difflib
 import math
+from dataclasses import dataclass, replace
 
 from edgespec.chats import ChatSettings
 from edgespec.errors import UsageError
-from edgespec.types import SamplingParams
-
-_KINDS: dict[str, tuple[type[int] | type[float], float, float]] = {
-    "temperature": (float, 0.0, 100.0),
-    "top_k": (int, 0, 1_000_000),
-    "top_p": (float, 0.0, 1.0),
-    "min_p": (float, 0.0, 1.0),
-    "repeat_penalty": (float, 0.01, 100.0),
-    "seed": (int, 0, 0xFFFFFFFF),
-    "max_tokens": (int, 1, 1 << 24),
-}
-"""Name, kind, least and most."""
 
 
-def changed(settings: ChatSettings, text: str) -> ChatSettings:
-    """The settings after `NAME VALUE`, or `NAME default`; raises UsageError for anything else.
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A number that can be set, its bounds included; `whole` ones take no fraction."""
 
-    >>> changed(ChatSettings(), "temperature 0.3").temperature
+    name: str
+    lowest: float
+    highest: float
+    whole: bool
+    meaning: str
+
+
+SETTINGS = (
+    Setting("temperature", 0, 10, False, "0 says the likeliest token, more is livelier"),
+    Setting("top_k", 0, 1_000_000, True, "draw from that many tokens, 0 from all"),
+    Setting("top_p", 0, 1, False, "draw from the likeliest that make up this share"),
+    Setting("min_p", 0, 1, False, "leave out tokens below this share of the likeliest"),
+    Setting("repeat_penalty", 0.01, 10, False, "above 1 avoids what was said lately"),
+    Setting("seed", 0, 2**32 - 1, True, "the same seed gives the same answer"),
+    Setting("max_tokens", 1, 10_000_000, True, "end an answer after that many tokens"),
+)
+_BY_NAME = {setting.name: setting for setting in SETTINGS}
+
+
+def with_setting(settings: ChatSettings, argument: str) -> ChatSettings:
+    """`settings` after `/set ARGUMENT`: a name and a number, or a name and "default".
+
+    Raises UsageError for a name that does not exist and for a number out of bounds.
+
+    >>> with_setting(ChatSettings(), "temperature 0.3").temperature
     0.3
     """
-    name, _, value = text.replace("=", " ").strip().partition(" ")
-    name, value = name.replace("-", "_").lower(), value.strip()
-    if name not in _KINDS:
-        raise UsageError(f"{name!r} cannot be set", f"one of {', '.join(_KINDS)}")
-    if value in ("", "default"):
-        return dataclasses.replace(settings, **{name: None})
-    kind, least, most = _KINDS[name]
+    words = argument.replace("=", " ").split()
+    name = words[0].lower().replace("-", "_") if words else ""
+    setting = _BY_NAME.get(name)
+    if setting is None:
+        close = difflib.get_close_matches(name, _BY_NAME, n=1)
+        instead = f"did you mean {close[0]}?" if close else f"there are {', '.join(_BY_NAME)}"
+        raise UsageError(f"there is no setting {name!r}", instead)
+    if len(words) != 2:
+        raise UsageError(f"{name} needs one number", f"/set {name} default takes it back")
+    value = None if words[1].lower() in ("default", "none") else _number(setting, words[1])
+    changes: dict[str, float | None] = {name: value}
+    return replace(settings, **changes)  # type: ignore[arg-type]
+
+
+def _number(setting: Setting, word: str) -> float:
     try:
-        number = kind(value)
+        value = int(word) if setting.whole else float(word)
     except ValueError:
-        number = math.nan
-    if not least <= number <= most:
-        raise UsageError(f"{name} cannot be {value}", f"give {least:g} to {most:g}")
-    return dataclasses.replace(settings, **{name: number})
+        value = math.nan
+    if not setting.lowest <= value <= setting.highest:
+        kind = "whole number" if setting.whole else "number"
+        bounds = f"from {setting.lowest:,} to {setting.highest:,}"
+        raise UsageError(f"{setting.name} cannot be {word!r}", f"give a {kind} {bounds}")
+    return value
 
 
-def described(sampling: SamplingParams, max_tokens: int | None) -> str:
-    """What holds for the next answer, in one line."""
-    parts = [
-        f"temperature {sampling.temperature:g}",
-        f"top_k {sampling.top_k}",
-        f"top_p {sampling.top_p:g}",
-        f"min_p {sampling.min_p:g}",
-        f"repeat_penalty {sampling.repeat_penalty:g}",
-        f"seed {sampling.seed}",
-        f"max_tokens {max_tokens or 'none'}",
-    ]
-    return " · ".join(parts)
+def setting_lines(settings: ChatSettings) -> list[str]:
+    """What is set, one line each: name, value, meaning."""
+    lines = []
+    for setting in SETTINGS:
+        value = getattr(settings, setting.name)
+        lines.append(f"{setting.name} {'default' if value is None else value} · {setting.meaning}")
+    return lines
