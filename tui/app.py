@@ -2,15 +2,16 @@
 
 All state lives here and changes only in handlers, on the event loop. An answer's life:
 
-    Submitted -> Conversation.ask -> LiveAnswer -> AnswerProgress* (drawn as the pacer allows)
+    Submitted -> Conversation.ask -> Job -> AnswerProgress* (drawn as the pacer allows)
               -> Answered | AnswerFailed -> Conversation.answer or retract -> the waiting message
 """
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from textual import on
@@ -23,14 +24,13 @@ from edgespec.protocols import Completer
 from edgespec.tui import signals
 from edgespec.tui.conversation import Conversation
 from edgespec.tui.help import HelpScreen
-from edgespec.tui.live import LiveAnswer
 from edgespec.tui.message_input import HINT_SECONDS, MessageInput
 from edgespec.tui.options import ChatOptions, ChatOutcome
 from edgespec.tui.pacing import Pacer
 from edgespec.tui.remarks import remarks
 from edgespec.tui.status import State, Status, StatusBar
 from edgespec.tui.steady import SteadyApp
-from edgespec.tui.transcript import Transcript
+from edgespec.tui.transcript import Entry, EntryState, Kind, Transcript
 from edgespec.tui.worker import (
     Answered,
     AnswerFailed,
@@ -43,10 +43,19 @@ from edgespec.tui.worker import (
     Notice,
     Worker,
 )
-from edgespec.types import Completion
+from edgespec.types import Chunk, Completion
 
 STATUS_INTERVAL = 0.25
 """Seconds between two changes of the numbers in the status bar: faster cannot be read."""
+
+
+@dataclass
+class LiveAnswer:
+    """An answer under way: its job, its question's key, and its own once it has begun."""
+
+    job: Job
+    question: str
+    key: str = ""
 
 
 class ChatApp(SteadyApp):
@@ -78,7 +87,8 @@ class ChatApp(SteadyApp):
         self._status_shown_at = 0.0
         self._live: LiveAnswer | None = None
         self._draw_due = False
-        self._waiting: str | None = None
+        self._waiting: Entry | None = None
+        self._numbers = itertools.count()
         self._num_dropped = 0
         self._failed: ChatOutcome | None = None
         self._confirm_quit_until = 0.0
@@ -116,6 +126,15 @@ class ChatApp(SteadyApp):
     def _input(self) -> MessageInput:
         return self.screen_stack[0].query_one(MessageInput)
 
+    def _say(self, kind: Kind, text: str, state: EntryState = "done") -> Entry:
+        """Add an entry to the transcript."""
+        entry = Entry(str(next(self._numbers)), kind, text, state=state)
+        self._transcript.add(entry)
+        return entry
+
+    def _welcome(self, line: str) -> None:
+        self._transcript.welcome([self.TITLE or "", "", line])
+
     def _set_state(self, state: State, detail: str = "", **changes: object) -> None:
         self._status = replace(self._status, state=state, detail=detail, **changes)  # type: ignore[arg-type]
         self.screen_stack[0].query_one(StatusBar).status = self._status
@@ -129,19 +148,19 @@ class ChatApp(SteadyApp):
     def _load_progress(self, event: LoadProgress) -> None:
         if not self._leaving:
             self._set_state("loading", detail=event.line)
-            self._transcript.welcome(event.line)
+            self._welcome(event.line)
 
     @on(Notice)
     async def _notice(self, event: Notice) -> None:
         if not self._leaving:
-            await self._transcript.note(event.line)
+            self._say("note", event.line)
 
     @on(Loaded)
     async def _loaded(self, event: Loaded) -> None:
         if self._leaving:
             return
         self._set_state("ready", model=event.model)
-        self._transcript.welcome(event.model.description)
+        self._welcome(event.model.description)
         await self._send_waiting()
 
     @on(LoadFailed)
@@ -155,8 +174,8 @@ class ChatApp(SteadyApp):
             self.exit(self._failed, return_code=self._failed.exit_code)
             return
         self._set_state("failed")
-        await self._transcript.error(event.failure.line)
-        await self._transcript.note("Ctrl+Q quits. What you typed stays until then.")
+        self._say("error", event.failure.line)
+        self._say("note", "Ctrl+Q quits. What you typed stays until then.")
 
     # Sending
 
@@ -176,28 +195,29 @@ class ChatApp(SteadyApp):
     async def _send(self, text: str) -> None:
         """Ask now, or let the message wait for the model or for the answer under way."""
         waiting = self._status.model is None or self._live is not None
-        await self._transcript.question(text, waiting=waiting)
+        entry = self._say("question", text, "waiting" if waiting else "done")
+        self._transcript.jump_to_end()
         if waiting:
-            self._waiting = text
+            self._waiting = entry
             self._input.show_hint("sent as soon as the model is free · Esc takes it back")
         else:
-            self._ask(text)
+            self._ask(entry)
 
     async def _send_waiting(self) -> None:
         if self._waiting is not None:
-            text, self._waiting = self._waiting, None
-            self._transcript.release()
-            self._ask(text)
+            entry, self._waiting = replace(self._waiting, state="done"), None
+            self._transcript.update(entry)
+            self._ask(entry)
 
     async def _take_back_waiting(self) -> None:
         if self._waiting is not None:
-            self._input.give_back(self._waiting)
+            self._input.give_back(self._waiting.text)
+            self._transcript.remove(self._waiting.key)
             self._waiting = None
-            await self._transcript.withdraw()
 
-    def _ask(self, text: str) -> None:
-        job = self._worker.ask(self._conversation.ask(text))
-        self._live = LiveAnswer(job, self._transcript)
+    def _ask(self, entry: Entry) -> None:
+        job = self._worker.ask(self._conversation.ask(entry.text))
+        self._live = LiveAnswer(job, entry.key)
         self._pacer.begin()
         self._set_state("prefilling")
 
@@ -223,11 +243,20 @@ class ChatApp(SteadyApp):
         if self._live is None:
             return
         self._pacer.redraw()
-        chunk = await self._live.draw()
-        state: State = "stopping" if self._live.stopping else "answering"
+        chunk = self._draw_answer(self._live)
+        state: State = "stopping" if self._live.job.is_cancelled else "answering"
         stale = time.monotonic() - self._status_shown_at >= STATUS_INTERVAL
         if chunk is not None and (stale or state != self._status.state):
             self._set_state(state, stats=chunk.stats, timings=chunk.timings)
+
+    def _draw_answer(self, live: LiveAnswer) -> Chunk | None:
+        """Draw what came since the last time; the newest chunk, for its numbers."""
+        progress = live.job.take()
+        if progress.text:
+            if not live.key:
+                live.key = self._say("answer", "", "open").key
+            self._transcript.grow(live.key, progress.text)
+        return progress.latest
 
     @on(Answered)
     async def _answered(self, event: Answered) -> None:
@@ -235,14 +264,16 @@ class ChatApp(SteadyApp):
             return
         completion = event.completion
         text = completion.text
-        await self._live.settle(text)
-        self._live = None
+        live, self._live = self._live, None
+        self._draw_answer(live)
+        if live.key:
+            self._transcript.update(Entry(live.key, "answer", text))
         if text or completion.finish_reason != "cancelled":
             self._conversation.answer(text)
         else:
             self._input.give_back(self._conversation.retract())
             self._input.show_hint("stopped before the answer began")
-            await self._transcript.retract()
+            self._transcript.remove(live.question)
         await self._conclude(completion)
         self._set_state("ready")
         await self._send_waiting()
@@ -251,7 +282,7 @@ class ChatApp(SteadyApp):
         """Show the final numbers and what else there is to say."""
         self._set_state("ready", stats=completion.stats, timings=completion.timings)
         for line in remarks(completion, self._options.max_tokens, self._num_dropped):
-            await self._transcript.note(line)
+            self._say("note", line)
         self._num_dropped = completion.num_dropped_messages
 
     @on(AnswerFailed)
@@ -259,15 +290,18 @@ class ChatApp(SteadyApp):
         """Say what went wrong; the chat goes on, and the message can be sent again."""
         if self._live is None or not self._is_live(event.job):
             return
-        await self._live.draw()
-        text, self._live = self._live.text, None
+        live, self._live = self._live, None
+        self._draw_answer(live)
+        text = self._transcript.text_of(live.key) if live.key else ""
+        if live.key:
+            self._transcript.update(Entry(live.key, "answer", text, state="cut"))
         await self._take_back_waiting()
         if event.failure.is_death:
             self._conversation.cut(text)
-            await self._transcript.error(f"{event.failure.line} · Ctrl+R asks again")
+            self._say("error", f"{event.failure.line} · Ctrl+R asks again")
             self._set_state("ready")
             return
-        await self._transcript.error(event.failure.line)
+        self._say("error", event.failure.line)
         if text:
             self._conversation.answer(text)
         else:
@@ -321,17 +355,17 @@ class ChatApp(SteadyApp):
             self._live = None
         self._conversation.clear()
         self._num_dropped = 0
-        await self._transcript.clear()
+        self._transcript.clear()
         if self._status.model is not None:
-            self._transcript.welcome(self._status.model.description)
+            self._welcome(self._status.model.description)
             self._set_state("ready", stats=None, timings=None)
 
     def action_copy_answer(self) -> None:
         """Copy the last answer's Markdown to the clipboard of the user's terminal."""
-        answer = self._transcript.last_answer
-        if answer:
-            self.copy_to_clipboard(answer)
-        self._input.show_hint("answer copied" if answer else "no answer to copy yet")
+        answers = [entry.text for entry in self._transcript.entries if entry.kind == "answer"]
+        if answers and answers[-1]:
+            self.copy_to_clipboard(answers[-1])
+        self._input.show_hint("answer copied" if answers else "no answer to copy yet")
 
     def action_scroll_transcript(self, direction: int) -> None:
         """Scroll one page up (-1) or down (1)."""
