@@ -30,8 +30,8 @@ from edgespec.tui.transcript.selecting import copied, overlaid, restyled
 from edgespec.tui.transcript.sources import CATEGORIES
 from edgespec.types import Span
 
-IDLE_INTERVAL, IDLE_SLICE = 0.05, 0.003
-"""Seconds between two corrections of estimated heights, and seconds that each may take."""
+IDLE_INTERVAL, IDLE_SLICE = 0.25, 0.01
+"""Seconds in which nothing happens before estimated heights are corrected, and for how many."""
 
 
 class Transcript(ScrollView, can_focus=False):
@@ -210,6 +210,7 @@ class Transcript(ScrollView, can_focus=False):
                 break
         self._paint()
         if self._idle is not None:
+            self._idle.reset()
             self._idle.resume()
 
     def _set_height(self) -> None:
@@ -291,7 +292,8 @@ class Transcript(ScrollView, can_focus=False):
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """Draw what comes into view; the end is followed while it is there."""
-        super().watch_scroll_y(old_value, new_value)
+        if self.show_vertical_scrollbar:
+            self.vertical_scrollbar.position = new_value
         if not self._is_placing and round(old_value) != round(new_value):
             self._follows = new_value >= self.max_scroll_y
             self._place()
@@ -354,7 +356,7 @@ class Transcript(ScrollView, can_focus=False):
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """The rows in view; they are complete, so that nothing of the styles is to be added."""
-        strips = [self.render_line(y) for y in crop.line_range]
+        strips = [self._selected(y) for y in crop.line_range]
         background = self.background_colors[1]
         for line_filter in self.get_line_filters():
             strips = [strip.apply_filter(line_filter, background) for strip in strips]
@@ -364,13 +366,13 @@ class Transcript(ScrollView, can_focus=False):
 
     def render_line(self, y: int) -> Strip:
         """The row `y` of those in view, told where it is, for selections."""
+        return self._selected(y).apply_offsets(0, y + self.scroll_offset.y)
+
+    def _selected(self, y: int) -> Strip:
         strip = self._shown[y] if y < len(self._shown) else self._strip(y)
-        row = y + self.scroll_offset.y
         selection = self.text_selection
-        span = None if selection is None else selection.get_span(row)
-        if span is not None:
-            strip = restyled(strip, *span, self.selection_style)
-        return strip.apply_offsets(0, row)
+        span = None if selection is None else selection.get_span(y + self.scroll_offset.y)
+        return strip if span is None else restyled(strip, *span, self.selection_style)
 
     def _strip(self, y: int) -> Strip:
         frame = self._column.frame
