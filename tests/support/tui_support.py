@@ -10,13 +10,12 @@ from typing import Any
 from answer_support import GeneratedAnswer
 from textual import _wait
 from textual.pilot import Pilot
-from textual.widgets import Static
 
 from edgespec.protocols import Completer
 from edgespec.tui import ChatApp
 from edgespec.tui.message_input import MessageInput
 from edgespec.tui.status import Status, StatusBar
-from edgespec.tui.transcript import Answer, Question, Transcript
+from edgespec.tui.transcript import Transcript
 from edgespec.types import (
     Chunk,
     Completion,
@@ -252,16 +251,16 @@ def transcript(pilot: AppPilot) -> Transcript:
 
 
 def answers(pilot: AppPilot) -> list[str]:
-    return [answer.source for answer in transcript(pilot).query(Answer)]
+    return lines(pilot, "answer")
 
 
 def questions(pilot: AppPilot) -> list[str]:
-    return [str(question.content) for question in transcript(pilot).query(Question)]
+    return lines(pilot, "question")
 
 
-def lines(pilot: AppPilot, css_class: str) -> list[str]:
-    """The lines of that class ("note", "error") in the transcript."""
-    return [str(line.content) for line in transcript(pilot).query(f".{css_class}").results(Static)]
+def lines(pilot: AppPilot, kind: str) -> list[str]:
+    """The texts of that kind ("note", "error") in the transcript."""
+    return [entry.text for entry in transcript(pilot).entries if entry.kind == kind]
 
 
 def screen(pilot: AppPilot) -> str:

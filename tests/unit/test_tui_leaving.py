@@ -151,7 +151,7 @@ async def test_a_load_failure_waits_when_something_was_typed(sent: bool) -> None
         factory.opened.set()
         await until(pilot, lambda: status(pilot).state == "failed")
         await until(pilot, lambda: lines(pilot, "note"))
-        assert lines(pilot, "error") == ["✗ qwen.gguf is truncated; run `edgespec pull` again"]
+        assert lines(pilot, "error") == ["qwen.gguf is truncated; run `edgespec pull` again"]
         assert box(pilot).text == "a long question"
         await pilot.press("enter")
         await pilot.pause()
