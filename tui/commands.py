@@ -148,7 +148,7 @@ def read(text: str) -> Given | Sent | Mistyped:
 
 def _unknown(text: str, word: str, has_more: bool) -> Sent | Mistyped:
     """A slip of the finger is told; "/etc holds settings" is a sentence."""
-    close = difflib.get_close_matches(word.lower(), BY_SLASH, n=1)
+    close = difflib.get_close_matches(word.lower(), BY_SLASH, n=1, cutoff=0.7)
     if not close and has_more:
         return Sent(text)
     instead = f"did you mean /{close[0]}?" if close else "F1 shows all commands"

@@ -28,8 +28,8 @@ def files_below(root: Path, stopped: Callable[[], bool] = lambda: False) -> list
     while folders and len(found) < MAX_FILES and num_folders < MAX_FOLDERS and not stopped():
         folder = folders.popleft()
         num_folders += 1
-        for name, is_folder in _entries(root / folder, follow=False):
-            if name.startswith(".") or name in SKIPPED:
+        for name, is_folder, is_link in _entries(root / folder):
+            if name.startswith(".") or name in SKIPPED or (is_folder and is_link):
                 continue
             if is_folder:
                 folders.append(f"{folder}{name}/")
@@ -46,22 +46,18 @@ def entries_of(path: str, root: Path) -> list[str]:
     except RuntimeError:  # no such user's home
         return []
     prefix = folder or f"{path}/"
-    listed = _entries(place, follow=True)
-    return [f"{prefix}{name}{'/' if is_folder else ''}" for name, is_folder in listed][:MAX_FILES]
+    listed = list(_entries(place))[:MAX_FILES]
+    return [f"{prefix}{name}{'/' if is_folder else ''}" for name, is_folder, _ in listed]
 
 
-def _entries(folder: Path, follow: bool) -> Iterator[tuple[str, bool]]:
-    """Names in `folder` and whether each is a folder; nothing of one that cannot be read."""
+def _entries(folder: Path) -> Iterator[tuple[str, bool, bool]]:
+    """Names in `folder`, whether each is a folder, and a link; nothing if it cannot be read."""
     try:
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
     except OSError:
         return
     for entry in entries:
-        try:
-            is_folder = entry.is_dir(follow_symlinks=follow)
-        except OSError:
-            continue
-        # A name that is no UTF-8 can neither be shown nor sent.
+        # A name that is no UTF-8 or moves the cursor can neither be shown nor typed.
         if entry.name.isprintable():
-            yield entry.name, is_folder
+            yield entry.name, entry.is_dir(), entry.is_symlink()

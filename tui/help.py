@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from edgespec.tui.commands import COMMANDS, keys_of
+from edgespec.tui.commands import COMMANDS, Group, keys_of
 
 BOX_KEYS = (
     ("Enter", "send the message"),
@@ -36,19 +36,29 @@ NUMBERS = (
 
 
 Row = tuple[str, str]
+WIDE = 80
+"""Columns of a terminal in which a name and its meaning share a line."""
+GROUPS: tuple[Group, ...] = ("Answer", "Message", "Conversation", "View", "App")
 
 
-def command_rows(group: str, keymap: Mapping[str, str]) -> list[Row]:
-    """Word, keys and meaning of each command of `group`."""
+def command_rows(group: Group, keymap: Mapping[str, str]) -> list[Row]:
+    """Keys and word of each command of `group`, and what it does."""
     return [
-        (" · ".join(filter(None, [f"/{each.slash}", keys_of(each, keymap)])), each.help)
+        (f"{keys_of(each, keymap):11} /{each.slash}", each.help)
         for each in COMMANDS
         if each.group == group
     ]
 
 
-def _table(rows: Iterable[Row]) -> Content:
-    lines = [Content.assemble((name, "bold"), f"\n  {meaning}") for name, meaning in rows]
+def table(rows: Iterable[Row], column: int) -> Content:
+    """Names and meanings, which begin at `column`, or on lines of their own if that is 0."""
+    gap = " " * 2
+    lines = [
+        Content.assemble((f"{name:{column}}", "bold"), meaning)
+        if column
+        else Content.assemble((name, "bold"), f"\n{gap}{meaning}")
+        for name, meaning in rows
+    ]
     return Content("\n").join(lines)
 
 
@@ -61,12 +71,13 @@ class HelpScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """One column, scrolled where the terminal is low."""
+        wide = self.app.size.width >= WIDE
         with VerticalScroll(id="help") as column:
             column.border_title = "Help"
             column.border_subtitle = "Escape closes"
-            yield Static(_table(BOX_KEYS))
-            for group in dict.fromkeys(command.group for command in COMMANDS):
+            yield Static(table(BOX_KEYS, 25 * wide))
+            for group in GROUPS:
                 yield Static(group, classes="help-group")
-                yield Static(_table(command_rows(group, self.app._keymap)))
+                yield Static(table(command_rows(group, self.app._keymap), 25 * wide))
             yield Static("Numbers", classes="help-group")
-            yield Static(_table(NUMBERS))
+            yield Static(table(NUMBERS, 12 * wide))

@@ -264,13 +264,22 @@ class MessageInput(ChipArea):
         """Have the user's editor change the draft; attached files and pastes stay labels there."""
         try:
             with self.app.suspend():
-                draft = edited(self.text)
+                draft, failure = self._edited()
         except SuspendNotSupported:
             self.show_hint("an editor needs a terminal of its own")
-        except EdgeSpecError as error:
-            self.show_hint(str(error))
+            return
+        if failure:
+            self.show_hint(failure)
         else:
             self.replace(plain(draft), (0, 0), self.document.end, maintain_selection_offset=False)
+
+    def _edited(self) -> tuple[str, str]:
+        """The draft from the editor, or what went wrong: an exception would leave the app
+        suspended."""
+        try:
+            return edited(self.text), ""
+        except EdgeSpecError as error:
+            return "", str(error)
 
     def show_hint(self, hint: str) -> None:
         """Say `hint` in the frame for a while, then the usual hint again."""
