@@ -19,6 +19,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import Screen
 
+from edgespec.catalog import Catalog
 from edgespec.protocols import Completer
 from edgespec.tui import signals
 from edgespec.tui.conversation import Conversation
@@ -27,9 +28,11 @@ from edgespec.tui.live import LiveAnswer
 from edgespec.tui.message_input import HINT_SECONDS, MessageInput
 from edgespec.tui.options import ChatOptions, ChatOutcome
 from edgespec.tui.pacing import Pacer
+from edgespec.tui.pulls import PullEnded, Pulls
 from edgespec.tui.remarks import remarks
 from edgespec.tui.status import State, Status, StatusBar
 from edgespec.tui.steady import SteadyApp
+from edgespec.tui.terms import TermsQuestion
 from edgespec.tui.transcript import Transcript
 from edgespec.tui.worker import (
     Answered,
@@ -65,10 +68,22 @@ class ChatApp(SteadyApp):
     ]
 
     def __init__(
-        self, completer: Completer | CompleterFactory, options: ChatOptions | None = None
+        self,
+        completer: Completer | CompleterFactory,
+        options: ChatOptions | None = None,
+        catalog: Catalog | None = None,
+        terms: TermsQuestion | None = None,
     ) -> None:
-        """`completer` is ready, or a factory that is called in a thread while the app shows."""
+        """`completer` is ready, or a factory that is called in a thread while the app shows.
+
+        Without a `catalog` nothing is pulled; `terms` are asked about in this app.
+        """
         super().__init__()
+        self._pulls = Pulls(catalog) if catalog is not None else None
+        if self._pulls is not None:
+            self._pulls.listen(self.post_message)
+        if terms is not None:
+            terms.attach(self)
         self._options = options or ChatOptions()
         factory: CompleterFactory = completer if callable(completer) else lambda _: completer
         self._worker = Worker(factory, self.post_message)
@@ -142,7 +157,19 @@ class ChatApp(SteadyApp):
             return
         self._set_state("ready", model=event.model)
         self._transcript.welcome(event.model.description)
+        if self._pulls is not None and self._options.pull_when_loaded:
+            self._pulls.start(self._options.pull_when_loaded, lambda _model: False)
         await self._send_waiting()
+
+    @on(PullEnded)
+    async def _pull_ended(self, event: PullEnded) -> None:
+        """Tell how a pull ended."""
+        if self._leaving:
+            return
+        if event.failure is not None:
+            await self._transcript.note(f"{event.name} was not pulled: {event.failure.line}")
+        elif not event.is_cancelled:
+            await self._transcript.note(f"{event.name} is here")
 
     @on(LoadFailed)
     async def _load_failed(self, event: LoadFailed) -> None:

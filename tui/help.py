@@ -11,6 +11,8 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from edgespec.tui.stats import FIGURES
+
 KEYS = (
     ("Enter", "send the message"),
     ("Shift+Enter, Ctrl+J", "new line"),
@@ -53,4 +55,4 @@ class HelpScreen(ModalScreen[None]):
             column.border_title = "Help"
             column.border_subtitle = "Escape closes"
             yield Static(_table(KEYS))
-            yield Static(_table(NUMBERS), id="help-numbers")
+            yield Static(_table((*NUMBERS, *FIGURES)), id="help-numbers")
