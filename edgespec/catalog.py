@@ -13,8 +13,8 @@ from edgespec.reports import human_bytes
 
 Role = Literal["target", "drafter"]
 
-_SPEED_S = 5.0
-"""The speed of a pull is that of its last seconds."""
+_SPEED_S, _LEAST_S = 5.0, 0.5
+"""The speed of a pull is that of its last seconds; it takes a moment to be known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +161,13 @@ class PullMeter:
     def at(self, num_bytes: int) -> None:
         """Take in how far it is."""
         now = self._clock()
-        if num_bytes < self.state.num_bytes or self.state.num_bytes == 0:
+        if num_bytes < self.state.num_bytes:
             self._seen.clear()
         self._seen.append((now, num_bytes))
         while len(self._seen) > 2 and now - self._seen[1][0] > _SPEED_S:
             self._seen.popleft()
         since, before = self._seen[0]
-        speed = (num_bytes - before) / (now - since) if now > since else None
+        speed = (num_bytes - before) / (now - since) if now - since >= _LEAST_S else None
         self._put(num_bytes=num_bytes, bytes_per_second=speed)
 
     def say(self, text: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from textual.content import Content
@@ -24,12 +24,14 @@ NO_MODEL_DRAFTERS = (
 """What may draft in the place of a model, and what that is."""
 
 _MARK = "● "
-_GAP = "  "
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line to choose: `cells` are shown beside the name; the first is a size or nothing."""
+    """One line to choose: `cells` are shown beside the name; the first is a size or nothing.
+
+    `matched` are places in the name of letters that were typed, `score` says how well they match.
+    """
 
     name: str
     group: str
@@ -37,6 +39,7 @@ class Row:
     model: CatalogModel | None
     is_current: bool
     matched: tuple[int, ...] = ()
+    score: float = 0.0
 
 
 def rows_of(models: Sequence[CatalogModel], kind: Kind, current: str, query: str = "") -> list[Row]:
@@ -78,46 +81,15 @@ def _found(rows: Sequence[Row], query: str) -> list[Row]:
         score, offsets = search.match(query, f"{row.name} {title}")
         if score:
             matched = tuple(at for at in offsets if at < len(row.name))
-            found.append(
-                (score, Row(row.name, row.group, row.cells, row.model, row.is_current, matched))
-            )
-    return [row for _, row in sorted(found, key=lambda item: -item[0])]
+            found.append(replace(row, matched=matched, score=score))
+    return sorted(found, key=lambda row: -row.score)
 
 
-def laid_out(rows: Sequence[Row], width: int) -> list[Content]:
-    """Each row as a line of columns if all of them fit into `width` cells, else as two lines."""
-    models = [row for row in rows if row.model is not None]
-    num_cells = max((len(row.cells) for row in models), default=0)
-    widths = [max((len(row.cells[at]) for row in models), default=0) for at in range(num_cells)]
-    name_width = max((len(row.name) for row in rows), default=0)
-    needed = len(_MARK) + name_width + sum(len(_GAP) + each for each in widths if each)
-    if needed <= width:
-        return [_one_line(row, name_width, widths, width) for row in rows]
-    return [_two_lines(row, width) for row in rows]
-
-
-def _one_line(row: Row, name_width: int, widths: Sequence[int], width: int) -> Content:
-    name = _name(row, name_width)
+def laid_out(row: Row, width: int) -> Content:
+    """A row as two lines of at most `width` cells: name and size, then what else is known."""
     size, *facts = row.cells
-    if row.model is None:
-        return Content.assemble(
-            name, (_cut(_GAP + facts[0], width - name_width - 2), "$text-muted")
-        )
-    text = (
-        _GAP
-        + f"{size:>{widths[0]}}"
-        + "".join(
-            _GAP + f"{fact:<{each}}" for fact, each in zip(facts, widths[1:], strict=True) if each
-        )
-    )
-    return Content.assemble(name, (text.rstrip(), "$text-muted"))
-
-
-def _two_lines(row: Row, width: int) -> Content:
-    size, *facts = row.cells
-    name_width = max(width - len(_MARK) - len(size) - 1, 8)
-    name = _name(row, name_width)
-    about = "  " + _cut(" · ".join(fact for fact in facts if fact), width - 2)
+    name = _name(row, max(width - len(_MARK) - len(size) - 1, 8))
+    about = " " * len(_MARK) + _cut(" · ".join(fact for fact in facts if fact), width - len(_MARK))
     return Content.assemble(name, f" {size}" if size else "", "\n", (about, "$text-muted"))
 
 

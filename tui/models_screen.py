@@ -60,28 +60,27 @@ class ModelsScreen(ModalScreen[Chosen | None]):
         Binding("pageup", "move('page_up')", "Page up", show=False),
         Binding("pagedown", "move('page_down')", "Page down", show=False),
     ]
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-low"), (20, "-tall")]
     DEFAULT_CSS = """
     ModelsScreen {
         align: center middle;
         background: $background 60%;
     }
     #models {
-        width: 120;
+        width: 100;
         max-width: 100%;
-        height: auto;
-        max-height: 100%;
+        height: 100%;
+        max-height: 32;
         padding: 0 1;
         border: round $primary;
         background: $surface;
     }
     #models > Input {
-        margin: 0 0 1 0;
         padding: 0 1;
         background: transparent;
     }
     #models > OptionList {
-        height: auto;
-        max-height: 1fr;
+        height: 1fr;
         border: none;
         padding: 0;
         background: transparent;
@@ -91,8 +90,11 @@ class ModelsScreen(ModalScreen[Chosen | None]):
         height: auto;
         padding: 0 1;
     }
-    #models-pulls, #models-hint {
-        margin: 1 0 0 0;
+    ModelsScreen.-tall #models > Input {
+        margin-bottom: 1;
+    }
+    ModelsScreen.-tall #models-pulls, ModelsScreen.-tall #models-hint {
+        margin-top: 1;
     }
     #models-hint.-error {
         color: $text-error;
@@ -175,28 +177,27 @@ class ModelsScreen(ModalScreen[Chosen | None]):
             self._models or (), self._kind, self._current[self._kind], self.query_one(Input).value
         )
         width = max(self.query_one("#models").scrollable_content_region.width - 3, 20)
-        self._options.set_options(self._grouped(laid_out(self._rows, width)))
+        self._options.set_options(self._grouped(width))
         self._highlight(before)
         self._show_kind()
         self._show_pulls()
         self._show_hint()
 
-    def _grouped(self, contents: Sequence[Content]) -> list[Option]:
+    def _grouped(self, width: int) -> list[Option]:
         """The rows under the names of their groups."""
         options, group = [], ""
-        for row, content in zip(self._rows, contents, strict=True):
+        for row in self._rows:
             if row.group != group:
                 group = row.group
                 options.append(Option(Content.styled(group, "$text-muted"), disabled=True))
-            options.append(Option(content, id=row.name))
+            options.append(Option(laid_out(row, width), id=row.name))
         return options
 
     def _highlight(self, name: str) -> None:
-        names = [row.name for row in self._rows]
-        current = next((row.name for row in self._rows if row.is_current), None)
-        wanted = name if name in names else current if current else next(iter(names), None)
-        if self.query_one(Input).value and name not in names:
-            wanted = next(iter(names), None)
+        """Put the cursor on a row, or else on the one that serves now, or else on the first."""
+        rows = {row.name: row for row in self._rows}
+        current = next((row.name for row in self._rows if row.is_current), next(iter(rows), None))
+        wanted = name if name in rows else current
         self._options.highlighted = (
             self._options.get_option_index(wanted) if wanted is not None else None
         )
@@ -212,6 +213,7 @@ class ModelsScreen(ModalScreen[Chosen | None]):
         pulls = self.query_one("#models-pulls", Static)
         pulls.display = bool(states)
         pulls.update(Content("\n").join([pull_lines(state) for state in states]))
+        self.call_after_refresh(self._options.scroll_to_highlight)
 
     def _show_hint(self) -> None:
         hint = self.query_one("#models-hint", Static)
@@ -241,6 +243,8 @@ class ModelsScreen(ModalScreen[Chosen | None]):
     def _typed(self) -> None:
         self._say("")
         self._show()
+        if self._rows and self.query_one(Input).value:
+            self._highlight(max(self._rows, key=lambda row: row.score).name)
 
     @on(OptionList.OptionHighlighted)
     def _moved(self) -> None:
@@ -326,11 +330,11 @@ def pull_lines(state: PullState) -> Content:
     """A pull as a bar and its figures.
 
     >>> str(pull_lines(PullState("tiny", "the Hub", 500_000, 1_000_000)))
-    'tiny ━━━━━━━━━━━━──────────── 50 %\\n500.0 kB of 1.00 MB'
+    'tiny ━━━━━━━━━━━━──────────── 50%\\n500.0 kB of 1.00 MB'
     """
     share = state.share or 0.0
     done = round(share * _BAR_CELLS)
-    percent = f" {share * 100:.0f} %" if state.share is not None else ""
+    percent = f" {share:.0%}" if state.share is not None else ""
     return Content.assemble(
         (plain(state.name), "bold"),
         " ",

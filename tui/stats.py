@@ -5,23 +5,24 @@ On a wide terminal it is a column at the right, else it lies between conversatio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.containers import VerticalScroll
+from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.widgets import Sparkline, Static
+from textual.geometry import Size
+from textual.reactive import reactive
+from textual.widget import Widget
+from textual.widgets import Sparkline
 
 from edgespec.tui.plain import plain
 from edgespec.tui.sources import CATEGORY_COLOURS, CATEGORY_LABELS, Category
 from edgespec.tui.stats_view import DrafterFigures, StatsView
 from edgespec.tui.status import UNKNOWN
 
-WIDE = 100
-"""Columns from which there is room for a column beside the conversation."""
-
-BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]
-"""For `HORIZONTAL_BREAKPOINTS` of an app that shows the panel."""
+BREAKPOINTS = [(0, "-slim"), (60, "-narrow"), (100, "-wide")]
+"""For `HORIZONTAL_BREAKPOINTS` of an app that shows the panel: from how many columns it is what."""
 
 FIGURES = (
     ("plain", "the speed without drafts, measured when the machine was as busy as now"),
@@ -37,17 +38,42 @@ FIGURES = (
 _ROWS_SHOWN = (1, 2, 4, 8, 16)
 
 
+class Part(Widget):
+    """Some lines about a `StatsView`, drawn for the width that they have."""
+
+    view: reactive[StatsView] = reactive(StatsView(), layout=True)
+
+    def __init__(self, draw: Callable[[StatsView, int], Content]) -> None:
+        super().__init__()
+        self._draw = draw
+
+    def render(self) -> Content:
+        """The lines."""
+        return self._draw(self.view, self.size.width)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """As many rows as there are lines: none is longer than the width."""
+        return self._draw(self.view, width).plain.count("\n") + 1
+
+
 class StatsPanel(VerticalScroll, can_focus=False):
     """Draws a `StatsView`; hidden until `display` is set."""
 
+    SCOPED_CSS: ClassVar[bool] = False  # the screen's width decides
     DEFAULT_CSS = """
     StatsPanel {
         display: none;
         height: auto;
-        max-height: 50%;
+        max-height: 60%;
         padding: 0 2;
         background: $surface;
         scrollbar-size-vertical: 1;
+    }
+    .-narrow StatsPanel {
+        layout: grid;
+        grid-size: 2;
+        grid-gutter: 0 3;
+        grid-rows: auto;
     }
     .-wide StatsPanel {
         dock: right;
@@ -56,44 +82,42 @@ class StatsPanel(VerticalScroll, can_focus=False):
         max-height: 100%;
         padding: 1 2;
     }
-    StatsPanel > Static {
+    StatsPanel Vertical, StatsPanel Part {
         height: auto;
     }
-    StatsPanel > Sparkline {
-        height: 2;
+    .-slim #stats-left, .-wide #stats-left {
         margin-bottom: 1;
+    }
+    StatsPanel Sparkline {
+        height: 1;
     }
     """
 
-    def __init__(self, view: StatsView | None = None, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self, view: StatsView | None = None) -> None:
+        super().__init__()
         self._view = view or StatsView()
 
     def compose(self) -> ComposeResult:
-        """Figures, the speeds of this conversation, and what is known besides."""
-        yield Static(id="stats-answer")
-        yield Static(id="stats-history")
-        yield Sparkline(id="stats-speeds")
-        yield Static(id="stats-machine")
+        """This answer; then this conversation and what is known besides."""
+        with Vertical(id="stats-left"):
+            yield Part(answer_part)
+        with Vertical(id="stats-right"):
+            yield Part(history_part)
+            yield Sparkline()
+            yield Part(machine_part)
 
     def on_mount(self) -> None:
         """Draw what was given."""
         self.show(self._view)
 
-    def on_resize(self) -> None:
-        """Draw anew for the width."""
-        self.show(self._view)
-
     def show(self, view: StatsView) -> None:
         """Draw this view from now on."""
         self._view = view
-        width = max(self.scrollable_content_region.width, 20)
-        self.query_one("#stats-answer", Static).update(answer_part(view, width))
-        self.query_one("#stats-history", Static).update(history_part(view, width))
-        speeds = self.query_one("#stats-speeds", Sparkline)
+        for part in self.query(Part):
+            part.view = view
+        speeds = self.query_one(Sparkline)
         speeds.data = view.history
         speeds.display = len(view.history) > 1
-        self.query_one("#stats-machine", Static).update(machine_part(view, width))
 
 
 def answer_part(view: StatsView, width: int) -> Content:
@@ -110,7 +134,6 @@ def answer_part(view: StatsView, width: int) -> Content:
         Content(""),
         heading("Where it came from"),
         *(share_lines(view.shares, width) if view.shares else [muted(UNKNOWN)]),
-        Content(""),
     ]
     return Content("\n").join(lines)
 
@@ -126,13 +149,14 @@ def history_part(view: StatsView, width: int) -> Content:
         lines.append(row(label, f"{span} tok/s", width))
     else:
         lines.append(muted(UNKNOWN))
-    return Content("\n").join([*lines, *([Content("")] if len(view.history) < 2 else [])])
+    return Content("\n").join(lines)
 
 
 def machine_part(view: StatsView, width: int) -> Content:
     """Drafters, T(r), and what waits for idle time."""
     shown = [(rows, ms) for rows, ms in view.pass_ms if rows in _ROWS_SHOWN]
     lines = [
+        Content(""),
         heading("Drafters"),
         *([drafter_line(each, width) for each in view.drafters] or [muted(UNKNOWN)]),
         Content(""),
@@ -149,7 +173,7 @@ def share_lines(shares: Sequence[tuple[Category, float]], width: int) -> list[Co
     """One bar in the colours of the categories, and a line for each of them.
 
     >>> [str(line) for line in share_lines([("target", 0.75), ("context", 0.25)], 24)]
-    ['████████████████████████', '■ the model itself  75 %', '■ this conversation 25 %']
+    ['████████████████████████', '■ the model itself   75%', '■ this conversation  25%']
     """
     cells = apportioned([share for _, share in shares], width)
     bar = [
@@ -159,7 +183,7 @@ def share_lines(shares: Sequence[tuple[Category, float]], width: int) -> list[Co
     legend = [
         Content.assemble(
             ("■ ", CATEGORY_COLOURS[each]),
-            row(CATEGORY_LABELS[each], f"{share * 100:.0f} %", width - 2),
+            row(CATEGORY_LABELS[each], f"{share:.0%}", width - 2),
         )
         for each, share in shares
     ]
