@@ -36,6 +36,8 @@ FIGURES = (
 """The numbers in words, for the help."""
 
 _ROWS_SHOWN = (1, 2, 4, 8, 16)
+_LEAST_MS = 0.05
+"""A guess that costs less is not told to cost anything."""
 
 
 class Part(Widget):
@@ -209,7 +211,7 @@ def drafter_line(drafter: DrafterFigures, width: int) -> Content:
     value = number(drafter.acceptance, "{:.0%}")
     if drafter.num_proposed:
         value += f" of {drafter.num_proposed:,}"
-    if drafter.token_ms is not None:
+    if drafter.token_ms is not None and drafter.token_ms >= _LEAST_MS:
         value += f", {drafter.token_ms:.1f} ms"
     return row(plain(drafter.name), value, width)
 
