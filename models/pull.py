@@ -18,13 +18,13 @@ from typing import Literal
 
 import filelock
 
+from edgespec.catalog import PullProgress
 from edgespec.errors import ModelFileError, NetworkError, UnknownModelError, UsageError
 from edgespec.models.disk import disk_errors
 from edgespec.models.gguf_check import check_gguf, read_gguf_summary
 from edgespec.models.hub import Hub
 from edgespec.models.packages import PackageIndex
 from edgespec.models.part import Expected, Fetched, file_sha256
-from edgespec.models.progress import PullProgress
 from edgespec.models.records import read_record
 from edgespec.models.registry import KNOWN_MODELS, HubFile, KnownModel
 from edgespec.models.resolve import LocalFile, download_stem, resolve, stored_path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from edgespec.errors import UsageError
 from edgespec.models.disk import read_json, write_json
@@ -19,12 +20,7 @@ def require_terms(model: KnownModel, paths: Paths, accept: AcceptTerms) -> None:
     An acceptance is of the terms' exact text: a new text is asked about again. Raises UsageError
     when they are not accepted.
     """
-    if model.terms is None:
-        return
-    path = paths.data / "accepted-terms.json"
-    accepted = read_json(path)
-    entry = accepted.get(model.name)
-    if isinstance(entry, dict) and entry.get("terms") == model.terms:
+    if are_accepted(model, paths):
         return
     if not accept(model):
         raise UsageError(
@@ -33,4 +29,16 @@ def require_terms(model: KnownModel, paths: Paths, accept: AcceptTerms) -> None:
         )
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     paths.ensure(paths.data)
-    write_json(path, {**accepted, model.name: {"terms": model.terms, "accepted_at": when}})
+    path = _record(paths)
+    write_json(path, {**read_json(path), model.name: {"terms": model.terms, "accepted_at": when}})
+
+
+def are_accepted(model: KnownModel, paths: Paths) -> bool:
+    """Whether the model may be pulled unasked: it has no terms, or they were accepted."""
+    entry = read_json(_record(paths)).get(model.name)
+    was_asked = isinstance(entry, dict) and entry.get("terms") == model.terms
+    return model.terms is None or was_asked
+
+
+def _record(paths: Paths) -> Path:
+    return paths.data / "accepted-terms.json"

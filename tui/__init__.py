@@ -3,6 +3,7 @@
 from edgespec.tui.app import ChatApp
 from edgespec.tui.options import ChatOptions, ChatOutcome
 from edgespec.tui.run import run_chat
+from edgespec.tui.terms import TermsQuestion
 from edgespec.tui.worker import CompleterFactory
 
 __all__ = [
@@ -10,5 +11,6 @@ __all__ = [
     "ChatOptions",
     "ChatOutcome",
     "CompleterFactory",
+    "TermsQuestion",
     "run_chat",
 ]

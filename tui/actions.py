@@ -17,11 +17,16 @@ from edgespec.tui import clipboard
 from edgespec.tui.help import HelpScreen
 from edgespec.tui.library import LibraryScreen
 from edgespec.tui.message_input import HINT_SECONDS
+from edgespec.tui.models_screen import Chosen, ModelsScreen
 from edgespec.tui.services import ExportForm
 from edgespec.tui.settings import setting_lines, with_setting
 from edgespec.tui.steady import SteadyApp
 
 if TYPE_CHECKING:
+    from edgespec.reports import Report
+    from edgespec.tui.model_rows import Kind
+    from edgespec.tui.pulls import Pulls
+    from edgespec.tui.stats_view import Insight
     from edgespec.tui.dialogue import Dialogue
     from edgespec.tui.disk import Disk
     from edgespec.tui.failure import Failure
@@ -47,6 +52,9 @@ class Actions(SteadyApp):
     dialogue: Dialogue
     transcript: Transcript
     box: MessageInput
+    pulls: Pulls | None
+    insight: Insight | None = None
+    serving: tuple[str, str] | None = None
     editing: int | None = None
     _summary: Job | None = None
     _confirm_quit_until = 0.0
@@ -60,6 +68,8 @@ class Actions(SteadyApp):
         def hint(self, line: str) -> None: ...
         def leave(self, outcome: ChatOutcome) -> None: ...
         def change_status(self, **changes: object) -> None: ...
+        def refresh_stats(self) -> None: ...
+        def toggle_stats(self) -> None: ...
         def show_state(self, state: str, chunk: Chunk | None = None, detail: str = "") -> None: ...
 
     async def run_command(self, command: str, argument: str = "") -> None:
@@ -306,8 +316,44 @@ class Actions(SteadyApp):
         """Choose what drafts."""
         self.choose_model("drafter", argument)
 
-    def choose_model(self, kind: str, name: str) -> None:
-        """Overridden where there is a catalogue (`edgespec.tui.models_screen`)."""
+    def choose_model(self, kind: Kind, name: str) -> None:
+        """Take another model, or show what there is."""
+        catalog, pulls = self.services.catalog, self.pulls
+        if self.services.load is None or catalog is None or pulls is None:
+            self.hint("models cannot be changed here")
+        elif name:
+            self._switch(Chosen(kind, name))
+        elif not isinstance(self.screen, ModelsScreen):
+            target, drafter = self._serving
+            self._open_models(ModelsScreen(catalog, pulls, target, drafter, kind))
+
+    @work(group="models-screen")
+    async def _open_models(self, screen: ModelsScreen) -> None:
+        chosen = await self.push_screen_wait(screen)
+        if chosen is not None:
+            self._switch(chosen)
+
+    @property
+    def _serving(self) -> tuple[str, str]:
+        """Names of the model that answers and of what drafts, as they were asked for."""
+        if self.serving is not None:
+            return self.serving
+        return (self.model.name, "auto") if self.model is not None else ("", "auto")
+
+    def _switch(self, chosen: Chosen) -> None:
+        """Load another model behind the screen; the one before goes on if that fails."""
+        load = self.services.load
+        assert load is not None
+        if self.dialogue.is_busy:
+            self.dialogue.stop()
+        target, drafter = self._serving
+        wanted = (chosen.name, drafter) if chosen.kind == "model" else (target, chosen.name)
+
+        def switch(report: Report) -> None:
+            load(wanted[0], wanted[1], report)
+            self.serving = wanted
+
+        self.worker.load_again(switch)
 
     # Files
 
@@ -378,17 +424,18 @@ class Actions(SteadyApp):
     async def command_sources(self, _argument: str) -> None:
         """Colour each token by who guessed it, or no longer."""
         self.transcript.tint = not self.transcript.tint
-        self.change_status(is_tinted=self.transcript.tint)
+        self.change_status(legend=self.transcript.legend if self.transcript.tint else None)
 
     async def command_stats(self, _argument: str) -> None:
         """Show or hide what speculation did."""
         self.toggle_stats()
 
-    def toggle_stats(self) -> None:
-        """Overridden by the app."""
-
-    def refresh_stats(self, chunk: Chunk | None) -> None:
-        """Overridden by the app."""
+    @work(exclusive=True, group="insight")
+    async def ask_insight(self) -> None:
+        """Ask the engine what it knows besides, for the panel."""
+        if self.model is not None:
+            self.insight = await self.disk.run(self.worker.insight)
+            self.refresh_stats()
 
     async def command_theme(self, argument: str) -> None:
         """Change the colours."""

@@ -19,7 +19,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.command import Provider
-from textual.containers import Horizontal, Vertical
+from textual.containers import Vertical
 
 from edgespec.errors import EdgeSpecError
 from edgespec.protocols import Completer
@@ -32,8 +32,11 @@ from edgespec.tui.keymap import read_keymap
 from edgespec.tui.message_input import MessageInput
 from edgespec.tui.options import ChatOptions, ChatOutcome
 from edgespec.tui.preferences import Preferences
+from edgespec.tui.pulls import PullEnded, PullMoved, Pulls
 from edgespec.tui.services import Services
 from edgespec.tui.session import Session
+from edgespec.tui.stats import BREAKPOINTS, StatsPanel
+from edgespec.tui.stats_view import stats_view
 from edgespec.tui.status import State, Status, StatusBar
 from edgespec.tui.transcript import Transcript
 from edgespec.tui.worker import (
@@ -60,6 +63,7 @@ class ChatApp(Actions):
 
     TITLE = "EdgeSpec"
     CSS_PATH = "chat.tcss"
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = BREAKPOINTS
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {CommandProvider}
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings(),
@@ -79,6 +83,10 @@ class ChatApp(Actions):
         self.preferences = Preferences(self.services.preferences)
         factory: CompleterFactory = completer if callable(completer) else lambda _: completer
         self.worker = Worker(factory, self.post_message)
+        catalog = self.services.catalog
+        self.pulls = Pulls(catalog) if catalog is not None else None
+        if self.services.terms is not None:
+            self.services.terms.attach(self)
         self.disk = Disk()
         self._status = Status(is_incognito=self.options.incognito)
         self._status_shown_at = 0.0
@@ -89,8 +97,8 @@ class ChatApp(Actions):
 
     def compose(self) -> ComposeResult:
         """Conversation, input, status."""
-        with Horizontal(id="middle"):
-            yield Transcript()
+        yield Transcript()
+        yield StatsPanel()
         with Vertical(id="foot"):
             yield MessageInput(count_tokens=self._count_tokens)
             yield StatusBar()
@@ -119,6 +127,8 @@ class ChatApp(Actions):
     async def _begin(self) -> None:
         """What may take a moment, behind the first frame."""
         self.worker.start()
+        if self.pulls is not None:
+            self.pulls.listen(self.post_message)
         if self.services.history is not None:
             self.run_worker(self._recall(), name="recall")
         if self.options.chat is not None:
@@ -163,8 +173,8 @@ class ChatApp(Actions):
             return
         changes = {} if chunk is None else {"stats": chunk.stats, "timings": chunk.timings}
         self._set_state(state, detail, **changes)
-        if state == "ready" or chunk is not None:
-            self.refresh_stats(chunk)
+        if chunk is not None:
+            self.refresh_stats()
 
     def give_back(self, text: str, hint: str) -> None:
         """Put a message that came to nothing back into the box."""
@@ -196,6 +206,26 @@ class ChatApp(Actions):
         self.screen_stack[0].query_one(StatusBar).status = self._status
         self._status_shown_at = time.monotonic()
 
+    def refresh_stats(self) -> None:
+        """Draw the panel of figures, if it is shown."""
+        panel = self.screen_stack[0].query_one(StatsPanel)
+        if panel.display:
+            status, dialogue = self._status, self.dialogue
+            spans = dialogue.spans
+            panel.show(
+                stats_view(
+                    status.stats, status.timings, dialogue.completions, spans, self.insight
+                )
+            )
+
+    def toggle_stats(self) -> None:
+        """Show or hide the panel of figures."""
+        panel = self.screen_stack[0].query_one(StatsPanel)
+        panel.display = not panel.display
+        if panel.display:
+            self.ask_insight()
+        self.refresh_stats()
+
     def _note_from_disk(self, line: str) -> None:
         self.call_from_thread(self.dialogue.note, line)
 
@@ -219,9 +249,30 @@ class ChatApp(Actions):
     @on(Loaded)
     async def _loaded(self, event: Loaded) -> None:
         if not self._leaving:
+            self._failed = None
             self._set_state("ready", model=event.model)
             self.transcript.welcome([event.model.description])
+            missing = self.options.pull_when_loaded
+            if self.pulls is not None and missing and not self.pulls.is_pulling(missing):
+                self.pulls.start(missing, lambda _model: False)
             await self.dialogue.send_waiting()
+
+    @on(PullMoved)
+    def _pull_moved(self, event: PullMoved) -> None:
+        share = event.state.share
+        how_far = f" {share:.0%}" if share is not None else ""
+        self.change_status(background=f"pulling {event.state.name}{how_far}")
+
+    @on(PullEnded)
+    def _pull_ended(self, event: PullEnded) -> None:
+        """Tell how a pull ended."""
+        if self._leaving:
+            return
+        self.change_status(background="")
+        if event.failure is not None:
+            self.dialogue.note(f"{event.name} was not pulled: {event.failure.line}")
+        elif not event.is_cancelled:
+            self.dialogue.note(f"{event.name} is here")
 
     @on(LoadFailed)
     def _load_failed(self, event: LoadFailed) -> None:

@@ -22,7 +22,7 @@ from edgespec.tui.session import Asked, Session
 from edgespec.tui.status import State
 from edgespec.tui.transcript import Entry, Transcript
 from edgespec.tui.worker import Job, Worker
-from edgespec.types import Chunk, Completion, ServedModel
+from edgespec.types import Chunk, Completion, ServedModel, Span
 
 WAITING = "waiting"
 """Key of the entry of a message that waits for its turn."""
@@ -84,6 +84,13 @@ class Dialogue:
     def is_waiting(self) -> bool:
         """Whether a message waits for its turn."""
         return self._waiting is not None
+
+    @property
+    def spans(self) -> list[Span]:
+        """Where the present or last answer came from."""
+        last = self.session.last("assistant")
+        sources = self.live.sources if self.live is not None else last.sources if last else ()
+        return [Span(length, source) for length, source in sources]
 
     # Sending
 

@@ -13,6 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from edgespec.tui.commands import COMMANDS, Group, keys_of
+from edgespec.tui.stats import FIGURES
 
 BOX_KEYS = (
     ("Enter", "send the message"),
@@ -80,4 +81,4 @@ class HelpScreen(ModalScreen[None]):
                 yield Static(group, classes="help-group")
                 yield Static(table(command_rows(group, self.app._keymap), 25 * wide))
             yield Static("Numbers", classes="help-group")
-            yield Static(table(NUMBERS, 12 * wide))
+            yield Static(table((*NUMBERS, *FIGURES), 20 * wide))

@@ -13,7 +13,8 @@ class ChatOptions:
 
     `max_tokens` None lets each answer run until the context is full. `initial_message` is sent as
     soon as the model is ready. `chat` is the id of a kept conversation to go on with; `incognito`
-    begins with one of which nothing is kept.
+    begins with one of which nothing is kept. `pull_when_loaded` is a model that is fetched
+    meanwhile.
     """
 
     system: str | None = None
@@ -22,6 +23,7 @@ class ChatOptions:
     initial_message: str | None = None
     chat: str | None = None
     incognito: bool = False
+    pull_when_loaded: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

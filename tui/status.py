@@ -34,7 +34,7 @@ STATE_STYLES: dict[State, str] = {
 class Status:
     """All that the status bar shows; `timings` and `stats` are of the present or last answer.
 
-    `detail` says how far the loading is, in place of the bare state; `background` what goes on
+    `legend` stands in the place of the numbers while tokens are tinted. `detail` says how far the loading is, in place of the bare state; `background` what goes on
     besides, such as a model that is being pulled.
     """
 
@@ -44,7 +44,7 @@ class Status:
     timings: Timings | None = None
     stats: SpeculationStats | None = None
     is_incognito: bool = False
-    is_tinted: bool = False
+    legend: Content | None = None
     background: str = ""
 
 
@@ -121,7 +121,8 @@ class StatusBar(Widget):
         """The state in its colour, the rest muted."""
         state = plain(f"● {self.status.detail or self.status.state}")
         room = self.content_size.width - len(state) - len(SEPARATOR)
-        if self.status.is_tinted:
-            return Content.assemble((state, STATE_STYLES[self.status.state]), SEPARATOR, legend())
+        if self.status.legend is not None:
+            head = (state, STATE_STYLES[self.status.state])
+            return Content.assemble(head, SEPARATOR, self.status.legend)
         rest = "".join(SEPARATOR + text for text in fit(ranked_parts(self.status), room))
         return Content.assemble((state, STATE_STYLES[self.status.state]), (rest, "$text-muted"))

@@ -28,6 +28,7 @@ from edgespec.protocols import Answer, Completer
 from edgespec.reports import Report, is_progress
 from edgespec.tui.failure import Failure, describe
 from edgespec.types import Chunk, Completion, CompletionRequest, ServedModel, Span
+from edgespec.types import Message as ChatMessage
 
 CompleterFactory = Callable[[Report], Completer]
 """Builds the completer in a thread; what it is given takes one line at a time, later, too."""
@@ -162,6 +163,26 @@ class Worker:
         self._jobs.add(job)
         threading.Thread(target=self._read, args=(job,), name="answer", daemon=True).start()
         return job
+
+    def load_again(self, switch: Callable[[Report], None]) -> None:
+        """Have the completer serve another model; `Loaded` or `LoadFailed` tells how it went."""
+
+        def load() -> None:
+            assert self._completer is not None
+            try:
+                switch(self._report)
+                self._post(Loaded(self._completer.model))
+            except Exception as error:  # noqa: BLE001 - a user sees a line, no traceback
+                self._post(LoadFailed(describe(error)))
+
+        threading.Thread(target=load, name="loading", daemon=True).start()
+
+    def count_tokens(self, text: str) -> int | None:
+        """Tokens of a text; None before there is a model. Waits; raises EdgeSpecError."""
+        completer = self._completer
+        if completer is None:
+            return None
+        return completer.count_tokens((ChatMessage("user", text),))
 
     def close(self) -> None:
         """Cancel all answers and post nothing more; does not wait."""

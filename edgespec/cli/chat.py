@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import secrets
 import sys
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgespec.cli.loading import model_on_disk, pull_all, with_drafter_path
+from edgespec.catalog import AcceptTerms, Catalog, PullMeter, PullState
+from edgespec.cli.loading import check_names, with_drafter_path
 from edgespec.cli.options import (
     check_max_tokens,
     collect_loading,
@@ -18,10 +21,16 @@ from edgespec.cli.options import (
     sampling_options,
 )
 from edgespec.models.registry import DEFAULT_DRAFTER, DEFAULT_TARGET
-from edgespec.paths import user_paths
+from edgespec.models.resolve import locate
+from edgespec.paths import Paths, user_paths
 from edgespec.protocols import Completer
 from edgespec.reports import Report
+from edgespec.runtime.catalog import LocalCatalog
 from edgespec.runtime.host import Host
+from edgespec.runtime.request import BEST_DRAFTER, LoadRequest
+
+if TYPE_CHECKING:
+    from edgespec.types import SamplingParams
 
 
 @click.command()
@@ -39,25 +48,54 @@ def chat(verbose: bool, /, message: str | None, **values: Any) -> int:  # noqa: 
     seed = values.pop("seed")
     sampling = collect_sampling(values, secrets.randbits(31) if seed is None else seed)
     check_max_tokens(values["max_tokens"])
-    with Host(user_paths(), verbose=loading.verbose and not sys.stderr.isatty()) as host:
+    check_names(loading)
+    paths = user_paths()
+    with Host(paths, verbose=loading.verbose and not sys.stderr.isatty()) as host:
         host.start()
-        from edgespec.tui import ChatOptions, run_chat  # the host gets ready meanwhile
+        from edgespec.tui import ChatOptions, TermsQuestion, run_chat  # the host gets ready
 
         options = ChatOptions(
             system=values["system"],
             sampling=sampling,
             max_tokens=values["max_tokens"],
             initial_message=message,
+            pull_when_loaded=_missing_drafter(loading, paths),
         )
-        if loading.model == DEFAULT_TARGET:
-            pull_all([DEFAULT_TARGET, DEFAULT_DRAFTER])
-        path, request = model_on_disk(loading.model), with_drafter_path(loading)
-
-        def load(report: Report) -> Completer:
-            host.load(request, path, report, sampling)
-            return host
-
-        outcome = run_chat(load, options)
+        catalog, terms = LocalCatalog(paths, loading.num_context), TermsQuestion()
+        load = loader(host, loading, sampling, catalog, terms)
+        outcome = run_chat(load, options, catalog, terms)
     if outcome.message:
         click.echo(f"edgespec: {outcome.message}", err=True)
     return outcome.exit_code
+
+
+def loader(
+    host: Host,
+    loading: LoadRequest,
+    sampling: SamplingParams,
+    catalog: Catalog,
+    accept_terms: AcceptTerms,
+) -> Callable[[Report], Completer]:
+    """What the app calls while it shows: pulls what is missing and loads it, telling how far."""
+
+    def load(report: Report) -> Completer:
+        def on_disk(name: str) -> Path:
+            meter = PullMeter(name, lambda state: report(fetching(state)))
+            return catalog.pull(name, meter, accept_terms, lambda: False)
+
+        path = on_disk(loading.model)
+        host.load(with_drafter_path(loading, on_disk), path, report, sampling)
+        return host
+
+    return load
+
+
+def fetching(state: PullState) -> str:
+    """A line of progress about a pull without which there is no answer."""
+    return f"fetching {state.name}: {state.describe()} · Ctrl+Q quits and keeps what came"
+
+
+def _missing_drafter(loading: LoadRequest, paths: Paths) -> str | None:
+    """The drafter that goes with the default target, if it is to be pulled yet."""
+    is_wanted = (loading.model, loading.drafter) == (DEFAULT_TARGET, BEST_DRAFTER)
+    return DEFAULT_DRAFTER if is_wanted and locate(DEFAULT_DRAFTER, paths) is None else None

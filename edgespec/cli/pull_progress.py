@@ -20,7 +20,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from edgespec.models.progress import PullProgress
+from edgespec.catalog import PullProgress
 from edgespec.reports import human_bytes
 
 _SECONDS_BETWEEN_LINES = 5.0

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,31 +22,13 @@ from edgespec.llama.adapter import LoraAdapter
 from edgespec.llama.batch import Batch, Inputs, Rows
 from edgespec.llama.library import api
 from edgespec.llama.model import Model
+from edgespec.llama.options import ContextOptions as ContextOptions
+from edgespec.llama.options import KVType as KVType
 from edgespec.llama.threads import ThreadPool
-
-KVType = Literal["f32", "f16", "bf16", "q8_0"]
 
 _GGML_TYPES: dict[KVType, int] = {"f32": 0, "f16": 1, "q8_0": 8, "bf16": 30}  # enum ggml_type
 _FLASH_ATTENTION_OFF, _FLASH_ATTENTION_ON = 0, 1  # enum llama_flash_attn_type
 _DECODE_NO_SLOT, _DECODE_ABORTED = 1, 2  # return values of llama_decode
-
-
-@dataclass(frozen=True, slots=True)
-class ContextOptions:
-    """Size and arithmetic of a context.
-
-    `num_batch` is the most tokens of one pass; llama.cpp computes them together, so it also bounds
-    how long a pass can be (and, with it, the memory for activations).
-    """
-
-    num_context: int
-    num_threads: int
-    num_batch: int = 512
-    num_sequences: int = 1
-    type_k: KVType = "f16"
-    type_v: KVType = "f16"
-    flash_attention: bool = True
-    hidden_states: bool = False
 
 
 class Context:

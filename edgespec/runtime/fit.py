@@ -8,6 +8,7 @@ from edgespec.errors import ModelFileError
 from edgespec.gguf.file import GgufFile
 from edgespec.llama.context import ContextOptions
 from edgespec.llama.model import Model
+from edgespec.machine.available import MOST_SHARE
 from edgespec.machine.memory_need import memory_need, need_of
 from edgespec.runtime.form import Form
 
@@ -16,9 +17,6 @@ MOST_FOLLOWED = 2
 
 DRAFTER_BATCH = 128
 """Most tokens that a drafter reads in one pass."""
-
-_MOST_SHARE = 0.95
-"""Of what is available; the rest is for what other programs come to need."""
 
 
 def drafter_context(target: ContextOptions, num_context_train: int) -> ContextOptions:
@@ -46,7 +44,7 @@ class Fit:
     @property
     def is_room(self) -> bool:
         """Whether all of it fits into memory."""
-        return self.num_free is None or self.num_bytes <= _MOST_SHARE * self.num_free
+        return self.num_free is None or self.num_bytes <= MOST_SHARE * self.num_free
 
     def describe(self) -> str:
         """What both models take and what there is, for people."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from edgespec.cache.database import DAMAGE
@@ -41,6 +41,25 @@ class IdleTask(Protocol):
         MemoryError or sqlite3.Error end it for this run.
         """
         ...
+
+
+class LateTask:
+    """Implements `IdleTask`: a task for which there is no reason yet, looked at after each answer.
+
+    A model that drafts, say, which is still being pulled.
+    """
+
+    def __init__(self, name: str, find: Callable[[], IdleTask | None]) -> None:
+        """`find` makes the task as soon as there is a reason."""
+        self.name = name
+        self._find = find
+        self._found: IdleTask | None = None
+
+    def run(self, pause: Pause) -> bool:
+        """Do the task, if there is one."""
+        if self._found is None:
+            self._found = self._find()
+        return self._found is not None and self._found.run(pause)
 
 
 class IdleWorker:

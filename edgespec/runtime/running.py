@@ -43,7 +43,7 @@ from edgespec.planning.cost import CostModel
 from edgespec.planning.planner import Planner
 from edgespec.reports import Report
 from edgespec.runtime.drafters import Drafters
-from edgespec.runtime.idle import IdleTask, IdleWorker
+from edgespec.runtime.idle import IdleTask, IdleWorker, LateTask
 from edgespec.runtime.measuring import CostKeeper, ProveRows
 from edgespec.runtime.observers import Observers
 from edgespec.runtime.recording import Remembering, vocabulary_key
@@ -191,15 +191,22 @@ class _Wiring:
 
         For the best one on disk there must be another than the target.
         """
-        request, path = self._request, self._target.model.path
+        request = self._request
         may_be = request.drafter_path is not None
         if request.drafter == BEST_DRAFTER:
-            may_be = any(other != path for other in self._home.paths.models.rglob("*.gguf"))
+            may_be = self._has_others()
         if not may_be or not self._target.model.can_roll_back:
             return None
+        return self._opened_selection()
+
+    def _has_others(self) -> bool:
+        path = self._target.model.path
+        return any(other != path for other in self._home.paths.models.rglob("*.gguf"))
+
+    def _opened_selection(self) -> Selection:
         from edgespec.runtime.selection import Selection  # reads GGUF files: much to load
 
-        return Selection(request, self._target, self._home, self._num_free)
+        return Selection(self._request, self._target, self._home, self._num_free)
 
     def _form(self, selection: Selection) -> Form | None:
         """The drafter that is about to be loaded; its memory is told."""
@@ -226,14 +233,25 @@ class _Wiring:
         if not self._request.idle:
             tasks = []
         elif selection is not None:
-            from edgespec.runtime.selection import FormSearch
+            tasks.append(self._search(selection, form, drafters))
+        elif self._request.drafter == BEST_DRAFTER and target.model.can_roll_back:
 
-            def pass_ms() -> Mapping[int, float]:
-                return pass_costs(self._costs)
+            def search() -> IdleTask | None:
+                if not self._has_others():
+                    return None
+                return self._search(self._opened_selection(), None, drafters)
 
-            tasks.append(FormSearch(selection, pass_ms, form, drafters.exchange))
+            tasks.append(LateTask("drafters that come are weighed", search))
         self._cleanup.callback(keeper.keep)
         return self._cleanup.enter_context(IdleWorker(self._home.report, tasks))
+
+    def _search(self, selection: Selection, form: Form | None, drafters: Drafters) -> IdleTask:
+        from edgespec.runtime.selection import FormSearch
+
+        def pass_ms() -> Mapping[int, float]:
+            return pass_costs(self._costs)
+
+        return FormSearch(selection, pass_ms, form, drafters.exchange)
 
 
 def _adaptations(paths: Paths) -> AdaptationStore:

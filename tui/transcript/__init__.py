@@ -6,7 +6,6 @@ view (`view`). All but the last is pure.
 """
 
 from edgespec.tui.transcript.items import Entry, EntryState, Kind
-from edgespec.tui.transcript.sources import Category, source_category
 from edgespec.tui.transcript.view import Transcript
 
-__all__ = ["Category", "Entry", "EntryState", "Kind", "Transcript", "source_category"]
+__all__ = ["Entry", "EntryState", "Kind", "Transcript"]

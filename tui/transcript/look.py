@@ -11,7 +11,7 @@ from rich.segment import Segment
 from textual.strip import Strip
 from textual.style import Style
 
-from edgespec.tui.transcript.sources import CATEGORIES
+from edgespec.tui.sources import CATEGORIES
 
 MAX_WIDTH = 116
 """Columns of text beyond which lines are hard to read."""

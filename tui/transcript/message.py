@@ -20,7 +20,8 @@ from edgespec.tui.transcript.pieces import (
     source_piece,
     thought_piece,
 )
-from edgespec.tui.transcript.sources import Category, coloured
+from edgespec.tui.sources import Category
+from edgespec.tui.transcript.sources import coloured
 from edgespec.tui.transcript.thought import Thought, split_thought
 from edgespec.types import Span
 

@@ -12,7 +12,7 @@ from edgespec.tui.transcript.drawing import Drawer
 from edgespec.tui.transcript.inline import clickable
 from edgespec.tui.transcript.items import Entry
 from edgespec.tui.transcript.look import INSET, Frame, Line, Rows, blanks
-from edgespec.tui.transcript.sources import Category
+from edgespec.tui.sources import Category
 from edgespec.tui.transcript.thought import Thought, draw_thought
 from edgespec.tui.transcript.wrapping import wrap
 

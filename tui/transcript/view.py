@@ -27,7 +27,7 @@ from edgespec.tui.transcript.layout import Column
 from edgespec.tui.transcript.look import STYLE_NAMES, Frame, Look
 from edgespec.tui.transcript.message import Message
 from edgespec.tui.transcript.selecting import copied, overlaid, restyled
-from edgespec.tui.transcript.sources import CATEGORIES
+from edgespec.tui.sources import CATEGORIES
 from edgespec.types import Span
 
 IDLE_INTERVAL, IDLE_SLICE = 0.25, 0.01
