@@ -2,7 +2,7 @@
 
     loading     Worker -> LoadProgress* , Loaded | LoadFailed
     asking      box -> Submitted -> Dialogue -> Worker -> AnswerProgress* , Answered | AnswerFailed
-    commands    key, palette or /word -> `Actions.run_command` (`edgespec.tui.actions`)
+    commands    key, palette or /word -> `Actions` (`edgespec.tui.actions`)
 
 All state lives on the event loop and changes in handlers only. The conversation is `Dialogue`'s,
 what is kept of it `Session`'s.
@@ -10,6 +10,7 @@ what is kept of it `Session`'s.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,8 +37,9 @@ from edgespec.tui.pulls import PullEnded, PullMoved, Pulls
 from edgespec.tui.services import Services
 from edgespec.tui.session import Session
 from edgespec.tui.stats import BREAKPOINTS, StatsPanel
-from edgespec.tui.stats_view import stats_view
+from edgespec.tui.stats_view import Insight, stats_view
 from edgespec.tui.status import State, Status, StatusBar
+from edgespec.tui.steady import SteadyApp
 from edgespec.tui.transcript import Transcript
 from edgespec.tui.worker import (
     Answered,
@@ -58,7 +60,7 @@ STATUS_INTERVAL = 0.25
 _FLUSH_S = 2.0
 
 
-class ChatApp(Actions):
+class ChatApp(SteadyApp):
     """A chat over a completer; `run` returns a `ChatOutcome` and prints nothing."""
 
     TITLE = "EdgeSpec"
@@ -92,6 +94,7 @@ class ChatApp(Actions):
         self._status_shown_at = 0.0
         self._failed: ChatOutcome | None = None
         self._leaving = False
+        self._insight: Insight | None = None
 
     # What is on the screen
 
@@ -109,8 +112,9 @@ class ChatApp(Actions):
         self.transcript, self.box = home.query_one(Transcript), home.query_one(MessageInput)
         session = Session(self.services.history, self.options, self._note_from_disk)
         self.dialogue = Dialogue(session, self.transcript, self.worker, self.disk, self)
+        self.actions = Actions(self)
         self._use_keys()
-        self.use_preferences()
+        self._use_theme()
         self.box.focus()
         self._set_state("loading")
         signals.listen(lambda code: self.call_later(self.leave, ChatOutcome(code)))
@@ -124,6 +128,15 @@ class ChatApp(Actions):
             if keymap.note:
                 self.dialogue.note(keymap.note)
 
+    def _use_theme(self) -> None:
+        """The colours that the user left it with."""
+        theme = self.preferences.get("theme")
+        if theme in self.available_themes:
+            self.theme = theme
+        self.theme_changed_signal.subscribe(
+            self, lambda theme: self.preferences.set("theme", theme.name)
+        )
+
     async def _begin(self) -> None:
         """What may take a moment, behind the first frame."""
         self.worker.start()
@@ -132,7 +145,7 @@ class ChatApp(Actions):
         if self.services.history is not None:
             self.run_worker(self._recall(), name="recall")
         if self.options.chat is not None:
-            await self.open_chat(self.options.chat)
+            await self.actions.open_chat(self.options.chat)
         if self.options.initial_message:
             self.box.remember(self.options.initial_message)
             await self.dialogue.send(self.options.initial_message)
@@ -213,17 +226,19 @@ class ChatApp(Actions):
             status, dialogue = self._status, self.dialogue
             spans = dialogue.spans
             panel.show(
-                stats_view(
-                    status.stats, status.timings, dialogue.completions, spans, self.insight
-                )
+                stats_view(status.stats, status.timings, dialogue.completions, spans, self.insight)
             )
 
     def toggle_stats(self) -> None:
         """Show or hide the panel of figures."""
         panel = self.screen_stack[0].query_one(StatsPanel)
         panel.display = not panel.display
-        if panel.display:
-            self.ask_insight()
+        self.refresh_stats()
+        if panel.display and self.model is not None:
+            self.run_worker(self._ask_insight(), group="insight", exclusive=True)
+
+    async def _ask_insight(self) -> None:
+        self._insight = await asyncio.to_thread(self.worker.insight)
         self.refresh_stats()
 
     def _note_from_disk(self, line: str) -> None:
@@ -300,14 +315,37 @@ class ChatApp(Actions):
             return
         if self._failed is not None:
             self.give_back(event.text, "no model was loaded · /model takes another one")
-        elif self.editing is not None:
-            await self.ask_edited(event.text)
+        elif self.actions.editing is not None:
+            await self.actions.ask_edited(event.text)
         else:
             await self.dialogue.send(event.text)
 
     @on(MessageInput.CommandGiven)
     async def _command_given(self, event: MessageInput.CommandGiven) -> None:
-        await self.run_command(event.command, event.argument)
+        await self.actions.run(event.command, event.argument)
+
+    async def action_command(self, command: str) -> None:
+        """A key, or the palette."""
+        await self.actions.run(command)
+
+    async def action_interrupt(self) -> None:
+        """Ctrl+C."""
+        await self.actions.interrupt()
+
+    async def action_quit(self) -> None:
+        """Leave."""
+        self.leave(self.outcome)
+
+    def action_scroll_transcript(self, direction: int) -> None:
+        """Scroll one page up (-1) or down (1)."""
+        if direction < 0:
+            self.transcript.scroll_page_up(animate=False)
+        else:
+            self.transcript.scroll_page_down(animate=False)
+
+    @on(Transcript.Step)
+    async def _stepped(self, event: Transcript.Step) -> None:
+        await self.actions.step_version(int(event.key), event.step)
 
     @on(AnswerProgress)
     def _answer_progress(self, event: AnswerProgress) -> None:
@@ -315,12 +353,12 @@ class ChatApp(Actions):
 
     @on(Answered)
     async def _answered(self, event: Answered) -> None:
-        if not self.take_summary(event.job, event.completion):
+        if not await self.actions.summary.take(event.job, event.completion):
             await self.dialogue.answered(event.job, event.completion)
 
     @on(AnswerFailed)
     async def _answer_failed(self, event: AnswerFailed) -> None:
-        if not self.drop_summary(event.job, event.failure):
+        if not self.actions.summary.fail(event.job, event.failure):
             await self.dialogue.failed(event.job, event.failure)
 
     def leave(self, outcome: ChatOutcome) -> None:

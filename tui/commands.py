@@ -50,7 +50,7 @@ COMMANDS = (
     Command("export", "Export", "write this conversation to a file", "ctrl+s", "export", "may",
             "Conversation"),
     Command("import", "Import", "read chats from a file", "", "import", "must", "Conversation"),
-    Command("summary", "Go on from a summary", "go on in a new conversation that knows a summary", "",
+    Command("summary", "Go on from a summary", "a new conversation that knows a summary", "",
             "summary", "no", "Conversation"),
     Command("incognito", "Incognito", "keep nothing of this conversation", "", "incognito", "no",
             "Conversation"),

@@ -34,8 +34,8 @@ STATE_STYLES: dict[State, str] = {
 class Status:
     """All that the status bar shows; `timings` and `stats` are of the present or last answer.
 
-    `legend` stands in the place of the numbers while tokens are tinted. `detail` says how far the loading is, in place of the bare state; `background` what goes on
-    besides, such as a model that is being pulled.
+    `detail` says how far the loading is, in place of the bare state; `background` what goes on
+    besides, such as a model that is being pulled; `legend` is shown in place of the numbers.
     """
 
     state: State = "loading"

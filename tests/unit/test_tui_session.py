@@ -222,4 +222,3 @@ def test_what_is_shown_is_what_is_kept(steps: Sequence[str]) -> None:
     assert [(each.id, each.content) for each in shown] == [
         (each.id, each.content) for each in session.path
     ]
-

@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import accumulate
 
 from edgespec.tui.plain import plain
+from edgespec.tui.sources import Category
 from edgespec.tui.transcript.blocks import Blocks
 from edgespec.tui.transcript.items import Entry
 from edgespec.tui.transcript.look import Frame
@@ -20,7 +21,6 @@ from edgespec.tui.transcript.pieces import (
     source_piece,
     thought_piece,
 )
-from edgespec.tui.sources import Category
 from edgespec.tui.transcript.sources import coloured
 from edgespec.tui.transcript.thought import Thought, split_thought
 from edgespec.types import Span

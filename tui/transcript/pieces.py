@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from edgespec.tui.plain import plain
+from edgespec.tui.sources import Category
 from edgespec.tui.transcript.blocks import Block
 from edgespec.tui.transcript.code import PADDING, CodeRows
 from edgespec.tui.transcript.drawing import Drawer
 from edgespec.tui.transcript.inline import clickable
 from edgespec.tui.transcript.items import Entry
 from edgespec.tui.transcript.look import INSET, Frame, Line, Rows, blanks
-from edgespec.tui.sources import Category
 from edgespec.tui.transcript.thought import Thought, draw_thought
 from edgespec.tui.transcript.wrapping import wrap
 
@@ -89,8 +89,7 @@ def source_piece(line: Sequence[tuple[str, Category | None]]) -> Piece:
     def draw(frame: Frame) -> Rows:
         look = frame.look
         runs = [
-            (text, look.base + look[category] if category else look.base)
-            for text, category in line
+            (text, look.base + look[category] if category else look.base) for text, category in line
         ]
         return [frame.row(row) for row in wrap(runs, frame.width)]
 

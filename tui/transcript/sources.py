@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+
 from edgespec.tui.sources import Category, source_category
 from edgespec.types import Span
 

@@ -21,13 +21,13 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from edgespec.tui.plain import plain
+from edgespec.tui.sources import CATEGORIES
 from edgespec.tui.transcript.inline import WEB, clickable
 from edgespec.tui.transcript.items import Entry
 from edgespec.tui.transcript.layout import Column
 from edgespec.tui.transcript.look import STYLE_NAMES, Frame, Look
 from edgespec.tui.transcript.message import Message
 from edgespec.tui.transcript.selecting import copied, overlaid, restyled
-from edgespec.tui.sources import CATEGORIES
 from edgespec.types import Span
 
 IDLE_INTERVAL, IDLE_SLICE = 0.25, 0.01
@@ -52,7 +52,7 @@ class Transcript(ScrollView, can_focus=False):
             self.step = step
 
     tint: reactive[bool] = reactive(False)
-    """Whether answers are shown as they were written, each character in the colour of its source."""
+    """Whether answers are shown as they were written, in the colours of their sources."""
 
     def __init__(self) -> None:
         super().__init__()
