@@ -182,7 +182,8 @@ class Child:
                 case TellInsight():
                     value = self._completer().insight()
                 case Forget():
-                    value = self._forget(message.conversation)
+                    value = None
+                    self._forget(message.conversation)
         except Exception as error:  # noqa: BLE001 - told to whoever asked
             value = as_told(error)
         self._send(number, value)

@@ -53,7 +53,7 @@ class ThreadProcess:
         self.die(-signal.SIGKILL)
 
     def _end(self, child: Child) -> None:
-        if child.is_loading:
+        if child.is_loading and self._status is None:
             self.die(-signal.SIGTERM)
 
     def _run(self) -> None:

@@ -394,7 +394,11 @@ def test_a_load_under_way_is_ended_and_the_model_before_comes_back(
 
 def test_a_first_load_may_be_cancelled_as_well(children: Childhood, host: Host) -> None:
     ended = threading.Event()
-    children.before_loading = lambda _load: None if ended.wait(10) else None
+
+    def wait(_load: Load) -> None:
+        ended.wait(10)
+
+    children.before_loading = wait
     thread, errors = loading(host, MODEL)
     wait_until(lambda: bool(children.loads))
     host.cancel_load()

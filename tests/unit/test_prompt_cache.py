@@ -192,7 +192,7 @@ def test_a_full_disk_is_told_once_and_ends_the_keeping(paths: Paths) -> None:
     lines: Lines = []
     prompts = cache(paths, report=lines.append)
     prompts.keep("a", TEXT, STRETCHES)
-    with file_size_limit(100), pytest.raises(StorageError, match="cannot write to .*; free space"):
+    with file_size_limit(100), pytest.raises(StorageError, match=r"cannot write to .*; free space"):
         prompts.run(NO_PAUSE)
     assert files(paths) == []
     assert not prompts.lacks("b", TEXT)
