@@ -22,6 +22,7 @@ from edgespec.types import (
     CompletionRequest,
     DrafterCounts,
     FinishReason,
+    Insight,
     Message,
     ServedModel,
     SpeculationStats,
@@ -87,8 +88,12 @@ class ScriptedCompleter:
         self.requests.append(request)
         return GeneratedAnswer(lambda cancelled: self._in_turn(request, index, cancelled))
 
-    def count_tokens(self, messages: Sequence[Message]) -> int:
-        return sum(len(words(message.content)) for message in messages)
+    def count_tokens(self, text: Sequence[Message] | str) -> int:
+        texts = [text] if isinstance(text, str) else [message.content for message in text]
+        return sum(len(words(each)) for each in texts)
+
+    def insight(self) -> Insight:
+        return Insight({1: 50.0}, 0)
 
     def decode_token(self, token: int) -> bytes:
         return str(token).encode()
