@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from edgespec.cli.chats import chat_id, chats_command
 from edgespec.cli.loading import model_on_disk, pull_all, with_drafter_path
 from edgespec.cli.options import (
     check_max_tokens,
@@ -31,10 +32,32 @@ from edgespec.runtime.host import Host
 @click.option("--seed", type=int, help="Of the random draws. [default: another every time]")
 @click.option("--system", metavar="TEXT", help="System message.")
 @click.option("--max-tokens", type=int, metavar="N", help="Of each answer.")
+@click.option(
+    "--continue", "continued", metavar="ID", help="Go on with a chat, or with the `last`."
+)
+@click.option("--list", "is_list", is_flag=True, help="Print the chats and end.")
+@click.option("--search", metavar="TEXT", help="Print messages with all of these words and end.")
+@click.option("--export", metavar="ID", help="Print a chat, or the `last`, and end.")
+@click.option(
+    "--format", "form", type=click.Choice(["md", "json"]), default="md", show_default=True,
+    help="Of --export: what is shown, or all versions.",
+)  # fmt: skip
+@click.option("--output", "-o", metavar="FILE", help="Of --export, instead of stdout.")
+@click.option(
+    "--import", "imported", metavar="FILE",
+    help="Add chats of EdgeSpec (JSON), ChatGPT or Open WebUI and end.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Of --list and --search: print JSON.")
 @click.argument("message", required=False)
 @click.pass_obj
 def chat(verbose: bool, /, message: str | None, **values: Any) -> int:  # noqa: ANN401
-    """Chat in the terminal; MESSAGE, if given, is sent at once. F1 shows the keys."""
+    """Chat in the terminal; MESSAGE, if given, is sent at once. F1 shows the keys.
+
+    An ID may be cut short as long as it is the only one that begins so.
+    """
+    if chats_command(values):
+        return 0
+    continued = values["continued"] and chat_id(values["continued"])
     loading = collect_loading(values, bool(verbose))
     seed = values.pop("seed")
     sampling = collect_sampling(values, secrets.randbits(31) if seed is None else seed)
@@ -48,6 +71,7 @@ def chat(verbose: bool, /, message: str | None, **values: Any) -> int:  # noqa: 
             sampling=sampling,
             max_tokens=values["max_tokens"],
             initial_message=message,
+            chat=continued,
         )
         if loading.model == DEFAULT_TARGET:
             pull_all([DEFAULT_TARGET, DEFAULT_DRAFTER])
