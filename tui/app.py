@@ -37,7 +37,7 @@ from edgespec.tui.pulls import PullEnded, PullMoved, Pulls
 from edgespec.tui.services import Services
 from edgespec.tui.session import Session
 from edgespec.tui.stats import BREAKPOINTS, StatsPanel
-from edgespec.tui.stats_view import Insight, stats_view
+from edgespec.tui.stats_view import Insight, insight_of, stats_view
 from edgespec.tui.status import State, Status, StatusBar
 from edgespec.tui.steady import SteadyApp
 from edgespec.tui.transcript import Transcript
@@ -142,6 +142,8 @@ class ChatApp(SteadyApp):
         self.worker.start()
         if self.pulls is not None:
             self.pulls.listen(self.post_message)
+        for notice in self.services.notices:
+            self.dialogue.note(notice)
         if self.services.history is not None:
             self.run_worker(self._recall(), name="recall")
         if self.options.chat is not None:
@@ -238,8 +240,10 @@ class ChatApp(SteadyApp):
             self.run_worker(self._ask_insight(), group="insight", exclusive=True)
 
     async def _ask_insight(self) -> None:
-        self._insight = await asyncio.to_thread(self.worker.insight)
-        self.refresh_stats()
+        told = await asyncio.to_thread(self.worker.insight)
+        if told is not None and self.model is not None:
+            self._insight = insight_of(told, self.model)
+            self.refresh_stats()
 
     def _note_from_disk(self, line: str) -> None:
         self.call_from_thread(self.dialogue.note, line)

@@ -24,7 +24,7 @@ class Services:
     drafter draft (None: as before), telling how far it is; it raises EdgeSpecError, and the model
     before then serves on. `write_chat` gives a chat as text, `read_chats` takes chats from a file
     into the history and gives their number. `preferences` is where the theme is remembered,
-    `keys` where the user may say other keys.
+    `keys` where the user may say other keys; `notices` are shown at the start.
     """
 
     history: History | None = None
@@ -35,3 +35,4 @@ class Services:
     read_chats: Callable[[Path], int] | None = None
     preferences: Path | None = None
     keys: Path | None = None
+    notices: tuple[str, ...] = ()

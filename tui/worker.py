@@ -24,10 +24,11 @@ from dataclasses import dataclass
 
 from textual.message import Message
 
+from edgespec.errors import EdgeSpecError
 from edgespec.protocols import Answer, Completer
 from edgespec.reports import Report, is_progress
 from edgespec.tui.failure import Failure, describe
-from edgespec.types import Chunk, Completion, CompletionRequest, ServedModel, Span
+from edgespec.types import Chunk, Completion, CompletionRequest, Insight, ServedModel, Span
 from edgespec.types import Message as ChatMessage
 
 CompleterFactory = Callable[[Report], Completer]
@@ -183,6 +184,12 @@ class Worker:
         if completer is None:
             return None
         return completer.count_tokens((ChatMessage("user", text),))
+
+    def insight(self) -> Insight | None:
+        """What the engine knows of its speed; None where it cannot be asked. Waits."""
+        with contextlib.suppress(EdgeSpecError):
+            return self._completer.insight() if self._completer is not None else None
+        return None
 
     def close(self) -> None:
         """Cancel all answers and post nothing more; does not wait."""

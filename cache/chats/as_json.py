@@ -14,11 +14,17 @@ before it.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from edgespec.cache.chats.rows import figures_of, settings_of, settings_text, sources_of, sources_text
+from edgespec.cache.chats.rows import (
+    figures_of,
+    finite,
+    settings_of,
+    settings_text,
+    sources_of,
+    sources_text,
+)
 from edgespec.chats import Chat, ChatHead, ChatMessage, MessageState, Origin
 
 LATEST_S = float(1 << 40)
@@ -77,10 +83,10 @@ def text_of(value: object) -> str:
 
 def seconds(value: object) -> float:
     """Seconds since 1970; raises ValueError for anything else."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0 <= value < LATEST_S or not math.isfinite(value):  # type: ignore[operator]
+    time = finite(value)
+    if time is None or not 0 <= time < LATEST_S:
         raise ValueError(f"{_short(value)} is no time")
-    return float(value)  # type: ignore[arg-type]
+    return time
 
 
 def _message_value(message: ChatMessage, places: Mapping[int, int]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Which conversation an answer belongs to.
 
 A request of a chat names its conversation, whose messages the chat keeps itself
-(`edgespec.cache.chats.store`). Requests of the server's clients come without a name: each repeats all
-that was said. One whose earlier turns are those of a conversation known here continues it; any
+(`edgespec.cache.chats.store`). Requests of the server's clients come without a name: each repeats
+all that was said. One whose earlier turns are those of a conversation known here continues it; any
 other begins a new one. Nothing of this is on disk: after a restart, a conversation without a name
 that is continued is written down anew.
 """
@@ -55,9 +55,7 @@ class Journal:
             [*asked.said, NewMessage("assistant", storable(answer))], asked.conversation
         )
 
-    def _entry(
-        self, turns: Sequence[NewMessage], conversation: str | None = None
-    ) -> Entry:
+    def _entry(self, turns: Sequence[NewMessage], conversation: str | None = None) -> Entry:
         earlier = turns[:-1]
         conversation = conversation or self._known.get(_name(turns))
         if conversation is None and any(turn.role == "assistant" for turn in earlier):

@@ -1,14 +1,13 @@
 """Chats as rows: values to columns and back; whatever a damaged column holds becomes its default.
 
-    settings   {"system": "...", "temperature": 0.7}          only what is set
-    figures    {"tokens": 12, "decode_ms": 210.5}
-    sources    [["target", "context"], [12, 0, 3, 1]]         names, then lengths and places of names
+settings   {"system": "...", "temperature": 0.7}          only what is set
+figures    {"tokens": 12, "decode_ms": 210.5}
+sources    [["target", "context"], [12, 0, 3, 1]]         names, then lengths and places of names
 """
 
 from __future__ import annotations
 
 import json
-import math
 import sqlite3
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,6 +36,8 @@ _SETTING_TYPES = {
     **dict.fromkeys(("temperature", "top_p", "min_p", "repeat_penalty"), (int, float)),
 }
 _TITLE_LETTERS = 80
+_LARGEST = 1 << 62
+"""What SQLite and a float hold; infinity and what is no number lie outside."""
 
 
 def storable(text: str) -> str:
@@ -94,10 +95,11 @@ def speak(connection: sqlite3.Connection, chat: str, tip: int, now: float) -> No
 def head_of(row: Sequence[Any], num_messages: int) -> ChatHead:
     """A row of HEAD as a value."""
     chat, title, created, updated, pinned, origin = row
-    origin = origin if origin in get_args(Origin) else "chat"
+    known: Origin = origin if origin in get_args(Origin) else "chat"
     return ChatHead(
         *(str(chat), _text(title), _time(created), _time(updated), num_messages),
-        *(bool(pinned), origin),
+        is_pinned=bool(pinned),
+        origin=known,
     )
 
 
@@ -163,17 +165,13 @@ def settings_of(text: object) -> ChatSettings:
 
 def figures_text(figures: Mapping[str, float]) -> str | None:
     """Figures as JSON; None for none, and without what is no number."""
-    values = {storable(name): value for name, value in figures.items() if math.isfinite(value)}
+    values = {storable(name): value for name, value in figures.items() if finite(value) is not None}
     return json.dumps(values) if values else None
 
 
 def figures_of(text: object) -> dict[str, float]:
     """Figures of JSON text, or of what it stands for."""
-    return {
-        name: value
-        for name, value in _mapping(text).items()
-        if isinstance(value, (int, float)) and math.isfinite(value)
-    }
+    return {name: value for name, value in _mapping(text).items() if finite(value) is not None}
 
 
 def sources_text(sources: Sequence[tuple[int, str]]) -> str | None:
@@ -203,6 +201,13 @@ def sources_of(text: object) -> tuple[tuple[int, str], ...]:
         return ()
 
 
+def finite(value: object) -> float | None:
+    """A number that is one, and that a float holds; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if -_LARGEST < value < _LARGEST else None
+
+
 def _mapping(text: object) -> dict[str, Any]:
     try:
         value = json.loads(text) if isinstance(text, str) else text
@@ -212,9 +217,9 @@ def _mapping(text: object) -> dict[str, Any]:
 
 
 def _is_setting(value: object, kinds: tuple[type, ...]) -> bool:
-    is_number = isinstance(value, (int, float))
-    is_finite = not is_number or (not isinstance(value, bool) and abs(value) < 1 << 53)
-    return isinstance(value, kinds) and is_finite
+    if isinstance(value, str):
+        return str in kinds
+    return isinstance(value, kinds) and finite(value) is not None
 
 
 def _text(value: object) -> str:
@@ -222,5 +227,4 @@ def _text(value: object) -> str:
 
 
 def _time(value: object) -> float:
-    is_time = isinstance(value, (int, float)) and math.isfinite(value)
-    return float(value) if is_time else 0.0  # type: ignore[arg-type]
+    return finite(value) or 0.0

@@ -28,8 +28,9 @@ _AROUND = 24
 """Letters shown on either side of what was found without an index."""
 
 _FOUND = (
-    "SELECT messages.conversation, title, messages.id, role, messages.created, {snippet} FROM {found}"
-    " JOIN messages ON messages.id = {number} JOIN conversations ON conversations.id = conversation"
+    "SELECT messages.conversation, title, messages.id, role, messages.created, {snippet}"
+    " FROM {found} JOIN messages ON messages.id = {number}"
+    " JOIN conversations ON conversations.id = conversation"
     " WHERE {condition} AND deleted IS NULL ORDER BY {number} DESC LIMIT ?"
 )
 _SNIPPET = "snippet({index}, 0, char(1), char(2), '…', {length})"
@@ -101,9 +102,7 @@ def _by_index(
     return [_hit(row, _pieces(str(row[-1]))) for row in rows]
 
 
-def _by_looking(
-    connection: sqlite3.Connection, words: Sequence[str], limit: int
-) -> list[ChatHit]:
+def _by_looking(connection: sqlite3.Connection, words: Sequence[str], limit: int) -> list[ChatHit]:
     """The same without an index: among the latest messages."""
     statement = _FOUND.format(
         snippet="messages.content",

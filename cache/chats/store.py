@@ -206,8 +206,7 @@ class ChatStore:
         """
         with self._told():
             row = self._connection.execute(
-                f"SELECT {HEAD}, settings, tip FROM conversations"
-                " WHERE id = ? AND deleted IS NULL",
+                f"SELECT {HEAD}, settings, tip FROM conversations WHERE id = ? AND deleted IS NULL",
                 (chat,),
             ).fetchone()
             if row is None:
@@ -234,6 +233,15 @@ class ChatStore:
             ).fetchall()
         ids = [str(name) for (name,) in rows]
         return ids[:1] if prefix in ids else ids
+
+    def last(self) -> str | None:
+        """The chat that was spoken in last, those of the server's clients left out."""
+        with self._told():
+            row = self._connection.execute(
+                "SELECT id FROM conversations WHERE deleted IS NULL AND origin <> 'serve'"
+                " ORDER BY spoken DESC, number DESC LIMIT 1"
+            ).fetchone()
+        return str(row[0]) if row else None
 
     # What a chat is
 

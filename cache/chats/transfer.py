@@ -127,7 +127,7 @@ class _Carrier:
 
 
 def _chats(connection: sqlite3.Connection) -> Iterator[Chat]:
-    """All chats, the one spoken in last at the end; raises sqlite3.Error for one that is damaged."""
+    """All chats that are not deleted, the one spoken in last at the end; raises sqlite3.Error."""
     heads = connection.execute(
         f"SELECT {HEAD}, settings, tip FROM conversations WHERE deleted IS NULL"
         " ORDER BY spoken, number"

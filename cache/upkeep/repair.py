@@ -35,9 +35,15 @@ _MAY_BE_NULL = (
     *("conversation", "file", "parent", "model", "figures", "sources", "writer"),
     *("tip", "deleted", "settings"),
 )
-_BEFORE = {"state": "'done'", "origin": "'chat'", "pinned": "0", "updated": "created"}
-_BEFORE["spoken"] = "created"
-"""What stood for a column in schemas that did not have it; NULL for all others."""
+_BEFORE = {
+    **{"parent": str(_LARGEST), "state": "'done'", "origin": "'chat'", "pinned": "0"},
+    **dict.fromkeys(("updated", "spoken"), "created"),
+}
+"""What stood for a column in schemas that did not have it; NULL for all others.
+
+A parent that is nowhere stands for the message before.
+"""
+_TIMES = ("created", "updated", "spoken", "deleted")
 
 _SAME_MESSAGE = (
     "SELECT 1 FROM messages WHERE id = ?"
@@ -232,7 +238,7 @@ class _Recovery:
             head = head_of([row[column] for column in HEAD.split(", ")], len(messages))
             chat = Chat(head, settings_of(row["settings"]), tuple(messages), row["tip"])
         with transaction(self._target):
-            self._merger.chat(chat, here, row and row["deleted"])
+            self._merger.chat(chat, here, None if row is None else row["deleted"])
 
     def _add_sequences(self) -> None:
         """Recorded sequences; of one that lost a block, the parts before and behind it.
@@ -290,4 +296,4 @@ def _can_be(column: tuple[str, str], value: Any) -> bool:  # noqa: ANN401
     name, kind = column
     if value is None:
         return name in _MAY_BE_NULL
-    return _TYPE_OF[type(value)] == kind and (name != "created" or 0 <= value < _LATEST_S)
+    return _TYPE_OF[type(value)] == kind and (name not in _TIMES or 0 <= value < _LATEST_S)

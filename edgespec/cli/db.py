@@ -26,8 +26,8 @@ from edgespec.cache.upkeep.lock import upkeep_lock
 from edgespec.cache.upkeep.quarantine import unread
 from edgespec.cache.upkeep.repair import repair
 from edgespec.cache.upkeep.usage import DatabaseStats, compact, statistics
-from edgespec.cli.db_export import counted, export_to, import_export, is_export_file
 from edgespec.cli.chats import print_hits
+from edgespec.cli.db_export import counted, export_to, import_export, is_export_file
 from edgespec.cli.db_opened import back_up_or_tell, damaged, errors_told, opened, require_sound
 from edgespec.errors import UsageError
 from edgespec.learning.distillation.trainings import TrainingStore
