@@ -281,7 +281,7 @@ class Actions:
         live = self._app.dialogue.live
         if live is not None:
             text = live.text
-        self._app.hint(clipboard.copy(self, text) if text else "no answer to copy yet")
+        self._app.hint(clipboard.copy(self._app, text) if text else "no answer to copy yet")
 
     async def do_sources(self, _argument: str) -> None:
         """Colour each token by who guessed it, or no longer."""
@@ -327,7 +327,7 @@ class Actions:
         now = time.monotonic()
         if selected:
             self._app.screen.clear_selection()
-            self._app.hint(clipboard.copy(self, selected))
+            self._app.hint(clipboard.copy(self._app, selected))
         elif (
             self._app.dialogue.is_busy or self._app.dialogue.is_waiting or self.summary.is_under_way
         ):

@@ -65,7 +65,7 @@ class ChatApp(SteadyApp):
 
     TITLE = "EdgeSpec"
     CSS_PATH = "chat.tcss"
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = BREAKPOINTS
+    HORIZONTAL_BREAKPOINTS = BREAKPOINTS
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {CommandProvider}
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings(),
@@ -228,7 +228,7 @@ class ChatApp(SteadyApp):
             status, dialogue = self._status, self.dialogue
             spans = dialogue.spans
             panel.show(
-                stats_view(status.stats, status.timings, dialogue.completions, spans, self.insight)
+                stats_view(status.stats, status.timings, dialogue.completions, spans, self._insight)
             )
 
     def toggle_stats(self) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from edgespec.chats import MessageState
 from edgespec.tui.disk import Disk
 from edgespec.tui.entries import entry_of, figures_of, progress_line
 from edgespec.tui.failure import Failure
@@ -227,7 +228,7 @@ class Dialogue:
         """Keep and show the final text, figures and remarks."""
         text = live.asked.text + completion.text
         asked, sources = live.asked, tuple(live.sources if text == live.text else ())
-        state = "done" if completion.finish_reason == "stop" else "cut"
+        state: MessageState = "done" if completion.finish_reason == "stop" else "cut"
         model = self._stage.model
         figures = figures_of(completion, asked.request)
         await self._disk.run(

@@ -87,17 +87,17 @@ class LibraryScreen(ModalScreen[Opened | None]):
     async def _refresh(self, select: str | None = None) -> None:
         """Look again, and select the row of the chat `select` if it is there."""
         text = self.query_one(Input).value.strip()
-        find: Callable[[], list[ChatHead] | list[ChatHit]]
-        if text:
-            find = lambda: self._history.search(text, _MOST_SHOWN)  # noqa: E731
-        else:
-            find = lambda: self._history.recent(_MOST_SHOWN)  # noqa: E731
         try:
-            rows = await self._disk.run(find)
+            rows = await self._disk.run(lambda: self._find(text))
         except EdgeSpecError as error:
             self._say(str(error))
             return
-        self._show(list(rows), select)
+        self._show(rows, select)
+
+    def _find(self, text: str) -> list[ChatHead | ChatHit]:
+        if text:
+            return [*self._history.search(text, _MOST_SHOWN)]
+        return [*self._history.recent(_MOST_SHOWN)]
 
     def _show(self, rows: list[ChatHead | ChatHit], select: str | None) -> None:
         found = self.query_one(OptionList)

@@ -60,7 +60,7 @@ class ModelsScreen(ModalScreen[Chosen | None]):
         Binding("pageup", "move('page_up')", "Page up", show=False),
         Binding("pagedown", "move('page_down')", "Page down", show=False),
     ]
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-low"), (20, "-tall")]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-tall")]
     DEFAULT_CSS = """
     ModelsScreen {
         align: center middle;

@@ -28,7 +28,7 @@ from edgespec.chats import (
 )
 from edgespec.errors import StorageError
 from edgespec.tui.options import ChatOptions
-from edgespec.types import CompletionRequest, Message, SamplingParams
+from edgespec.types import CompletionRequest, Message, Role, SamplingParams
 
 T = TypeVar("T")
 Sources = Sequence[tuple[int, str]]
@@ -265,7 +265,7 @@ class Session:
         system = self.settings.system
         messages = [Message("system", system)] if system else []
         for message in path_to(list(self.messages.values()), tip):
-            role = "user" if message.role == "user" else "assistant"
+            role: Role = "user" if message.role == "user" else "assistant"
             if not message.content and role == "assistant":
                 messages.pop()  # its question got no answer
                 continue

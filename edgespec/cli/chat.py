@@ -32,6 +32,8 @@ from edgespec.runtime.catalog import LocalCatalog
 from edgespec.runtime.host import Host
 from edgespec.runtime.request import BEST_DRAFTER, LoadRequest
 
+_CACHE_BYTES = 8 << 20
+
 if TYPE_CHECKING:
     from edgespec.tui import Services, TermsQuestion
     from edgespec.types import SamplingParams
@@ -118,9 +120,12 @@ class Loader:
 
     def load(self, model: str | None, drafter: str | None, report: Report) -> None:
         """Load another model, or another drafter; None is the one before."""
-        changes = {"model": model, "drafter": drafter}
-        named = {name: value for name, value in changes.items() if value is not None}
-        request = dataclasses.replace(self._request, drafter_path=None, **named)
+        request = dataclasses.replace(
+            self._request,
+            model=model or self._request.model,
+            drafter=drafter or self._request.drafter,
+            drafter_path=None,
+        )
         self._load(request, report)
         self._request = request
 
@@ -140,12 +145,12 @@ def chat_services(
     """What the app is given besides a completer; without `keeps` no chats are kept."""
     from edgespec.cache.chats.as_markdown import markdown_of
     from edgespec.cache.chats.chat_files import chat_file, import_chats
-    from edgespec.cache.database import connect
+    from edgespec.cache.database import BUSY_TIMEOUT_S, connect
     from edgespec.runtime.history import open_history
     from edgespec.tui import Services
 
     def take_in(path: Path) -> int:
-        with contextlib.closing(connect(paths.database)) as connection:
+        with contextlib.closing(connect(paths.database, BUSY_TIMEOUT_S, _CACHE_BYTES)) as connection:
             return import_chats(connection, path).num_new
 
     notices: list[str] = []
@@ -156,12 +161,10 @@ def chat_services(
             catalog=loader.catalog,
             terms=terms,
             load=loader.load,
-            write_chat=lambda chat, form: (
-                chat_file(chat) if form == "json" else markdown_of(chat)
-            ),
+            write_chat=lambda chat, form: chat_file(chat) if form == "json" else markdown_of(chat),
             read_chats=take_in if history is not None else None,
-            preferences=paths.home / "chat.json",
-            keys=paths.home / "keys.toml",
+            preferences=paths.data / "chat.json",
+            keys=paths.data / "keys.toml",
             notices=tuple(notices),
         )
     finally:
