@@ -196,7 +196,11 @@ class Session:
         self.is_incognito = False
         self.new()
         self.chat, self.tip, self.settings = chat, found.tip, found.settings
-        self.messages = {message.id: message for message in found.messages}
+        for message in found.messages:  # nobody goes on with what is open there
+            is_open = message.state == "open"
+            self.messages[message.id] = (
+                dataclasses.replace(message, state="cut") if is_open else message
+            )
 
     def go_to(self, message: int) -> None:
         """Show the versions on which `message` lies."""

@@ -1,4 +1,4 @@
-"""The open conversation over a real history in memory: versions, what the model is shown, what is kept."""
+"""The open conversation over a real history in memory: versions, what is shown, what is kept."""
 
 from __future__ import annotations
 
@@ -69,8 +69,11 @@ def test_a_question_is_kept_before_it_is_answered() -> None:
     assert kept is not None
     assert [(each.content, each.state) for each in kept.messages] == [
         ("Hi", "done"),
-        ("Ho ho", "cut"),
+        ("Ho ho", "open"),
     ]
+    after_a_kill = open_session(history)
+    after_a_kill.open(session.chat)
+    assert after_a_kill.path[-1].state == "cut"
 
 
 def test_versions_stand_beside_each_other() -> None:
