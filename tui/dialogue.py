@@ -9,7 +9,7 @@ runs in `Disk`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from edgespec.chats import MessageState
@@ -24,6 +24,8 @@ from edgespec.tui.status import State
 from edgespec.tui.transcript import Entry, Transcript
 from edgespec.tui.worker import Job, Worker
 from edgespec.types import Chunk, Completion, ServedModel, Span
+
+_SAID = ("question", "answer")
 
 WAITING = "waiting"
 """Key of the entry of a message that waits for its turn."""
@@ -279,7 +281,20 @@ class Dialogue:
         entries = [self._entry(message.id) for message in self.session.path]
         if self._waiting is not None:
             entries.append(Entry(WAITING, "question", self._waiting, state="waiting"))
-        self._transcript.show(entries)
+        if not self._extend(entries):
+            self._transcript.show(entries)
+
+    def _extend(self, entries: Sequence[Entry]) -> bool:
+        """Add to what is there, with the notes in it; False if something else is to be shown."""
+        shown = [entry for entry in self._transcript.entries if entry.kind in _SAID]
+        if [entry.key for entry in shown] != [entry.key for entry in entries[: len(shown)]]:
+            return False
+        for before, entry in zip(shown, entries, strict=False):
+            if before != entry:
+                self._transcript.update(entry)
+        for entry in entries[len(shown) :]:
+            self._transcript.add(entry)
+        return True
 
     def _entry(self, message: int) -> Entry:
         return entry_of(self.session.messages[message], self.session.versions(message))

@@ -102,10 +102,16 @@ class Session:
         return self._begin(self.messages[question].parent, text)
 
     def again(self, question: int) -> Asked:
-        """Another answer to a question, drawn with another seed."""
+        """Another answer to a question, drawn with another seed; one that came to nothing goes."""
         asked = self._another(question)
-        num_before = len(self.versions(asked.answer)) - 1
-        return _with_seed(asked, self.sampling.seed + num_before)
+        others = [self.messages[each] for each in self.versions(asked.answer)]
+        for other in others:
+            if other.id != asked.answer and not other.content:
+                self._remove(other.id)
+        num_drawn = sum(
+            "seed" in other.figures and not other.figures.get("plain") for other in others
+        )
+        return _with_seed(asked, self.sampling.seed + num_drawn)
 
     def plain(self, answer: int) -> Asked:
         """The same answer once more without speculation, beside the first."""
@@ -275,6 +281,10 @@ class Session:
                 continue
             messages.append(Message(role, message.content))
         return messages
+
+    def _remove(self, message: int) -> None:
+        del self.messages[message]
+        self._write(lambda history: history.withdraw(message))
 
     def _end_of(self, message: int) -> int:
         return newest_tip(list(self.messages.values()), message)

@@ -224,7 +224,7 @@ async def ask(pilot: AppPilot, text: str) -> None:
 def _completer_requests(pilot: AppPilot) -> list[CompletionRequest]:
     app = pilot.app
     assert isinstance(app, ChatApp)
-    completer = app._worker._completer
+    completer = app.worker._completer
     assert isinstance(completer, ScriptedCompleter)
     return completer.requests
 

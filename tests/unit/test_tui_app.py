@@ -244,7 +244,7 @@ async def test_what_the_engine_died_in_is_asked_again_with_one_key(said: str) ->
     async with ChatApp(completer).run_test(size=SIZE) as pilot:
         await ready(pilot)
         await pilot.press("ctrl+r")
-        assert "nothing to send again" in str(box(pilot).border_subtitle)
+        assert "nothing was asked yet" in str(box(pilot).border_subtitle)
         await ask(pilot, "Hi")
         await ask(pilot, "And now?")
         (line,) = lines(pilot, "error")
@@ -265,14 +265,11 @@ async def test_after_a_death_one_may_go_on_with_something_else() -> None:
         await ready(pilot)
         await ask(pilot, "Hi")
         await ask(pilot, "Never mind.")
-        await pilot.press("ctrl+r")
-        await pilot.pause()
     assert completer.requests[1].prompt == (
         Message("user", "Hi"),
         Message("assistant", "Well, "),
         Message("user", "Never mind."),
     )
-    assert len(completer.requests) == 2
 
 
 async def test_an_error_takes_the_waiting_message_back() -> None:
@@ -444,14 +441,14 @@ async def test_a_fast_model_is_drawn_less_often_than_it_speaks() -> None:
     num_drawn = 0
     async with app.run_test(size=SIZE) as pilot:
         await ready(pilot)
-        real_redraw = app._pacer.redraw
+        real_redraw = app.dialogue._pacer.redraw
 
         def counted() -> None:
             nonlocal num_drawn
             num_drawn += 1
             real_redraw()
 
-        app._pacer.redraw = counted  # type: ignore[method-assign]
+        app.dialogue._pacer.redraw = counted  # type: ignore[method-assign]
         await ask(pilot, "go")
         assert answers(pilot) == [text]
     assert 1 <= num_drawn < 40
