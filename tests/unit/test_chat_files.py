@@ -52,12 +52,12 @@ def chats(draw: st.DrawFn) -> Chat:
                 figures=draw(st.dictionaries(NAME, st.floats(-1e9, 1e9) | st.integers(0, 9))),
             )
         )
-    number = st.none() | st.integers(0, 1 << 40)
+    most = st.none() | st.integers(0, 1 << 40)
     settings = ChatSettings(
         *(draw(st.none() | TEXT), draw(st.none() | TEXT)),
         temperature=draw(st.none() | st.floats(0, 9)),
-        seed=draw(number),
-        max_tokens=draw(number),
+        seed=draw(most),
+        max_tokens=draw(most),
     )
     head = ChatHead(
         *(draw(st.uuids()).hex, draw(TEXT), draw(st.floats(0, 1e10)), draw(st.floats(0, 1e10))),
