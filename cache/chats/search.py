@@ -29,7 +29,7 @@ _AROUND = 24
 
 _FOUND = (
     "SELECT messages.conversation, title, messages.id, role, messages.created, {snippet}"
-    " FROM {found} JOIN messages ON messages.id = {number}"
+    " FROM {found}"
     " JOIN conversations ON conversations.id = conversation"
     " WHERE {condition} AND deleted IS NULL ORDER BY {number} DESC LIMIT ?"
 )
@@ -94,7 +94,7 @@ def _by_index(
     """Messages that an index finds, and that hold the words of `besides`."""
     statement = _FOUND.format(
         snippet=_SNIPPET.format(index=index, length=length),
-        found=index,
+        found=f"{index} JOIN messages ON messages.id = {index}.rowid",
         number=f"{index}.rowid",
         condition=f"{index} MATCH ?" + " AND instr(messages.content, ?)" * len(besides),
     )
@@ -106,9 +106,9 @@ def _by_looking(connection: sqlite3.Connection, words: Sequence[str], limit: int
     """The same without an index: among the latest messages."""
     statement = _FOUND.format(
         snippet="messages.content",
-        found="said_unspaced",
-        number="said_unspaced.id",
-        condition="said_unspaced.id > (SELECT max(id) FROM messages) - ?"
+        found="messages",
+        number="messages.id",
+        condition="messages.id > (SELECT max(id) FROM messages) - ? AND state <> 'open'"
         + " AND instr(messages.content, ?)" * len(words),
     )
     rows = connection.execute(statement, (_LATEST, *words, limit))

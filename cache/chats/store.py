@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
+from edgespec.cache.chats.chat_rows import ChatRows, gone
 from edgespec.cache.chats.rows import (
     HEAD,
-    MESSAGE,
     add_chat,
     add_message,
     figures_text,
     head_of,
-    linked,
-    message_of,
     settings_of,
     settings_text,
     sources_text,
@@ -31,8 +27,7 @@ from edgespec.cache.chats.rows import (
     title_of,
 )
 from edgespec.cache.chats.search import search
-from edgespec.cache.chats.writers import is_writing, this_writer
-from edgespec.cache.database import DAMAGE, is_damage, storage_error, transaction
+from edgespec.cache.chats.writers import is_writing
 from edgespec.chats import (
     Begun,
     Chat,
@@ -64,21 +59,8 @@ _QUESTIONS = (
 )
 
 
-class ChatStore:
+class ChatStore(ChatRows):
     """Implements `edgespec.chats.History` over a connection of its own."""
-
-    def __init__(
-        self,
-        connection: sqlite3.Connection,
-        path: Path | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        """`connection` is closed with this; `path` is named in errors; `clock` only dates."""
-        connection.text_factory = lambda text: text.decode("utf-8", "replace")
-        self._connection = connection
-        self._path = path
-        self._clock = clock
-        self._writer = this_writer()
 
     # What is said
 
@@ -103,7 +85,7 @@ class ChatStore:
             elif parent is None:
                 self._require(chat)
             elif self._chat_of(parent) != chat:
-                raise _gone("message", parent)
+                raise gone("message", parent)
             asked = add_message(
                 self._connection, chat, ChatMessage(0, parent, "user", question, now)
             )
@@ -249,7 +231,7 @@ class ChatStore:
         """Show the versions on the way to `tip` from now on."""
         with self._writing():
             if self._chat_of(tip) != chat:
-                raise _gone("message", tip)
+                raise gone("message", tip)
             self._change("UPDATE conversations SET tip = ? WHERE id = ?", (tip, chat), "chat")
 
     def set(self, chat: str, settings: ChatSettings) -> None:
@@ -287,10 +269,10 @@ class ChatStore:
         with self._writing():
             whole = self.load(chat)
             if whole is None:
-                raise _gone("chat", chat)
+                raise gone("chat", chat)
             path = path_to(whole.messages, tip)
             if not path:
-                raise _gone("message", tip)
+                raise gone("message", tip)
             now, name = self._clock(), uuid.uuid4().hex
             head = ChatHead(name, whole.head.title, now, now, len(path))
             add_chat(self._connection, head, whole.settings)
@@ -314,78 +296,3 @@ class ChatStore:
                     self._connection.execute(
                         "UPDATE messages SET state = 'cut', writer = NULL WHERE id = ?", (number,)
                     )
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
-
-    def __enter__(self) -> ChatStore:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
-
-    # Rows
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except DAMAGE as error:
-            raise storage_error(error, self._path) from error
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        with self._told(), transaction(self._connection):
-            yield
-
-    def _open_answer(self, chat: str, question: int, now: float) -> int:
-        opened = ChatMessage(0, question, "assistant", "", now, "open")
-        answer = add_message(self._connection, chat, opened, self._writer)
-        speak(self._connection, chat, answer, now)
-        return answer
-
-    def _messages(self, chat: str) -> list[ChatMessage]:
-        """The messages of a chat, those left out that cannot be read."""
-        ids = self._connection.execute(
-            "SELECT id FROM messages WHERE conversation = ? ORDER BY id", (chat,)
-        ).fetchall()
-        found = []
-        for number in ids:
-            try:
-                *row, writer = self._connection.execute(
-                    f"SELECT {MESSAGE}, writer FROM messages WHERE id = ?", number
-                ).fetchone()
-            except DAMAGE as error:
-                if not is_damage(error):
-                    raise
-                continue
-            message = message_of(row)
-            if message.state == "open" and writer != self._writer and not is_writing(writer):
-                message = replace(message, state="cut")
-            found.append(message)
-        return linked(found)
-
-    def _value(self, statement: str, number: int) -> object:
-        row = self._connection.execute(statement, (number,)).fetchone()
-        return row[0] if row else None
-
-    def _chat_of(self, message: int) -> str:
-        chat = self._value("SELECT conversation FROM messages WHERE id = ?", message)
-        if chat is None:
-            raise _gone("message", message)
-        return str(chat)
-
-    def _require(self, chat: str) -> None:
-        found = self._connection.execute("SELECT 1 FROM conversations WHERE id = ?", (chat,))
-        if found.fetchone() is None:
-            raise _gone("chat", chat)
-
-    def _change(self, statement: str, values: Sequence[object], what: str) -> None:
-        """Change the one row that the last of `values` names."""
-        if not self._connection.execute(statement, tuple(values)).rowcount:
-            raise _gone(what, values[-1])
-
-
-def _gone(what: str, name: object) -> StorageError:
-    return StorageError(f"there is no {what} {name!r}", "it may have been deleted elsewhere")

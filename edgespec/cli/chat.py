@@ -71,7 +71,8 @@ def chat(verbose: bool, /, message: str | None, **values: Any) -> int:  # noqa: 
     """
     if chats_command(values):
         return 0
-    continued = values["continued"] and chat_id(values["continued"])
+    name = values["continued"]
+    continued = chat_id(name) if name is not None else None
     loading = collect_loading(values, bool(verbose))
     seed = values.pop("seed")
     sampling = collect_sampling(values, secrets.randbits(31) if seed is None else seed)

@@ -30,7 +30,7 @@ class KeptAnswer:
         self._history: ChatStore | None = None
         self._begun: Begun | None = None
         if keeps and not isinstance(request.prompt, str):
-            self._history = open_history(user_paths().database, say)
+            self._history = open_history(user_paths().database, _untold)
             with _told():
                 self._begin(self._history)
 
@@ -85,6 +85,10 @@ def figures_of(completion: Completion) -> dict[str, float]:
         "proposed": stats.proposed,
         "accepted": stats.accepted,
     }
+
+
+def _untold(_line: str) -> None:
+    """The host has told already what is wrong with the database."""
 
 
 @contextlib.contextmanager

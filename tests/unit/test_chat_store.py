@@ -293,7 +293,7 @@ def test_an_answer_that_another_writes_is_open_and_left_to_it(
 ) -> None:
     with opened(path) as store:
         begun = store.begin(None, None, "q")
-        monkeypatch.setattr("edgespec.cache.chats.store.this_writer", lambda: "another")
+        monkeypatch.setattr("edgespec.cache.chats.chat_rows.this_writer", lambda: "another")
         with opened(path) as other:
             chat = other.load(begun.chat)
             assert chat is not None and chat.messages[1].state == "open"
