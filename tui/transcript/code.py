@@ -9,12 +9,10 @@ from textual.strip import Strip
 from textual.style import Style
 
 from edgespec.tui.transcript.look import Frame, Line, Look, filled
-from edgespec.tui.transcript.wrapping import fold, num_folded
+from edgespec.tui.transcript.wrapping import TAB, fold, num_folded
 
 PADDING = 2
 """Columns before and after code, on its ground."""
-
-TAB = 4
 
 Named = list[tuple[str, str]]
 """A line in pieces, each with the name of its style."""

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from markdown_it.token import Token
 from textual.style import Style
 
-from edgespec.tui.plain import plain
 from edgespec.tui.transcript.look import Line, Look
+from edgespec.tui.transcript.wrapping import displayed
 
 WEB = ("https://", "http://")
 """What may be opened: a model's answer must not start other programs."""
@@ -39,7 +39,7 @@ def runs_of(token: Token, look: Look, ground: Style) -> Line:
             text = _TEXTS.get(child.type, lambda token: token.content)(child)
             style = styles[-1] + _style_of(child, look)
             # entities can name control characters
-            runs.append((plain(text), style))
+            runs.append((displayed(text), style))
     return [run for run in runs if run[0]]
 
 

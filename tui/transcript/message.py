@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
 
-from edgespec.tui.plain import plain
 from edgespec.tui.sources import Category
 from edgespec.tui.transcript.blocks import Blocks
 from edgespec.tui.transcript.items import Entry
@@ -23,6 +22,7 @@ from edgespec.tui.transcript.pieces import (
 )
 from edgespec.tui.transcript.sources import coloured
 from edgespec.tui.transcript.thought import Thought, split_thought
+from edgespec.tui.transcript.wrapping import displayed
 from edgespec.types import Span
 
 SourceLine = list[tuple[str, Category | None]]
@@ -160,7 +160,7 @@ class Message:
     def _source_pieces(self) -> list[Piece]:
         lines: list[SourceLine] = [[]]
         for text, category in coloured(self.entry.text.rstrip("\n"), self.entry.spans):
-            first, *others = plain(text).replace("\r", "").split("\n")
+            first, *others = displayed(text).split("\n")
             if first:
                 lines[-1].append((first, category))
             lines += [[(other, category)] if other else [] for other in others]

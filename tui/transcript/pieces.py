@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from edgespec.tui.plain import plain
 from edgespec.tui.sources import Category
 from edgespec.tui.transcript.blocks import Block
 from edgespec.tui.transcript.code import PADDING, CodeRows
@@ -14,7 +13,7 @@ from edgespec.tui.transcript.inline import clickable
 from edgespec.tui.transcript.items import Entry
 from edgespec.tui.transcript.look import INSET, Frame, Line, Rows, blanks
 from edgespec.tui.transcript.thought import Thought, draw_thought
-from edgespec.tui.transcript.wrapping import wrap
+from edgespec.tui.transcript.wrapping import displayed, wrap
 
 NUM_FOLDED_ROWS = 12
 """Rows of a long question that are shown until it is opened."""
@@ -110,7 +109,7 @@ def remark_piece(entry: Entry) -> Piece:
     name, sign = ("error", "✗ ") if entry.kind == "error" else ("muted", "")
 
     def draw(frame: Frame) -> Rows:
-        runs = [(sign + plain(entry.text), frame.look.base + frame.look[name])]
+        runs = [(sign + displayed(entry.text), frame.look.base + frame.look[name])]
         return [frame.row(line) for line in wrap(runs, frame.width)]
 
     return Piece(draw, (len(entry.text), 1))
@@ -118,7 +117,7 @@ def remark_piece(entry: Entry) -> Piece:
 
 def foot_piece(entry: Entry, gap: int) -> Piece | None:
     """The quiet line below a message; None if there is nothing to say."""
-    label = " · ".join([*([plain(entry.label)] if entry.label else []),
+    label = " · ".join([*([displayed(entry.label)] if entry.label else []),
                         *(["cut short"] if entry.state == "cut" else [])])  # fmt: skip
     if not label and entry.version is None:
         return None
@@ -142,8 +141,8 @@ def foot_piece(entry: Entry, gap: int) -> Piece | None:
 
 def question_pieces(entry: Entry, is_shown: bool) -> list[Piece]:
     """A question as it was typed; of a long one the first rows, unless all `is_shown`."""
-    lines = plain(entry.text).replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    if len(entry.text) <= NUM_FOLDED_ROWS * INSET and len(lines) <= NUM_FOLDED_ROWS:
+    lines = displayed(entry.text).split("\n")
+    if len(entry.text) <= 200 and len(lines) <= NUM_FOLDED_ROWS:
         return [Piece(partial(_draw_question, entry, lines))]
     if not is_shown:
         return [Piece(partial(_draw_folded, entry, lines), (0, NUM_FOLDED_ROWS))]
@@ -164,7 +163,7 @@ def question_pieces(entry: Entry, is_shown: bool) -> list[Piece]:
 
 def _draw_question(entry: Entry, lines: Sequence[str], frame: Frame) -> Rows:
     ground, bar = _question_styles(entry, frame)
-    runs = [("\n".join(lines).expandtabs(4), frame.look.base + ground)]
+    runs = [("\n".join(lines), frame.look.base + ground)]
     return [frame.barred(line, bar, ground) for line in wrap(runs, frame.width)]
 
 
@@ -175,8 +174,7 @@ def _draw_folded(entry: Entry, lines: Sequence[str], frame: Frame) -> Rows:
     rows: list[Line] = []
     num_shown = 0
     for line in lines:
-        beginning = line[: frame.width * (NUM_FOLDED_ROWS + 1)].expandtabs(4)
-        drawn = wrap([(beginning, style)], frame.width)
+        drawn = wrap([(line[: frame.width * (NUM_FOLDED_ROWS + 1)], style)], frame.width)
         if len(rows) + len(drawn) > NUM_FOLDED_ROWS:
             rows += drawn[: NUM_FOLDED_ROWS - len(rows)]
             break

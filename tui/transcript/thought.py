@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgespec.tui.plain import plain
 from edgespec.tui.transcript.inline import clickable
 from edgespec.tui.transcript.look import Frame, Line
-from edgespec.tui.transcript.wrapping import wrap
+from edgespec.tui.transcript.wrapping import displayed, wrap
 
 BEGIN, END = "<think>", "</think>"
 
@@ -45,7 +44,7 @@ def split_thought(text: str, is_open: bool) -> tuple[Thought | None, int]:
 def draw_thought(thought: Thought, is_shown: bool, key: str, frame: Frame) -> list[Line]:
     """The end of a thought that is under way; one line for one that is not, or all of it."""
     style = frame.look.base + frame.look["muted"]
-    text = plain(thought.text).strip()
+    text = displayed(thought.text).strip()
     if thought.is_open:
         tail = text[-frame.width * NUM_TAIL_ROWS :]
         return wrap([(tail, style)], frame.width)[-NUM_TAIL_ROWS:]

@@ -8,7 +8,16 @@ from rich._wrap import divide_line
 from rich.cells import cell_len, chop_cells
 from textual.style import Style
 
+from edgespec.tui.plain import plain
 from edgespec.tui.transcript.look import Line
+
+
+TAB = 4
+
+
+def displayed(text: str) -> str:
+    """`text` as rows can hold it: control characters as signs, one kind of line end, no tabs."""
+    return plain(text).replace("\r\n", "\n").replace("\r", "\n").expandtabs(TAB)
 
 
 def wrap(runs: Sequence[tuple[str, Style]], width: int) -> list[Line]:
