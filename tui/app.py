@@ -25,6 +25,7 @@ from edgespec.protocols import Completer
 from edgespec.tui import clipboard, commands, signals
 from edgespec.tui.conversation import Conversation
 from edgespec.tui.help import HelpScreen
+from edgespec.tui.keymap import read_keymap
 from edgespec.tui.live import LiveAnswer
 from edgespec.tui.message_input import HINT_SECONDS, MessageInput
 from edgespec.tui.options import ChatOptions, ChatOutcome
@@ -98,10 +99,18 @@ class ChatApp(SteadyApp):
         self._input.focus()
         self._set_state("loading")
         signals.listen(lambda code: self.call_later(self._leave, ChatOutcome(code)))
+        await self._use_keys_of_the_user()
         if self._options.initial_message:
             self._input.remember(self._options.initial_message)
             await self._send(self._options.initial_message)
         self.call_after_refresh(self._worker.start)
+
+    async def _use_keys_of_the_user(self) -> None:
+        if self._options.keys is not None:
+            keymap = read_keymap(self._options.keys)
+            self.set_keymap(dict(keymap.keys))
+            if keymap.note:
+                await self._transcript.note(keymap.note)
 
     def on_unmount(self) -> None:
         """However the app ends, its answers end too."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from edgespec.types import SamplingParams
 
@@ -12,13 +13,14 @@ class ChatOptions:
     """Settings of one chat.
 
     `max_tokens` None lets each answer run until the context is full. `initial_message` is sent as
-    soon as the model is ready.
+    soon as the model is ready. `keys` is a file of the user's own keys, which need not exist.
     """
 
     system: str | None = None
     sampling: SamplingParams = field(default_factory=SamplingParams)
     max_tokens: int | None = None
     initial_message: str | None = None
+    keys: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

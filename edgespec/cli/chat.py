@@ -48,6 +48,7 @@ def chat(verbose: bool, /, message: str | None, **values: Any) -> int:  # noqa: 
             sampling=sampling,
             max_tokens=values["max_tokens"],
             initial_message=message,
+            keys=user_paths().keys,
         )
         if loading.model == DEFAULT_TARGET:
             pull_all([DEFAULT_TARGET, DEFAULT_DRAFTER])
