@@ -13,8 +13,9 @@ from tui_support import AppPilot, screen, until
 
 from edgespec.errors import HostDied
 from edgespec.tui.chips import shown
+from edgespec.tui.completing_area import CountTokens
 from edgespec.tui.completion import Completions
-from edgespec.tui.message_input import CountTokens, MessageInput
+from edgespec.tui.message_input import MessageInput
 
 
 class BoxApp(App[None]):
@@ -151,6 +152,17 @@ async def test_messages_of_earlier_chats_are_recalled_and_huge_ones_folded() -> 
         await pilot.press("down", "enter")
         await until(pilot, lambda: app.sent)
     assert app.sent[0][0] == "y" * 30_000
+
+
+async def test_a_recalled_command_does_not_hold_the_keys_of_the_history() -> None:
+    app = BoxApp("one", "/new")
+    async with app.run_test() as pilot:
+        await pilot.press("up")
+        assert app.made.text == "/new" and offered(pilot) == []
+        await pilot.press("up")
+        assert app.made.text == "one"
+        await pilot.press("backspace", "backspace", "backspace", "/")
+        assert offered(pilot)
 
 
 async def test_a_message_with_chips_given_back_has_them_again(folder: Path) -> None:
@@ -329,7 +341,8 @@ async def test_a_file_that_cannot_be_attached_is_refused_with_its_reason(folder:
         await until(pilot, lambda: offered(pilot) == ["data.bin"])
         await pilot.press("tab")
         assert "data.bin is not UTF-8 text" in str(app.made.border_subtitle)
-        assert app.made.text == "@data"
+        await pilot.press("x")
+        assert app.made.text == "@datax"
 
 
 async def test_attaching_without_a_path_offers_files(folder: Path) -> None:
