@@ -29,6 +29,11 @@ class Paths:
         return self.data / "edgespec.db"
 
     @property
+    def keys(self) -> Path:
+        """The user's own keys for the chat, if they wrote any."""
+        return self.data / "keys.toml"
+
+    @property
     def adaptations(self) -> Path:
         """Folder of what drafters learned from the user's targets."""
         return self.data / "adaptations"

@@ -29,10 +29,10 @@ class ChipArea(TextArea):
             id=id, soft_wrap=True, show_line_numbers=False, highlight_cursor_line=False
         )
 
-    def insert_chip(self, chip: Chip) -> str:
-        """Put `chip` in the place of the selection; returns its label."""
+    def insert_chip(self, chip: Chip, place: Selection) -> str:
+        """Put `chip` in the place of what stands at `place`; returns its label."""
         label = self.chips.label(chip)
-        self._replace_via_keyboard(label, *self.selection)
+        self._replace_via_keyboard(label, *place)
         return label
 
     def rename_chip(self, label: str, chip: Chip, num_tokens: int) -> None:

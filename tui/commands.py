@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
 TakesArgument = Literal["no", "may", "must"]
@@ -155,7 +155,7 @@ def _unknown(text: str, word: str, has_more: bool) -> Sent | Mistyped:
     return Mistyped(f"there is no /{word}; {instead} (// sends a slash)")
 
 
-def bindings(namespace: str = "") -> list[Binding]:
+def bindings(namespace: str = "") -> list[BindingType]:
     """A binding for each command, by its id; `namespace` "app." for a widget's."""
     return [
         Binding(

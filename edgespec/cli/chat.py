@@ -165,7 +165,7 @@ def chat_services(
             write_chat=lambda chat, form: chat_file(chat) if form == "json" else markdown_of(chat),
             read_chats=take_in if history is not None else None,
             preferences=paths.data / "chat.json",
-            keys=paths.data / "keys.toml",
+            keys=paths.keys,
             notices=tuple(notices),
         )
     finally:

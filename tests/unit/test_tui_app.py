@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from textual import events
@@ -403,6 +404,17 @@ async def test_help_opens_over_the_chat_and_the_answer_goes_on() -> None:
         await pilot.press("escape")
         await until(pilot, lambda: "one two" in screen(pilot))
         assert answers(pilot) == ["one two"]
+
+
+async def test_a_users_keys_are_used_and_what_is_wrong_with_them_is_told(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text('help = "f9"\ntea = "f8"')
+    app = ChatApp(ScriptedCompleter("one"), ChatOptions(keys=keys))
+    async with app.run_test(size=SIZE) as pilot:
+        await ready(pilot)
+        assert lines(pilot, "note") == ["keys.toml: there is no command tea"]
+        await pilot.press("f9")
+        await until(pilot, lambda: "send the message" in screen(pilot))
 
 
 async def test_scrolling_up_is_respected_and_the_end_is_followed_again() -> None:
