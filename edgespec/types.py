@@ -101,11 +101,22 @@ TARGET = "target"
 
 @dataclass(frozen=True, slots=True)
 class PrefillProgress:
-    """How far reading the prompt is, in tokens; `num_cached` of them were known already."""
+    """How far reading the prompt is, in tokens; `num_cached` of them were known already.
+
+    The first one of a long prompt comes before anything is computed. `token_ms` is what a token
+    took in the last pass, 0 before.
+    """
 
     num_read: int
     num_prompt_tokens: int
     num_cached: int
+    token_ms: float = field(default=0.0, compare=False)
+
+    @property
+    def left_ms(self) -> float | None:
+        """How long reading the rest will take, by the last pass; None before there was one."""
+        left = self.num_prompt_tokens - self.num_read
+        return left * self.token_ms if self.token_ms else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +284,8 @@ class Insight:
     `is_provisional` it is a usual curve bent by passes; else it was measured. `spread` is how much
     longer single rows took then in the median than at the least: 1 on a quiet machine.
     `load_average` is that of the machine when a pass without a draft last told what plain decoding
-    takes, None before. `idle` says what is done while nobody asks, "" if nothing is.
+    takes, None before. `read_token_ms` is what a token of a prompt took to read when one was read
+    last. `idle` says what is done while nobody asks, "" if nothing is.
     """
 
     pass_ms: Mapping[int, float]
@@ -282,6 +294,7 @@ class Insight:
     is_provisional: bool = False
     spread: float = 1.0
     load_average: float | None = None
+    read_token_ms: float | None = None
     idle: str = ""
 
     @property

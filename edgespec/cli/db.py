@@ -35,6 +35,7 @@ from edgespec.learning.online.adaptations import AdaptationStore
 from edgespec.models.registry import DEFAULT_TARGET
 from edgespec.paths import user_paths
 from edgespec.reports import human_bytes
+from edgespec.runtime.prompt_files import delete_prompts
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -75,7 +76,8 @@ def search(words: tuple[str, ...], limit: int, as_json: bool) -> None:
 def forget(conversation: str | None, older_than: str | None, everything: bool, yes: bool) -> None:
     """Delete for good; exactly one of the first three options is needed.
 
-    What drafters learned cannot be told apart by conversation, and goes as a whole.
+    What drafters learned cannot be told apart by conversation, and goes as a whole; so does what
+    was computed of conversations, which can be computed again.
     """
     if (conversation is not None) + (older_than is not None) + everything != 1:
         raise UsageError(
@@ -95,6 +97,7 @@ def forget(conversation: str | None, older_than: str | None, everything: bool, y
         else:
             forgotten = forgetting.everything()
         forgetting.purge(path, everything=everything)
+        delete_prompts(user_paths().prompts)
         is_done = everything or forgotten != Forgotten()
         learned = is_done and _forget_learned(Facts(Database(connection, path)))
     if conversation is not None and forgotten == Forgotten():

@@ -31,6 +31,7 @@ from edgespec.types import (
     EncodedPrompt,
     Insight,
     Message,
+    PrefillProgress,
     Prompt,
     SamplingParams,
     ServedModel,
@@ -195,6 +196,7 @@ class EngineCompleter:
         answer.sampler = self._make_sampler(request.sampling)
         answer.decoding = self._engine.open(answer.prompt, answer.sampler, limits)
         self._open.append(answer)
+        answer.begin(answer.decoding, self._engine.target.num_batch)
         return True
 
     def _as_it_was(self, request: CompletionRequest, prompt: EncodedPrompt) -> EncodedPrompt:
@@ -290,6 +292,13 @@ class EngineAnswer:
         with contextlib.suppress(EdgeSpecError):
             for _ in self:
                 pass
+
+    def begin(self, decoding: Decoding, num_batch: int) -> None:
+        """The answer is let in; if reading its prompt takes several passes, that is told."""
+        num_prompt, num_cached = len(decoding.prompt.tokens), decoding.num_cached
+        if num_prompt - num_cached > num_batch:
+            progress = PrefillProgress(num_cached, num_prompt, num_cached)
+            self._put(Chunk("", progress=progress))
 
     def take(self, kept: Kept) -> Kept:
         """Add what a pass gave; returns it cut where a stop string was complete."""

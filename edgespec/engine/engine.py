@@ -7,6 +7,7 @@ leave the same cache behind, so the next turn starts from the same state.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -45,6 +46,7 @@ class Engine:
         self._clock = clock
         self._slots = Slots(target, prompts)
         self._num_shared = 0  # answers that had a turn in rounds of passes too small for all
+        self._read_token_ms: float | None = None
         self._has_read = False  # the last pass read a prompt: the others are next
 
     def has_room(self, prompt: EncodedPrompt, limits: Limits) -> bool:
@@ -102,7 +104,8 @@ class Engine:
 
     def insight(self) -> Insight:
         """What the planner knows of speed; from any thread."""
-        return self._planner.insight(self.target.max_rows)
+        insight = self._planner.insight(self.target.max_rows)
+        return dataclasses.replace(insight, read_token_ms=self._read_token_ms)
 
     def _write(self, decodings: Sequence[Decoding]) -> Emitted:
         """A pass that gives each answer a token at least: propose, plan, score, verify, keep."""
@@ -130,9 +133,10 @@ class Engine:
         num_cached = self.target.num_cached(decoding.slot)
         part = Part(decoding.slot, self._unread(decoding)[: self.target.num_batch])
         target_ms = self._score([part])
+        self._read_token_ms = target_ms / len(part)
         record = PassRecord(len(part), len(part), num_cached, target_ms)
         num_read, num_tokens = num_cached + len(part), len(decoding.text)
-        progress = PrefillProgress(num_read, num_tokens, decoding.num_cached)
+        progress = PrefillProgress(num_read, num_tokens, decoding.num_cached, self._read_token_ms)
         if num_read < num_tokens:
             self.target.keep(decoding.slot, ())
             return Kept((), (), (), record, progress=progress)

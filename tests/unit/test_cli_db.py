@@ -33,6 +33,7 @@ from edgespec.gguf.trim import write_trimmed
 from edgespec.learning.online.adaptations import SUFFIX
 from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.paths import user_paths
+from edgespec.runtime.prompt_files import file_name
 
 
 @pytest.fixture
@@ -104,7 +105,10 @@ def test_search_shows_hits_with_their_conversation(recorded: Recorded) -> None:
 
 
 def test_forgetting_a_conversation_takes_what_it_taught(recorded: Recorded) -> None:
+    prompts = user_paths().ensure(user_paths().prompts)
+    (prompts / file_name("rain", "any model")).write_bytes(b"")
     told = db("forget", "--conversation", "rain")
+    assert not list(prompts.iterdir())
     assert told.stderr == "forgot 1 conversation, 2 messages, 9 recorded tokens\n"
     assert recorded.reader().lookup([10, 11, 12]) is None
     assert recorded.reader().lookup([20, 21, 22]) is not None

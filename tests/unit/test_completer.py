@@ -219,11 +219,16 @@ def test_reading_a_long_prompt_tells_how_far_it_is() -> None:
     request = CompletionRequest("c" * 30, max_tokens=2)
     chunks = rig.chunks(request)
     told = [chunk.progress for chunk in chunks if chunk.progress is not None]
-    assert told == [PrefillProgress(count, 30, 0) for count in (8, 16, 24)]
-    assert all(not chunk.text and chunk.timings is not None for chunk in chunks[:3])
-    assert [chunk.progress for chunk in chunks[3:]] == [None] * 3
+    assert told == [PrefillProgress(count, 30, 0) for count in (0, 8, 16, 24)]
+    assert all(not chunk.text and chunk.timings is not None for chunk in chunks[:4])
+    assert [chunk.progress for chunk in chunks[4:]] == [None] * 3
+    assert told[0].left_ms is None, "nobody knows before the first pass"
+    assert told[1].token_ms > 0
+    assert told[1].left_ms == pytest.approx((30 - 8) * told[1].token_ms)
+    assert rig.completer.insight().read_token_ms is not None
     longer = rig.chunks(CompletionRequest("c" * 50, max_tokens=2))
-    assert [chunk.progress for chunk in longer][:3] == [
+    assert [chunk.progress for chunk in longer][:4] == [
+        PrefillProgress(30, 50, 30),
         PrefillProgress(38, 50, 30),
         PrefillProgress(46, 50, 30),
         None,
