@@ -106,8 +106,13 @@ def test_terms_are_asked_once_and_then_not_shown(paths: Paths) -> None:
     fetcher = Fetcher()
     models = catalog(paths, fetcher)
     asked: list[CatalogModel] = []
+
+    def refuse(model: CatalogModel) -> bool:
+        asked.append(model)
+        return False
+
     with pytest.raises(UsageError, match="terms were not accepted"):
-        pull(models, "termed", lambda model: bool(asked.append(model)))
+        pull(models, "termed", refuse)
     assert [model.terms for model in asked] == ["Be kind."] and not fetcher.asked
     assert termed(models).terms == "Be kind."
     pull(models, "termed", lambda _: True)

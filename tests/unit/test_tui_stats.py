@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import doctest
 from dataclasses import replace
-from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -124,7 +123,7 @@ def test_the_examples_hold(module: object) -> None:
 class PanelApp(App[None]):
     """The panel where the chat has it, between conversation and input."""
 
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = BREAKPOINTS
+    HORIZONTAL_BREAKPOINTS = BREAKPOINTS
     CSS = "#transcript { height: 1fr; } #foot { height: 3; }"
 
     def compose(self) -> ComposeResult:
