@@ -171,7 +171,7 @@ def test_what_was_there_before_is_no_speed() -> None:
 def test_before_a_source_answers_what_was_said_last_is_told() -> None:
     shown: list[PullState] = []
     meter = PullMeter("tiny", shown.append)
-    assert meter.state.describe() == "asking where it is"
+    assert meter.state.describe() == "beginning"
     meter.say("another process is pulling tiny: waiting for it")
     assert shown[-1].describe() == "another process is pulling tiny: waiting for it"
     meter.begin("the Hub", None)
