@@ -118,8 +118,9 @@ class History(Protocol):
     ) -> Begun:
         """Write a question and its open answer down, before the model starts.
 
-        `chat` None begins a new one, titled by the question's first words. `parent` is the answer
-        before it, None at the beginning. The answer becomes the tip.
+        `chat` None begins a new one with these settings, titled by the question's first words; one
+        that is known keeps its own (`set`), and is restored if it was deleted. `parent` is the
+        answer before it, None at the beginning. The answer becomes the tip.
         """
         ...
 
@@ -128,11 +129,11 @@ class History(Protocol):
         ...
 
     def reopen(self, answer: int) -> None:
-        """An answer that was cut goes on."""
+        """An answer that was cut goes on; StorageError while another process writes it."""
         ...
 
     def partial(self, answer: int, text: str, sources: Sequence[tuple[int, str]] = ()) -> None:
-        """What there is of an open answer, should nothing more come."""
+        """What there is of an open answer, should nothing more come; nothing if it has ended."""
         ...
 
     def finish(
@@ -148,7 +149,10 @@ class History(Protocol):
         ...
 
     def withdraw(self, question: int) -> None:
-        """Take a question that got no answer out again; a chat without messages goes, too."""
+        """Take a question out again unless an answer says something or is done.
+
+        The newest versions of what is left are shown; a chat without messages goes, too.
+        """
         ...
 
     def recent(self, limit: int = 50, offset: int = 0) -> list[ChatHead]:
@@ -156,11 +160,15 @@ class History(Protocol):
         ...
 
     def search(self, text: str, limit: int = 50) -> list[ChatHit]:
-        """Messages with every word of `text`, the last one as a beginning; the best first."""
+        """Messages with every word of `text`, the last one as a beginning; the latest first."""
         ...
 
     def load(self, chat: str) -> Chat | None:
-        """A chat with all its versions; None if there is none. Open answers of the dead are cut."""
+        """A chat with all its versions; None if there is none, or it is deleted.
+
+        An answer is open as long as the process lives that writes it; then it is cut. A message
+        that cannot be read is left out, and what followed it follows the one before it.
+        """
         ...
 
     def choose(self, chat: str, tip: int) -> None:
@@ -192,7 +200,11 @@ class History(Protocol):
         ...
 
     def questions(self, limit: int = 200) -> list[str]:
-        """What was asked lately in chats, the oldest first."""
+        """What was asked lately in chats (not of other origin), the oldest first."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more is to be kept or read."""
         ...
 
 

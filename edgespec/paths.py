@@ -48,6 +48,11 @@ class Paths:
         """Folder of trimmed drafters, which can be made again from whole ones."""
         return self.cache / "trimmed"
 
+    @property
+    def prompts(self) -> Path:
+        """Folder of what the target computed of recent conversations, which it can do again."""
+        return self.cache / "prompts"
+
     def ensure(self, folder: Path) -> Path:
         """Create `folder`, readable by its owner only, and return it; raises StorageError."""
         try:

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import sys
 
-from edgespec.catalog import Catalog
 from edgespec.errors import UsageError
 from edgespec.protocols import Completer
 from edgespec.tui.app import ChatApp
 from edgespec.tui.options import ChatOptions, ChatOutcome
-from edgespec.tui.terms import TermsQuestion
+from edgespec.tui.services import Services
 from edgespec.tui.worker import CompleterFactory
 
 
 def run_chat(
     completer: Completer | CompleterFactory,
     options: ChatOptions | None = None,
-    catalog: Catalog | None = None,
-    terms: TermsQuestion | None = None,
+    services: Services | None = None,
 ) -> ChatOutcome:
-    """Chat until the user leaves; raises UsageError without a terminal to chat in.
-
-    Models are listed and pulled through `catalog`; `terms` will ask in this app.
-    """
+    """Chat until the user leaves; raises UsageError without a terminal to chat in."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError(
             "a chat needs a terminal for input and output", "use `edgespec run PROMPT` in a pipe"
         )
-    return ChatApp(completer, options, catalog, terms).run() or ChatOutcome()
+    return ChatApp(completer, options, services).run() or ChatOutcome()

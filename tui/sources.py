@@ -31,18 +31,20 @@ CATEGORY_LABELS: dict[Category, str] = {
 """What a legend calls them."""
 
 CATEGORY_COLOURS: dict[Category, str] = {
-    "target": "$foreground-muted",
-    "context": "$primary",
-    "model": "$success",
-    "statistics": "$secondary-lighten-2",
-    "drafter": "$accent",
-    "grammar": "$error",
+    "target": "$text-muted",
+    "context": "$text-success",
+    "model": "$text-accent",
+    "statistics": "$text-secondary",
+    "drafter": "$text-warning",
+    "grammar": "$text-error",
 }
+"""As the transcript tints them (`chat.tcss`)."""
 
 _LOOK_UPS: dict[str, Category] = {
     TARGET: "target",
     "context": "context",
     "database": "model",
+    "database-statistics": "statistics",
     "model": "model",
     "statistics": "statistics",
     "grammar": "grammar",

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from edgespec import types
 from edgespec.tui.sources import CATEGORIES, Category, source_category
 from edgespec.types import (
     TARGET,
@@ -42,6 +43,17 @@ class Insight:
     target_bytes: int | None = None
     drafters: Mapping[str, DrafterCost] = field(default_factory=dict)
     idle: tuple[str, ...] = ()
+
+
+def insight_of(told: types.Insight, model: types.ServedModel) -> Insight:
+    """What the panel shows of what the engine tells."""
+    return Insight(
+        pass_ms=told.pass_ms,
+        plain_token_ms=told.plain_token_ms,
+        target_bytes=model.size_bytes,
+        drafters={each.name: DrafterCost(each.guess_ms or None) for each in told.drafters},
+        idle=(told.idle,) if told.idle else (),
+    )
 
 
 @dataclass(frozen=True, slots=True)

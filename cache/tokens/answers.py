@@ -85,7 +85,7 @@ def num_tokens_since(
 class RecordedAnswer:
     """What a target said, in its tokens, and the last tokens of what that followed.
 
-    `conversation` has the messages that it was said in (`Conversations.messages`), if it is known.
+    `conversation` has the messages that it was said in (`Conversations.turns`), if it is known.
     """
 
     number: int

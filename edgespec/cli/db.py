@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from edgespec.cache.chats.conversations import Conversations
+from edgespec.cache.chats.search import search as search_messages
 from edgespec.cache.chats.transfer import export_lines
 from edgespec.cache.database import Database
 from edgespec.cache.facts import Facts
@@ -26,6 +26,7 @@ from edgespec.cache.upkeep.lock import upkeep_lock
 from edgespec.cache.upkeep.quarantine import unread
 from edgespec.cache.upkeep.repair import repair
 from edgespec.cache.upkeep.usage import DatabaseStats, compact, statistics
+from edgespec.cli.chats import print_hits
 from edgespec.cli.db_export import counted, export_to, import_export, is_export_file
 from edgespec.cli.db_opened import back_up_or_tell, damaged, errors_told, opened, require_sound
 from edgespec.errors import UsageError
@@ -60,17 +61,10 @@ def stats(as_json: bool) -> None:
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, metavar="N")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def search(words: tuple[str, ...], limit: int, as_json: bool) -> None:
-    """Find messages that hold all WORDS."""
+    """Find messages that hold all WORDS, the last one as a beginning."""
     with opened() as (connection, _path):
-        hits = Conversations(connection).search(" ".join(words), limit)
-    if as_json:
-        click.echo(json.dumps([asdict(hit) for hit in hits], indent=2, ensure_ascii=False))
-        return
-    for hit in hits:
-        said = time.strftime("%Y-%m-%d %H:%M", time.localtime(hit.created))
-        click.echo(f"{hit.conversation}  {said}  {hit.role}: {' '.join(hit.snippet.split())}")
-    if not hits:
-        click.echo("nothing found", err=True)
+        hits = search_messages(connection, " ".join(words), limit)
+    print_hits(hits, as_json)
 
 
 @db.command()
@@ -181,7 +175,7 @@ def import_(paths: tuple[Path, ...], model: str) -> None:
 
 @db.command("compact")
 def compact_() -> None:
-    """Rewrite the file without gaps, within its size limit."""
+    """Rewrite the file without gaps, its tokens within their size limit."""
     with opened() as (connection, path):
         freed = compact(connection, path, DEFAULT_LIMIT)
         size = statistics(connection, path).file_bytes
@@ -223,10 +217,10 @@ def parse_age(text: str) -> float:
 
 def _print_stats(found: DatabaseStats) -> None:
     click.echo(f"file           {found.path}")
-    share = f" of at most {human_bytes(DEFAULT_LIMIT)}"
-    click.echo(f"size           {human_bytes(found.file_bytes)}{share}")
+    click.echo(f"size           {human_bytes(found.file_bytes)}")
     click.echo(f"conversations  {found.num_conversations}, {found.num_messages} messages")
-    click.echo(f"tokens         {found.num_tokens}")
+    share = f"{human_bytes(found.token_bytes)} of at most {human_bytes(DEFAULT_LIMIT)}"
+    click.echo(f"tokens         {found.num_tokens}, {share}")
     for tier in found.tiers:
         what = "answers" if tier.tier == "model" else "imported text"
         click.echo(

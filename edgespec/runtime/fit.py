@@ -8,6 +8,7 @@ from edgespec.errors import ModelFileError
 from edgespec.gguf.file import GgufFile
 from edgespec.llama.context import ContextOptions
 from edgespec.llama.model import Model
+from edgespec.llama.target import SINGLE_SLOT_SEQUENCES
 from edgespec.machine.available import MOST_SHARE
 from edgespec.machine.memory_need import memory_need, need_of
 from edgespec.runtime.form import Form
@@ -25,7 +26,7 @@ def drafter_context(target: ContextOptions, num_context_train: int) -> ContextOp
         num_context=min(target.num_context + DRAFTER_BATCH, max(num_context_train, 512)),
         num_threads=target.num_threads,
         num_batch=DRAFTER_BATCH,
-        num_sequences=min(target.num_sequences, MOST_FOLLOWED),
+        num_sequences=MOST_FOLLOWED if target.num_sequences > SINGLE_SLOT_SEQUENCES else 1,
     )
 
 

@@ -93,6 +93,12 @@ class IdleWorker:
             self._changed.wait_for(lambda: not self._is_working)
         return _Answering(self)
 
+    @property
+    def doing(self) -> str:
+        """What is done now, "" if nothing is; from any thread."""
+        with self._changed:
+            return self._due[0].name if self._is_working and self._due else ""
+
     def finish(self) -> None:
         """An answer ended; time to work, unless there are others."""
         with self._changed:

@@ -58,7 +58,8 @@ class Studying:
 
     def open(self, request: CompletionRequest, prompt: EncodedPrompt) -> Observation:
         """An answer begins (`edgespec.protocols.Observer`)."""
-        return Observations([self.student.open(request, prompt)] if self.student else [])
+        student = self.student if request.record else None
+        return Observations([student.open(request, prompt)] if student else [])
 
     @property
     def name(self) -> str:

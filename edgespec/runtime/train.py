@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edgespec.cache.database import Database
+from edgespec.cache.database import Database, open_or_go_without
 from edgespec.cache.facts import Facts
 from edgespec.errors import StorageError, UsageError
 from edgespec.gguf.file import GgufFile
@@ -44,7 +44,6 @@ from edgespec.machine.identity import Machine, this_machine
 from edgespec.models.gguf_check import check_gguf
 from edgespec.paths import Paths
 from edgespec.reports import Report, human_bytes
-from edgespec.runtime.recording import open_or_go_without
 from edgespec.runtime.train_subject import Subject, SubjectReader
 from edgespec.signals import ending_at_once
 

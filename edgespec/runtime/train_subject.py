@@ -134,7 +134,7 @@ class SubjectReader:
         reader = SessionReader(
             vocabularies,
             Renderer(drafter),
-            lambda name: [(turn.role, turn.content) for turn in conversations.messages(name)],
+            lambda name: [(t.role, t.content, t.before) for t in conversations.turns(name)],
         )
         try:
             answers = list(recorded_answers(self._database.connection, key, MOST_ANSWERS))

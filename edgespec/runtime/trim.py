@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgespec.cache.database import DAMAGE, Database
+from edgespec.cache.database import DAMAGE, Database, open_or_go_without
 from edgespec.cache.facts import Facts
 from edgespec.cache.tokens.answers import latest_answers
 from edgespec.errors import ModelFileError, StorageError, UsageError
@@ -27,7 +27,7 @@ from edgespec.machine.identity import Machine, this_machine
 from edgespec.models.gguf_check import check_gguf
 from edgespec.paths import Paths
 from edgespec.reports import Report
-from edgespec.runtime.recording import open_or_go_without, vocabulary_key
+from edgespec.runtime.recording import vocabulary_key
 from edgespec.runtime.target import open_model, present_costs
 from edgespec.signals import ending_at_once
 from edgespec.vocab.tokenizer import ByteTokenizer

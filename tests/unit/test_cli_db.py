@@ -49,7 +49,7 @@ def recorded(path: Path) -> Iterator[Recorded]:
         scope = made.store.scope(VOCABULARY, "model")
         with transaction(made.connection):
             made.store.add(scope, Recording(range(number, number + 9), conversation=name))
-            Conversations(made.connection).append(
+            Conversations(made.connection).follow(
                 name, name, [NewMessage("user", said), NewMessage("assistant", "gladly")]
             )
     made.add([500, 501, 502], [499], tier="statistics")
@@ -69,7 +69,7 @@ def test_stats_tell_what_is_there(recorded: Recorded, path: Path) -> None:
     told = db("stats")
     assert told.stderr == ""
     assert f"file           {path}" in told.stdout
-    assert "of at most 268.4 MB" in told.stdout
+    assert "tokens         21, 525 bytes of at most 268.4 MB" in told.stdout
     assert "conversations  2, 4 messages" in told.stdout
     assert re.search(r"answers +18 in 2 sequences, vocabulary tiny", told.stdout)
     assert re.search(r"imported text +3 in 1 sequence, vocabulary tiny", told.stdout)

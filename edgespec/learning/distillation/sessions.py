@@ -8,8 +8,8 @@ from edgespec.types import Message, Prompt
 from edgespec.vocab.reader import DrafterReader
 from edgespec.vocab.tokenizer import ByteTokenizer
 
-Turns = Sequence[tuple[str, str]]
-"""Messages of a conversation: role and text, first to last."""
+Turns = Sequence[tuple[str, str, int | None]]
+"""Messages of a conversation, first to last: role, text, place of the one that it follows."""
 
 
 class SessionReader:
@@ -69,10 +69,15 @@ class SessionReader:
         turns = self._turns_of(conversation)
         said = answer.strip()
         for number in range(self._num_read.get(conversation, 0), len(turns)):
-            role, text = turns[number]
+            role, text, before = turns[number]
             if role == "assistant" and text.strip() == said:
                 self._num_read[conversation] = number + 1
-                return [_message(*turn) for turn in turns[:number]]
+                asked = []
+                while before is not None:
+                    role, text, earlier = turns[before]
+                    asked.append(_message(role, text))
+                    before = earlier if earlier is not None and earlier < before else None
+                return asked[::-1]
         return None
 
 

@@ -1,97 +1,28 @@
-"""Conversations: kept in order, found by word, and gone with all they taught when forgotten."""
+"""A conversation that is forgotten is gone with all it taught, in every file."""
 
 from __future__ import annotations
 
-import doctest
 import itertools
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from token_support import Recorded, in_memory, on_disk
+from token_support import Recorded, Talks, in_memory, on_disk
 
-from edgespec.cache.chats import conversations as conversations_module
-from edgespec.cache.chats.conversations import Conversations
+from edgespec.cache.chats.search import search
 from edgespec.cache.database import transaction
 from edgespec.cache.upkeep.backup import backups, write_backup
 from edgespec.cache.upkeep.forget import Forgetting, Forgotten
 
 
-def with_clock(recorded: Recorded, *times: float) -> Conversations:
-    """Conversations dated by `times`, the last of them for ever."""
+def with_clock(recorded: Recorded, *times: float) -> Talks:
+    """Chats dated by `times`, the last of them for ever."""
     clock = itertools.chain(times, itertools.repeat(times[-1]))
-    return Conversations(recorded.connection, lambda: next(clock))
-
-
-@given(st.lists(st.tuples(st.sampled_from(["user", "assistant"]), st.text()), max_size=8))
-def test_messages_come_back_as_they_were_said(turns: list[tuple[str, str]]) -> None:
-    turns = [(role, text.encode(errors="replace").decode()) for role, text in turns]
-    conversations = Conversations(in_memory().connection)
-    first, second = conversations.start("one"), conversations.start("two")
-    for role, content in turns:
-        assert conversations.add(first, role, content)
-    conversations.add(second, "user", "other")
-    assert [(m.role, m.content) for m in conversations.messages(first)] == turns
-    assert [m.content for m in conversations.messages(second)] == ["other"]
-
-
-def test_a_clock_that_goes_backwards_moves_nothing() -> None:
-    recorded = in_memory()
-    conversations = with_clock(recorded, 1000, 900, 800, 700, 600)
-    first = conversations.start("first")
-    conversations.add(first, "user", "a")
-    second = conversations.start("second")
-    conversations.add(second, "user", "b")
-    conversations.add(second, "assistant", "c")
-    assert [m.content for m in conversations.messages(second)] == ["b", "c"]
-    assert [known.id for known in conversations.all()] == [second, first]
-    conversations.add(first, "assistant", "d")
-    assert [known.id for known in conversations.all()] == [first, second]
-    assert [known.num_messages for known in conversations.all()] == [2, 2]
-    assert [known.id for known in conversations.all(limit=1)] == [first]
-
-
-def test_nothing_is_said_in_a_conversation_that_is_not_there() -> None:
-    conversations = Conversations(in_memory().connection)
-    assert not conversations.add("nobody", "user", "hello")
-    assert not conversations.rename("nobody", "x")
-    known = conversations.start("old")
-    assert conversations.rename(known, "new")
-    assert [c.title for c in conversations.all()] == ["new"]
-
-
-def test_every_word_must_be_in_a_hit() -> None:
-    conversations = Conversations(in_memory().connection)
-    known = conversations.start("weather")
-    conversations.add(known, "user", "Will it rain in Berlin tomorrow?")
-    conversations.add(known, "assistant", "Rain is likely in Hamburg.")
-    hits = conversations.search("rain berlin")
-    assert [(hit.conversation, hit.title, hit.role) for hit in hits] == [(known, "weather", "user")]
-    assert hits[0].snippet == "Will it [rain] in [Berlin] tomorrow?"
-    assert len(conversations.search("rain")) == 2
-    assert len(conversations.search("rain", limit=1)) == 1
-    assert conversations.search("snow") == conversations.search("   ") == []
-
-
-@given(st.text())
-def test_whatever_is_searched_for_is_no_syntax(words: str) -> None:
-    conversations = Conversations(in_memory().connection)
-    conversations.add(conversations.start("t"), "user", "plain words only")
-    words = words.encode(errors="replace").decode()
-    assert all("[" in hit.snippet for hit in conversations.search(words))
-
-
-def test_docstring_examples_hold() -> None:
-    assert doctest.testmod(conversations_module).failed == 0
-
-
-# -- forgetting -------------------------------------------------------------------------------
+    return Talks(recorded.connection, lambda: next(clock))
 
 
 def test_a_forgotten_conversation_takes_along_what_it_taught() -> None:
     recorded = in_memory()
-    conversations = Conversations(recorded.connection)
+    conversations = Talks(recorded.connection)
     kept, gone = conversations.start("kept"), conversations.start("gone")
     for known in (kept, gone):
         conversations.add(known, "user", f"secret of {known}")
@@ -103,8 +34,8 @@ def test_a_forgotten_conversation_takes_along_what_it_taught() -> None:
     cursor = recorded.reader().lookup([1, 2, 3])
     assert cursor is not None
     assert [candidate.token for candidate in cursor.candidates()] == [6]
-    assert [known.id for known in conversations.all()] == [kept]
-    assert conversations.search(gone) == []
+    assert conversations.names() == [kept]
+    assert search(recorded.connection, gone) == []
     assert recorded.count("grams") == 3
     assert Forgetting(recorded.connection).conversation(gone) == Forgotten()
 
@@ -125,7 +56,7 @@ def test_forgetting_what_is_old_keeps_conversations_spoken_in_since() -> None:
         recorded.connection.execute("UPDATE sequences SET created = 50 WHERE id = ?", (unowned,))
     forgotten = Forgetting(recorded.connection).before(400)
     assert forgotten == Forgotten(num_conversations=1, num_messages=1, num_tokens=6)
-    assert {known.id for known in conversations.all()} == {revived, new}
+    assert set(conversations.names()) == {revived, new}
     owners = recorded.connection.execute("SELECT conversation FROM sequences").fetchall()
     assert {owner for (owner,) in owners} == {revived, new}
 
@@ -141,7 +72,7 @@ def test_many_old_sequences_are_forgotten_in_parts() -> None:
 
 def test_forgetting_everything_keeps_only_measurements() -> None:
     recorded = in_memory()
-    conversations = Conversations(recorded.connection)
+    conversations = Talks(recorded.connection)
     conversations.add(conversations.start("t"), "user", "hello")
     recorded.add([1, 2, 3, 4])
     with recorded.connection as connection:
@@ -158,7 +89,7 @@ def test_forgetting_everything_keeps_only_measurements() -> None:
     assert recorded.count("ngram_caches") == recorded.count("calibrations") == 0
     assert recorded.count("costs") == 1
     assert recorded.connection.execute("SELECT kind FROM facts").fetchall() == [("model",)]
-    assert conversations.search("hello") == []
+    assert search(recorded.connection, "hello") == []
     assert recorded.reader().lookup([1, 2, 3]) is None
 
 
@@ -169,7 +100,7 @@ def test_no_trace_is_left_in_any_file(tmp_path: Path, way: str) -> None:
     conversations = with_clock(recorded, 100)
     known = conversations.start("Xylographa")
     for number in range(30):
-        conversations.add(known, "user", f"Quetzalcoatl {number} " + "filler words " * 20)
+        conversations.add(known, "user", f"Quetzalcoatl {number} 羽毛蛇神 " + "filler words " * 20)
     marked = [0x51515151] * 40
     recorded.add([1, 2, *marked], conversation=known)
     write_backup(path)
@@ -187,6 +118,7 @@ def test_no_trace_is_left_in_any_file(tmp_path: Path, way: str) -> None:
     assert backup.name == "edgespec.db.backup-000002", "without what was forgotten"
     for file in tmp_path.iterdir():
         content = file.read_bytes()
-        for trace in (b"uetzalcoatl", b"ylographa", b"QQQQQQQQ", known.encode()):
+        traces = ("uetzalcoatl", "毛蛇", "ylographa", "QQQQQQQQ", known)
+        for trace in (each.encode() for each in traces):
             assert trace not in content, (file.name, trace)
     recorded.database.close()
