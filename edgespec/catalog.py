@@ -113,7 +113,7 @@ class PullState:
     def describe(self) -> str:
         """Bytes, speed and time left, as far as they are known."""
         if not self.source:
-            return self.said or "asking where it is"
+            return self.said or "beginning"
         parts = [human_bytes(self.num_bytes)]
         if self.total is not None:
             parts[0] += f" of {human_bytes(self.total)}"

@@ -35,7 +35,7 @@ PROGRAM = ("-P", "-m", "edgespec.models.pull_apart")
 _CHECK_S = 0.1
 """How often `is_cancelled` is asked."""
 
-_TELL_S = 0.1
+_TELL_S = 0.25
 """Between two lines that tell how far it is."""
 
 
@@ -50,6 +50,7 @@ def pull_apart(
 
     Raises Cancelled soon after `is_cancelled`, or what `pull` raises.
     """
+    progress.say("asking where it is")
     process = subprocess.Popen(
         [sys.executable, *program, ref, str(paths.data), str(paths.cache)],
         stdin=subprocess.PIPE,

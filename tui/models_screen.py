@@ -30,6 +30,8 @@ from edgespec.tui.pulls import PullEnded, PullMoved, Pulls
 from edgespec.tui.terms import TermsScreen
 
 _BAR_CELLS = 24
+_HEIGHTS = [(0, "-low"), (20, "-tall")]
+"""From how many rows there is room for empty ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class ModelsScreen(ModalScreen[Chosen | None]):
         Binding("pageup", "move('page_up')", "Page up", show=False),
         Binding("pagedown", "move('page_down')", "Page down", show=False),
     ]
-    VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-tall")]
+    VERTICAL_BREAKPOINTS = _HEIGHTS
     DEFAULT_CSS = """
     ModelsScreen {
         align: center middle;

@@ -175,7 +175,7 @@ def chat_services(
 
 def fetching(state: PullState) -> str:
     """A line of progress about a pull without which there is no answer."""
-    return f"fetching {state.name}: {state.describe()} · Ctrl+Q quits and keeps what came"
+    return f"fetching {state.name}: {state.describe()} · Ctrl+Q keeps what came"
 
 
 def _missing_drafter(loading: LoadRequest, paths: Paths) -> str | None:

@@ -51,7 +51,7 @@ def test_a_cancelled_pull_goes_on_where_it_was(hub: FakeHub) -> None:
     path = pull_apart(REF, user_paths(), progress, lambda: False)
     assert path.read_bytes() == CONTENT
     assert hub.body_requests[-1].range is not None
-    assert progress.said[0].startswith("going on from")
+    assert progress.said[-1].startswith("going on from")
 
 
 def test_errors_come_through_as_what_they_are(hub: FakeHub) -> None:

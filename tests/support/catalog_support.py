@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from textual.app import App
 from textual.binding import BindingType
+from tui_support import AppPilot, screen
 
 from edgespec.catalog import AcceptTerms, CatalogModel, PullProgress
 from edgespec.errors import Cancelled, EdgeSpecError, UsageError
@@ -103,6 +104,16 @@ class FakeCatalog:
         path = Path(f"/models/{model.name}.gguf")
         self.listed[self.listed.index(model)] = replace(model, is_on_disk=True, path=path)
         return path
+
+
+async def still(pilot: AppPilot) -> str:
+    """The screen, once it does not change any more."""
+    seen, num_same = "", 0
+    while num_same < 5:
+        await pilot.pause(0.02)
+        before, seen = seen, screen(pilot)
+        num_same = num_same + 1 if seen == before and seen.strip() else 0
+    return seen
 
 
 class ModelsApp(App[None]):

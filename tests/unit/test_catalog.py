@@ -106,8 +106,13 @@ def test_terms_are_asked_once_and_then_not_shown(paths: Paths) -> None:
     fetcher = Fetcher()
     models = catalog(paths, fetcher)
     asked: list[CatalogModel] = []
+
+    def refuse(model: CatalogModel) -> bool:
+        asked.append(model)
+        return False
+
     with pytest.raises(UsageError, match="terms were not accepted"):
-        pull(models, "termed", lambda model: bool(asked.append(model)))
+        pull(models, "termed", refuse)
     assert [model.terms for model in asked] == ["Be kind."] and not fetcher.asked
     assert termed(models).terms == "Be kind."
     pull(models, "termed", lambda _: True)
@@ -166,7 +171,7 @@ def test_what_was_there_before_is_no_speed() -> None:
 def test_before_a_source_answers_what_was_said_last_is_told() -> None:
     shown: list[PullState] = []
     meter = PullMeter("tiny", shown.append)
-    assert meter.state.describe() == "asking where it is"
+    assert meter.state.describe() == "beginning"
     meter.say("another process is pulling tiny: waiting for it")
     assert shown[-1].describe() == "another process is pulling tiny: waiting for it"
     meter.begin("the Hub", None)

@@ -197,7 +197,7 @@ def test_a_task_without_a_reason_yet_is_looked_for_after_each_answer() -> None:
     found: list[IdleTask] = []
     done: list[str] = []
     late = LateTask("late ones are done", lambda: found[0] if found else None)
-    with IdleWorker([].append, [late]) as idle:
+    with IdleWorker(lambda _line: None, [late]) as idle:
         idle.start()
         assert idle.wait(PATIENCE_S) and not done
         found.append(Task(lambda _pause: done.append("work")))

@@ -73,7 +73,7 @@ async def test_it_shows_what_is_fetched_and_takes_a_message() -> None:
     async with app.run_test(size=(110, 24)) as pilot:
         await fetching(pilot, catalog)
         assert "fetching qwen2.5-coder-1.5b: 312.0 MB of 1.12 GB" in screen(pilot)
-        assert "Ctrl+Q quits and keeps what came" in screen(pilot)
+        assert "Ctrl+Q keeps what came" in screen(pilot)
         await send(pilot, "Sent while it is fetched")
         assert not host.loaded
         catalog.steps.put(None)

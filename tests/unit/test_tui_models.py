@@ -5,7 +5,7 @@ from __future__ import annotations
 import doctest
 
 import pytest
-from catalog_support import MODELS, FakeCatalog, ModelsApp, entry
+from catalog_support import MODELS, FakeCatalog, ModelsApp, entry, still
 from syrupy.assertion import SnapshotAssertion
 from textual.content import Content
 from textual.widgets import Static
@@ -64,15 +64,14 @@ async def test_how_it_looks(
     async with ModelsApp().run_test(size=size) as pilot:
         await listed(pilot)
         await pilot.press(*keys)
-        await pilot.pause()
-        assert screen(pilot) == snapshot
+        assert await still(pilot) == snapshot
 
 
 @pytest.mark.parametrize("size", [(40, 15), (80, 24)], ids=str)
 async def test_how_a_pull_looks(size: tuple[int, int], snapshot: SnapshotAssertion) -> None:
     async with ModelsApp().run_test(size=size) as pilot:
         await pulling(pilot)
-        assert screen(pilot) == snapshot
+        assert await still(pilot) == snapshot
 
 
 async def test_enter_chooses_who_answers_or_drafts() -> None:

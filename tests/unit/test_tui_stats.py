@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import doctest
 from dataclasses import replace
-from typing import ClassVar
 
 import pytest
+from catalog_support import still
 from hypothesis import given
 from hypothesis import strategies as st
 from syrupy.assertion import SnapshotAssertion
 from textual.app import App, ComposeResult
 from textual.widgets import Static
-from tui_support import screen
+from tui_support import until
 
 from edgespec.tui import sources, stats, stats_view
 from edgespec.tui.sources import CATEGORIES, CATEGORY_COLOURS, CATEGORY_LABELS
@@ -124,7 +124,7 @@ def test_the_examples_hold(module: object) -> None:
 class PanelApp(App[None]):
     """The panel where the chat has it, between conversation and input."""
 
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = BREAKPOINTS
+    HORIZONTAL_BREAKPOINTS = BREAKPOINTS
     CSS = "#transcript { height: 1fr; } #foot { height: 3; }"
 
     def compose(self) -> ComposeResult:
@@ -143,16 +143,13 @@ async def test_how_it_looks(
 ) -> None:
     async with PanelApp().run_test(size=size) as pilot:
         pilot.app.query_one(StatsPanel).show(view)
-        await pilot.pause()
-        assert screen(pilot) == snapshot
+        assert await still(pilot) == snapshot
 
 
 async def test_it_takes_another_place_when_the_window_changes() -> None:
     async with PanelApp().run_test(size=(120, 30)) as pilot:
         panel = pilot.app.query_one(StatsPanel)
         panel.show(VIEW)
-        await pilot.pause()
-        assert panel.region.x == 80
+        await until(pilot, lambda: panel.region.x == 80)
         await pilot.resize_terminal(80, 30)
-        await pilot.pause()
-        assert panel.region.x == 0 and panel.region.bottom == 27
+        await until(pilot, lambda: (panel.region.x, panel.region.bottom) == (0, 27))
