@@ -151,7 +151,9 @@ def chat_services(
     from edgespec.tui import Services
 
     def take_in(path: Path) -> int:
-        with contextlib.closing(connect(paths.database, BUSY_TIMEOUT_S, _CACHE_BYTES)) as connection:
+        with contextlib.closing(
+            connect(paths.database, BUSY_TIMEOUT_S, _CACHE_BYTES)
+        ) as connection:
             return import_chats(connection, path).num_new
 
     notices: list[str] = []

@@ -11,10 +11,10 @@ from textual.highlight import HighlightTheme
 from textual.strip import Strip
 from textual.style import Style
 
+from edgespec.tui.sources import CATEGORIES, coloured, source_category
 from edgespec.tui.transcript.items import Entry
 from edgespec.tui.transcript.look import STYLE_NAMES, Frame, Look
 from edgespec.tui.transcript.message import Message
-from edgespec.tui.transcript.sources import CATEGORIES, coloured, source_category
 from edgespec.types import Span
 
 STYLES = {name: Style.from_meta({"named": name}) for name in STYLE_NAMES}
@@ -116,7 +116,9 @@ def test_an_answer_looks_the_same_in_whatever_pieces_it_comes(
 
 
 @given(texts(), st.integers(20, 130))
-@example(RICH_TEXT.replace("&lt;", "<").replace("&gt;", ">").replace("https://example.org", "1"), 80)
+@example(
+    RICH_TEXT.replace("&lt;", "<").replace("&gt;", ">").replace("https://example.org", "1"), 80
+)
 def test_no_letter_of_an_answer_is_lost_at_any_width(text: str, total: int) -> None:
     assert letters(shown(Entry("a", "answer", text), total)) == letters(text)
 

@@ -28,7 +28,7 @@ from tui_support import (
 from edgespec.errors import ContextOverflowError, HostDied, NativeLibraryError
 from edgespec.protocols import Completer
 from edgespec.reports import Report
-from edgespec.tui import ChatApp, ChatOptions
+from edgespec.tui import ChatApp, ChatOptions, Services
 from edgespec.types import Message, SamplingParams
 
 SIZE = (80, 24)
@@ -409,7 +409,7 @@ async def test_help_opens_over_the_chat_and_the_answer_goes_on() -> None:
 async def test_a_users_keys_are_used_and_what_is_wrong_with_them_is_told(tmp_path: Path) -> None:
     keys = tmp_path / "keys.toml"
     keys.write_text('help = "f9"\ntea = "f8"')
-    app = ChatApp(ScriptedCompleter("one"), ChatOptions(keys=keys))
+    app = ChatApp(ScriptedCompleter("one"), services=Services(keys=keys))
     async with app.run_test(size=SIZE) as pilot:
         await ready(pilot)
         assert lines(pilot, "note") == ["keys.toml: there is no command tea"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,13 +19,12 @@ from tui_support import (
 )
 
 from edgespec.catalog import Catalog
-from edgespec.cli.chat import loader
+from edgespec.cli.chat import Loader
 from edgespec.errors import NetworkError
-from edgespec.protocols import Completer
-from edgespec.reports import Report, is_progress
+from edgespec.reports import is_progress
 from edgespec.runtime.host import Host
 from edgespec.runtime.request import LoadRequest
-from edgespec.tui import ChatApp, ChatOptions, TermsQuestion
+from edgespec.tui import ChatApp, ChatOptions, Services, TermsQuestion
 from edgespec.tui.terms import TermsScreen
 from edgespec.types import SamplingParams
 
@@ -48,9 +46,10 @@ class LoadingHost(ScriptedCompleter):
 
 def factory(
     host: LoadingHost, catalog: Catalog, request: LoadRequest, terms: TermsQuestion | None = None
-) -> Callable[[Report], Completer]:
-    accept = terms or TermsQuestion()
-    return loader(cast(Host, host), request, SamplingParams(), catalog, accept)
+) -> Loader:
+    loader = Loader(cast(Host, host), request, SamplingParams(), catalog)
+    loader.accept_terms = terms or TermsQuestion()
+    return loader
 
 
 def first_run(
@@ -58,7 +57,8 @@ def first_run(
 ) -> ChatApp:
     options = ChatOptions(pull_when_loaded=DRAFTER.name)
     request = LoadRequest(model=catalog.listed[0].name, drafter="auto")
-    return ChatApp(factory(host, catalog, request, terms), options, catalog, terms)
+    services = Services(catalog=catalog, terms=terms)
+    return ChatApp(factory(host, catalog, request, terms), options, services)
 
 
 async def fetching(pilot: AppPilot, catalog: FakeCatalog) -> None:
