@@ -11,7 +11,8 @@ from textual.highlight import HighlightTheme
 from textual.strip import Strip
 from textual.style import Style
 
-from edgespec.tui.sources import CATEGORIES, coloured, source_category
+from edgespec.tui.sources import CATEGORIES, source_category
+from edgespec.tui.transcript.sources import coloured
 from edgespec.tui.transcript.items import Entry
 from edgespec.tui.transcript.look import STYLE_NAMES, Frame, Look
 from edgespec.tui.transcript.message import Message
