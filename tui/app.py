@@ -95,6 +95,7 @@ class ChatApp(SteadyApp):
         self._failed: ChatOutcome | None = None
         self._leaving = False
         self._insight: Insight | None = None
+        self._missing = self.options.pull_when_loaded
 
     # What is on the screen
 
@@ -271,8 +272,8 @@ class ChatApp(SteadyApp):
             self._failed = None
             self._set_state("ready", model=event.model)
             self.transcript.welcome([event.model.description])
-            missing = self.options.pull_when_loaded
-            if self.pulls is not None and missing and not self.pulls.is_pulling(missing):
+            missing, self._missing = self._missing, None
+            if self.pulls is not None and missing:
                 self.pulls.start(missing, lambda _model: False)
             await self.dialogue.send_waiting()
 
