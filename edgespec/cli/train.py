@@ -19,7 +19,7 @@ from edgespec.models.registry import DEFAULT_TARGET
 from edgespec.paths import user_paths
 
 if TYPE_CHECKING:
-    from edgespec.learning.distillation.training import Progress as TrainingProgress
+    from edgespec.learning.training import Progress as TrainingProgress
     from edgespec.runtime.train import TrainingDisplay
 
 DEFAULT_MINUTES = 30.0
@@ -53,7 +53,7 @@ def train(
     resume: bool,
     num_threads: int | None,
 ) -> None:
-    """Train a drafter on recorded answers, deeper than --adapt does: a LoRA of its layers.
+    """Train a drafter on recorded answers: a LoRA of its layers.
 
     It ends by itself when held-out answers are not guessed better any more, after --minutes or
     --steps. Ctrl-C keeps what was done for --resume. What was learned serves from then on if it

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from edgespec.gguf.embeddings import EmbeddingTable
 from edgespec.gguf.trim import read_trim_info
-from edgespec.llama.adapter import LoraAdapter
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model, ModelOptions
@@ -88,20 +87,11 @@ class OpenDrafter:
         self._table = table
         self._cleanup = ExitStack()
         with ExitStack() as cleanup:
-            self.model = cleanup.enter_context(Model(path, options, lambda _share: pause()))
-            self._adapters = cleanup.enter_context(ExitStack())
+            model = cleanup.enter_context(Model(path, options, lambda _share: pause()))
             size = ContextOptions(num_context=1024, num_threads=num_threads)
-            self._context = cleanup.enter_context(Context(self.model, size))
+            self._context = cleanup.enter_context(Context(model, size))
             cleanup.enter_context(pause.aborting(self._context))
             self._cleanup = cleanup.pop_all()
-
-    def use_adapter(self, path: Path) -> None:
-        """Draft with a LoRA from now on; raises ModelFileError."""
-        with ExitStack() as opened:
-            adapter = opened.enter_context(LoraAdapter(self.model, path))
-            self._context.use_adapter(adapter)
-            # Freed after the context, before the model.
-            self._adapters.callback(opened.pop_all().close)
 
     def read(self, tokens: Sequence[int], position: int, num_outputs: int = 1) -> None:
         """One pass over `tokens` at `position`, the last `num_outputs` of them with logits."""

@@ -27,11 +27,8 @@ from edgespec.runtime.request import BEST_DRAFTER, NO_DRAFTER, LoadRequest
 
 if TYPE_CHECKING:
     from edgespec.drafters.model import ModelDrafter
-    from edgespec.learning.online.adaptations import AdaptationStore
     from edgespec.runtime.form import Form
     from edgespec.runtime.head_rows import Follow, HeadFollower
-    from edgespec.runtime.model_drafter import BoundDrafter
-    from edgespec.runtime.online import Studying
     from edgespec.vocab.ngrams import NgramStore
 
 
@@ -58,8 +55,8 @@ class Following:
 class Drafters:
     """The drafters of one target, best sources first; `cleanup` remembers and closes them.
 
-    `model_place` holds the model. In idle time `following` has the rows of its head follow the
-    user, and `studying`, if it may, has it learn.
+    `model_place` holds the model; in idle time `following` has the rows of its head follow the
+    user.
     """
 
     def __init__(
@@ -72,21 +69,18 @@ class Drafters:
         tiers: Sequence[TokenIndex],
         report: Report,
         cleanup: contextlib.ExitStack,
-        adaptations: AdaptationStore | None = None,
         follow: Callable[[], Follow] | None = None,
     ) -> None:
         """Build what is asked for, with the model that `form` names, if any.
 
         A model that cannot serve is left out with one line. `calibrations` and `ngrams` keep what
         drafters learn, and are left alone where nothing is to be. `tiers` are those of the token
-        database, none where there is no such. `adaptations` keeps what a drafting model learned of
-        the target; without it, it does not learn. `follow` has the trimmed head of one follow what
+        database, none where there is no such. `follow` has the trimmed head of a model follow what
         the target says.
         """
         self._calibrations = calibrations if request.remember else None
         self._ngrams = ngrams if request.remember else None
         self._learns = request.learn
-        self._adaptations = adaptations if request.adapt and request.remember else None
         self._follow = follow
         self.following = Following()
         self._report = report
@@ -96,7 +90,6 @@ class Drafters:
         self.model_place = ModelPlace()
         cleanup.callback(self.model_place.close)
         self.all: list[Drafter] = []
-        self.studying: Studying | None = None
         if request.drafter == NO_DRAFTER:
             return
         if not target.model.can_roll_back:
@@ -125,11 +118,9 @@ class Drafters:
     def exchange(self, form: Form, pause: Pause) -> bool:
         """Have another model, or form of it, draft from the next answer on; False if not now.
 
-        One that is being learned for stays until the next start. Raises what `pause` raises,
-        ModelFileError, NativeLibraryError or UsageError; then the one before goes on.
+        Raises what `pause` raises, ModelFileError, NativeLibraryError or UsageError; then the one
+        before goes on.
         """
-        if self._adaptations is not None:
-            return False
         free = available_memory()
         if free is not None and free < _MEMORY_SHARE * form.running.stat().st_size:
             return False
@@ -146,12 +137,12 @@ class Drafters:
             self.all.append(GuardedDrafter(drafter, self._report))
 
     def _add_model(self, form: Form) -> None:
-        # Reads GGUF files: much to load.
+        # Both read GGUF files: much to load.
+        from edgespec.runtime.head_rows import open_follower
         from edgespec.runtime.model_drafter import open_model_drafter
 
-        adapts = self._adaptations is not None
         with contextlib.ExitStack() as opened:
-            bound = open_model_drafter(form, self._target, opened, adapts=adapts)
+            bound = open_model_drafter(form, self._target, opened)
             cleanup = opened.pop_all()
         self.following.head = None
         self.model_place.close()
@@ -159,29 +150,8 @@ class Drafters:
         self._remember(model.name, model.calibration, cleanup)
         self._remember_ngrams(model, cleanup)
         self.model_place.put(GuardedDrafter(model, self._report), cleanup)
-        studying = self._adapt(bound, self._report)
         if self._follow is not None and form.trimmed is not None:
-            self.following.head = self._opened_follower(self._follow(), form, bound, studying)
-
-    def _opened_follower(
-        self, follow: Follow, form: Form, bound: BoundDrafter, studying: Studying | None
-    ) -> HeadFollower | None:
-        from edgespec.runtime.head_rows import open_follower
-
-        return open_follower(follow, form, bound, self._target, studying)
-
-    def _adapt(self, bound: BoundDrafter, report: Report) -> Studying | None:
-        """Serve what the drafter learned earlier, and have it learn on if it may."""
-        if self._adaptations is None:
-            return None
-        from edgespec.runtime.online import Studying
-
-        name = self._target_name
-        studying = Studying(bound, self._adaptations, name, self._learns, report)
-        self._cleanup.callback(studying.close)
-        if self._learns:
-            self.studying = studying
-        return studying
+            self.following.head = open_follower(self._follow(), form, bound, self._target)
 
     def _remember_ngrams(self, model: ModelDrafter, cleanup: contextlib.ExitStack) -> None:
         """Take back, and keep, which runs of its tokens became one of the target's."""

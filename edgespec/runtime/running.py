@@ -60,7 +60,6 @@ from edgespec.signals import ending_at_once
 from edgespec.types import SamplingParams
 
 if TYPE_CHECKING:
-    from edgespec.learning.online.adaptations import AdaptationStore
     from edgespec.runtime.form import Form
     from edgespec.runtime.head_rows import Follow
     from edgespec.runtime.selection import Selection
@@ -162,7 +161,6 @@ class _Wiring:
             memory.tiers if memory else (),
             home.report,
             cleanup,
-            _adaptations(home.paths) if request.adapt else None,
             _follow(request, target, home),
         )
         bridge = ModelBridge(target.model)
@@ -179,7 +177,7 @@ class _Wiring:
             bridge,
             make_sampler,
             served_model(target, context.num_context, drafters.name),
-            Observers([each for each in (idle, drafters.studying, memory) if each is not None]),
+            Observers([each for each in (idle, memory) if each is not None]),
         )
         idle.start()
         return Running(
@@ -221,8 +219,6 @@ class _Wiring:
         proving = ProveRows(target, facts, verifier.prove)
         keeper = CostKeeper(target, facts, self._costs, proving)
         tasks: list[IdleTask] = [proving, keeper, drafters.following]
-        if drafters.studying is not None:
-            tasks.insert(0, drafters.studying)
         if not self._request.idle:
             tasks = []
         elif selection is not None:
@@ -236,12 +232,6 @@ class _Wiring:
         return self._cleanup.enter_context(IdleWorker(self._home.report, tasks))
 
 
-def _adaptations(paths: Paths) -> AdaptationStore:
-    from edgespec.learning.online.adaptations import AdaptationStore  # seldom asked for
-
-    return AdaptationStore(paths.adaptations)
-
-
 def _follow(request: LoadRequest, target: OpenTarget, home: Home) -> Callable[[], Follow] | None:
     """Makes what the trimmed head of a drafter follows; None if it is not to."""
     learns = request.learn and request.remember and request.memory_at is None
@@ -251,12 +241,11 @@ def _follow(request: LoadRequest, target: OpenTarget, home: Home) -> Callable[[]
 
     def follow() -> Follow:
         from edgespec.forms.trimmer import Trimmer
-        from edgespec.runtime.head_rows import AnswerSource, Follow
+        from edgespec.runtime.head_rows import Follow
 
         folder, options = home.paths.trimmed, target.model.options
         trimmer = Trimmer(folder, home.facts, target.machine, options, home.report, follows=True)
-        said = AnswerSource(path, vocabulary_key(target.model, home.facts))
-        return Follow(trimmer, said, home.paths.adaptations)
+        return Follow(trimmer, path, vocabulary_key(target.model, home.facts))
 
     return follow
 

@@ -20,9 +20,9 @@ from edgespec.forms.trimming import AS_SHIPPED, FormChoice
 from edgespec.forms.weighing import USUAL_PASS_MS
 from edgespec.forms.words import shipped_words_id
 from edgespec.gguf.trim import write_trimmed
-from edgespec.learning.distillation.checkpoint import Checkpoint
-from edgespec.learning.distillation.lessons import HELD_OUT, LEAST_ANSWERS
-from edgespec.learning.distillation.training import Judged, Progress, TuningOptions
+from edgespec.learning.checkpoint import Checkpoint
+from edgespec.learning.lessons import HELD_OUT, LEAST_ANSWERS
+from edgespec.learning.training import Judged, Progress, TuningOptions
 from edgespec.llama.model import ModelOptions
 from edgespec.llama.tiny import write_tiny_model
 from edgespec.machine.facts import file_fingerprint
@@ -75,7 +75,7 @@ def reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reading
 
 def test_recorded_answers_become_a_course(reading: Reading) -> None:
     reading.decide(reading.whole)
-    subject, course, num_answers = reading.reader.read(reading.whole)
+    subject, course = reading.reader.read(reading.whole)
     assert (subject.whole, subject.trimmed, subject.running) == (
         reading.whole,
         None,
@@ -84,7 +84,7 @@ def test_recorded_answers_become_a_course(reading: Reading) -> None:
     assert np.array_equal(subject.kept, np.arange(384))
     assert subject.num_tokens == 384
     assert subject.fingerprints[1] == file_fingerprint(reading.whole)
-    assert num_answers == 3 * HELD_OUT
+    assert course.num_answers == 3 * HELD_OUT
     assert len(course.guide) == 2
     assert len(course.judge) == 1
     assert len(course.lessons) >= 2 * HELD_OUT

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from train_support import BigramPupil, ring_course
 
-from edgespec.learning.distillation.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from edgespec.learning.distillation.training import (
+from edgespec.learning.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from edgespec.learning.training import (
     Arrays,
     Judged,
     Limits,

@@ -16,8 +16,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.learning.distillation.lessons import Course, Lesson, order_of
-from edgespec.learning.distillation.lora import Lora
+from edgespec.learning.lessons import Course, Lesson, order_of
+from edgespec.learning.lora import Lora
 
 Arrays = Mapping[str, NDArray[np.float32]]
 """A state by name."""

@@ -1,5 +1,7 @@
 """Recorded answers as lessons: the text before, and what the target said, in the drafter's tokens.
 
+What stood before an answer is read through the drafter's own template where it is known.
+
     recorded     prompt ... | The cat sat on the mat, and then it ...        (one answer)
     lessons      [window of what stood before][The cat sat on the]           LESSON_TOKENS each
                  [window of what stood before][ mat, and then it ]
@@ -11,10 +13,17 @@ others judge what came of it. Neither is learned from.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from edgespec.types import Message, Prompt
+from edgespec.vocab.reader import DrafterReader
+from edgespec.vocab.tokenizer import ByteTokenizer
+
+Turns = Sequence[tuple[str, str]]
+"""Messages of a conversation: role and text, first to last."""
 
 WINDOW = 256
 """Tokens that a lesson shows before those that are learned."""
@@ -47,11 +56,15 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """What is learned, what tells how far it got, and what judges it at the end."""
+    """What is learned, what tells how far it got, and what judges it at the end.
+
+    All of it comes from `num_answers` answers.
+    """
 
     lessons: tuple[Lesson, ...]
     guide: tuple[Lesson, ...]
     judge: tuple[Lesson, ...]
+    num_answers: int
 
     @property
     def guide_id(self) -> str:
@@ -79,7 +92,7 @@ def course_of(answers: Iterable[tuple[Sequence[int], Sequence[int]]]) -> Course:
     cut = [lessons for lessons in cut if lessons]
     num_held = min(len(cut) // HELD_OUT, MOST_HELD_OUT)
     learned, held = cut[: len(cut) - num_held], cut[len(cut) - num_held :]
-    return Course(_joined(learned), _joined(held[0::2]), _joined(held[1::2]))
+    return Course(_joined(learned), _joined(held[0::2]), _joined(held[1::2]), len(cut))
 
 
 def order_of(num_lessons: int, epoch: int) -> list[int]:
@@ -90,3 +103,63 @@ def order_of(num_lessons: int, epoch: int) -> list[int]:
 
 def _joined(answers: Iterable[tuple[Lesson, ...]]) -> tuple[Lesson, ...]:
     return tuple(lesson for lessons in answers for lesson in lessons)
+
+
+class SessionReader:
+    """Turns one recorded answer after another, oldest first, into what a drafter would have read.
+
+    A conversation's answers come in the order in which they were given.
+    """
+
+    def __init__(
+        self,
+        vocabularies: tuple[ByteTokenizer, ByteTokenizer],
+        render: Callable[[Prompt], list[int]],
+        turns_of: Callable[[str], Turns],
+    ) -> None:
+        """`vocabularies` are the target's and the drafter's; `render` gives a prompt's tokens.
+
+        `turns_of` gives the messages of a conversation.
+        """
+        self._target, self._drafter = vocabularies
+        self._render = render
+        self._turns_of = turns_of
+        self._num_read: dict[str, int] = {}
+
+    def read(
+        self, tokens: Sequence[int], context: Sequence[int], conversation: str | None
+    ) -> tuple[list[int], list[int]] | None:
+        """Drafter tokens of what stood before an answer, and of the answer; None for no text."""
+        reader = DrafterReader(self._target, self._drafter)
+        reader.extend(tokens)
+        if not reader.tokens:
+            return None
+        text = self._bytes(tokens).decode("utf-8", "replace")
+        asked = self._asked(text, conversation) if conversation else None
+        before = (
+            self._render(tuple(asked))
+            if asked
+            else self._drafter.encode(self._bytes(context)).tokens
+        )
+        return list(before), list(reader.tokens)
+
+    def _bytes(self, tokens: Sequence[int]) -> bytes:
+        return b"".join(map(self._target.piece, tokens))
+
+    def _asked(self, answer: str, conversation: str) -> list[Message] | None:
+        """The messages before an answer, told by its text; None if it is not among them."""
+        turns = self._turns_of(conversation)
+        said = answer.strip()
+        for number in range(self._num_read.get(conversation, 0), len(turns)):
+            role, text = turns[number]
+            if role == "assistant" and text.strip() == said:
+                self._num_read[conversation] = number + 1
+                return [_message(*turn) for turn in turns[:number]]
+        return None
+
+
+def _message(role: str, text: str) -> Message:
+    """A message; whoever is neither the model nor its instructions is the user."""
+    if role == "assistant":
+        return Message("assistant", text)
+    return Message("system" if role == "system" else "user", text)
