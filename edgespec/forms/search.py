@@ -48,6 +48,7 @@ from edgespec.gguf.embeddings import EmbeddingTable
 from edgespec.gguf.file import GgufFile
 from edgespec.gguf.quantize import Q4_M, TYPE_NAMES
 from edgespec.gguf.trim import EMBEDDINGS, HEAD
+from edgespec.signals import ending_at_once
 
 LADDER = (8192, 12_288, 16_384, 24_576, 32_768, 49_152, 65_536)
 """Numbers of rows that are weighed, and all of them where that is not many more."""
@@ -209,7 +210,7 @@ class _Chooser:
 
     def _opened(self, file: File) -> OpenDrafter:
         path, shop = file(), self._shop
-        with shop.native():
+        with ending_at_once():
             return OpenDrafter(path, self._table, shop.options, shop.num_threads, shop.pause)
 
     def _read_with_own_head(self, name: str, file: File) -> list[Readings]:

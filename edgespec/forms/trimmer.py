@@ -69,21 +69,19 @@ class Trimmer:
         machine: Machine,
         options: ModelOptions,
         report: Report = lambda _line: None,
-        native: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
         *,
         follows: bool = False,
     ) -> None:
         """`folder` is made when it is needed; `options` tell how drafters are loaded.
 
-        `native` is entered while native code runs that calls back into Python. One that `follows`
-        finds the form whose rows were chosen by what was said to this user, if there is one.
+        One that `follows` finds the form whose rows were chosen by what was said to this user, if
+        there is one.
         """
         self._folder = folder
         self._store = store
         self._machine = machine
         self._options = options
         self._report = report
-        self._native = native
         self._follows = follows
         self._keys: dict[Path, str] = {}
         self._parents: dict[Path, Parent] = {}
@@ -280,18 +278,9 @@ class Trimmer:
                 scratch = self._folder / f"{_SEARCH}{self._path(whole).stem}"
                 scratch.mkdir(mode=0o700, exist_ok=True)
             cleanup.callback(shutil.rmtree, scratch, ignore_errors=True)
-            machine, options = self._machine, self._options
+            threads, report = self._machine.num_threads, self._report
             try:
-                yield Workshop(
-                    scratch,
-                    options,
-                    machine.num_threads,
-                    self._report,
-                    pass_ms,
-                    self._native,
-                    pause,
-                    notes,
-                )
+                yield Workshop(scratch, self._options, threads, report, pass_ms, pause, notes)
             except Cancelled:
                 cleanup.pop_all()
                 raise

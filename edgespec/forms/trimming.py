@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import numpy as np
 from edgespec.errors import ModelFileError
 from edgespec.forms.counts import TokenCounts, keep_tokens
 from edgespec.forms.notes import Notes
-from edgespec.forms.weighing import USUAL_PASS_MS, TokenText, in_tokens, samples
+from edgespec.forms.weighing import USUAL_PASS_MS, TokenText, samples_of
 from edgespec.forms.words import shipped_words
 from edgespec.gguf.file import GgufFile, replacing
 from edgespec.gguf.quantize import retype
@@ -25,6 +24,7 @@ from edgespec.gguf.trim import check_trimmable, file_sha256, write_trimmed
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.pauses import NO_PAUSE, Pause
 from edgespec.reports import Report
+from edgespec.signals import ending_at_once
 from edgespec.vocab.tokenizer import ByteTokenizer
 
 AS_SHIPPED = "shipped"
@@ -88,9 +88,8 @@ class Workshop:
     """How drafters are opened and measured.
 
     `scratch` is a folder for files that do not last. `report` gets lines for people. `pass_ms` is
-    T(r) of the target, by number of rows. `native` is entered while native code runs that calls
-    back into Python, where an interrupt cannot be raised. Where work gives way to answers, `pause`
-    ends it, and it is taken up again from `notes` and what is whole in `scratch`.
+    T(r) of the target, by number of rows. Where work gives way to answers, `pause` ends it, and it
+    is taken up again from `notes` and what is whole in `scratch`.
     """
 
     scratch: Path
@@ -98,7 +97,6 @@ class Workshop:
     num_threads: int
     report: Report = lambda _line: None
     pass_ms: Mapping[int, float] = field(default_factory=lambda: USUAL_PASS_MS)
-    native: Callable[[], AbstractContextManager[None]] = nullcontext
     pause: Pause = NO_PAUSE
     notes: Notes = field(default_factory=Notes)
 
@@ -110,7 +108,7 @@ def read_parent(path: Path, workshop: Workshop, count: Count | None = None) -> P
     """
     check_trimmable(GgufFile(path))
     pause = workshop.pause
-    with workshop.native():
+    with ending_at_once():
         opened = Model(path, ModelOptions(vocabulary_only=True), lambda _share: pause())
     with opened as model:
         if not model.can_generate or not model.can_roll_back:
@@ -128,7 +126,7 @@ def read_parent(path: Path, workshop: Workshop, count: Count | None = None) -> P
             num_tokens=model.vocab.num_tokens,
             always=always_kept(tokenizer),
             counts=counts,
-            texts=tuple(in_tokens(model, samples())),
+            texts=samples_of(model),
         )
 
 
@@ -174,7 +172,7 @@ def trimmed_file(parent: Parent, num_kept: int, destination: Path, workshop: Wor
 def retyped_file(source: Path, destination: Path, type_name: str, workshop: Workshop) -> None:
     """Write a trimmed drafter with another type of body, apart where that may have to end."""
     if workshop.pause is NO_PAUSE:
-        with workshop.native():
+        with ending_at_once():
             retype(source, destination, type_name, workshop.num_threads)
     else:
         retype_apart(source, destination, type_name, workshop.num_threads, workshop.pause)

@@ -18,7 +18,7 @@ _MAGIC = b"edgespec training 1\n"
 _MOST_BYTES = 4 << 30
 _REMEDY = "train anew, without --resume"
 _BEST, _STATE = "best ", "state "
-_PAIR = ("target", "drafter", "target_name", "drafter_name")
+_NAMES = ("target", "drafter", "target_name", "drafter_name", "guide")
 _NUMBERS = ("num_steps", "num_lessons", "num_since_best", "loss")
 
 
@@ -44,7 +44,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     progress, best = checkpoint.progress, checkpoint.progress.best_lora
     arrays = _prefixed(_STATE, checkpoint.state)
     about = {
-        **{name: getattr(checkpoint, name) for name in (*_PAIR, "guide")},
+        **{name: getattr(checkpoint, name) for name in _NAMES},
         **{name: getattr(progress, name) for name in _NUMBERS},
         "options": asdict(checkpoint.options),
         "alone": None if progress.alone is None else asdict(progress.alone),
@@ -65,12 +65,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
         alone, best = (about[name] and Judged(**about[name]) for name in ("alone", "best"))
         alpha = about["best_alpha"]
         lora = None if alpha is None else Lora.of(float(alpha), _with(_BEST, arrays))
+        numbers = {name: about[name] for name in _NUMBERS}
         return Checkpoint(
-            *(str(about[name]) for name in _PAIR),
-            TuningOptions(**about["options"]),
-            Progress(*(about[name] for name in _NUMBERS), alone, best, lora),
-            _with(_STATE, arrays),
-            str(about["guide"]),
+            **{name: str(about[name]) for name in _NAMES},
+            options=TuningOptions(**about["options"]),
+            progress=Progress(**numbers, alone=alone, best=best, best_lora=lora),
+            state=_with(_STATE, arrays),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise StorageError(f"{path} is damaged ({error})", _REMEDY) from error

@@ -201,7 +201,9 @@ def _about(file: GgufFile) -> About:
         if value["format"] != _FORMAT:
             raise ValueError("it is of another version")
         kinds = {"str": str, "int": int, "float": float}
-        return About(**{each.name: kinds[str(each.type)](value[each.name]) for each in fields(About)})
+        return About(
+            **{each.name: kinds[str(each.type)](value[each.name]) for each in fields(About)}
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(file.path, str(error)) from error
 

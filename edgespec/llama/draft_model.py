@@ -34,8 +34,8 @@ class LlamaDraftModel:
     ) -> None:
         """`kept[i]` is the token of logit i; without it, i. Both are given for a trimmed model.
 
-        If the context gives hidden states, `spare` may be set between guesses: what was read can then
-        be guessed even if it was not kept.
+        If the context gives hidden states, `spare` may be set between guesses: what was read can
+        then be guessed even if it was not kept.
         """
         self.context = context
         self.spare: SpareRows | None = None

@@ -12,10 +12,11 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from edgespec.cache.pairs import PairStore
 from edgespec.drafters import Parts, build, is_always_asked, strategies
 from edgespec.drafters.database import TokenIndex
 from edgespec.errors import EdgeSpecError, NativeLibraryError
-from edgespec.estimates.acceptance import Acceptance, AcceptanceStore
+from edgespec.estimates.acceptance import Acceptance
 from edgespec.llama.context import Context
 from edgespec.machine.available import available_memory
 from edgespec.pauses import Pause
@@ -26,10 +27,9 @@ from edgespec.runtime.model_place import ModelPlace
 from edgespec.runtime.request import BEST_DRAFTER, NO_DRAFTER, LoadRequest
 
 if TYPE_CHECKING:
-    from edgespec.drafters.model import ModelDrafter
     from edgespec.runtime.form import Form
     from edgespec.runtime.head_rows import Follow, HeadFollower
-    from edgespec.vocab.ngrams import NgramStore
+    from edgespec.vocab.ngrams import NgramCache
 
 
 _MEMORY_SHARE = 3
@@ -64,8 +64,8 @@ class Drafters:
         request: LoadRequest,
         form: Form | None,
         target: Context,
-        calibrations: AcceptanceStore,
-        ngrams: NgramStore,
+        calibrations: PairStore,
+        ngrams: PairStore,
         tiers: Sequence[TokenIndex],
         report: Report,
         cleanup: contextlib.ExitStack,
@@ -133,7 +133,7 @@ class Drafters:
         if drafter is not None:
             calibration = getattr(drafter, "calibration", None)
             if isinstance(calibration, Acceptance):
-                self._remember(drafter.name, calibration, self._cleanup)
+                self._remember_estimates(drafter.name, calibration, self._cleanup)
             self.all.append(GuardedDrafter(drafter, self._report))
 
     def _add_model(self, form: Form) -> None:
@@ -147,35 +147,33 @@ class Drafters:
         self.following.head = None
         self.model_place.close()
         model = bound.drafter
-        self._remember(model.name, model.calibration, cleanup)
-        self._remember_ngrams(model, cleanup)
+        self._remember_estimates(model.name, model.calibration, cleanup)
+        self._remember(self._ngrams, model.fingerprints, model.ngrams, cleanup)
         self.model_place.put(GuardedDrafter(model, self._report), cleanup)
         if self._follow is not None and form.trimmed is not None:
             self.following.head = open_follower(self._follow(), form, bound, self._target)
 
-    def _remember_ngrams(self, model: ModelDrafter, cleanup: contextlib.ExitStack) -> None:
-        """Take back, and keep, which runs of its tokens became one of the target's."""
-        store = self._ngrams
-        if store is None:
-            return
-        target, drafter = model.fingerprints
-        known = store.load(target, drafter)
-        if known is not None:
-            model.ngrams.restore(known)
-        if self._learns:
-            cleanup.callback(lambda: store.save(target, drafter, model.ngrams.export()))
+    def _remember_estimates(
+        self, name: str, calibration: Acceptance, cleanup: contextlib.ExitStack
+    ) -> None:
+        pair = (_as_text(self._target_name), _as_text(name))
+        self._remember(self._calibrations, pair, calibration, cleanup)
 
-    def _remember(self, name: str, calibration: Acceptance, cleanup: contextlib.ExitStack) -> None:
-        """Take back what was learned, and keep what will be."""
-        store = self._calibrations
+    def _remember(
+        self,
+        store: PairStore | None,
+        pair: tuple[str, str],
+        learned: Acceptance | NgramCache,
+        cleanup: contextlib.ExitStack,
+    ) -> None:
+        """Take back what was learned of a pair of target and drafter, and keep what will be."""
         if store is None:
             return
-        target, drafter = _as_text(self._target_name), _as_text(name)
-        known = store.load(target, drafter)
+        known = store.load(*pair)
         if known is not None:
-            calibration.restore(known)
+            learned.restore(known)
         if self._learns:
-            cleanup.callback(lambda: store.save(target, drafter, calibration.export()))
+            cleanup.callback(lambda: store.save(*pair, learned.export()))
 
 
 def _as_text(name: str) -> str:

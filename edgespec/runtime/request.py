@@ -23,9 +23,9 @@ class LoadRequest:
     `drafter` is a model, "auto" (the best on disk), "context" (look-ups only) or "none".
     `remember` lets drafters use what was learned in earlier runs; with `learn`, what they learn now
     is kept. `memory_at` is a token database to be used in place of the user's own. `trim` lets a
-    drafting model run in its trimmed form. `idle` lets what was not measured and made yet be so while
-    nobody waits. `drafter_path` is the file of the model that `drafter` names. `num_slots` answers
-    may be open at a time.
+    drafting model run in its trimmed form. `idle` lets what was not measured and made yet be so
+    while nobody waits. `drafter_path` is the file of the model that `drafter` names. `num_slots`
+    answers may be open at a time.
     """
 
     model: str = DEFAULT_TARGET

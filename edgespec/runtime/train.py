@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from edgespec.cache.facts import Facts
 from edgespec.errors import StorageError, UsageError
@@ -25,6 +24,7 @@ from edgespec.learning.training import (
     Limits,
     Progress,
     Pupil,
+    Show,
     Training,
     TuningOptions,
     Watcher,
@@ -41,18 +41,6 @@ from edgespec.reports import Report, human_bytes
 from edgespec.runtime.recording import open_or_go_without
 from edgespec.runtime.train_subject import Subject, SubjectReader
 from edgespec.signals import ending_at_once
-
-
-class TrainingDisplay(Protocol):
-    """Shows how far a training is."""
-
-    def step(self, progress: Progress, share: float) -> None:
-        """After each step; `share` of the limit is over."""
-        ...
-
-    def judged(self, progress: Progress) -> None:
-        """After each look at held-out answers."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +67,7 @@ class Outcome:
 def train_drafter(
     request: TrainRequest,
     paths: Paths,
-    display: TrainingDisplay,
+    show: Show,
     is_stopped: Callable[[], bool],
     report: Report,
 ) -> Outcome:
@@ -97,8 +85,9 @@ def train_drafter(
         before = _read_checkpoint(subject, path) if request.resume else None
         store.ensure()
         training = _begun(subject, course, before, machine.num_threads, path)
-        watcher = _watcher(request, subject, course, training.options, display, path)
-        if not training.run(Limits(request.num_steps, request.seconds), watcher, is_stopped):
+        limits = Limits(request.num_steps, request.seconds)
+        watcher = Watcher(show, _keeper(subject, course, training.options, path))
+        if not training.run(limits, watcher, is_stopped):
             return Outcome(
                 f"stopped after {training.progress.num_steps} steps;"
                 " `edgespec adapt train --resume` goes on",
@@ -156,29 +145,17 @@ def _resume(pupil: Pupil, checkpoint: Checkpoint, course: Course, path: Path) ->
     return progress
 
 
-def _watcher(
-    request: TrainRequest,
-    subject: Subject,
-    course: Course,
-    options: TuningOptions,
-    display: TrainingDisplay,
-    path: Path,
-) -> Watcher:
-    """Shows how far a training is, and keeps its checkpoints at `path`."""
-    guide, names = course.guide_id, (subject.target.stem, subject.whole.stem)
+def _keeper(
+    subject: Subject, course: Course, options: TuningOptions, path: Path
+) -> Callable[[Progress, Arrays], None]:
+    """Writes checkpoints to `path`."""
+    pair = (*subject.fingerprints, subject.target.stem, subject.whole.stem)
+    guide = course.guide_id
 
     def keep(progress: Progress, state: Arrays) -> None:
-        pair = (*subject.fingerprints, *names)
         write_checkpoint(Checkpoint(*pair, options, progress, state, guide), path)
-        display.judged(progress)
 
-    def told(progress: Progress, seconds: float) -> None:
-        shares = [seconds / request.seconds] if request.seconds is not None else []
-        if request.num_steps is not None:
-            shares.append(progress.num_steps / request.num_steps)
-        display.step(progress, max(shares, default=0.0))
-
-    return Watcher(told, keep)
+    return keep
 
 
 def _judged(

@@ -356,22 +356,6 @@ def test_a_long_name_is_cut(rig: Rig, measured: list[str]) -> None:
     assert len(rig.trimmed().name) < 110
 
 
-def test_native_code_runs_where_interrupts_wait(rig: Rig, measured: list[str]) -> None:
-    entered: list[str] = []
-
-    class Native:
-        def __enter__(self) -> None:
-            entered.append("in")
-
-        def __exit__(self, *_exc: object) -> None:
-            entered.append("out")
-
-    trimmer = Trimmer(rig.folder, rig.store, MACHINE, ModelOptions(), native=Native)
-    trimmer.trim(rig.whole, Wanted())
-    assert entered == ["in", "out"] * (len(entered) // 2)
-    assert len(entered) >= 12, "the vocabulary, three bodies opened, two re-typed, one made"
-
-
 def test_nonsense_is_refused_and_nothing_remembered(rig: Rig) -> None:
     with pytest.raises(UsageError, match="cannot keep 5,000 tokens"):
         rig.trimmer().trim(rig.whole, Wanted(5000))

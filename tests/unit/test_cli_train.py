@@ -14,7 +14,7 @@ from command_support import refusal, run_command
 from train_support import ABOUT, BigramPupil, random_lora
 
 from edgespec import signals
-from edgespec.cli.train import PlainTraining, check_torch, described
+from edgespec.cli.train import check_torch, described, training_display
 from edgespec.errors import EdgeSpecError, StorageError, UsageError
 from edgespec.learning.checkpoint import Checkpoint, write_checkpoint
 from edgespec.learning.lora import About, read_lora, write_lora
@@ -192,10 +192,10 @@ def test_what_is_told_of_a_training(capsys: pytest.CaptureFixture[str]) -> None:
     line = described(PROGRESS)
     assert line == "training: 30 steps, loss 0.750, held-out agreement 0.600, 0.500 before"
     assert described(Progress()) == "training: 0 steps"
-    display = PlainTraining()
-    display.step(PROGRESS, 0.5)
-    assert capsys.readouterr().err == ""
-    display.judged(PROGRESS)
+    with training_display() as show:
+        show(PROGRESS, 0.5, False)
+        assert capsys.readouterr().err == ""
+        show(PROGRESS, 0.5, True)
     assert capsys.readouterr().err == f"{line}\n"
 
 

@@ -1,4 +1,4 @@
-"""Recorded answers as lessons: after their questions, every token taught once, the latest held out."""
+"""Recorded answers as lessons: after their questions, each token taught once, the latest kept."""
 
 from __future__ import annotations
 
