@@ -61,9 +61,9 @@ class ContextDrafter:
 
     name = "context"
 
-    def __init__(self, calibration: Acceptance | None = None) -> None:
-        """`calibration` must have been made by `new_calibration`."""
-        self.calibration = calibration or new_calibration()
+    def __init__(self) -> None:
+        """Begin with no conversation."""
+        self.calibration = new_calibration()
         self._indexes: deque[ConversationIndex] = deque(maxlen=_MOST_INDEXES)
 
     def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> ContextSession:

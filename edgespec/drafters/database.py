@@ -132,11 +132,11 @@ class DatabaseDrafter:
 
     name = "database"
 
-    def __init__(self, tiers: Sequence[TokenIndex], calibration: Acceptance | None = None) -> None:
-        """`tiers`, highest first, at most NUM_TIERS; `calibration` is made by `new_calibration`."""
+    def __init__(self, tiers: Sequence[TokenIndex]) -> None:
+        """`tiers`, highest first, at most NUM_TIERS."""
         if len(tiers) > NUM_TIERS:
             raise ValueError(f"{len(tiers)} tiers are more than {NUM_TIERS}")
-        self.calibration = calibration or new_calibration()
+        self.calibration = new_calibration()
         self._tiers = tuple(tiers)
 
     def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> DatabaseSession:

@@ -14,7 +14,6 @@ import dataclasses
 import hashlib
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -55,8 +54,8 @@ _WAIT_S = 120.0
 
 _UNUSED_S = 60 * 24 * 3600.0
 _LONGEST_STEM = 80
-_SCRATCH, _SEARCH = ".work-", ".search-"
-"""Beginnings of the names of folders: of work that ends or fails, and of searches that go on."""
+_SEARCH = ".search-"
+"""Beginning of the names of folders of searches that may go on."""
 
 
 class Trimmer:
@@ -160,7 +159,7 @@ class Trimmer:
         It is used from now on, unless it was written to `out`. Raises ModelFileError, UsageError,
         StorageError, NativeLibraryError or BusyError.
         """
-        with self._workshop(wanted.pass_ms) as workshop:
+        with self._workshop(whole, wanted.pass_ms, anew=True) as workshop:
             parent = read_parent(whole, workshop, wanted.count)
             choice = choose(parent, workshop, wanted.keep, wanted.type_name)
             path = out or self._path(whole)
@@ -214,7 +213,7 @@ class Trimmer:
         self, whole: Path, pass_ms: Callable[[], Mapping[int, float]], pause: Pause
     ) -> Path | None:
         started = time.monotonic()
-        with self._workshop(USUAL_PASS_MS, whole, pause) as workshop:
+        with self._workshop(whole, pause=pause) as workshop:
             found = self.settled(whole)  # another process may have made it meanwhile
             if found is not None:
                 return found[0]
@@ -263,21 +262,27 @@ class Trimmer:
 
     @contextlib.contextmanager
     def _workshop(
-        self, pass_ms: Mapping[int, float], whole: Path | None = None, pause: Pause = NO_PAUSE
+        self,
+        whole: Path,
+        pass_ms: Mapping[int, float] = USUAL_PASS_MS,
+        pause: Pause = NO_PAUSE,
+        *,
+        anew: bool = False,
     ) -> Iterator[Workshop]:
         """A folder for scratch files, while no other process trims.
 
-        What `pause` ends leaves the folder and the notes on `whole` to the next one.
+        What `pause` ends leaves the folder and the notes on `whole` to the next one, unless that
+        begins `anew`.
         """
-        is_foreground = pause is NO_PAUSE or whole is None
-        with self._alone(_WAIT_S if is_foreground else 0.0), contextlib.ExitStack() as cleanup:
-            if is_foreground or whole is None:
-                notes, scratch = Notes(), Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=self._folder))
-            else:
-                notes = Notes(self._store, f"{self.key(whole)}|{shipped_words_id()}")
-                scratch = self._folder / f"{_SEARCH}{self._path(whole).stem}"
-                scratch.mkdir(mode=0o700, exist_ok=True)
+        wait_s = _WAIT_S if pause is NO_PAUSE else 0.0
+        with self._alone(wait_s), contextlib.ExitStack() as cleanup:
+            scratch = self._folder / f"{_SEARCH}{self._path(whole).stem}"
+            if anew:
+                shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir(mode=0o700, exist_ok=True)
             cleanup.callback(shutil.rmtree, scratch, ignore_errors=True)
+            key = f"{self.key(whole)}|{shipped_words_id()}"
+            notes = Notes() if anew else Notes(self._store, key)
             threads, report = self._machine.num_threads, self._report
             try:
                 yield Workshop(scratch, self._options, threads, report, pass_ms, pause, notes)
@@ -305,11 +310,8 @@ class Trimmer:
         for search in self._folder.glob(f"{_SEARCH}*"):
             if search.stat().st_mtime < oldest:
                 shutil.rmtree(search, ignore_errors=True)
-        for left in (*self._folder.glob(f"{_SCRATCH}*"), *self._folder.glob(".*.part")):
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink(missing_ok=True)
+        for left in self._folder.glob(".*.part"):
+            left.unlink(missing_ok=True)
 
     def _drop_unused(self) -> None:
         """Delete files that no drafter used for two months."""

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from rigs import SMALL, OpenModel, WriteModel
 
-from edgespec.errors import ModelFileError, UsageError
+from edgespec.errors import UsageError
 from edgespec.forms import search as trim_choice
 from edgespec.forms.counts import keep_tokens, ranked
 from edgespec.forms.search import body_types, choose, rungs_for
@@ -146,15 +146,6 @@ def test_the_parent_is_read(write_model: WriteModel, shop: Workshop) -> None:
     assert parent.counts.counts.sum() > 100_000
     assert len(parent.texts) == 16
     assert "answers of qwen2.5-coder-1.5b" in parent.counts.origin
-
-
-@pytest.mark.parametrize("architecture", ["mamba", "lfm2"])
-def test_recurrent_parents_are_refused(
-    write_model: WriteModel, shop: Workshop, architecture: str
-) -> None:
-    spec = TinySpec(architecture=architecture, width=64, ffn_width=128)  # type: ignore[arg-type]
-    with pytest.raises(ModelFileError, match="is recurrent"):
-        read_parent(write_model(spec), shop)
 
 
 def test_nothing_is_measured_where_nothing_is_open(

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pause_support import Asking
 from rigs import SMALL, WriteModel, file_size_limit
 
 from edgespec.cache.database import Database, open_in_memory
@@ -299,12 +300,6 @@ def test_a_full_disk_is_told(rig: Rig, measured: list[str]) -> None:
     assert rig.trimmed() is not None, "another time there is space"
 
 
-def test_a_missing_drafter_is_told(rig: Rig) -> None:
-    rig.whole.unlink()
-    assert rig.trimmer().trimmed(rig.whole) is None
-    assert "runs untrimmed" in rig.lines[0]
-
-
 def test_only_one_process_trims(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trimmed, "_WAIT_S", 0.05)
     rig.folder.mkdir()
@@ -314,15 +309,20 @@ def test_only_one_process_trims(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> No
         assert line.endswith("runs untrimmed: another process is trimming a drafter; wait for it")
         with pytest.raises(BusyError):
             rig.trimmer().trim(rig.whole, Wanted())
+        with pytest.raises(BusyError):
+            rig.trimmer().trimmed(rig.whole, pause=Asking())
+        assert rig.lines == [line]
 
 
 def test_what_interrupts_left_is_deleted(rig: Rig, measured: list[str]) -> None:
     rig.folder.mkdir()
-    (rig.folder / ".work-abc").mkdir()
-    (rig.folder / ".work-abc" / "300-shipped.gguf").write_bytes(b"x" * 100)
+    for name, days in ((".search-old-1", 70), (".search-recent-1", 30)):
+        (rig.folder / name).mkdir()
+        (rig.folder / name / "300-shipped.gguf").write_bytes(b"x" * 100)
+        os.utime(rig.folder / name, (time.time() - days * 86400,) * 2)
     (rig.folder / ".my drafter-1.gguf.x.part").write_bytes(b"x" * 100)
     path = rig.trimmed()
-    assert rig.files() == [path]
+    assert rig.files() == sorted([rig.folder / ".search-recent-1", path])
 
 
 def test_an_interrupt_leaves_nothing_and_the_next_use_goes_on(
