@@ -28,7 +28,7 @@ from edgespec.errors import UsageError
 from edgespec.forms.counts import keep_tokens, ranked
 from edgespec.forms.trimming import (
     AS_SHIPPED,
-    FormChoice,
+    Decision,
     Parent,
     Tried,
     Workshop,
@@ -79,7 +79,7 @@ _AS_GOOD = 0.995
 
 def choose(
     parent: Parent, workshop: Workshop, keep: int | None = None, type_name: str | None = None
-) -> FormChoice:
+) -> Decision:
     """Decide what is left open (None): rows of the head, type of the body.
 
     Takes about ten seconds where both are open. Raises UsageError for a `keep` or type that cannot
@@ -90,7 +90,7 @@ def choose(
     if keep is not None:
         keep_tokens(parent.counts, keep, parent.always)  # raises before anything takes time
     if keep is not None and type_name is not None:
-        return FormChoice(keep, type_name)
+        return Decision(keep, type_name)
     return _Chooser(parent, workshop).choose(keep, type_name)
 
 
@@ -113,7 +113,7 @@ class _Chooser:
         self._table = EmbeddingTable(parent.path)
         self._tried: list[Tried] = []
 
-    def choose(self, keep: int | None, type_name: str | None) -> FormChoice:
+    def choose(self, keep: int | None, type_name: str | None) -> Decision:
         rungs = (keep,) if keep is not None else rungs_for(self._parent)
         try:
             if len(rungs) == 1:
@@ -126,9 +126,9 @@ class _Chooser:
             is_other = FAITHFUL in _cheaper_types(self._parent.path)
             kind = type_name or (FAITHFUL if is_other else AS_SHIPPED)
             num_kept = rungs[_usual(rungs)]
-            choice = FormChoice(num_kept, kind, tuple(self._tried), is_sure=False)
+            choice = Decision(num_kept, kind, tuple(self._tried), is_sure=False)
         else:
-            choice = FormChoice(num_kept, kind, tuple(self._tried))
+            choice = Decision(num_kept, kind, tuple(self._tried))
         for path in self._shop.scratch.glob("*.gguf"):
             path.unlink()
         return choice

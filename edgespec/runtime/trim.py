@@ -13,7 +13,6 @@ from edgespec.cache.facts import Facts
 from edgespec.cache.tokens.answers import latest_answers
 from edgespec.errors import ModelFileError, StorageError, UsageError
 from edgespec.forms.counts import TokenCounts
-from edgespec.forms.decision import Wanted
 from edgespec.forms.rows import OWN_WEIGHT
 from edgespec.forms.trimmer import Trimmer
 from edgespec.forms.trimming import AS_SHIPPED, Count, Tried, count_shipped
@@ -79,13 +78,14 @@ def trim(request: TrimRequest, paths: Paths, report: Report) -> Trimmed:
         if request.target is not None:
             pass_ms, said = _ask_target(request.target, database, machine, report)
         trimmer = Trimmer(paths.trimmed, store, machine, options, report)
-        wanted = Wanted(
+        path, parent, choice = trimmer.trim(
+            request.whole,
             request.keep,
             AS_SHIPPED if request.type_name == "none" else request.type_name,
             _counting(request.counts_file, said),
             pass_ms,
+            request.out,
         )
-        path, parent, choice = trimmer.trim(request.whole, wanted, request.out)
     if request.save_counts is not None:
         parent.counts.save(request.save_counts)
     return Trimmed(

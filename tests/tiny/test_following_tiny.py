@@ -24,7 +24,6 @@ from edgespec.engine.completer import EngineCompleter
 from edgespec.errors import Cancelled, NativeLibraryError
 from edgespec.estimates.guess_costs import GuessCosts
 from edgespec.forms.counts import TokenCounts, ranked
-from edgespec.forms.decision import Wanted
 from edgespec.forms.trimmer import Trimmer
 from edgespec.forms.trimming import count_shipped
 from edgespec.gguf.trim import forget_own_rows, read_trim_info
@@ -66,7 +65,7 @@ class Home:
         self.database = database
         self.tokenizer = ByteTokenizer(target.vocab)
         self.key = VocabularyKey(self.tokenizer.fingerprint, target.vocab.num_tokens)
-        self.trimmer().trim(whole, Wanted(NUM_KEPT, "q8_0"))
+        self.trimmer().trim(whole, NUM_KEPT, "q8_0")
 
     def trimmer(self, *, follows: bool = True) -> Trimmer:
         store = Facts(self.database)
@@ -380,10 +379,10 @@ def test_what_somebody_chose_does_not_follow(home: Home) -> None:
     def count(tokenizer: ByteTokenizer) -> TokenCounts:
         return dataclasses.replace(count_shipped(tokenizer), origin="mine")
 
-    path, _, _ = home.trimmer().trim(home.whole, Wanted(NUM_KEPT, "q8_0", count))
+    path, _, _ = home.trimmer().trim(home.whole, NUM_KEPT, "q8_0", count)
     assert home.trimmer().own_path(home.whole, path) is None
     assert home.trimmer(follows=False).own_path(home.whole, path) is None
-    home.trimmer().trim(home.whole, Wanted(NUM_KEPT, "q8_0"))
+    home.trimmer().trim(home.whole, NUM_KEPT, "q8_0")
     assert home.trimmer().own_path(home.whole, path) is not None
     assert home.trimmer(follows=False).own_path(home.whole, path) is None
     elsewhere = home.folder / "elsewhere.gguf"

@@ -19,8 +19,8 @@ from edgespec.cache.database import Database, open_database
 from edgespec.cache.facts import Facts
 from edgespec.errors import Cancelled, ModelFileError
 from edgespec.forms import search
-from edgespec.forms.decision import Decision
 from edgespec.forms.trimmer import Trimmer
+from edgespec.forms.trimming import Decision
 from edgespec.forms.weighing import (
     Heads,
     OpenDrafter,
@@ -141,13 +141,13 @@ def test_what_was_read_on_a_busy_machine_is_not_read_again(
     monkeypatch.setattr(search, "token_costs", costs)
     monkeypatch.setattr(search, "read_text", reading)
     assert rig.trimmer().trimmed(rig.whole, pause=Asking()) is not None
-    assert not _decision(rig).choice.is_sure
+    assert not _decision(rig).is_sure
     assert read
     read.clear()
     measured.clear()
     monkeypatch.setattr(search, "token_costs", quiet)
     assert rig.trimmer().trimmed(rig.whole, pause=Asking()) is not None
-    assert _decision(rig).choice.is_sure
+    assert _decision(rig).is_sure
     assert read == []
     assert measured
     assert all("q" in pair[0] for pair in measured)

@@ -14,9 +14,8 @@ from train_support import BigramPupil, record_answers, ring_course
 from edgespec.cache.database import Database, open_database
 from edgespec.cache.facts import Facts
 from edgespec.errors import ModelFileError, StorageError, UsageError
-from edgespec.forms.decision import Decision
 from edgespec.forms.trimmer import TRIM, Trimmer
-from edgespec.forms.trimming import AS_SHIPPED, FormChoice
+from edgespec.forms.trimming import AS_SHIPPED, Decision
 from edgespec.forms.weighing import USUAL_PASS_MS
 from edgespec.forms.words import shipped_words_id
 from edgespec.gguf.trim import write_trimmed
@@ -56,7 +55,7 @@ class Reading:
         """Remember that a drafter runs as it is, so that nothing is measured."""
         facts = Facts(self.database)
         trimmer = Trimmer(user_paths().trimmed, facts, MACHINE, OPTIONS)
-        form = Decision(FormChoice(384, AS_SHIPPED), shipped_words_id(), is_whole=True)
+        form = Decision(384, AS_SHIPPED, counts=shipped_words_id(), is_whole=True)
         facts.put(TRIM, trimmer.key(whole), form.to_json())
 
 
@@ -96,7 +95,7 @@ def test_the_best_drafter_is_one_that_was_measured(reading: Reading) -> None:
         reading.reader.best_drafter()
     reading.decide(reading.whole)
     assert reading.reader.best_drafter() == reading.whole
-    unsure = Decision(FormChoice(384, AS_SHIPPED, is_sure=False), shipped_words_id(), is_whole=True)
+    unsure = Decision(384, AS_SHIPPED, is_sure=False, counts=shipped_words_id(), is_whole=True)
     assert LEAST_SPEED > 1.0
     other = write_tiny_model(
         user_paths().models / "other.gguf", dataclasses.replace(DRAFTER, num_layers=1, seed=4)

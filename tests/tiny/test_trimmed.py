@@ -24,13 +24,12 @@ from rigs import SMALL, WriteModel, file_size_limit
 from edgespec.cache.database import Database, open_in_memory
 from edgespec.cache.facts import Facts
 from edgespec.errors import BusyError, ModelFileError, UsageError
-from edgespec.forms import decision as forms
 from edgespec.forms import search as trim_choice
 from edgespec.forms import trimmer as trimmed
+from edgespec.forms import trimming
 from edgespec.forms.counts import TokenCounts
-from edgespec.forms.decision import Decision, Wanted
 from edgespec.forms.trimmer import TRIM, Trimmer
-from edgespec.forms.trimming import AS_SHIPPED, FormChoice, Tried
+from edgespec.forms.trimming import AS_SHIPPED, Decision, Tried
 from edgespec.forms.weighing import OpenDrafter, TokenCosts
 from edgespec.gguf.trim import file_sha256, read_trim_info
 from edgespec.llama.model import ModelOptions
@@ -89,10 +88,10 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-def choice_of(rig: Rig) -> FormChoice:
+def choice_of(rig: Rig) -> Decision:
     form = rig.trimmer().decision(rig.whole)
     assert form is not None
-    return form.choice
+    return form
 
 
 def test_the_first_use_makes_it_and_the_second_finds_it(rig: Rig, measured: list[str]) -> None:
@@ -169,7 +168,7 @@ def test_other_threads_are_another_machine(rig: Rig, measured: list[str]) -> Non
 
 def ship_other_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """As an EdgeSpec with another table of words."""
-    for module in (trimmed, forms):
+    for module in (trimmed, trimming):
         monkeypatch.setattr(module, "shipped_words_id", lambda: "another")
 
 
@@ -194,8 +193,8 @@ def test_what_a_user_chose_stays(
         counts[400:440] = 5
         return TokenCounts(tokenizer.fingerprint, counts, "mine")
 
-    path, parent, choice = rig.trimmer().trim(rig.whole, Wanted(300, "q4_0", count))
-    assert (choice, parent.counts.origin) == (FormChoice(300, "q4_0"), "mine")
+    path, parent, choice = rig.trimmer().trim(rig.whole, 300, "q4_0", count)
+    assert (choice, parent.counts.origin) == (Decision(300, "q4_0"), "mine")
     ship_other_words(monkeypatch)
     assert rig.trimmed() == path
     assert measured == []
@@ -214,7 +213,7 @@ def test_a_file_elsewhere_changes_nothing_here(
     rig: Rig, measured: list[str], tmp_path: Path
 ) -> None:
     out = tmp_path / "elsewhere.gguf"
-    path, _, _ = rig.trimmer().trim(rig.whole, Wanted(300, AS_SHIPPED), out)
+    path, _, _ = rig.trimmer().trim(rig.whole, 300, AS_SHIPPED, out=out)
     assert path == out
     assert rig.files() == []
     assert rig.trimmer().decision(rig.whole) is None
@@ -246,7 +245,7 @@ def test_what_cannot_be_trimmed_is_told_once(
     assert rig.trimmer().trimmed(whole) is None
     assert rig.lines == [line]
     with pytest.raises(ModelFileError, match="is recurrent"):
-        rig.trimmer().trim(whole, Wanted(300))
+        rig.trimmer().trim(whole, 300)
 
 
 def test_a_busy_machine_is_asked_three_times(
@@ -308,7 +307,7 @@ def test_only_one_process_trims(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> No
         (line,) = rig.lines
         assert line.endswith("runs untrimmed: another process is trimming a drafter; wait for it")
         with pytest.raises(BusyError):
-            rig.trimmer().trim(rig.whole, Wanted())
+            rig.trimmer().trim(rig.whole)
         with pytest.raises(BusyError):
             rig.trimmer().trimmed(rig.whole, pause=Asking())
         assert rig.lines == [line]
@@ -358,29 +357,26 @@ def test_a_long_name_is_cut(rig: Rig, measured: list[str]) -> None:
 
 def test_nonsense_is_refused_and_nothing_remembered(rig: Rig) -> None:
     with pytest.raises(UsageError, match="cannot keep 5,000 tokens"):
-        rig.trimmer().trim(rig.whole, Wanted(5000))
+        rig.trimmer().trim(rig.whole, 5000)
     assert rig.trimmer().decision(rig.whole) is None
     assert rig.files() == []
 
 
 any_form = st.builds(
     Decision,
-    st.builds(
-        FormChoice,
-        st.integers(0, 10**6),
-        st.text(),
-        st.lists(
-            st.builds(
-                Tried,
-                st.integers(),
-                st.text(),
-                st.floats(0, 1e6),
-                st.none() | st.floats(0, 1),
-                st.floats(0, 1e6),
-            )
-        ).map(tuple),
-        st.booleans(),
-    ),
+    st.integers(0, 10**6),
+    st.text(),
+    st.lists(
+        st.builds(
+            Tried,
+            st.integers(),
+            st.text(),
+            st.floats(0, 1e6),
+            st.none() | st.floats(0, 1),
+            st.floats(0, 1e6),
+        )
+    ).map(tuple),
+    st.booleans(),
     st.none() | st.text(),
     st.booleans(),
     st.text(),
@@ -398,6 +394,6 @@ def test_forms_round_trip_through_the_store(form: Decision) -> None:
     assert Decision.from_json(value) == form
 
 
-@pytest.mark.parametrize("value", [{}, {"choice": 1}, {"choice": {"tried": [{"a": 1}]}}])
+@pytest.mark.parametrize("value", [{}, {"tried": 1}, {"tried": []}, {"tried": [{"a": 1}]}])
 def test_what_is_no_form_is_none(value: dict[str, object]) -> None:
     assert Decision.from_json(value) is None
