@@ -17,6 +17,7 @@ from edgespec.cli.loading import model_on_disk, say
 from edgespec.errors import UsageError
 from edgespec.models.registry import DEFAULT_TARGET
 from edgespec.paths import user_paths
+from edgespec.runtime.request import check_threads
 
 if TYPE_CHECKING:
     from edgespec.learning.training import Progress as TrainingProgress
@@ -60,8 +61,7 @@ def train(
     guesses held-out answers better than the drafter without it. Needs PyTorch.
     """
     limits = _limits(steps, minutes)
-    if num_threads is not None and not 1 <= num_threads <= 1024:
-        raise UsageError(f"{num_threads} threads make no sense", "give 1 to 1024")
+    check_threads(num_threads)
     check_torch()
     target_path = model_on_disk(target)
     drafter_path = None if drafter is None else model_on_disk(drafter)

@@ -323,8 +323,7 @@ class ModelSession:
         """The prompt as it was asked; as the text of its tokens where only these are known."""
         if self._prompt.prompt:
             return self._prompt.prompt
-        piece = self._drafter.vocabularies[0].piece
-        return b"".join(map(piece, self._prompt.tokens)).decode("utf-8", "replace")
+        return self._drafter.vocabularies[0].decode(self._prompt.tokens).decode("utf-8", "replace")
 
 
 def _is_continued(cache: _Cache, said: Sequence[int]) -> bool:

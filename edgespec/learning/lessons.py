@@ -134,17 +134,14 @@ class SessionReader:
         reader.extend(tokens)
         if not reader.tokens:
             return None
-        text = self._bytes(tokens).decode("utf-8", "replace")
+        text = self._target.decode(tokens).decode("utf-8", "replace")
         asked = self._asked(text, conversation) if conversation else None
         before = (
             self._render(tuple(asked))
             if asked
-            else self._drafter.encode(self._bytes(context)).tokens
+            else self._drafter.encode(self._target.decode(context)).tokens
         )
         return list(before), list(reader.tokens)
-
-    def _bytes(self, tokens: Sequence[int]) -> bytes:
-        return b"".join(map(self._target.piece, tokens))
 
     def _asked(self, answer: str, conversation: str) -> list[Message] | None:
         """The messages before an answer, told by its text; None if it is not among them."""

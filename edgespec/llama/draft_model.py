@@ -55,11 +55,6 @@ class LlamaDraftModel:
         """Cells of the KV cache that this sequence may fill."""
         return self.context.num_context // self.context.options.num_sequences
 
-    @property
-    def num_cached(self) -> int:
-        """Tokens in the KV cache."""
-        return self._num_cached
-
     def read(self, tokens: Sequence[int]) -> None:
         """Append `tokens` (at least one); `guess` then tells what may follow the last.
 

@@ -140,12 +140,11 @@ class HeadFollower:
 
     def _texts(self, connection: sqlite3.Connection, pause: Pause) -> tuple[int, list[str]]:
         """The number of the latest answer, and the texts of the latest ones."""
-        piece = self._bound.drafter.vocabularies[0].piece
-        newest, texts = 0, []
+        target, newest, texts = self._bound.drafter.vocabularies[0], 0, []
         for said in latest_answers(connection, self._follow.vocabulary, MOST_TOKENS):
             pause()
             newest = max(newest, said.sequence)
-            texts.append(b"".join(map(piece, said.tokens.tolist())).decode("utf-8", "ignore"))
+            texts.append(target.decode(said.tokens.tolist()).decode("utf-8", "ignore"))
         return newest, texts
 
     def _serve(self, there: tuple[int, int] | None, pause: Pause) -> None:

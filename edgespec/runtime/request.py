@@ -51,5 +51,10 @@ class LoadRequest:
                 f"a context of {self.num_context} tokens is too large",
                 f"give {MOST_CONTEXT} or less",
             )
-        if self.num_threads is not None and not 1 <= self.num_threads <= 1024:
-            raise UsageError(f"{self.num_threads} threads make no sense", "give 1 to 1024")
+        check_threads(self.num_threads)
+
+
+def check_threads(num_threads: int | None) -> None:
+    """Raises UsageError for a number of threads that makes no sense; None is left open."""
+    if num_threads is not None and not 1 <= num_threads <= 1024:
+        raise UsageError(f"{num_threads} threads make no sense", "give 1 to 1024")

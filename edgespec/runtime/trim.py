@@ -27,6 +27,7 @@ from edgespec.models.gguf_check import check_gguf
 from edgespec.paths import Paths
 from edgespec.reports import Report
 from edgespec.runtime.recording import open_or_go_without, vocabulary_key
+from edgespec.runtime.request import check_threads
 from edgespec.runtime.target import open_model, present_costs
 from edgespec.signals import ending_at_once
 from edgespec.vocab.tokenizer import ByteTokenizer
@@ -124,13 +125,12 @@ def _ask_target(
     store = Facts(database)
     check_gguf(path)
     with open_model(path, store, machine, report) as model:
-        piece = ByteTokenizer(model.vocab).piece
         texts, total = [], 0
         with contextlib.suppress(*DAMAGE):  # our own counts will do
-            key = vocabulary_key(model, store)
+            key, tokenizer = vocabulary_key(model, store), ByteTokenizer(model.vocab)
             for said in latest_answers(database.connection, key, _MOST_TOKENS):
                 total += len(said.tokens)
-                texts.append(b"".join(map(piece, said.tokens.tolist())).decode("utf-8", "ignore"))
+                texts.append(tokenizer.decode(said.tokens.tolist()).decode("utf-8", "ignore"))
         origin = f"{total:,} tokens that {path.stem} said here"
         with ending_at_once():
             facts = known_model_facts(model, store, machine, report)
@@ -145,8 +145,7 @@ def _check(request: TrimRequest) -> None:
         raise ModelFileError(
             f"{request.whole.name} is trimmed already", "give the model it was made from"
         )
-    if request.num_threads is not None and not 1 <= request.num_threads <= 1024:
-        raise UsageError(f"{request.num_threads} threads make no sense", "give 1 to 1024")
+    check_threads(request.num_threads)
     for path in (request.out, request.save_counts):
         if path is not None and not path.absolute().parent.is_dir():
             raise StorageError(f"there is no folder {path.absolute().parent}", "make it first")
