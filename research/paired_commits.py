@@ -134,6 +134,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--drafter", default="auto")
     parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--json", type=Path, help="where every answer's figures go")
     arguments = parser.parse_args()
     lines = [json.loads(line) for line in arguments.suite.read_text().splitlines()]
     order = random.Random(5)
@@ -153,6 +154,13 @@ def main() -> None:
         print(
             f"[{number + 1}/{len(questions)}] {'same bytes' if same else 'DIFFERENT'}", flush=True
         )
+    if arguments.json is not None:
+        rows = [
+            {"question": number, "commit": name, "speculate": speculate, **answer}
+            for number, answers in enumerate(found)
+            for (name, speculate), answer in answers.items()
+        ]
+        arguments.json.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
     for speculate in (False, True):
         for what in ("first_ms", "decode_ms", "whole_ms"):
             ratios = [

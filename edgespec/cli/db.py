@@ -30,8 +30,7 @@ from edgespec.cli.chats import print_hits
 from edgespec.cli.db_export import counted, export_to, import_export, is_export_file
 from edgespec.cli.db_opened import back_up_or_tell, damaged, errors_told, opened, require_sound
 from edgespec.errors import UsageError
-from edgespec.learning.distillation.trainings import TrainingStore
-from edgespec.learning.online.adaptations import AdaptationStore
+from edgespec.learning.trainings import TrainingStore
 from edgespec.models.registry import DEFAULT_TARGET
 from edgespec.paths import user_paths
 from edgespec.reports import human_bytes
@@ -121,9 +120,9 @@ def _forget_learned(facts: Facts) -> bool:
     """
     facts.forget(FOLLOWED)
     paths = user_paths()
-    adaptations = AdaptationStore(paths.adaptations)
-    learned = [*adaptations.all(), *TrainingStore(paths.adaptations).all()]
-    adaptations.delete(learned)
+    store = TrainingStore(paths.adaptations)
+    learned = store.all()
+    store.delete(learned)
     trimmed = sorted(paths.trimmed.glob("*.gguf"))
     if trimmed:
         from edgespec.gguf.trim import forget_own_rows  # reads GGUF files: much to load

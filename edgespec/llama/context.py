@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from edgespec.errors import Cancelled, NativeLibraryError
 from edgespec.llama import library
-from edgespec.llama.adapter import LoraAdapter
 from edgespec.llama.batch import Batch, Inputs, Rows
 from edgespec.llama.library import api
 from edgespec.llama.model import Model
@@ -64,7 +63,6 @@ class Context:
         if self._threads is not None:
             self._threads.attach(self._handle)
         self._memory = api.llama_get_memory(self._handle)
-        self._adapter: LoraAdapter | None = None  # kept alive while it is in use
         self._num_vocab = model.vocab.num_tokens
         self._batch = Batch(options.num_batch, model.num_embedding, options.num_sequences)
         self._outputs: Sequence[int] = ()  # places in the last batch of the rows with logits
@@ -156,20 +154,6 @@ class Context:
                 "run it with --no-speculation",
             )
 
-    def use_adapter(self, adapter: LoraAdapter | None) -> None:
-        """Compute with a LoRA adapter of this context's model from the next pass on, or without.
-
-        It must stay open while it is used. What is in the cache stays as it was computed. Raises
-        NativeLibraryError (llama_set_adapters_lora).
-        """
-        handles = (ctypes.c_void_p * 1)(None if adapter is None else _address(adapter.handle))
-        pointer = ctypes.cast(handles, ctypes.POINTER(api.llama_adapter_lora_p_ctypes))
-        scales = (ctypes.c_float * 1)(1.0)
-        count = 0 if adapter is None else 1
-        if api.llama_set_adapters_lora(self._handle, pointer, count, scales) != 0:
-            raise NativeLibraryError("llama.cpp could not apply a LoRA adapter")
-        self._adapter = adapter
-
     def copy_sequence(
         self, source: int, destination: int, *, start: int = -1, end: int = -1
     ) -> None:
@@ -244,10 +228,6 @@ class Context:
         params.abort_callback = ctypes.cast(ctypes.CDLL(None).strlen, api.ggml_abort_callback)
         params.abort_callback_data = ctypes.addressof(self._abort_flag)
         return params
-
-
-def _address(pointer: object) -> int | None:
-    return ctypes.cast(pointer, ctypes.c_void_p).value  # type: ignore[arg-type]
 
 
 def _view(pointer: ctypes._Pointer[ctypes.c_float], count: int) -> NDArray[np.float32]:

@@ -63,7 +63,6 @@ from edgespec.signals import ending_at_once
 from edgespec.types import SamplingParams
 
 if TYPE_CHECKING:
-    from edgespec.learning.online.adaptations import AdaptationStore
     from edgespec.runtime.form import Form
     from edgespec.runtime.head_rows import Follow
     from edgespec.runtime.selection import Selection
@@ -173,7 +172,6 @@ class _Wiring:
             memory.tiers if memory else (),
             home.report,
             cleanup,
-            _adaptations(home.paths) if request.adapt else None,
             _follow(request, target, home),
         )
         bridge = ModelBridge(target.model)
@@ -186,7 +184,7 @@ class _Wiring:
         proving = ProveRows(target, home.facts, verifier.prove)
         idle = self._idle(proving, drafters, prompts, selection, form)
         insights = Insights(lambda: proving.facts, lambda: idle.doing)
-        observers = [idle, drafters.studying, memory, insights]
+        observers = [idle, memory, insights]
 
         def make_sampler(sampling: SamplingParams) -> SamplerChain:
             return SamplerChain(sampling, target.model.vocab, target.model.num_context_train)
@@ -253,8 +251,6 @@ class _Wiring:
         target, facts = self._target, self._home.facts
         keeper = CostKeeper(target, facts, self._costs, proving)
         tasks: list[IdleTask] = [proving, keeper, drafters.following]
-        if drafters.studying is not None:
-            tasks.insert(0, drafters.studying)
         if not self._request.idle:
             tasks = []
         elif selection is not None:
@@ -297,12 +293,6 @@ def _prompts(request: LoadRequest, target: OpenTarget, home: Home) -> PromptCach
     return PromptCache(home.paths, key, home.report, learns=request.learn)
 
 
-def _adaptations(paths: Paths) -> AdaptationStore:
-    from edgespec.learning.online.adaptations import AdaptationStore  # seldom asked for
-
-    return AdaptationStore(paths.adaptations)
-
-
 def _follow(request: LoadRequest, target: OpenTarget, home: Home) -> Callable[[], Follow] | None:
     """Makes what the trimmed head of a drafter follows; None if it is not to."""
     learns = request.learn and request.remember and request.memory_at is None
@@ -312,12 +302,11 @@ def _follow(request: LoadRequest, target: OpenTarget, home: Home) -> Callable[[]
 
     def follow() -> Follow:
         from edgespec.forms.trimmer import Trimmer
-        from edgespec.runtime.head_rows import AnswerSource, Follow
+        from edgespec.runtime.head_rows import Follow
 
         folder, options = home.paths.trimmed, target.model.options
         trimmer = Trimmer(folder, home.facts, target.machine, options, home.report, follows=True)
-        said = AnswerSource(path, vocabulary_key(target.model, home.facts))
-        return Follow(trimmer, said, home.paths.adaptations)
+        return Follow(trimmer, path, vocabulary_key(target.model, home.facts))
 
     return follow
 

@@ -17,7 +17,6 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 Run = tuple[int, ...]
 
@@ -33,18 +32,6 @@ _PRIOR_SHARE = 0.93
 _PRIOR_WEIGHT = 10.0
 _GROUP_WEIGHT = 0.3
 _EVICTED_SHARE = 0.125
-
-
-class NgramStore(Protocol):
-    """Remembers a cache between runs, by fingerprint of the target's and drafter's vocabulary."""
-
-    def load(self, target: str, drafter: str) -> bytes | None:
-        """What was saved for this pair, or None."""
-        ...
-
-    def save(self, target: str, drafter: str, data: bytes) -> bool:
-        """Remember `data`; False if that was not possible."""
-        ...
 
 
 @dataclass(slots=True)

@@ -219,7 +219,7 @@ def test_of_many_that_make_a_new_database_at_once_all_can_use_it(
 
 def test_pairs_keep_their_bytes_apart(tmp_path: Path) -> None:
     with open_database(tmp_path / "edgespec.db") as database:
-        ngrams: NgramStore = PairStore(database, "ngram_caches")
+        ngrams = PairStore(database, "ngram_caches")
         costs = PairStore(database, "costs")
         assert ngrams.load("t", "d") is None
         assert ngrams.save("t", "d", b"\0one") and ngrams.save("t", "e", b"two")

@@ -30,7 +30,6 @@ from edgespec.cli.db import parse_age
 from edgespec.cli.group import cli
 from edgespec.errors import BusyError, EdgeSpecError, StorageError, UsageError
 from edgespec.gguf.trim import write_trimmed
-from edgespec.learning.online.adaptations import SUFFIX
 from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.paths import user_paths
 from edgespec.runtime.prompt_files import file_name
@@ -135,7 +134,7 @@ def test_forgetting_everything_wants_to_be_meant(recorded: Recorded) -> None:
 
 
 def test_what_drafters_learned_goes_with_any_conversation(recorded: Recorded) -> None:
-    learned = user_paths().adaptations / f"pair{SUFFIX}"
+    learned = user_paths().adaptations / "pair.training"
     learned.parent.mkdir(parents=True)
     learned.write_bytes(b"whatever")
     assert "learned" not in db("forget", "--older-than", "8w").stderr

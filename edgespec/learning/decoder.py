@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from edgespec.gguf.embeddings import EmbeddingTable
 from edgespec.gguf.file import GgufFile
-from edgespec.learning.distillation.architecture import MATRICES, DecoderForm, read_form
+from edgespec.learning.architecture import MATRICES, DecoderForm, read_form
 
 Factors = Mapping[str, tuple[Tensor, Tensor]]
 """Trainable (down, up) by the name of the tensor that they change."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from edgespec.learning.distillation.decoder import Decoder
-from edgespec.learning.distillation.lessons import Lesson
-from edgespec.learning.distillation.lora import Lora, LowRank
-from edgespec.learning.distillation.training import Arrays, Judged, TuningOptions
+from edgespec.learning.decoder import Decoder
+from edgespec.learning.lessons import Lesson
+from edgespec.learning.lora import Lora, LowRank
+from edgespec.learning.training import Arrays, Judged, TuningOptions
 
 _UNKNOWN = -1
 _ROWS_AT_ONCE = 128
@@ -21,7 +21,7 @@ _ROWS_AT_ONCE = 128
 
 
 class TorchPupil:
-    """Implements `edgespec.learning.distillation.training.Pupil` over a decoder."""
+    """Implements `edgespec.learning.training.Pupil` over a decoder."""
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class TorchPupil:
             lr=options.learning_rate,
             betas=(0.9, 0.99),
         )
+        self._scale = options.alpha / options.rank
         self._num_steps = 0
 
     def study(self, lesson: Lesson) -> float:
@@ -72,8 +73,8 @@ class TorchPupil:
                 gradients.append(rows.grad)
             return torch.cat(gradients)
 
-        scale = self._options.alpha / self._options.rank
-        self._decoder.study(lesson.tokens[:-1], lesson.first - 1, self._factors, scale, learn)
+        told = lesson.tokens[:-1], lesson.first - 1
+        self._decoder.study(*told, self._factors, self._scale, learn)
         return total / count
 
     def step(self) -> None:
@@ -97,7 +98,8 @@ class TorchPupil:
         with torch.no_grad():
             for lesson in lessons:
                 targets = self._targets(lesson)
-                hidden = self._hidden(lesson)
+                told = lesson.tokens[:-1], lesson.first - 1
+                hidden = self._decoder.hidden(*told, self._factors, self._scale)
                 for start in range(0, len(targets), _ROWS_AT_ONCE):
                     part = slice(start, start + _ROWS_AT_ONCE)
                     logits, wanted = self._decoder.logits(hidden[part]), targets[part]
@@ -157,10 +159,6 @@ class TorchPupil:
         """Rows of the head that are to be guessed, _UNKNOWN where it has none."""
         return torch.from_numpy(self._row_of[np.array(lesson.tokens[lesson.first :])])
 
-    def _hidden(self, lesson: Lesson) -> Tensor:
-        scale = self._options.alpha / self._options.rank
-        return self._decoder.hidden(lesson.tokens[:-1], lesson.first - 1, self._factors, scale)
-
 
 _PARTS = ("down", "up")
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -173,8 +171,3 @@ def _array(tensor: Tensor) -> NDArray[np.float32]:
 
 def _tensor(array: NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(np.array(array, np.float32))
-
-
-def state_names(arrays: Mapping[str, object]) -> list[str]:
-    """Names of the tensors that a state changes."""
-    return sorted(name.removesuffix(".down") for name in arrays if name.endswith(".down"))

@@ -16,8 +16,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.learning.distillation.lessons import Course, Lesson, order_of
-from edgespec.learning.distillation.lora import Lora
+from edgespec.learning.lessons import Course, Lesson, order_of
+from edgespec.learning.lora import Lora
 
 Arrays = Mapping[str, NDArray[np.float32]]
 """A state by name."""
@@ -118,11 +118,15 @@ class Progress:
     best_lora: Lora | None = None
 
 
+Show = Callable[[Progress, float, bool], None]
+"""Told after each step: the share of the limit that is over, and whether the guide was judged."""
+
+
 @dataclass(frozen=True, slots=True)
 class Watcher:
-    """Who is told: of each step, and when something is to be kept (`keep`)."""
+    """Who is told of each step, and keeps what is to be kept."""
 
-    told: Callable[[Progress, float], None] = lambda _progress, _seconds: None
+    show: Show = lambda _progress, _share, _is_judged: None
     keep: Callable[[Progress, Arrays], None] = lambda _progress, _state: None
 
 
@@ -147,31 +151,33 @@ class Training:
     def run(self, limits: Limits, watcher: Watcher, is_stopped: Callable[[], bool]) -> bool:
         """Train until a limit; False if it was stopped before. What it is then is kept, too."""
         started = self._clock()
+        is_kept = False
         if self.progress.best is None:
             self._judge()
-        kept_at = -1
-        while not self._is_enough(limits, self._clock() - started):
+        while (share := self._share(limits, self._clock() - started)) < 1.0:
             if not self._step(is_stopped):
                 self._pupil.forget()
                 watcher.keep(self.progress, self._pupil.state())
                 return False
-            if self.progress.num_steps % limits.judged_every == 0:
+            is_kept = self.progress.num_steps % limits.judged_every == 0
+            if is_kept:
                 self._judge()
                 watcher.keep(self.progress, self._pupil.state())
-                kept_at = self.progress.num_steps
-            watcher.told(self.progress, self._clock() - started)
-        if kept_at != self.progress.num_steps:
+            watcher.show(self.progress, share, is_kept)
+        if not is_kept:
             self._judge()
             watcher.keep(self.progress, self._pupil.state())
+            watcher.show(self.progress, share, True)
         return True
 
-    def _is_enough(self, limits: Limits, seconds: float) -> bool:
-        progress = self.progress
-        return (
-            (limits.num_steps is not None and progress.num_steps >= limits.num_steps)
-            or (limits.seconds is not None and seconds >= limits.seconds)
-            or progress.num_since_best >= limits.patience
-        )
+    def _share(self, limits: Limits, seconds: float) -> float:
+        """How much of the nearest limit is over."""
+        shares = [float(self.progress.num_since_best >= limits.patience)]
+        if limits.num_steps is not None:
+            shares.append(self.progress.num_steps / limits.num_steps)
+        if limits.seconds is not None:
+            shares.append(seconds / limits.seconds)
+        return max(shares)
 
     def _step(self, is_stopped: Callable[[], bool]) -> bool:
         """Learn from as many lessons as make a step; False if it was stopped on the way."""
