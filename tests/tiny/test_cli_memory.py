@@ -92,9 +92,9 @@ def test_what_was_said_is_found_and_forgotten(cli: Cli) -> None:
     answer(cli, "Tell me about zebrawood.", "--system", "Be brief.")
     [hit] = json.loads(cli.run("db", "search", "zebrawood", "--json").stdout)
     assert (hit["role"], hit["title"]) == ("user", "Tell me about zebrawood.")
-    assert stats(cli)["num_messages"] == before["num_messages"] + 3
+    assert stats(cli)["num_messages"] == before["num_messages"] + 2
     ended = cli.run("db", "forget", "--conversation", hit["conversation"])
-    assert ended.stderr == "forgot 1 conversation, 3 messages, 40 recorded tokens\n"
+    assert ended.stderr == "forgot 1 conversation, 2 messages, 40 recorded tokens\n"
     after = stats(cli)
     assert after["tiers"] == before["tiers"]
     assert after["num_messages"] == before["num_messages"]
