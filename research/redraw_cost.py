@@ -1,4 +1,4 @@
-"""What drawing the conversation costs, for any commit's transcript, in one process without a terminal.
+"""What drawing the conversation costs, for any commit's transcript, without a terminal.
 
     python research/redraw_cost.py [--answers 20] [--rounds 3]
 

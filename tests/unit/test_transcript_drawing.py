@@ -18,9 +18,8 @@ from edgespec.tui.transcript.sources import CATEGORIES, coloured, source_categor
 from edgespec.types import Span
 
 STYLES = {name: Style.from_meta({"named": name}) for name in STYLE_NAMES}
-LOOK = Look(
-    Style(), STYLES, {name: Style.from_meta({"code": name}) for name in HighlightTheme.STYLES.values()}
-)  # fmt: skip
+SYNTAX = {name: Style.from_meta({"code": name}) for name in HighlightTheme.STYLES.values()}
+LOOK = Look(Style(), STYLES, SYNTAX)
 
 RICH_TEXT = """\
 # Search
@@ -69,8 +68,9 @@ x * y * z
 PIECES = (
     "# head\n", "- item\n", "1. one\n", "  - deep\n", "```py\n", "```\n", "> quote\n", "|a|b|\n",
     "|-|-|\n", "|c|d|e|\n", "\n", "word ", "*", "**", "`", "[link](1)", "<b>", "![image](2)",
-    "\\(a*b*c\\)", "\\[", "\\", "    code\n", "---\n", "===\n", "~~~\n", "\x1b[2", "\r\n", "\r", "\t",
-    "#", "-", "1.", "2) two\n", "   indented\n", "日本語 ", "[x]: y\n", "x" * 30, "def f(a):\n",
+    "\\(a*b*c\\)", "\\[", "\\", "    code\n", "---\n", "===\n", "~~~\n", "\x1b[2", "\r\n", "\r",
+    "\t", "#", "-", "1.", "2) two\n", "   indented\n", "日本語 ", "[x]: y\n", "x" * 30,
+    "def f(a):\n",
 )  # fmt: skip
 
 
@@ -116,7 +116,9 @@ def test_an_answer_looks_the_same_in_whatever_pieces_it_comes(
 
 
 @given(texts(), st.integers(20, 130))
-@example(RICH_TEXT.replace("&lt;", "<").replace("&gt;", ">").replace("https://example.org", "1"), 80)
+@example(
+    RICH_TEXT.replace("&lt;", "<").replace("&gt;", ">").replace("https://example.org", "1"), 80
+)
 def test_no_letter_of_an_answer_is_lost_at_any_width(text: str, total: int) -> None:
     assert letters(shown(Entry("a", "answer", text), total)) == letters(text)
 
@@ -127,7 +129,7 @@ def test_every_row_fills_the_width_and_no_control_character_gets_through(
 ) -> None:
     frame = Frame(total, LOOK)
     for kind in ("question", "answer", "note", "error"):
-        message = Message(Entry("a", kind, text, version=(1, 2)))  # type: ignore[arg-type]
+        message = Message(Entry("a", kind, text, version=(1, 2)))
         for row in rows(message, frame):
             assert row.cell_length == total
             assert all(character >= " " for character in row.text)

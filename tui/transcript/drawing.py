@@ -63,9 +63,7 @@ class Drawer:
         space: Line = [(" " * len(mark), ground)]
         return [[*(space if index else first), *line] for index, line in enumerate(lines)]
 
-    def _block(
-        self, group: Sequence[Token], width: int, ground: Style, depth: int
-    ) -> list[Line]:
+    def _block(self, group: Sequence[Token], width: int, ground: Style, depth: int) -> list[Line]:
         token, look = group[0], self._look
         if token.type in ("fence", "code_block"):
             code = CodeLines(whole_code(token.content, token.info.strip()), width, look, ground)
@@ -86,9 +84,7 @@ class Drawer:
             for line in wrap(runs_of(inline, look, style), width)
         ]
 
-    def _quote(
-        self, group: Sequence[Token], width: int, ground: Style, depth: int
-    ) -> list[Line]:
+    def _quote(self, group: Sequence[Token], width: int, ground: Style, depth: int) -> list[Line]:
         style = ground + self._look["quote"]
         inner = max(MIN_WIDTH, width - 2)
         lines = self.draw(group[1:-1], inner, style, depth, group[0].level + 1)

@@ -52,7 +52,7 @@ class Transcript(ScrollView, can_focus=False):
             self.step = step
 
     tint: reactive[bool] = reactive(False)
-    """Whether answers are shown as they were written, each character in the colour of its source."""
+    """Whether answers are shown as they were written, in the colours of their sources."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class Transcript(ScrollView, can_focus=False):
             messages.insert(len(messages) - waits, message)
             self._follows = self._follows or entry.kind == "question"
 
-    def update(self, entry: Entry) -> None:  # type: ignore[override]
+    def update(self, entry: Entry) -> None:
         """Show `entry` in place of the one with its key."""
         with self._kept():
             self._keys[entry.key].update(entry)
@@ -250,7 +250,7 @@ class Transcript(ScrollView, can_focus=False):
 
     def on_mount(self) -> None:
         """Begin to correct estimates when there are any."""
-        super().on_mount()
+        super().on_mount()  # type: ignore[no-untyped-call]
         self._idle = self.set_interval(IDLE_INTERVAL, self._correct, pause=True)
 
     def on_resize(self) -> None:
@@ -386,7 +386,8 @@ class Transcript(ScrollView, can_focus=False):
             index = self._column.message_at(row)
             found = self._column.find(row)
             if index is not None and found and found[0].entry.key == self._marked:
-                strip = strip.apply_style(frame.look["marked"].rich_style)
+                ground = (frame.look.base + frame.look["marked"]).background_style
+                strip = restyled(strip, 0, len(strip.text), ground.rich_style)
         if y == self.size.height - 1 and not self._follows and self.num_rows_below:
             style = frame.look.base + frame.look["hint"] + clickable("end")
             hint = Segment(f" ↓ {self.num_rows_below:,} lines ", style.rich_style)

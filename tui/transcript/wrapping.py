@@ -11,7 +11,6 @@ from textual.style import Style
 from edgespec.tui.plain import plain
 from edgespec.tui.transcript.look import Line
 
-
 TAB = 4
 
 
