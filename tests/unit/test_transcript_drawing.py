@@ -19,9 +19,8 @@ from edgespec.tui.transcript.message import Message
 from edgespec.types import Span
 
 STYLES = {name: Style.from_meta({"named": name}) for name in STYLE_NAMES}
-LOOK = Look(
-    Style(), STYLES, {name: Style.from_meta({"code": name}) for name in HighlightTheme.STYLES.values()}
-)  # fmt: skip
+SYNTAX = {name: Style.from_meta({"code": name}) for name in HighlightTheme.STYLES.values()}
+LOOK = Look(Style(), STYLES, SYNTAX)
 
 RICH_TEXT = """\
 # Search
@@ -70,8 +69,9 @@ x * y * z
 PIECES = (
     "# head\n", "- item\n", "1. one\n", "  - deep\n", "```py\n", "```\n", "> quote\n", "|a|b|\n",
     "|-|-|\n", "|c|d|e|\n", "\n", "word ", "*", "**", "`", "[link](1)", "<b>", "![image](2)",
-    "\\(a*b*c\\)", "\\[", "\\", "    code\n", "---\n", "===\n", "~~~\n", "\x1b[2", "\r\n", "\r", "\t",
-    "#", "-", "1.", "2) two\n", "   indented\n", "日本語 ", "[x]: y\n", "x" * 30, "def f(a):\n",
+    "\\(a*b*c\\)", "\\[", "\\", "    code\n", "---\n", "===\n", "~~~\n", "\x1b[2", "\r\n", "\r",
+    "\t", "#", "-", "1.", "2) two\n", "   indented\n", "日本語 ", "[x]: y\n", "x" * 30,
+    "def f(a):\n",
 )  # fmt: skip
 
 
@@ -130,7 +130,7 @@ def test_every_row_fills_the_width_and_no_control_character_gets_through(
 ) -> None:
     frame = Frame(total, LOOK)
     for kind in ("question", "answer", "note", "error"):
-        message = Message(Entry("a", kind, text, version=(1, 2)))  # type: ignore[arg-type]
+        message = Message(Entry("a", kind, text, version=(1, 2)))
         for row in rows(message, frame):
             assert row.cell_length == total
             assert all(character >= " " for character in row.text)
