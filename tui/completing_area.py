@@ -75,7 +75,7 @@ class CompletingArea(ChipArea):
         """Attach the file at `path`, or offer files; a hint says why one cannot be attached."""
         path = path.strip().removeprefix("@")
         if path:
-            self._attach(path, self.selection)
+            self._attach_file(path, self.selection)
         else:
             self._replace_via_keyboard(self._spaced("@"), *self.selection)
 
@@ -84,7 +84,7 @@ class CompletingArea(ChipArea):
         self._dismissed = self._query.start if self._query is not None else None
         self._completions.close()
 
-    def _attach(self, path: str, place: Selection) -> None:
+    def _attach_file(self, path: str, place: Selection) -> None:
         try:
             chip = read_attachment(path, self._root)
         except EdgeSpecError as error:
@@ -155,7 +155,7 @@ class CompletingArea(ChipArea):
         elif choice.value.endswith("/"):
             self._replace_via_keyboard(f"@{choice.value}", *place)
         else:
-            self._attach(choice.value, place)
+            self._attach_file(choice.value, place)
         self.focus()
 
     def _list_files(self, source: str) -> None:
