@@ -22,7 +22,6 @@ from edgespec.cache.schema import newest_schema
 from edgespec.cache.upkeep.check import problems
 from edgespec.cache.upkeep.repair import repair
 from edgespec.chats import ChatSettings, path_to
-from edgespec.vocab.ngrams import NgramStore
 
 SCHEMAS = range(1, newest_schema() + 1)
 

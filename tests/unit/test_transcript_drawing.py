@@ -12,10 +12,10 @@ from textual.strip import Strip
 from textual.style import Style
 
 from edgespec.tui.sources import CATEGORIES, source_category
-from edgespec.tui.transcript.sources import coloured
 from edgespec.tui.transcript.items import Entry
 from edgespec.tui.transcript.look import STYLE_NAMES, Frame, Look
 from edgespec.tui.transcript.message import Message
+from edgespec.tui.transcript.sources import coloured
 from edgespec.types import Span
 
 STYLES = {name: Style.from_meta({"named": name}) for name in STYLE_NAMES}
