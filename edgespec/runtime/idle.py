@@ -58,10 +58,6 @@ class IdleWorker:
         self._is_working = False
         self._thread: threading.Thread | None = None
 
-    def add(self, task: IdleTask) -> None:
-        """One more task, due with the others; before `start`."""
-        self._tasks.append(task)
-
     def start(self) -> None:
         """Begin, if no request comes within a moment."""
         self._wake(_START_S)

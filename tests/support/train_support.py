@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tiny_models.corpus import CORPUS
 
 from edgespec.cache.database import open_database
 from edgespec.cache.tokens.sequences import Recording, SequenceStore, VocabularyKey
@@ -15,7 +16,6 @@ from edgespec.learning.distillation.lora import Lora, LowRank
 from edgespec.learning.distillation.lora_file import About
 from edgespec.learning.distillation.training import Arrays, Judged
 from edgespec.llama.model import Model, ModelOptions
-from edgespec.llama.tiny.corpus import CORPUS
 from edgespec.vocab.tokenizer import ByteTokenizer
 
 _LETTERS = 160

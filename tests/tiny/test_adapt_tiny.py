@@ -20,6 +20,7 @@ from rigs import (
     eager_completer,
     invariant_rows,
 )
+from tiny_models import TinySpec
 
 from edgespec.engine.completer import EngineCompleter
 from edgespec.estimates.guess_costs import GuessCosts
@@ -31,7 +32,6 @@ from edgespec.learning.online.student import Student
 from edgespec.llama.context import Context
 from edgespec.llama.model import Model
 from edgespec.llama.target import LlamaTarget
-from edgespec.llama.tiny import TinySpec
 from edgespec.runtime.form import Form
 from edgespec.runtime.idle import IdleWorker
 from edgespec.runtime.model_drafter import BoundDrafter, open_model_drafter

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from cli_support import Cli, Ended, assert_refused
 from rigs import WriteModel
+from tiny_models import TinySpec
 
 from edgespec.errors import ContextOverflowError, GrammarError, HostDied, ModelFileError, UsageError
-from edgespec.llama.tiny import TinySpec
 from edgespec.models.trials import Trials
 from edgespec.paths import Paths
 from edgespec.runtime.host import Host, try_again

@@ -11,6 +11,7 @@ import pytest
 from gguf import GGMLQuantizationType, quants
 from numpy.typing import NDArray
 from rigs import SMALL, OpenModel, WriteModel, corpus_tokens, file_size_limit
+from tiny_models import TinySpec, write_tiny_model
 from train_support import ABOUT, random_lora
 
 from edgespec.errors import ModelFileError, StorageError, UsageError
@@ -26,7 +27,6 @@ from edgespec.learning.distillation.trainings import TrainingStore
 from edgespec.llama.adapter import LoraAdapter
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model
-from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.machine.facts import file_fingerprint
 
 PLAIN = dataclasses.replace(SMALL, quantization="F32", num_context=256)

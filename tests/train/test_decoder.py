@@ -11,6 +11,7 @@ import torch
 from gguf import GGUFWriter
 from numpy.typing import NDArray
 from rigs import SMALL, corpus_tokens
+from tiny_models import TinySpec, write_tiny_model
 from train_support import ABOUT, random_lora
 
 from edgespec.errors import ModelFileError
@@ -21,7 +22,6 @@ from edgespec.learning.distillation.lora_file import write_lora
 from edgespec.llama.adapter import LoraAdapter
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model
-from edgespec.llama.tiny import TinySpec, write_tiny_model
 
 PLAIN = dataclasses.replace(SMALL, quantization="F32", num_layers=4)
 SPECS = [

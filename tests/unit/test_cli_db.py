@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from command_support import refusal, run_command
+from tiny_models import TinySpec, write_tiny_model
 from token_support import VOCABULARY, Recorded, count, on_disk
 
 from edgespec.cache.chats.conversations import Conversations, NewMessage
@@ -31,7 +32,6 @@ from edgespec.cli.group import cli
 from edgespec.errors import BusyError, EdgeSpecError, StorageError, UsageError
 from edgespec.gguf.trim import write_trimmed
 from edgespec.learning.online.adaptations import SUFFIX
-from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.paths import user_paths
 
 
