@@ -1,6 +1,6 @@
 """What the host costs against the native library in the same process, on a tiny generated model.
 
-    python research/host_cost.py
+    PYTHONPATH=tests/support python research/host_cost.py
 
 Of each time the median and, for machines that are not quiet, the least of all rounds. Chunks: the
 same answer streamed both ways in turns, in one process; its time by the number of its chunks.
@@ -28,7 +28,8 @@ from collections.abc import Callable, Iterator, Sequence
 from fcntl import ioctl
 from pathlib import Path
 
-from edgespec.llama.tiny import TinySpec, write_tiny_model
+from tiny_models import TinySpec, write_tiny_model
+
 from edgespec.paths import Paths
 from edgespec.protocols import Completer
 from edgespec.runtime.host import Host

@@ -54,7 +54,7 @@ class MachineFacts:
     def fits(self, path: Path) -> str:
         """Whether the model at `path` fits into memory as a target."""
         try:
-            return fits_in(memory_need(path, self._options, 1).total, self._num_free)
+            return fits_in(memory_need(GgufFile(path), self._options, 1).total, self._num_free)
         except ModelFileError:
             return "cannot be read"
 

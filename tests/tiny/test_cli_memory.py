@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from cli_support import Cli, Ended
+from tiny_models import TinySpec, write_tiny_model
 
 from edgespec.drafters import context, database
 from edgespec.estimates.acceptance import Acceptance
-from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.vocab.ngrams import NgramCache
 
 PROMPT = "Please write a short list of things to do."

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from cli_support import Cli, Ended, assert_refused
 from rigs import WriteModel
+from tiny_models import TinySpec
 from server_support import wait_until
 
 from edgespec.errors import (
@@ -24,7 +25,6 @@ from edgespec.errors import (
     ModelFileError,
     UsageError,
 )
-from edgespec.llama.tiny import TinySpec
 from edgespec.models.trials import Trials
 from edgespec.paths import Paths
 from edgespec.runtime.host import Host, try_again
