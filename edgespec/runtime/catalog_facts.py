@@ -13,6 +13,7 @@ from edgespec.cache.database import Database, open_database
 from edgespec.cache.facts import Facts
 from edgespec.errors import ModelFileError, StorageError
 from edgespec.files.fingerprint import file_fingerprint
+from edgespec.gguf.file import GgufFile
 from edgespec.llama.options import ContextOptions
 from edgespec.machine.available import MOST_SHARE, available_memory
 from edgespec.machine.identity import this_machine

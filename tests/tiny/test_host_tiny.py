@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from cli_support import Cli, Ended, assert_refused
 from rigs import WriteModel
-from tiny_models import TinySpec
 from server_support import wait_until
+from tiny_models import TinySpec
 
 from edgespec.errors import (
     ContextOverflowError,
