@@ -3,9 +3,9 @@
     python research/redraw_cost.py [--answers 20] [--words 3] [--rounds 3]
 
 An answer with lists, tables and code streams word by word, with a redraw after each 50 ms worth of
-them (three words, at 60 a second), below `--answers` long answers: CPU time of the screen's thread
-for each redraw, handing the text over and all that Textual does until it is idle again. Then the
-window takes eight widths, each until the app is idle: seconds in all, and CPU time of the slowest. Works with this
+them (three words), below `--answers` long answers: CPU time of the screen's thread for each redraw,
+handing the text over and all that Textual does until it is idle again. Then the window takes eight
+widths, each until the app is idle: seconds in all, and CPU time of the slowest. Works with this
 transcript, and with the one before it, which had a widget for each block.
 """
 
