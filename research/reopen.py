@@ -55,7 +55,7 @@ def main() -> None:
             first, closing_s = answered(arguments.model, home, request)
             num_bytes = sum(file.stat().st_size for file in (home / "cache/prompts").iterdir())
             turns = (*request.prompt, Message("assistant", first.text), Message("user", "Sure?"))
-            again = dataclasses.replace(request, prompt=turns, record=False)  # type: ignore[arg-type]
+            again = dataclasses.replace(request, prompt=turns, record=False)
             restored, _ = answered(arguments.model, home, again)
             whole = dataclasses.replace(again, reuse_prefix=False)
             computed, _ = answered(arguments.model, home, whole)
