@@ -1,12 +1,11 @@
 """Repeat faults of the token database through the real command, and count what they cost.
 
-    python research/repeat_faults.py MODEL.gguf COUNT [bytes|lock|read-only|clock ...]
+    python research/repeat_faults.py MODEL.gguf COUNT [bytes|lock]
 
 A home of its own gets a few answers, the last backup being from halfway; then each fault is
 repeated COUNT times, every time over a copy of what was there. Wrong is: an answer that differs or
 fails, more than one line about it, a traceback, or earlier answers that are gone afterwards (for
-flipped bytes: any that the backup has, after `edgespec db check --repair`). `read-only` mounts a
-small file system and needs root, `clock` needs libfaketime (LIBFAKETIME tells its path).
+flipped bytes: any that the backup has, after `edgespec db check --repair`).
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 PROMPTS = tuple(
@@ -42,7 +41,6 @@ class Home:
 
     folder: Path
     model: Path
-    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def database(self) -> Path:
@@ -51,7 +49,7 @@ class Home:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """One command, as a process."""
-        environment = {**os.environ, **self.environment, "EDGESPEC_HOME": str(self.folder)}
+        environment = {**os.environ, "EDGESPEC_HOME": str(self.folder)}
         command = [sys.executable, "-m", "edgespec", *arguments]
         return subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=1800, check=False
@@ -102,35 +100,9 @@ def locked(home: Home, stream: random.Random) -> Iterator[None]:
     holder.join()
 
 
-def read_only(home: Home, _stream: random.Random) -> Iterator[None]:
-    """The folder cannot be written to."""
-    kept = home.folder.with_name("kept")
-    shutil.copytree(home.folder, kept)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(home.folder)]
-    subprocess.run(mount, check=True)
-    try:
-        shutil.copytree(kept, home.folder, dirs_exist_ok=True)
-        subprocess.run(["mount", "-o", "remount,ro", str(home.folder)], check=True)
-        yield
-    finally:
-        subprocess.run(["umount", str(home.folder)], check=True)
-        shutil.rmtree(kept)
-
-
-def turned_back(home: Home, stream: random.Random) -> Iterator[None]:
-    """The clock is some days behind what was recorded."""
-    library = os.environ["LIBFAKETIME"]
-    behind = stream.choice((1, 30, 4000))
-    home.environment = {"LD_PRELOAD": library, "FAKETIME": f"-{behind}d"}
-    yield
-    home.environment = {}
-
-
 FAULTS: dict[str, Callable[[Home, random.Random], Iterator[None]]] = {
     "bytes": flipped,
     "lock": locked,
-    "read-only": read_only,
-    "clock": turned_back,
 }
 
 
