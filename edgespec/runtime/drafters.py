@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from edgespec.runtime.head_rows import Follow, HeadFollower
     from edgespec.runtime.model_drafter import BoundDrafter
     from edgespec.runtime.online import Studying
-    from edgespec.vocab.ngrams import NgramStore
 
 
 _MEMORY_SHARE = 3
@@ -68,7 +67,7 @@ class Drafters:
         form: Form | None,
         target: Context,
         calibrations: AcceptanceStore,
-        ngrams: NgramStore,
+        ngrams: AcceptanceStore,
         tiers: Sequence[TokenIndex],
         report: Report,
         cleanup: contextlib.ExitStack,

@@ -17,7 +17,6 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 Run = tuple[int, ...]
 
@@ -35,18 +34,6 @@ _GROUP_WEIGHT = 0.3
 _EVICTED_SHARE = 0.125
 
 
-class NgramStore(Protocol):
-    """Remembers a cache between runs, by fingerprint of the target's and drafter's vocabulary."""
-
-    def load(self, target: str, drafter: str) -> bytes | None:
-        """What was saved for this pair, or None."""
-        ...
-
-    def save(self, target: str, drafter: str, data: bytes) -> bool:
-        """Remember `data`; False if that was not possible."""
-        ...
-
-
 @dataclass(slots=True)
 class _Entry:
     token: int
@@ -59,8 +46,6 @@ class NgramCache:
 
     def __init__(self, capacity: int = 65536) -> None:
         """65,536 entries take about 15 MB in memory and half a MB stored."""
-        if capacity < 1:
-            raise ValueError(f"a cache of {capacity} entries holds nothing")
         self.capacity = capacity
         self._entries: dict[Run, _Entry] = {}
         self._first_seen = [0] * NUM_GROUPS

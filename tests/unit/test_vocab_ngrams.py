@@ -79,17 +79,6 @@ def test_the_least_seen_go_first_and_the_oldest_among_them() -> None:
     assert [n for n in range(17) if not is_known(cache, (0, n))] == [1, 2, 3]
 
 
-@given(events=EVENTS, capacity=st.integers(1, 12))
-def test_never_more_than_its_capacity(
-    events: list[tuple[tuple[int, ...], int, bool, int]], capacity: int
-) -> None:
-    cache = NgramCache(capacity)
-    for run, token, kept, group in events:
-        cache.observe(run, token, kept, group)
-        assert len(cache) <= capacity
-        assert 0.0 < cache.estimate(run, token, group) < 1.0
-
-
 @given(events=EVENTS, capacity=st.integers(1, 50))
 def test_what_was_exported_is_restored(
     events: list[tuple[tuple[int, ...], int, bool, int]], capacity: int
@@ -98,8 +87,9 @@ def test_what_was_exported_is_restored(
     again = NgramCache(capacity)
     assert again.restore(cache.export())
     assert again.export() == cache.export()
+    assert len(again) == len(cache) <= capacity
     for run, token, _kept, group in events:
-        assert again.estimate(run, token, group) == cache.estimate(run, token, group)
+        assert 0.0 < cache.estimate(run, token, group) == again.estimate(run, token, group) < 1.0
 
 
 @given(before=EVENTS, after=EVENTS, capacity=st.integers(1, 12))
@@ -114,15 +104,6 @@ def test_a_restored_cache_goes_on_as_the_one_exported(
     for run, token, kept, group in after:
         again.observe(run, token, kept, group)
     assert again.export() == filled(before + after, capacity).export()
-
-
-@given(events=EVENTS, capacity=st.integers(1, 12), smaller=st.integers(1, 12))
-def test_a_restored_cache_keeps_to_its_own_capacity(
-    events: list[tuple[tuple[int, ...], int, bool, int]], capacity: int, smaller: int
-) -> None:
-    cache, again = filled(events, capacity), NgramCache(smaller)
-    assert again.restore(cache.export())
-    assert len(again) == len(cache) if len(cache) <= smaller else len(again) <= smaller
 
 
 def test_a_full_cache_is_stored_in_a_megabyte() -> None:
@@ -191,11 +172,6 @@ def test_numbers_that_make_no_sense_are_refused(numbers: list[int]) -> None:
     packed = b"".join(number.to_bytes(4, "little", signed=True) for number in numbers)
     data = NgramCache().export()[:5] + zlib.compress(packed)
     assert not NgramCache().restore(data)
-
-
-def test_a_cache_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="holds nothing"):
-        NgramCache(0)
 
 
 def test_a_run_too_long_is_not_kept() -> None:
