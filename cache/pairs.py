@@ -1,8 +1,7 @@
-"""What drafting learned of a pair of target and drafter: one blob a pair, in each of three tables.
+"""What drafting learned of a pair of target and drafter: one blob a pair, in each of two tables.
 
 ngram_caches   runs of drafter tokens to one target token, by vocabulary fingerprints
-calibrations   acceptance estimates of each drafter, look-ups included: counts and head
-costs          measured times of a pass and of a drafted token
+calibrations   acceptance estimates of each drafter, look-ups included
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Literal
 
 from edgespec.cache.database import DAMAGE, Database
 
-PairTable = Literal["ngram_caches", "calibrations", "costs"]
+PairTable = Literal["ngram_caches", "calibrations"]
 
 
 class PairStore:

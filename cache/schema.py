@@ -12,11 +12,6 @@ NAMES = ("m001_facts", "m002_tokens", "m003_drafting", "m004_conversations")
 """Names of all migrations (`edgespec.cache.migrations`), in order."""
 
 
-def newest_schema() -> int:
-    """Number of the newest migration that this EdgeSpec knows."""
-    return len(NAMES)
-
-
 def is_newest(connection: sqlite3.Connection) -> bool:
     """True if every migration was applied, and no other; raises sqlite3.Error.
 

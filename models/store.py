@@ -8,7 +8,6 @@ of a whole, checked file, so whatever bears the suffix `.gguf` is never half-wri
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgespec.errors import BusyError, ChecksumError, UnknownModelError, UsageError
+from edgespec.files.scratch import taking_the_place_of
 from edgespec.models.disk import disk_errors, require_space, sync_folder
 from edgespec.models.part import Fetched, file_sha256
 from edgespec.models.records import is_verified, read_record, record_path, write_record
@@ -207,12 +207,6 @@ def _move(source: Path, destination: Path) -> None:
         if error.errno != errno.EXDEV:
             raise
     require_space(destination.parent, source.stat().st_size)
-    scratch = destination.with_name(f".{destination.name}.part")
-    try:
-        shutil.copyfile(source, scratch)
-        with scratch.open("rb+") as file:
-            os.fsync(file.fileno())
-        scratch.replace(destination)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with taking_the_place_of(destination) as scratch:
+        shutil.copy(source, scratch)  # with its mode
     source.unlink()

@@ -25,7 +25,6 @@ TYPES: dict[str, dict[str, str]] = {
     "blocks": {"sequence": _INT, "tokens": _BLOB},
     "ngram_caches": _PAIR,
     "calibrations": _PAIR,
-    "costs": _PAIR,
     "conversations": {"id": _TEXT, "title": _TEXT, "created": _REAL},
     "messages": {"conversation": _TEXT, "role": _TEXT, "content": _TEXT, "created": _REAL},
 }

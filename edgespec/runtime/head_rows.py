@@ -189,8 +189,8 @@ class HeadFollower:
         newest, texts = 0, []
         for said in latest_answers(connection, self._said.vocabulary, MOST_TOKENS):
             pause()
-            newest = max(newest, said.sequence)
-            texts.append(b"".join(map(piece, said.tokens.tolist())).decode("utf-8", "ignore"))
+            newest = max(newest, said.number)
+            texts.append(b"".join(map(piece, said.tokens)).decode("utf-8", "ignore"))
         return newest, texts
 
     def _serve(self, there: tuple[int, int] | None, pause: Pause) -> None:

@@ -138,7 +138,7 @@ def _ask_target(
             key = vocabulary_key(model, store)
             for said in latest_answers(database.connection, key, _MOST_TOKENS):
                 total += len(said.tokens)
-                texts.append(b"".join(map(piece, said.tokens.tolist())).decode("utf-8", "ignore"))
+                texts.append(b"".join(map(piece, said.tokens)).decode("utf-8", "ignore"))
         if texts:
             counter.said = WordCounts.of(texts, f"{total:,} tokens that {path.stem} said here")
         with ending_at_once():

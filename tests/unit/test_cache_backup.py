@@ -145,24 +145,24 @@ def test_beside_other_upkeep_there_is_none(recorded: Recorded, path: Path) -> No
 
 
 def recorded_by(recorder: Recorder) -> bool:
-    recorder.record(VOCABULARY, "model", Recording([1, 2, 3, 4]))
+    recorder.record(Recording([1, 2, 3, 4]))
     return recorder.flush()
 
 
 def test_the_end_of_a_run_that_recorded_something_makes_one(recorded: Recorded, path: Path) -> None:
     back_up(path)  # so that none is due
-    assert Recorder(path).close()
+    Recorder(path, VOCABULARY).close()
     assert len(names(path)) == 1
-    recorder = Recorder(path)
+    recorder = Recorder(path, VOCABULARY)
     assert recorded_by(recorder) and len(names(path)) == 1
-    assert recorder.close() and recorder.notice == ""
+    recorder.close() and recorder.notice == ""
     assert num_sequences(backups(path)[0]) == NUM_SEQUENCES + 1
 
 
 def test_a_run_of_days_makes_one_after_a_turn(recorded: Recorded, path: Path) -> None:
     os.utime(back_up(path), (1e9, 1e9))
-    recorder = Recorder(path)
-    recorder.record(VOCABULARY, "model", Recording([1, 2, 3, 4]))
+    recorder = Recorder(path, VOCABULARY)
+    recorder.record(Recording([1, 2, 3, 4]))
     deadline = time.monotonic() + 30
     while len(names(path)) < 2:
         assert time.monotonic() < deadline
@@ -176,7 +176,7 @@ def test_one_that_would_keep_a_quit_waiting_is_left(
 ) -> None:
     back_up(path)
     monkeypatch.setattr("edgespec.cache.tokens.recorder._LAST_BACKUP_S", -1.0)
-    recorder = Recorder(path)
+    recorder = Recorder(path, VOCABULARY)
     assert recorded_by(recorder) and recorder.close()
     assert len(names(path)) == 1 and recorder.notice == ""
 
@@ -185,7 +185,7 @@ def test_what_stops_a_backup_is_one_line_at_most(
     recorded: Recorded, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with upkeep_lock(path):
-        recorder = Recorder(path)
+        recorder = Recorder(path, VOCABULARY)
         assert recorded_by(recorder) and recorder.close()
     assert names(path) == [] and recorder.notice == ""
     full = sqlite3.OperationalError("database or disk is full")
@@ -195,10 +195,10 @@ def test_what_stops_a_backup_is_one_line_at_most(
         raise full
 
     monkeypatch.setattr("edgespec.cache.tokens.recorder.back_up", fail)
-    recorder = Recorder(path)
+    recorder = Recorder(path, VOCABULARY)
     assert recorded_by(recorder) and recorder.close()
     assert recorder.notice == "the database could not be backed up (database or disk is full)"
     monkeypatch.setattr(full, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    recorder = Recorder(path)
+    recorder = Recorder(path, VOCABULARY)
     assert recorded_by(recorder) and recorder.close()
     assert recorder.notice.startswith("the database is damaged")

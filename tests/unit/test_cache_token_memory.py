@@ -125,16 +125,14 @@ def test_a_lock_that_is_let_go_in_time_costs_nothing(path: Path) -> None:
 def test_a_full_queue_drops_and_says_so(path: Path) -> None:
     blocker = sqlite3.connect(path, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
-    recorder = Recorder(path)
-    taken = [
-        recorder.record(VOCABULARY, "model", Recording([number, 1, 2])) for number in range(80)
-    ]
+    recorder = Recorder(path, VOCABULARY)
+    for number in range(80):
+        recorder.record(Recording([number, 1, 2]))
     blocker.execute("ROLLBACK")
     blocker.close()
-    assert recorder.close()
-    assert not all(taken) and any(taken)
+    recorder.close()
     assert "too slow" in recorder.notice
-    assert on_disk(path).count("sequences") == sum(taken)
+    assert 0 < on_disk(path).count("sequences") < 80
 
 
 def test_ids_that_are_none_are_not_recorded(path: Path) -> None:
@@ -148,10 +146,10 @@ def test_ids_that_are_none_are_not_recorded(path: Path) -> None:
 
 def test_a_database_that_vanished_is_not_made_anew(path: Path) -> None:
     with open_database(path) as database:
-        recorder = Recorder(path)
+        recorder = Recorder(path, VOCABULARY)
         for file in path.parent.iterdir():
             file.unlink()
-        recorder.record(VOCABULARY, "model", Recording([0, 1, 2, 3]))
+        recorder.record(Recording([0, 1, 2, 3]))
         assert recorder.flush()
         assert "not remembered" in recorder.notice
         recorder.close()
@@ -256,12 +254,13 @@ def test_eviction_keeps_the_limit_the_order_and_the_index(
 def test_a_recorder_keeps_its_database_within_the_limit(path: Path) -> None:
     with contextlib.closing(connect(path, 1.0, 1 << 20)) as connection:
         limit = bytes_in_use(connection) + 200_000
-        recorder = Recorder(path, limit)
+        recorder = Recorder(path, VOCABULARY, limit)
         for number in range(60):
             tokens = [(number * 131 + i * (number + 3)) % 1000 for i in range(500)]
-            recorder.record(VOCABULARY, "model", Recording(tokens))
+            recorder.record(Recording(tokens))
             recorder.flush()
-        assert recorder.close() and recorder.notice == ""
+        recorder.close()
+        assert recorder.notice == ""
         assert bytes_in_use(connection) <= limit
         [(oldest,)] = connection.execute("SELECT min(id) FROM sequences").fetchall()
         assert oldest > 1
