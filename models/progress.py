@@ -19,16 +19,3 @@ class PullProgress(Protocol):
     def say(self, text: str) -> None:
         """Something the user should know, in one sentence."""
         ...
-
-
-class SilentProgress:
-    """Shows nothing."""
-
-    def begin(self, label: str, total: int | None) -> None:
-        """Do nothing."""
-
-    def at(self, num_bytes: int) -> None:
-        """Do nothing."""
-
-    def say(self, text: str) -> None:
-        """Do nothing."""

@@ -20,7 +20,7 @@ import filelock
 
 from edgespec.errors import ModelFileError, NetworkError, UnknownModelError, UsageError
 from edgespec.models.disk import disk_errors
-from edgespec.models.gguf_check import check_gguf, read_gguf_summary
+from edgespec.models.gguf_check import check_gguf, gguf_size
 from edgespec.models.hub import Hub
 from edgespec.models.packages import PackageIndex
 from edgespec.models.part import Expected, Fetched, file_sha256
@@ -146,7 +146,7 @@ class Puller:
         """A file of which only the Hub knows what it should be: its header is checked too."""
         fetched = self._hub_fetch(file, expected, download_stem(file), progress)
         try:
-            read_gguf_summary(fetched.path)
+            gguf_size(fetched.path)
         except ModelFileError as error:
             fetched.path.unlink(missing_ok=True)
             raise ModelFileError(

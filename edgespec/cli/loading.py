@@ -36,20 +36,16 @@ def model_on_disk(reference: str) -> Path:
     target = resolve(reference)
     if isinstance(target, LocalFile):
         return target.path.expanduser().absolute()
-    stored = ModelStore(user_paths()).find(reference)
-    if stored is not None:
-        return stored.path
     return pull_all([reference])[0]
 
 
 def pull_all(references: Iterable[str]) -> list[Path]:
     """Pull what is missing of `references`; one that is on disk costs nothing."""
     store = ModelStore(user_paths())
-    found = []
-    for reference in references:
-        stored = store.find(reference)
-        found.append(stored.path if stored is not None else _pull(reference))
-    return found
+    return [
+        stored.path if (stored := store.find(reference)) is not None else _pull(reference)
+        for reference in references
+    ]
 
 
 def _pull(reference: str) -> Path:

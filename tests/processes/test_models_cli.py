@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from edgespec.cli.models import models, pull
-from edgespec.cli.pull_progress import BarDisplay, PlainDisplay, pull_display
+from edgespec.cli.pull_progress import BarDisplay, PullDisplay, pull_display
 from edgespec.errors import ChecksumError, EdgeSpecError, UnknownModelError, UsageError
 from edgespec.models.records import write_record
 from edgespec.models.registry import KNOWN_MODELS
@@ -253,7 +253,7 @@ def test_a_bar_counts_only_new_bytes_as_speed() -> None:
 
 def test_plain_lines_come_every_few_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     now = [0.0]
-    display = PlainDisplay(clock=lambda: now[0])
+    display = PullDisplay(clock=lambda: now[0])
     with display.model("tiny"):
         display.begin("the Hub", 2000)
         for second in range(11):
@@ -277,7 +277,7 @@ def test_plain_lines_come_every_few_seconds(capsys: pytest.CaptureFixture[str]) 
 
 def test_the_display_suits_what_stderr_is() -> None:
     with pull_display() as display:
-        assert isinstance(display, PlainDisplay)
+        assert type(display) is PullDisplay
 
 
 @pytest.mark.parametrize(

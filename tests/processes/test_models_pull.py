@@ -28,7 +28,6 @@ from edgespec.errors import (
 )
 from edgespec.models.hub import Hub
 from edgespec.models.packages import PackageIndex
-from edgespec.models.progress import SilentProgress
 from edgespec.models.pull import PulledModel, Puller, pull
 from edgespec.models.records import is_verified
 from edgespec.models.registry import KnownModel
@@ -266,10 +265,10 @@ def test_the_function_pulls_with_the_users_own_sources(
     path = tmp_path / "own.gguf"
     path.write_bytes(CONTENT)
     monkeypatch.setenv("EDGESPEC_HOME", str(world.home))
-    pulled = pull(str(path), user_paths(), SilentProgress(), accept_terms=lambda _: False)
+    pulled = pull(str(path), user_paths(), RecordingProgress(), accept_terms=lambda _: False)
     assert pulled.path == path
     with pytest.raises(UnknownModelError):
-        pull("no-such", user_paths(), SilentProgress(), accept_terms=lambda _: False)
+        pull("no-such", user_paths(), RecordingProgress(), accept_terms=lambda _: False)
 
 
 class Asker:

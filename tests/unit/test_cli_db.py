@@ -201,11 +201,10 @@ def test_an_export_that_cannot_be_written_leaves_nothing(
 ) -> None:
     folder = tmp_path / "gone" / "out.jsonl"
     assert "cannot write" in refused(StorageError, "export", folder)
-    kept = tmp_path / "kept.jsonl"
-    kept.write_text("before")
-    (tmp_path / "kept.jsonl.part").mkdir()
-    assert "cannot write" in refused(StorageError, "export", kept)
-    assert kept.read_text() == "before"
+    folder.parent.mkdir()
+    folder.mkdir()
+    assert "cannot write" in refused(StorageError, "export", folder)
+    assert list(folder.parent.iterdir()) == [folder]
 
 
 @pytest.mark.parametrize(
