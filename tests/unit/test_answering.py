@@ -78,24 +78,6 @@ def test_what_the_worker_raises_is_raised_here_after_what_came_before() -> None:
     assert not workers()
 
 
-def test_a_generator_that_raises_at_once() -> None:
-    def compute(_stopped: threading.Event) -> Iterator[int]:
-        raise ValueError("no iterator")
-
-    with pytest.raises(ValueError, match="no iterator"), InThread(compute, lambda: None) as items:
-        next(iter(items))
-
-
-def test_leaving_early_cancels_and_waits() -> None:
-    counting = Counting()
-    with InThread(counting.count, counting.cancel) as items:
-        assert next(iter(items)) == 0
-    assert counting.ended
-    assert counting.num_cancels >= 1
-    assert counting.thread is not None
-    assert not counting.thread.is_alive()
-
-
 def test_an_error_in_the_block_waits_for_the_worker_too() -> None:
     """The caller frees the model next: the worker must be out of it."""
     counting = Counting()
@@ -105,7 +87,7 @@ def test_an_error_in_the_block_waits_for_the_worker_too() -> None:
     ):
         for _ in items:
             raise BrokenPipeError
-    assert counting.ended
+    assert counting.ended and counting.num_cancels >= 1
     assert not workers()
 
 

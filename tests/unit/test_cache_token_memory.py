@@ -188,13 +188,6 @@ def kept(recorded: Recorded) -> set[int]:
     return {number for (number,) in recorded.connection.execute("SELECT id FROM sequences")}
 
 
-def test_below_the_limit_nothing_is_forgotten() -> None:
-    recorded = in_memory()
-    numbers = fill(recorded, 5)
-    assert evict(recorded.connection, 1 << 20) == 0
-    assert kept(recorded) == set(numbers)
-
-
 def test_the_unused_for_longest_go_first() -> None:
     recorded = in_memory()
     numbers = fill(recorded, 60)

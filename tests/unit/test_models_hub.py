@@ -199,13 +199,6 @@ def test_a_refusal_is_an_unknown_model(
     assert "\n" not in str(caught.value)
 
 
-def test_a_repository_and_a_file_that_do_not_exist(server: FakeHub, tmp_path: Path) -> None:
-    with pytest.raises(UnknownModelError, match="has no repository acme/none"):
-        fetch(server.url, tmp_path, file=HubFile("acme/none", "x.gguf"))
-    with pytest.raises(UnknownModelError, match=r"has no file hf:acme/tiny-GGUF:x\.gguf"):
-        fetch(server.url, tmp_path, file=HubFile("acme/tiny-GGUF", "x.gguf"))
-
-
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_hub_in_trouble_is_a_network_error(server: FakeHub, tmp_path: Path, status: int) -> None:
     server.files[KEY].error = (status, "")
