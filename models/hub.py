@@ -39,8 +39,7 @@ from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
 from edgespec.errors import ChecksumError, EdgeSpecError, NetworkError, UnknownModelError
 from edgespec.models.disk import require_space
-from edgespec.models.part import Expected, Fetched, PartFile
-from edgespec.models.progress import PullProgress
+from edgespec.models.part import Expected, Fetched, PartFile, PullProgress
 from edgespec.models.registry import HubFile
 
 _LIBRARY = "edgespec"

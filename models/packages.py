@@ -27,8 +27,7 @@ from pathlib import Path
 
 from edgespec.errors import ChecksumError, NetworkError, StorageError
 from edgespec.models.disk import FULL, disk_errors, full_disk, read_json, require_space, write_json
-from edgespec.models.part import CHUNK_BYTES, Expected, Fetched, PartFile
-from edgespec.models.progress import PullProgress
+from edgespec.models.part import CHUNK_BYTES, Expected, Fetched, PartFile, PullProgress
 from edgespec.models.registry import KnownModel, PackageSet
 
 _PROGRESS = re.compile(r"Progress (\d+) of (\d+)")

@@ -64,9 +64,7 @@ def latest_answers(
             yield RecordedAnswer(number, tokens, tuple(whole[:num_context]), conversation)
 
 
-def _rows(
-    connection: sqlite3.Connection, scope: int, most_tokens: float
-) -> list[tuple[Any, ...]]:
+def _rows(connection: sqlite3.Connection, scope: int, most_tokens: float) -> list[tuple[Any, ...]]:
     """Where the latest answers are: read at once, so that nothing stays locked meanwhile."""
     rows = []
     with contextlib.closing(connection.execute(_LATEST, (scope,))) as cursor:
@@ -79,9 +77,7 @@ def _rows(
     return rows
 
 
-def num_tokens_since(
-    connection: sqlite3.Connection, vocabulary: VocabularyKey, number: int
-) -> int:
+def num_tokens_since(connection: sqlite3.Connection, vocabulary: VocabularyKey, number: int) -> int:
     """Tokens of the answers that were recorded after that of this number: a fast query."""
     scope = find_scope(connection, vocabulary, "model")
     if scope is None:

@@ -40,7 +40,7 @@ _LAST_BACKUP_S, _LAST_BACKUP_BYTES = 0.3, 32 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """An answer to record and what it was drafted from, with its conversation; or a question only."""
+    """An answer and what it was drafted from, with its conversation; or a question only."""
 
     recording: Recording | None
     entry: Entry | None

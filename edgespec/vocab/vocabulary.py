@@ -1,4 +1,4 @@
-"""A vocabulary: what a model tells of it, its pieces in one string, its special tokens, its name."""
+"""A vocabulary: what a model tells of it, its pieces, its special tokens, its fingerprint."""
 
 from __future__ import annotations
 

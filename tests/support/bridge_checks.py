@@ -152,7 +152,7 @@ def check_proposals_are_what_the_target_says(
 def check_acceptance_counts_each_drafter_token_once(
     target: ByteTokenizer, drafter: ByteTokenizer, tokens: Sequence[int], least: float
 ) -> None:
-    """The product over all proposals is that over the drafter tokens they span, or less if unsure."""
+    """The product over all proposals is that over the drafter tokens they span, or less."""
     tokens = without_ends(drafter, list(filter(drafter.piece, tokens)))
     translator = DraftTranslator(target, drafter, NgramCache(), least)
     proposed = [bridged for token in tokens for bridged in translator.push(token, 0.5)]

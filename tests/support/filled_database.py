@@ -14,8 +14,7 @@ from token_support import OTHER_VOCABULARY, VOCABULARY, Recorded, on_disk
 
 from edgespec.cache.chats.conversations import Conversations
 from edgespec.cache.database import open_database
-from edgespec.cache.facts import Facts
-from edgespec.cache.pairs import PairStore
+from edgespec.cache.facts import Facts, PairStore
 from edgespec.cache.tokens.sequences import Recording
 from edgespec.cache.upkeep.backup import back_up
 

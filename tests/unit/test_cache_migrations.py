@@ -14,8 +14,7 @@ import sqlite_utils
 from edgespec.cache import migrations
 from edgespec.cache.chats.conversations import Conversations
 from edgespec.cache.database import open_database
-from edgespec.cache.facts import Facts
-from edgespec.cache.pairs import PairStore
+from edgespec.cache.facts import Facts, PairStore
 from edgespec.cache.schema import NAMES
 from edgespec.cache.upkeep.check import problems
 from edgespec.cache.upkeep.repair import repair
