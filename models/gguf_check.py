@@ -64,7 +64,7 @@ class _Header:
         self._at = 0
 
     def read(self) -> int:
-        """Magic, version, key-value pairs and tensor table; returns the bytes the file must have."""
+        """Magic, version, key-value pairs, tensor table; returns the bytes the file must have."""
         magic = self._view[:4]
         if magic != _MAGIC:
             raise ModelFileError(

@@ -43,7 +43,8 @@ from edgespec.planning.planner import Planner
 from edgespec.protocols import Drafter, DraftSession, Quote, Target
 from edgespec.runtime.model_drafter import Renderer
 from edgespec.types import EncodedPrompt
-from edgespec.vocab.tokenizer import ByteTokenizer, Encoded, Tokenizer
+from edgespec.vocab.tokenizer import ByteTokenizer, Encoded
+from edgespec.vocab.vocabulary import Tokenizer
 
 PASS_MS = (30.0, 31.8, 34.3, 33.8, 36.0, 37.8, 39.5, 41.0, 45.0, 49.0, 52.5, 56.0, 61.2, 66.5)
 """T(r) of Qwen2.5-Coder-1.5B Q4_K_M with the kernel that fetches weights ahead, two cores."""

@@ -78,21 +78,25 @@ def _victims(connection: sqlite3.Connection) -> list[tuple[int, str | None]]:
     return rows.fetchall()
 
 
-def _forget_if_nothing_is_left(connection: sqlite3.Connection, conversation: str) -> None:
-    """Drop the messages of a conversation of which no sequence is recorded any more."""
+def _forget_if_nothing_is_left(connection: sqlite3.Connection, conversation: str) -> bool:
+    """Drop a conversation of which no sequence is recorded any more; whether it was dropped."""
     learned = connection.execute(
         "SELECT 1 FROM sequences WHERE conversation = ? LIMIT 1", (conversation,)
     )
-    if learned.fetchone() is None:
-        connection.execute("DELETE FROM messages WHERE conversation = ?", (conversation,))
-        connection.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
+    if learned.fetchone() is not None:
+        return False
+    connection.execute("DELETE FROM messages WHERE conversation = ?", (conversation,))
+    connection.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
+    return True
 
 
 def _forget_oldest_messages(connection: sqlite3.Connection) -> bool:
-    """Drop the oldest conversation where no sequences are left; False if there is none."""
+    """Drop the oldest conversation where no sequences are left; False if there is none.
+
+    One that has a sequence of no tier stays: that file is damaged.
+    """
     row = connection.execute("SELECT id FROM conversations ORDER BY number LIMIT 1").fetchone()
     if row is None:
         return False
     with transaction(connection):
-        _forget_if_nothing_is_left(connection, row[0])
-    return True
+        return _forget_if_nothing_is_left(connection, row[0])

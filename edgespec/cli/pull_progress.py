@@ -105,8 +105,7 @@ class BarDisplay(PullDisplay):
         try:
             yield
         finally:
-            if self._task is not None:
-                self._progress.stop_task(self._task)
+            self._stop_clock()
 
     def begin(self, label: str, total: int | None) -> None:
         """Start the bar anew for this source."""
@@ -119,13 +118,19 @@ class BarDisplay(PullDisplay):
         """Move the bar; what was there before this run does not count as speed."""
         if self._task is None:
             return
-        move = self._progress.reset if self._fresh and num_bytes else self._progress.update
-        move(self._task, completed=num_bytes)
+        if self._fresh and num_bytes:
+            self._progress.reset(self._task, completed=num_bytes)
+        else:
+            self._progress.update(self._task, completed=num_bytes)
         self._fresh = self._fresh and not num_bytes
 
     def say(self, text: str) -> None:
         """Print a sentence above the bar."""
         self._progress.console.print(text, highlight=False, markup=False)
+
+    def _stop_clock(self) -> None:
+        if self._task is not None:
+            self._progress.stop_task(self._task)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

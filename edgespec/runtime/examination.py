@@ -64,7 +64,7 @@ def examine(reference: str | None, paths: Paths, *, anew: bool, verbose: bool) -
 def _examine_database(found: Examination, database: Database) -> None:
     path = database.path
     try:
-        integrity = next(iter(problems(database.connection)), "ok")
+        integrity = " ".join(next(iter(problems(database.connection)), "ok").split())
     except DAMAGE as error:  # locked, or the disk fails
         integrity = str(error)
     found.database = {

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from token_support import VOCABULARY, Recorded, count, in_memory, on_disk
 
+from edgespec.cache.chats.conversations import Conversations, NewMessage
 from edgespec.cache.database import connect, open_database, open_in_memory, transaction
 from edgespec.cache.tokens.eviction import bytes_in_use, evict
 from edgespec.cache.tokens.recorder import Recorder
@@ -217,6 +218,16 @@ def test_an_impossible_limit_forgets_everything_and_ends() -> None:
     assert evict(recorded.connection, 1) == 20 * 400
     assert kept(recorded) == set()
     assert recorded.count("grams") == recorded.count("blocks") == 0
+
+
+def test_a_sequence_whose_tier_is_lost_does_not_keep_eviction_busy_for_ever() -> None:
+    recorded = in_memory()
+    recorded.add([1, 2, 3], conversation="talk")
+    Conversations(recorded.connection).append("talk", "talk", [NewMessage("user", "hello")])
+    recorded.connection.execute("DELETE FROM scopes")
+    recorded.connection.commit()
+    assert evict(recorded.connection, 1) == 0
+    assert recorded.count("messages") == 1
 
 
 @given(
