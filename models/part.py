@@ -78,11 +78,6 @@ class PartFile:
             self._file.close()
 
     @property
-    def path(self) -> Path:
-        """Where the bytes are."""
-        return self._path
-
-    @property
     def size(self) -> int:
         """Bytes so far."""
         return self._size

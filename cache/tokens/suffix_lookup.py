@@ -242,14 +242,8 @@ class Cursor:
         standing = reader.standing(places)
         return Cursor(reader, standing, length) if standing else None
 
-    def candidates(self) -> list[Candidate]:
-        """Every token that came next, the most supported first; of equals, the latest."""
-        total = len(self.places)
-        ranked = sorted(self._votes.items(), key=_rank, reverse=True)
-        return [Candidate(token, self.length, len(votes), total) for token, votes in ranked]
-
     def best(self) -> Candidate:
-        """The first of `candidates`."""
+        """The token that came next most often; of equals, the latest."""
         token, votes = max(self._votes.items(), key=_rank)
         return Candidate(token, self.length, len(votes), len(self.places))
 

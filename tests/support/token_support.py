@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from edgespec.cache.tokens.sequences import (
     Tier,
     VocabularyKey,
 )
-from edgespec.cache.tokens.suffix_lookup import MAX_LENGTH, TokenReader
+from edgespec.cache.tokens.suffix_lookup import MAX_LENGTH, Cursor, TokenReader
 
 VOCABULARY = VocabularyKey("tiny", 1000)
 OTHER_VOCABULARY = VocabularyKey("other", 1000)
@@ -52,6 +53,11 @@ class Recorded:
 
     def count(self, table: str) -> int:
         return count(self.connection, table)
+
+
+def votes(cursor: Cursor) -> Counter[int]:
+    """How often each token came next."""
+    return Counter(place.token for place in cursor.places)
 
 
 def in_memory() -> Recorded:
