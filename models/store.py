@@ -89,12 +89,6 @@ class ModelStore:
         self.drop_downloads(ref)
         return self._describe(path)
 
-    def adopt(self, ref: KnownModel | HubFile, sha256: str, source: str) -> StoredModel:
-        """Record that the file already there was found to have this SHA-256."""
-        path = stored_path(ref, self._paths.models)
-        write_record(path, sha256, source)
-        return self._describe(path)
-
     def remove(self, ref: str) -> int:
         """Delete a model, its record and its unfinished downloads; returns the bytes freed.
 

@@ -5,12 +5,10 @@ Only what targets said: the tier "model". Everything raises sqlite3.Error.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from edgespec.cache.tokens.sequences import (
     SequenceStore,
@@ -23,8 +21,9 @@ FOLLOWED = "followed"
 """The kind of the facts that tell up to which answer somebody has looked at this."""
 
 _LATEST = (
-    "SELECT id, conversation, first_block, num_context, num_tokens FROM sequences"
-    " WHERE scope = ? ORDER BY id DESC"
+    "SELECT id, conversation, first_block, num_context, num_tokens FROM (SELECT *,"
+    " sum(num_tokens) OVER (ORDER BY id DESC) - num_tokens AS num_later FROM sequences"
+    " WHERE scope = ?) WHERE num_later < ? ORDER BY id DESC"
 )
 _COUNT = "SELECT coalesce(sum(num_tokens), 0) FROM sequences WHERE scope = ? AND id > ?"
 
@@ -51,35 +50,19 @@ def latest_answers(
     Each is read when it is asked for: one that was forgotten meanwhile is left out, and so is one
     with ids that the vocabulary does not have.
     """
-    scope = find_scope(connection, vocabulary, "model")
-    if scope is None:
-        return
-    store = SequenceStore(connection)
-    for number, conversation, first_block, num_context, num_tokens in _rows(
-        connection, scope, most_tokens
-    ):
+    scope, store = find_scope(connection, vocabulary, "model"), SequenceStore(connection)
+    # Found at once, so that nothing stays locked meanwhile.
+    found = connection.execute(_LATEST, (scope, most_tokens)).fetchall()
+    for number, conversation, *place in found:
+        require_numbers(number, *place)
+        first_block, num_context, num_tokens = place
         whole = store.read(first_block, num_context + num_tokens).tolist()
         tokens = tuple(whole[num_context:])
         if tokens and max(tokens) < vocabulary.num_tokens:
             yield RecordedAnswer(number, tokens, tuple(whole[:num_context]), conversation)
 
 
-def _rows(connection: sqlite3.Connection, scope: int, most_tokens: float) -> list[tuple[Any, ...]]:
-    """Where the latest answers are: read at once, so that nothing stays locked meanwhile."""
-    rows = []
-    with contextlib.closing(connection.execute(_LATEST, (scope,))) as cursor:
-        for row in cursor:
-            if most_tokens <= 0:
-                break
-            require_numbers(row[0], *row[2:])
-            rows.append(row)
-            most_tokens -= row[-1]
-    return rows
-
-
 def num_tokens_since(connection: sqlite3.Connection, vocabulary: VocabularyKey, number: int) -> int:
     """Tokens of the answers that were recorded after that of this number: a fast query."""
     scope = find_scope(connection, vocabulary, "model")
-    if scope is None:
-        return 0
     return int(connection.execute(_COUNT, (scope, number)).fetchone()[0])
