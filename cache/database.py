@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from edgespec.cache.schema import is_newest
-from edgespec.errors import EdgeSpecError
+from edgespec.errors import EdgeSpecError, StorageError
 from edgespec.files.scratch import taking_the_place_of
+from edgespec.reports import Report
 
 BUSY_TIMEOUT_S = 2.0
 """How long a statement waits for another process's lock."""
@@ -45,6 +46,21 @@ def is_damage(error: Exception) -> bool:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
         return bool(code == sqlite3.SQLITE_ERROR)
     return isinstance(error, DAMAGE)
+
+
+def storage_error(error: Exception, path: Path | None) -> StorageError:
+    """An error of DAMAGE as one line for people and what they can do about it."""
+    where = f"the database {path}" if path else "the database in memory"
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if is_damage(error):
+        return StorageError(f"{where} is damaged ({error})", "run `edgespec db check --repair`")
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StorageError(f"{where} is locked by another program", "try again when it is done")
+    if code == sqlite3.SQLITE_FULL:
+        return StorageError(f"{where} is full: no room for more", "free disk space, then try again")
+    return StorageError(
+        f"{where} cannot be used ({error})", "free it, or set EDGESPEC_HOME to another folder"
+    )
 
 
 class Database:
@@ -82,6 +98,18 @@ def open_database(path: Path) -> Database:
     except (OSError, BackupError) as error:
         why = getattr(error, "strerror", None) or error
         return _in_memory(f"the database {path} cannot be used ({why}); nothing is remembered")
+
+
+def open_or_go_without(path: Path, report: Report) -> Database:
+    """The database; one in memory where it cannot be used, after one line that says why."""
+    try:
+        database = open_database(path)
+    except StorageError as error:  # of a newer EdgeSpec: not to be touched
+        report(f"{error}; nothing is remembered")
+        return open_in_memory()
+    if database.notice:
+        report(database.notice)
+    return database
 
 
 def open_in_memory() -> Database:

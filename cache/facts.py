@@ -14,6 +14,7 @@ from typing import Any, Literal
 from edgespec.cache.database import DAMAGE, Database
 
 _GET = "SELECT value FROM facts WHERE kind = ? AND key = ?"
+_NEWEST = "SELECT value FROM facts WHERE kind = ? AND key GLOB ? ORDER BY updated DESC LIMIT 1"
 _PUT = (
     "INSERT INTO facts (kind, key, value, updated) VALUES (?, ?, ?, ?)"
     " ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value, updated = excluded.updated"
@@ -29,8 +30,15 @@ class Facts:
 
     def get(self, kind: str, key: str) -> dict[str, Any] | None:
         """The remembered value, or None if there is none or it cannot be read."""
+        return self._value(_GET, kind, key)
+
+    def newest(self, kind: str, pattern: str) -> dict[str, Any] | None:
+        """The value remembered last of those whose key matches a pattern of SQLite's GLOB."""
+        return self._value(_NEWEST, kind, pattern)
+
+    def _value(self, query: str, kind: str, key: str) -> dict[str, Any] | None:
         try:
-            row = self._connection.execute(_GET, (kind, key)).fetchone()
+            row = self._connection.execute(query, (kind, key)).fetchone()
             value = json.loads(row[0]) if row else None
         except (*DAMAGE, json.JSONDecodeError):
             return None

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from sqlite_utils import Database, Migrations
 from sqlite_utils.db import Table
 
-from edgespec.cache.schema import MIGRATION_SET, NAMES
+from edgespec.cache.schema import MIGRATION_SET, NAMES, UNSPACED
 from edgespec.errors import StorageError
 
 migrations = Migrations(MIGRATION_SET)
@@ -92,6 +92,77 @@ def m004_conversations(db: Database) -> None:
     messages = db["messages"]
     assert isinstance(messages, Table)
     messages.enable_fts(["content"], fts_version="FTS5", tokenize="unicode61", create_triggers=True)
+
+
+_SAID = "{row}state <> 'open'"
+_UNSPACED = (
+    _SAID
+    + " AND length({row}content) < length(CAST({row}content AS BLOB))"  # not ASCII: much faster
+    + f" AND {{row}}content GLOB '*[{UNSPACED}]*'"
+)
+
+
+@migrations()
+def m005_chats(db: Database) -> None:
+    """Conversations become trees of messages, with an order of their own, searched in two ways.
+
+    `spoken` orders conversations: the time, but never before that of one spoken in earlier. An open
+    answer is not indexed: it changes every second. Scripts without spaces are found by three
+    letters, all others by words and their beginnings.
+    """
+    for name in ("messages_ai", "messages_ad", "messages_au"):
+        db.conn.execute(f"DROP TRIGGER {name}")
+    _run(
+        db,
+        "DROP TABLE messages_fts",
+        "ALTER TABLE messages ADD COLUMN parent INTEGER",
+        "ALTER TABLE messages ADD COLUMN state TEXT NOT NULL DEFAULT 'done'",
+        "ALTER TABLE messages ADD COLUMN model TEXT",
+        "ALTER TABLE messages ADD COLUMN figures TEXT",
+        "ALTER TABLE messages ADD COLUMN sources TEXT",
+        "ALTER TABLE messages ADD COLUMN writer TEXT",
+        "ALTER TABLE conversations ADD COLUMN tip INTEGER",
+        "ALTER TABLE conversations ADD COLUMN updated REAL NOT NULL DEFAULT 0.0",
+        "ALTER TABLE conversations ADD COLUMN spoken REAL NOT NULL DEFAULT 0.0",
+        "ALTER TABLE conversations ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE conversations ADD COLUMN deleted REAL",
+        "ALTER TABLE conversations ADD COLUMN origin TEXT NOT NULL DEFAULT 'chat'",
+        "ALTER TABLE conversations ADD COLUMN settings TEXT",
+        "UPDATE messages SET parent = (SELECT max(before.id) FROM messages AS before"
+        " WHERE before.conversation = messages.conversation AND before.id < messages.id)",
+        "UPDATE conversations SET"
+        " tip = (SELECT max(id) FROM messages WHERE conversation = conversations.id)",
+        "UPDATE conversations SET updated ="
+        " coalesce((SELECT created FROM messages WHERE messages.id = tip), created)",
+        "UPDATE conversations SET spoken = placed.spoken FROM (SELECT number, max(updated) OVER"
+        " (ORDER BY tip, number) + 1e-6 * row_number() OVER (ORDER BY tip, number) AS spoken"
+        " FROM conversations) AS placed WHERE placed.number = conversations.number",
+        "CREATE INDEX conversations_spoken ON conversations (spoken)",
+        "CREATE INDEX conversations_deleted ON conversations (deleted) WHERE deleted IS NOT NULL",
+        "CREATE INDEX messages_open ON messages (id) WHERE state = 'open'",
+    )
+    _index(db, "messages_fts", "said", _SAID, "unicode61 remove_diacritics 2', prefix='2 3")
+    _index(db, "messages_trigram", "said_unspaced", _UNSPACED, "trigram")
+
+
+def _index(db: Database, index: str, view: str, which: str, tokenizer: str) -> None:
+    """A search index that follows those messages for which the condition `which` holds."""
+    condition = which.format(row="")
+    old, new = which.format(row="old."), which.format(row="new.")
+    add = f"INSERT INTO {index} (rowid, content) VALUES (new.id, new.content)"
+    drop = f"INSERT INTO {index} ({index}, rowid, content) VALUES ('delete', old.id, old.content)"
+    changed = "UPDATE OF content, state ON messages"
+    _run(
+        db,
+        f"CREATE VIEW {view} AS SELECT id, content FROM messages WHERE {condition}",
+        f"CREATE VIRTUAL TABLE {index} USING fts5 (content, content='{view}',"
+        f" content_rowid='id', tokenize='{tokenizer}')",
+        f"CREATE TRIGGER {index}_insert AFTER INSERT ON messages WHEN {new} BEGIN {add}; END",
+        f"CREATE TRIGGER {index}_delete AFTER DELETE ON messages WHEN {old} BEGIN {drop}; END",
+        f"CREATE TRIGGER {index}_before BEFORE {changed} WHEN {old} BEGIN {drop}; END",
+        f"CREATE TRIGGER {index}_change AFTER {changed} WHEN {new} BEGIN {add}; END",
+        f"INSERT INTO {index} ({index}) VALUES ('rebuild')",
+    )
 
 
 def upgrade(db: Database, where: str, backup: Callable[[int], None] | None = None) -> None:

@@ -8,8 +8,17 @@ from __future__ import annotations
 import sqlite3
 
 MIGRATION_SET = "edgespec"
-NAMES = ("m001_facts", "m002_tokens", "m003_drafting", "m004_conversations")
+NAMES = (
+    *("m001_facts", "m002_tokens", "m003_drafting", "m004_conversations"),
+    "m005_chats",
+)
 """Names of all migrations (`edgespec.cache.migrations`), in order."""
+
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
+    "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Japanese, Chinese
+)
+"""Letters of scripts without spaces between words, as ranges; part of the schema (m005_chats)."""
 
 
 def is_newest(connection: sqlite3.Connection) -> bool:

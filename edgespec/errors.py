@@ -54,6 +54,10 @@ class HostDied(NativeLibraryError):
     """The process that holds the native library ended before its work was done."""
 
 
+class LoadCancelled(EdgeSpecError):
+    """Whoever asked for a model took it back before it was there."""
+
+
 class NetworkError(EdgeSpecError):
     """No source of a file answered."""
 

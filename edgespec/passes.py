@@ -143,7 +143,8 @@ class PassRecord:
 
     `num_rows` are this answer's of the `num_pass_rows` that were computed together; the last
     `context` tokens before them were cached. `target_ms` is the whole pass, measured;
-    `predicted_ms` what the planner took it for, 0 where nothing was planned. `drafter_ms` is what
+    `predicted_ms` what the planner took it for, and `plain_ms` what one without any draft, 0 where
+    nothing was planned. `drafter_ms` is what
     each drafter took for this answer, `bridge_ms` the part of it that went into other vocabularies.
     """
 
@@ -154,6 +155,23 @@ class PassRecord:
     predicted_ms: float = 0.0
     drafter_ms: Mapping[str, float] = field(default_factory=dict)
     bridge_ms: float = 0.0
+    plain_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The KV cells of `num_tokens` tokens of a slot that follow one another, as llama.cpp saves."""
+
+    num_tokens: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SavedPrompt:
+    """The beginning of a text as it was computed before; `num_shared` of its tokens are wanted."""
+
+    num_shared: int
+    stretches: tuple[Stretch, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

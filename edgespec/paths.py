@@ -29,6 +29,11 @@ class Paths:
         return self.data / "edgespec.db"
 
     @property
+    def keys(self) -> Path:
+        """The user's own keys for the chat, if they wrote any."""
+        return self.data / "keys.toml"
+
+    @property
     def adaptations(self) -> Path:
         """Folder of what drafters learned from the user's targets."""
         return self.data / "adaptations"
@@ -47,6 +52,11 @@ class Paths:
     def trimmed(self) -> Path:
         """Folder of trimmed drafters, which can be made again from whole ones."""
         return self.cache / "trimmed"
+
+    @property
+    def prompts(self) -> Path:
+        """Folder of what the target computed of recent conversations, which it can do again."""
+        return self.cache / "prompts"
 
     def ensure(self, folder: Path) -> Path:
         """Create `folder`, readable by its owner only, and return it; raises StorageError."""

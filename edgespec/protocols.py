@@ -6,8 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgespec.passes import Kept, Part, Proposal
-from edgespec.types import Chunk, Completion, CompletionRequest, EncodedPrompt, Message, ServedModel
+from edgespec.passes import Kept, Part, Proposal, SavedPrompt, Stretch
+from edgespec.types import (
+    Chunk,
+    Completion,
+    CompletionRequest,
+    EncodedPrompt,
+    Insight,
+    Message,
+    ServedModel,
+)
 
 if TYPE_CHECKING:  # a process that holds no model has no use for numpy
     import numpy as np
@@ -61,12 +69,16 @@ class Completer(Protocol):
         """
         ...
 
-    def count_tokens(self, messages: Sequence[Message]) -> int:
-        """Tokens that the conversation takes in the context, template included."""
+    def count_tokens(self, text: Sequence[Message] | str) -> int:
+        """Tokens that a conversation takes in the context, template included, or a plain text."""
         ...
 
     def decode_token(self, token: int) -> bytes:
         """The bytes of one token id, for log-probabilities; special tokens are rendered."""
+        ...
+
+    def insight(self) -> Insight:
+        """What is known now of speed here; at any time, also while answers are under way."""
         ...
 
 
@@ -148,12 +160,39 @@ class Target(Protocol):
         """
         ...
 
+    def save(self, slot: int) -> tuple[Stretch, ...]:
+        """What a slot holds, for `restore`; raises NativeLibraryError."""
+        ...
+
+    def restore(self, slot: int, stretches: Sequence[Stretch]) -> None:
+        """Put what was saved, from its first token on, into an empty slot.
+
+        Raises NativeLibraryError, also where there is no room; the slot is empty then.
+        """
+        ...
+
     def abort(self) -> None:
         """Make the pass under way, or the next one, raise Cancelled; callable from any thread."""
         ...
 
     def resume(self) -> None:
         """Take back an `abort` that met no pass."""
+        ...
+
+
+class PromptCache(Protocol):
+    """Keeps what a target computed of conversations that its slots hold no more; never raises."""
+
+    def find(self, prompt: Sequence[int], num_known: int) -> SavedPrompt | None:
+        """What shares more of `prompt` than `num_known` tokens, by enough to be worth loading."""
+        ...
+
+    def lacks(self, conversation: str, text: Sequence[int]) -> bool:
+        """Whether `keep` would add anything."""
+        ...
+
+    def keep(self, conversation: str, text: Sequence[int], stretches: Sequence[Stretch]) -> None:
+        """Keep the state of a conversation, in the place of an older one; returns at once."""
         ...
 
 

@@ -64,9 +64,11 @@ class CompletionRequest:
     text, tokenized as it stands. `max_tokens` None means until the context is full.
     `num_top_logprobs` None means no log-probabilities; 0 gives the chosen token's only.
     `overflow` "drop-oldest" leaves out the oldest turns (never the system message or the last turn)
-    until the prompt fits. `conversation` names the conversation that the answer belongs to, under
-    which it is recorded; None is one that is told by its messages. With `continue_final_message`
-    the conversation ends in an assistant's message that the answer continues.
+    until the prompt fits. `conversation` names the conversation that the answer belongs to: its
+    tokens are recorded under this name, its messages are kept by whoever named it. None is one that
+    is told by its messages, which are recorded, too. Without `record` nothing of this request is
+    kept or learned. With `continue_final_message` the conversation ends in an assistant's message
+    that the answer continues.
     """
 
     prompt: Prompt
@@ -78,6 +80,7 @@ class CompletionRequest:
     speculate: bool = True
     reuse_prefix: bool = True
     conversation: str | None = None
+    record: bool = True
     continue_final_message: bool = False
 
 
@@ -98,11 +101,22 @@ TARGET = "target"
 
 @dataclass(frozen=True, slots=True)
 class PrefillProgress:
-    """How far reading the prompt is, in tokens; `num_cached` of them were known already."""
+    """How far reading the prompt is, in tokens; `num_cached` of them were known already.
+
+    The first one of a long prompt comes before anything is computed. `token_ms` is what a token
+    took in the last pass, 0 before.
+    """
 
     num_read: int
     num_prompt_tokens: int
     num_cached: int
+    token_ms: float = field(default=0.0, compare=False)
+
+    @property
+    def left_ms(self) -> float | None:
+        """How long reading the rest will take, by the last pass; None before there was one."""
+        left = self.num_prompt_tokens - self.num_read
+        return left * self.token_ms if self.token_ms else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +185,9 @@ class Timings:
     """Wall-clock times of one answer, in milliseconds.
 
     `prompt_ms` runs from the request to the first token's logits; `decode_ms` from there to the
-    last token. `plain_token_ms` is the measured cost of one plain token at this context length,
-    from which the live speed-up is told; None when it is not known.
+    last token. `plain_token_ms` is what one token would have taken without drafts while this answer
+    was written, told by its own passes, so that other load slows both alike; None when they are too
+    few to tell, or were shared with other answers.
     """
 
     prompt_ms: float
@@ -192,7 +207,7 @@ class Timings:
 
     @property
     def speedup(self) -> float | None:
-        """Speed against the measured plain cost of a token; None when either is unknown."""
+        """Speed against what plain decoding would have had; None when either is unknown."""
         if self.plain_token_ms is None or not self.decode_tokens_per_second:
             return None
         return self.decode_tokens_per_second * self.plain_token_ms / 1e3
@@ -203,7 +218,8 @@ class Completion:
     """One finished answer.
 
     `token_ids` holds every token the target emitted, an end-of-turn token or the tokens of a stop
-    string included; `text` holds what the user sees, without either.
+    string included; `text` holds what the user sees, without either. `is_context_full` tells an
+    answer of the finish reason "length" that the context ended from one that `max_tokens` did.
     """
 
     text: str
@@ -212,6 +228,7 @@ class Completion:
     timings: Timings
     stats: SpeculationStats
     num_dropped_messages: int = 0
+    is_context_full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,3 +260,44 @@ class ServedModel:
     drafter: str
     exactness: Exactness
     settings: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DrafterInsight:
+    """One drafter since the model was loaded, or since it took its place.
+
+    `guess_ms` is what it asks for a guess, 0 for a look-up; `balance_ms` what it may still lose,
+    None for one that was never asked or costs nothing.
+    """
+
+    name: str
+    counts: DrafterCounts
+    guess_ms: float = 0.0
+    balance_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Insight:
+    """What is known now of speed on this machine; times in milliseconds.
+
+    `pass_ms` is T(r), what a target pass over r rows takes after `context` tokens. Where it
+    `is_provisional` it is a usual curve bent by passes; else it was measured. `spread` is how much
+    longer single rows took then in the median than at the least: 1 on a quiet machine.
+    `load_average` is that of the machine when a pass without a draft last told what plain decoding
+    takes, None before. `read_token_ms` is what a token of a prompt took to read when one was read
+    last. `idle` says what is done while nobody asks, "" if nothing is.
+    """
+
+    pass_ms: Mapping[int, float]
+    context: int
+    drafters: tuple[DrafterInsight, ...] = ()
+    is_provisional: bool = False
+    spread: float = 1.0
+    load_average: float | None = None
+    read_token_ms: float | None = None
+    idle: str = ""
+
+    @property
+    def plain_token_ms(self) -> float:
+        """What a token takes without drafts, sampling left aside."""
+        return self.pass_ms[1]

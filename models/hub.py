@@ -37,9 +37,10 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # lazy export
 
+from edgespec.catalog import PullProgress
 from edgespec.errors import ChecksumError, EdgeSpecError, NetworkError, UnknownModelError
 from edgespec.models.disk import require_space
-from edgespec.models.part import Expected, Fetched, PartFile, PullProgress
+from edgespec.models.part import Expected, Fetched, PartFile
 from edgespec.models.registry import HubFile
 
 _LIBRARY = "edgespec"

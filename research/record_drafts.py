@@ -206,7 +206,7 @@ def record_guesses(target: Path, answers: Sequence[Answer], files: Form, out: Pa
         model = cleanup.enter_context(Model(target, ModelOptions()))
         context = cleanup.enter_context(Context(model, ContextOptions(4096, num_threads)))
         bound = open_model_drafter(files, context, cleanup, of_any_size=True)
-        recorder = Recorder(bound.draft_model)
+        recorder = Recorder(bound.weights.draft_model)
         bound.drafter.use([recorder])  # to listen in
         for number, answer in enumerate(answers):
             recorder.answer = number

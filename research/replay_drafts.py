@@ -37,7 +37,7 @@ from edgespec.engine.decoding import Limits
 from edgespec.engine.engine import Engine
 from edgespec.engine.tally import Tally
 from edgespec.llama.model import Model, ModelOptions
-from edgespec.passes import EMPTY_DRAFT, Kept, Part, Proposal
+from edgespec.passes import EMPTY_DRAFT, Kept, Part, Proposal, Stretch
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.planning.planner import Planner
 from edgespec.protocols import Drafter, DraftSession, Quote, Target
@@ -168,6 +168,13 @@ class RecordedTarget:
     def truncate(self, slot: int, num_tokens: int) -> None:
         """Cut."""
         self._num_cached = min(self._num_cached, num_tokens)
+
+    def save(self, slot: int) -> tuple[Stretch, ...]:
+        """Nothing is kept."""
+        return ()
+
+    def restore(self, slot: int, stretches: Sequence[Stretch]) -> None:
+        """Nothing was kept."""
 
     def abort(self) -> None:
         """Never."""

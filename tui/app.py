@@ -1,33 +1,43 @@
-"""The chat app: its state, and what each key and each message from the completer does to it.
+"""The chat app: what is on the screen, and what each key and each message does to it.
 
-All state lives here and changes only in handlers, on the event loop. An answer's life:
+    loading     Worker -> LoadProgress* , Loaded | LoadFailed
+    asking      box -> Submitted -> Dialogue -> Worker -> AnswerProgress* , Answered | AnswerFailed
+    commands    key, palette or /word -> `Actions` (`edgespec.tui.actions`)
 
-    Submitted -> Conversation.ask -> LiveAnswer -> AnswerProgress* (drawn as the pacer allows)
-              -> Answered | AnswerFailed -> Conversation.answer or retract -> the waiting message
+All state lives on the event loop and changes in handlers only. The conversation is `Dialogue`'s,
+what is kept of it `Session`'s.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import ClassVar
 
 from textual import on
-from textual.app import ComposeResult, SystemCommand
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.command import Provider
 from textual.containers import Vertical
-from textual.screen import Screen
 
+from edgespec.errors import EdgeSpecError
 from edgespec.protocols import Completer
 from edgespec.tui import signals
-from edgespec.tui.conversation import Conversation
-from edgespec.tui.help import HelpScreen
-from edgespec.tui.live import LiveAnswer
-from edgespec.tui.message_input import HINT_SECONDS, MessageInput
+from edgespec.tui.actions import Actions
+from edgespec.tui.commands import CommandProvider, bindings
+from edgespec.tui.dialogue import Dialogue
+from edgespec.tui.disk import Disk
+from edgespec.tui.keymap import read_keymap
+from edgespec.tui.message_input import MessageInput
 from edgespec.tui.options import ChatOptions, ChatOutcome
-from edgespec.tui.pacing import Pacer
-from edgespec.tui.remarks import remarks
+from edgespec.tui.preferences import Preferences
+from edgespec.tui.pulls import PullEnded, PullMoved, Pulls
+from edgespec.tui.services import Services
+from edgespec.tui.session import Session
+from edgespec.tui.stats import BREAKPOINTS, StatsPanel
+from edgespec.tui.stats_view import Insight, insight_of, stats_view
 from edgespec.tui.status import State, Status, StatusBar
 from edgespec.tui.steady import SteadyApp
 from edgespec.tui.transcript import Transcript
@@ -36,17 +46,18 @@ from edgespec.tui.worker import (
     AnswerFailed,
     AnswerProgress,
     CompleterFactory,
-    Job,
     Loaded,
     LoadFailed,
     LoadProgress,
     Notice,
     Worker,
 )
-from edgespec.types import Completion
+from edgespec.types import Chunk, ServedModel
 
 STATUS_INTERVAL = 0.25
 """Seconds between two changes of the numbers in the status bar: faster cannot be read."""
+
+_FLUSH_S = 2.0
 
 
 class ChatApp(SteadyApp):
@@ -54,301 +65,316 @@ class ChatApp(SteadyApp):
 
     TITLE = "EdgeSpec"
     CSS_PATH = "chat.tcss"
+    HORIZONTAL_BREAKPOINTS = BREAKPOINTS
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {CommandProvider}
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "stop", "Stop", show=False),
-        Binding("ctrl+c", "interrupt", "Stop or quit", show=False, system=True),
-        Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
-        Binding("ctrl+n", "new_conversation", "New conversation", show=False),
-        Binding("ctrl+r", "send_again", "Send again", show=False),
-        Binding("ctrl+y", "copy_answer", "Copy the last answer", show=False),
-        Binding("f1", "help", "Help", show=False),
+        *bindings(),
+        Binding("ctrl+c", "interrupt", "Copy, stop or quit", show=False, system=True),
     ]
 
     def __init__(
-        self, completer: Completer | CompleterFactory, options: ChatOptions | None = None
+        self,
+        completer: Completer | CompleterFactory,
+        options: ChatOptions | None = None,
+        services: Services | None = None,
     ) -> None:
         """`completer` is ready, or a factory that is called in a thread while the app shows."""
         super().__init__()
-        self._options = options or ChatOptions()
+        self.options = options or ChatOptions()
+        self.services = services or Services()
+        self.preferences = Preferences(self.services.preferences)
         factory: CompleterFactory = completer if callable(completer) else lambda _: completer
-        self._worker = Worker(factory, self.post_message)
-        self._conversation = Conversation(self._options)
-        self._pacer = Pacer()
-        self._status = Status()
+        self.worker = Worker(factory, self.post_message)
+        catalog = self.services.catalog
+        self.pulls = Pulls(catalog) if catalog is not None else None
+        if self.services.terms is not None:
+            self.services.terms.attach(self)
+        self.disk = Disk()
+        self._status = Status(is_incognito=self.options.incognito)
         self._status_shown_at = 0.0
-        self._live: LiveAnswer | None = None
-        self._draw_due = False
-        self._waiting: str | None = None
-        self._num_dropped = 0
         self._failed: ChatOutcome | None = None
-        self._confirm_quit_until = 0.0
         self._leaving = False
+        self._insight: Insight | None = None
+        self._missing = self.options.pull_when_loaded
 
     # What is on the screen
 
     def compose(self) -> ComposeResult:
         """Conversation, input, status."""
         yield Transcript()
+        yield StatsPanel()
         with Vertical(id="foot"):
-            yield MessageInput()
+            yield MessageInput(count_tokens=self._count_tokens)
             yield StatusBar()
 
     async def on_mount(self) -> None:
         """Show first, load then: importing and mapping a model must not delay the first frame."""
-        self._input.focus()
+        home = self.screen_stack[0]
+        self.transcript, self.box = home.query_one(Transcript), home.query_one(MessageInput)
+        session = Session(self.services.history, self.options, self._note_from_disk)
+        self.dialogue = Dialogue(session, self.transcript, self.worker, self.disk, self)
+        self.actions = Actions(self)
+        self._use_keys()
+        self._use_theme()
+        self.box.focus()
         self._set_state("loading")
-        signals.listen(lambda code: self.call_later(self._leave, ChatOutcome(code)))
-        if self._options.initial_message:
-            self._input.remember(self._options.initial_message)
-            await self._send(self._options.initial_message)
-        self.call_after_refresh(self._worker.start)
+        signals.listen(lambda code: self.call_later(self.leave, ChatOutcome(code)))
+        self.call_after_refresh(self._begin)
+
+    def _use_keys(self) -> None:
+        """The keys that the user's file says."""
+        if self.services.keys is not None:
+            keymap = read_keymap(self.services.keys)
+            self.set_keymap(dict(keymap.keys))
+            if keymap.note:
+                self.dialogue.note(keymap.note)
+
+    def _use_theme(self) -> None:
+        """The colours that the user left it with."""
+        theme = self.preferences.get("theme")
+        if theme in self.available_themes:
+            self.theme = theme
+        self.theme_changed_signal.subscribe(
+            self, lambda theme: self.preferences.set("theme", theme.name)
+        )
+
+    async def _begin(self) -> None:
+        """What may take a moment, behind the first frame."""
+        self.worker.start()
+        if self.pulls is not None:
+            self.pulls.listen(self.post_message)
+        for notice in self.services.notices:
+            self.dialogue.note(notice)
+        if self.services.history is not None:
+            self.run_worker(self._recall(), name="recall")
+        if self.options.chat is not None:
+            await self.actions.open_chat(self.options.chat)
+        if self.options.initial_message:
+            self.box.remember(self.options.initial_message)
+            await self.dialogue.send(self.options.initial_message)
+
+    async def _recall(self) -> None:
+        """What was asked before can be recalled into the box."""
+        history = self.services.history
+        assert history is not None
+        try:
+            self.box.recall(await self.disk.run(lambda: history.questions()))
+        except EdgeSpecError as error:
+            self.dialogue.note(str(error))
 
     def on_unmount(self) -> None:
-        """However the app ends, its answers end too."""
+        """However the app ends, its answers end too, and what came of them is kept."""
         signals.ignore()
-        self._worker.close()
+        if self.is_ready_to_show:
+            self.dialogue.leave()
+        self.worker.close()
+        self.disk.close(lambda: None, _FLUSH_S)
 
     @property
-    def _transcript(self) -> Transcript:
-        return self.screen_stack[0].query_one(Transcript)
+    def is_ready_to_show(self) -> bool:
+        """Whether the widgets are there."""
+        return hasattr(self, "dialogue")
+
+    # What the dialogue asks of the app (`edgespec.tui.dialogue.Stage`)
 
     @property
-    def _input(self) -> MessageInput:
-        return self.screen_stack[0].query_one(MessageInput)
+    def model(self) -> ServedModel | None:
+        """The loaded model; None while there is none."""
+        return self._status.model
+
+    def show_state(self, state: State, chunk: Chunk | None = None, detail: str = "") -> None:
+        """Tell in the status line what happens; numbers change slowly enough to be read."""
+        is_stale = time.monotonic() - self._status_shown_at >= STATUS_INTERVAL
+        if state == self._status.state and state in ("answering", "prefilling") and not is_stale:
+            return
+        changes = {} if chunk is None else {"stats": chunk.stats, "timings": chunk.timings}
+        self._set_state(state, detail, **changes)
+        if chunk is not None:
+            self.refresh_stats()
+
+    def give_back(self, text: str, hint: str) -> None:
+        """Put a message that came to nothing back into the box."""
+        self.box.give_back(text)
+        if hint:
+            self.box.show_hint(hint)
+
+    def hint(self, line: str) -> None:
+        """Say something for a moment."""
+        self.box.show_hint(line)
+
+    def later(self, seconds: float, work: Callable[[], object]) -> None:
+        """Do `work` when so many seconds have passed."""
+        self.set_timer(seconds, work, name="draw")
 
     def _set_state(self, state: State, detail: str = "", **changes: object) -> None:
         self._status = replace(self._status, state=state, detail=detail, **changes)  # type: ignore[arg-type]
+        self.show_status()
+        busy = state in ("prefilling", "answering", "stopping")
+        self.box.usual_hint = f"{'Esc stop' if busy else 'Enter send'} · F1 help"
+
+    def change_status(self, **changes: object) -> None:
+        """Show something else in the status line, in the same state."""
+        self._status = replace(self._status, **changes)  # type: ignore[arg-type]
+        self.show_status()
+
+    def show_status(self) -> None:
+        """Draw the status line."""
         self.screen_stack[0].query_one(StatusBar).status = self._status
         self._status_shown_at = time.monotonic()
-        busy = state in ("prefilling", "answering", "stopping")
-        self._input.usual_hint = f"{'Esc stop' if busy else 'Enter send'} · F1 help"
+
+    def refresh_stats(self) -> None:
+        """Draw the panel of figures, if it is shown."""
+        panel = self.screen_stack[0].query_one(StatsPanel)
+        if panel.display:
+            status, dialogue = self._status, self.dialogue
+            spans = dialogue.spans
+            panel.show(
+                stats_view(status.stats, status.timings, dialogue.completions, spans, self._insight)
+            )
+
+    def toggle_stats(self) -> None:
+        """Show or hide the panel of figures."""
+        panel = self.screen_stack[0].query_one(StatsPanel)
+        panel.display = not panel.display
+        self.refresh_stats()
+        if panel.display and self.model is not None:
+            self.run_worker(self._ask_insight(), group="insight", exclusive=True)
+
+    async def _ask_insight(self) -> None:
+        told = await asyncio.to_thread(self.worker.insight)
+        if told is not None and self.model is not None:
+            self._insight = insight_of(told, self.model)
+            self.refresh_stats()
+
+    def _note_from_disk(self, line: str) -> None:
+        self.call_from_thread(self.dialogue.note, line)
+
+    def _count_tokens(self, text: str) -> int | None:
+        return self.worker.count_tokens(text)
 
     # Loading
 
     @on(LoadProgress)
     def _load_progress(self, event: LoadProgress) -> None:
         if not self._leaving:
-            self._set_state("loading", detail=event.line)
-            self._transcript.welcome(event.line)
+            if self._status.state in ("loading", "ready"):
+                self._set_state("loading", event.line)
+            self.transcript.welcome([event.line])
 
     @on(Notice)
-    async def _notice(self, event: Notice) -> None:
+    def _notice(self, event: Notice) -> None:
         if not self._leaving:
-            await self._transcript.note(event.line)
+            self.dialogue.note(event.line)
 
     @on(Loaded)
     async def _loaded(self, event: Loaded) -> None:
+        if not self._leaving:
+            self._failed = None
+            self._set_state("ready", model=event.model)
+            self.transcript.welcome([event.model.description])
+            missing, self._missing = self._missing, None
+            if self.pulls is not None and missing:
+                self.pulls.start(missing, lambda _model: False)
+            await self.dialogue.send_waiting()
+
+    @on(PullMoved)
+    def _pull_moved(self, event: PullMoved) -> None:
+        share = event.state.share
+        how_far = f" {share:.0%}" if share is not None else ""
+        self.change_status(background=f"pulling {event.state.name}{how_far}")
+
+    @on(PullEnded)
+    def _pull_ended(self, event: PullEnded) -> None:
+        """Tell how a pull ended."""
         if self._leaving:
             return
-        self._set_state("ready", model=event.model)
-        self._transcript.welcome(event.model.description)
-        await self._send_waiting()
+        self.change_status(background="")
+        if event.failure is not None:
+            self.dialogue.note(f"{event.name} was not pulled: {event.failure.line}")
+        elif not event.is_cancelled:
+            self.dialogue.note(f"{event.name} is here")
 
     @on(LoadFailed)
-    async def _load_failed(self, event: LoadFailed) -> None:
-        """Leave at once with the error, unless that would lose what was typed meanwhile."""
+    def _load_failed(self, event: LoadFailed) -> None:
+        """Leave at once with the error, unless there is something to lose, or a model serves on."""
         if self._leaving:
             return
+        if self._status.model is not None:
+            self.dialogue.error(f"{event.failure.line} · {self._status.model.name} goes on")
+            self._set_state("ready")
+            return
         self._failed = ChatOutcome(event.failure.exit_code, event.failure.line)
-        await self._take_back_waiting()
-        if not self._input.text:
+        self.dialogue.take_back_waiting()
+        if not self.box.text and not self.dialogue.session.messages:
             self.exit(self._failed, return_code=self._failed.exit_code)
             return
         self._set_state("failed")
-        await self._transcript.error(event.failure.line)
-        await self._transcript.note("Ctrl+Q quits. What you typed stays until then.")
+        self.dialogue.error(event.failure.line)
+        self.dialogue.note("/model takes another one · Ctrl+Q quits. What you typed stays.")
 
-    # Sending
+    # Asking
 
     @on(MessageInput.Submitted)
     async def _submitted(self, event: MessageInput.Submitted) -> None:
         if self._leaving:
             return
         if self._failed is not None:
-            self._input.give_back(event.text)
-            self._input.show_hint("no model was loaded · Ctrl+Q quits")
-        elif self._waiting is not None:
-            self._input.give_back(event.text)
-            self._input.show_hint("one message is waiting already")
+            self.give_back(event.text, "no model was loaded · /model takes another one")
+        elif self.actions.editing is not None:
+            await self.actions.ask_edited(event.text)
         else:
-            await self._send(event.text)
+            await self.dialogue.send(event.text)
 
-    async def _send(self, text: str) -> None:
-        """Ask now, or let the message wait for the model or for the answer under way."""
-        waiting = self._status.model is None or self._live is not None
-        await self._transcript.question(text, waiting=waiting)
-        if waiting:
-            self._waiting = text
-            self._input.show_hint("sent as soon as the model is free · Esc takes it back")
-        else:
-            self._ask(text)
+    @on(MessageInput.CommandGiven)
+    async def _command_given(self, event: MessageInput.CommandGiven) -> None:
+        await self.actions.run(event.command, event.argument)
 
-    async def _send_waiting(self) -> None:
-        if self._waiting is not None:
-            text, self._waiting = self._waiting, None
-            self._transcript.release()
-            self._ask(text)
-
-    async def _take_back_waiting(self) -> None:
-        if self._waiting is not None:
-            self._input.give_back(self._waiting)
-            self._waiting = None
-            await self._transcript.withdraw()
-
-    def _ask(self, text: str) -> None:
-        job = self._worker.ask(self._conversation.ask(text))
-        self._live = LiveAnswer(job, self._transcript)
-        self._pacer.begin()
-        self._set_state("prefilling")
-
-    def _is_live(self, job: Job) -> bool:
-        """False for a job whose conversation was left meanwhile."""
-        return self._live is not None and self._live.job is job
-
-    # Answers
-
-    @on(AnswerProgress)
-    async def _answer_progress(self, event: AnswerProgress) -> None:
-        if not self._is_live(event.job) or self._draw_due:
-            return
-        delay = self._pacer.delay()
-        if delay:
-            self._draw_due = True
-            self.set_timer(delay, self._draw, name="draw")
-        else:
-            await self._draw()
-
-    async def _draw(self) -> None:
-        self._draw_due = False
-        if self._live is None:
-            return
-        self._pacer.redraw()
-        chunk = await self._live.draw()
-        state: State = "stopping" if self._live.stopping else "answering"
-        stale = time.monotonic() - self._status_shown_at >= STATUS_INTERVAL
-        if chunk is not None and (stale or state != self._status.state):
-            self._set_state(state, stats=chunk.stats, timings=chunk.timings)
-
-    @on(Answered)
-    async def _answered(self, event: Answered) -> None:
-        if self._live is None or not self._is_live(event.job):
-            return
-        completion = event.completion
-        text = completion.text
-        await self._live.settle(text)
-        self._live = None
-        if text or completion.finish_reason != "cancelled":
-            self._conversation.answer(text)
-        else:
-            self._input.give_back(self._conversation.retract())
-            self._input.show_hint("stopped before the answer began")
-            await self._transcript.retract()
-        await self._conclude(completion)
-        self._set_state("ready")
-        await self._send_waiting()
-
-    async def _conclude(self, completion: Completion) -> None:
-        """Show the final numbers and what else there is to say."""
-        self._set_state("ready", stats=completion.stats, timings=completion.timings)
-        for line in remarks(completion, self._options.max_tokens, self._num_dropped):
-            await self._transcript.note(line)
-        self._num_dropped = completion.num_dropped_messages
-
-    @on(AnswerFailed)
-    async def _answer_failed(self, event: AnswerFailed) -> None:
-        """Say what went wrong; the chat goes on, and the message can be sent again."""
-        if self._live is None or not self._is_live(event.job):
-            return
-        await self._live.draw()
-        text, self._live = self._live.text, None
-        await self._take_back_waiting()
-        if event.failure.is_death:
-            self._conversation.cut(text)
-            await self._transcript.error(f"{event.failure.line} · Ctrl+R asks again")
-            self._set_state("ready")
-            return
-        await self._transcript.error(event.failure.line)
-        if text:
-            self._conversation.answer(text)
-        else:
-            self._input.give_back(self._conversation.retract())
-        self._set_state("ready")
-
-    # Keys
-
-    async def action_stop(self) -> None:
-        """Stop the answer, and take back a message that waits."""
-        await self._take_back_waiting()
-        if self._live is not None:
-            self._set_state("stopping")
-            self._live.job.cancel()
-
-    async def action_send_again(self) -> None:
-        """Ask once more what the engine died in."""
-        again = self._conversation.again() if self._live is None and not self._leaving else None
-        if again is not None:
-            await self._send(again)
-        else:
-            self._input.show_hint("nothing to send again")
+    async def action_command(self, command: str) -> None:
+        """A key, or the palette."""
+        await self.actions.run(command)
 
     async def action_interrupt(self) -> None:
-        """Ctrl+C: stop the answer, else quit, asking once more if something is typed."""
-        now = time.monotonic()
-        if self._live is not None or self._waiting is not None:
-            await self.action_stop()
-        elif self._input.text and self._failed is None and now > self._confirm_quit_until:
-            self._confirm_quit_until = now + HINT_SECONDS
-            self._input.show_hint("not sent yet · Ctrl+C again quits")
-        else:
-            await self.action_quit()
+        """Ctrl+C."""
+        await self.actions.interrupt()
 
     async def action_quit(self) -> None:
-        """Stop what runs and leave."""
-        self._leave(self._failed or ChatOutcome())
-
-    def _leave(self, outcome: ChatOutcome) -> None:
-        """Leave at once; who made the completer sees to what still runs in it."""
-        # From here on the widgets may be gone: nothing that still arrives is to be shown.
-        self._leaving, self._live = True, None
-        self._worker.close()
-        self.exit(outcome, return_code=outcome.exit_code)
-
-    async def action_new_conversation(self) -> None:
-        """Forget the conversation; an answer under way is stopped and dropped."""
-        await self._take_back_waiting()
-        if self._live is not None:
-            self._live.job.cancel()
-            self._live = None
-        self._conversation.clear()
-        self._num_dropped = 0
-        await self._transcript.clear()
-        if self._status.model is not None:
-            self._transcript.welcome(self._status.model.description)
-            self._set_state("ready", stats=None, timings=None)
-
-    def action_copy_answer(self) -> None:
-        """Copy the last answer's Markdown to the clipboard of the user's terminal."""
-        answer = self._transcript.last_answer
-        if answer:
-            self.copy_to_clipboard(answer)
-        self._input.show_hint("answer copied" if answer else "no answer to copy yet")
+        """Leave."""
+        self.leave(self.outcome)
 
     def action_scroll_transcript(self, direction: int) -> None:
         """Scroll one page up (-1) or down (1)."""
         if direction < 0:
-            self._transcript.scroll_page_up(animate=False)
+            self.transcript.scroll_page_up(animate=False)
         else:
-            self._transcript.scroll_page_down(animate=False)
+            self.transcript.scroll_page_down(animate=False)
 
-    def action_help(self) -> None:
-        """Show the help screen."""
-        if not isinstance(self.screen, HelpScreen):
-            self.push_screen(HelpScreen())
+    @on(Transcript.Step)
+    async def _stepped(self, event: Transcript.Step) -> None:
+        await self.actions.step_version(int(event.key), event.step)
 
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """What the command palette (Ctrl+P) offers."""
-        yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
-        yield SystemCommand("New conversation", "Ctrl+N", self.action_new_conversation)
-        yield SystemCommand("Copy the last answer", "Ctrl+Y", self.action_copy_answer)
-        yield SystemCommand("Help", "F1", self.action_help)
-        yield SystemCommand("Quit", "Ctrl+Q", self.action_quit)
+    @on(AnswerProgress)
+    def _answer_progress(self, event: AnswerProgress) -> None:
+        self.dialogue.progress(event.job)
+
+    @on(Answered)
+    async def _answered(self, event: Answered) -> None:
+        if not await self.actions.summary.take(event.job, event.completion):
+            await self.dialogue.answered(event.job, event.completion)
+
+    @on(AnswerFailed)
+    async def _answer_failed(self, event: AnswerFailed) -> None:
+        if not self.actions.summary.fail(event.job, event.failure):
+            await self.dialogue.failed(event.job, event.failure)
+
+    def leave(self, outcome: ChatOutcome) -> None:
+        """Leave at once; who made the completer sees to what still runs in it."""
+        # From here on the widgets may be gone: nothing that still arrives is to be shown.
+        self._leaving = True
+        self.dialogue.leave()
+        self.worker.close()
+        self.exit(outcome, return_code=outcome.exit_code)
+
+    @property
+    def outcome(self) -> ChatOutcome:
+        """How the app ends if it ends now."""
+        return self._failed or ChatOutcome()

@@ -1,30 +1,85 @@
-"""Textual's terminal drivers, made to survive bytes that are not UTF-8."""
+"""Textual's terminal drivers, made to survive what terminals and shells do to them."""
 
 from __future__ import annotations
 
-from typing import Any
+import codecs
+import os
+import selectors
+import threading
+from collections.abc import Callable, Iterable
 
+from textual import events
 from textual.driver import Driver
+from textual.message import Message
+
+from edgespec.tui.pasting import PasteParser
 
 
-def forgiving(driver_class: type[Driver]) -> type[Driver]:
-    """The driver, reading on after invalid bytes (a paste in another encoding, line noise).
+class _Steady:
+    """What `steady` puts before Textual's own methods, of which it uses those named here."""
 
-    Textual's own decoder is strict, and its input thread ends the app with a traceback. What was
-    read together with the invalid bytes is dropped. Drivers that do not decode stay as they are.
+    fileno: int
+    is_inline: bool
+    exit_event: threading.Event
+    cursor_origin: tuple[int, int] | None
+    process_message: Callable[[Message], None]
+    suspend_application_mode: Callable[[], None]
+    resume_application_mode: Callable[[], None]
+    _auto_restart: bool
+    _must_signal_resume: bool
+
+    def run_input_thread(self) -> None:
+        """Read the terminal until the app ends."""
+        parser = PasteParser()
+        decode = codecs.getincrementaldecoder("utf-8")(errors="ignore").decode
+        with selectors.SelectSelector() as selector:
+            selector.register(self.fileno, selectors.EVENT_READ)
+            while not self.exit_event.is_set():
+                if selector.select(0.1):
+                    data = self._read()
+                    if not data:  # hung up, which stays so
+                        self.exit_event.wait()
+                        return
+                    if text := decode(data):
+                        self._handle(parser.feed(text))
+                self._handle(parser.tick())
+
+    def _read(self) -> bytes:
+        try:
+            return os.read(self.fileno, 1 << 16)
+        except OSError:
+            return b""
+
+    def _handle(self, incoming: Iterable[Message]) -> None:
+        for event in incoming:
+            if isinstance(event, events.CursorPosition) and self.is_inline:
+                self.cursor_origin = (event.x, event.y)
+            else:
+                self.process_message(event)
+
+    def _sigcont_application(self, *_: object) -> None:
+        """Take the terminal again, as the shell may have left it."""
+        if self._auto_restart:
+            if not self._must_signal_resume:
+                self.suspend_application_mode()
+                self._must_signal_resume = True
+            self.resume_application_mode()
+
+
+def steady(driver_class: type[Driver]) -> type[Driver]:
+    """The driver with three things mended; drivers that read no terminal stay as they are.
+
+    *Invalid bytes* (a paste in another encoding, line noise) are left out; Textual's own decoder is
+    strict, and its input thread ends the app with a traceback. *Long pastes*: see `PasteParser`.
+    *Going on after a stop*: Textual takes every SIGCONT for the end of a stop by SIGTSTP. After
+    SIGSTOP it would start a second thread that reads the keyboard, and take the terminal's raw mode
+    for the one to restore at the end.
     """
-    if not hasattr(driver_class, "run_input_thread"):
+    if os.name != "posix":
         return driver_class
-    base: Any = driver_class
+    from textual.drivers.linux_driver import LinuxDriver
+    from textual.drivers.linux_inline_driver import LinuxInlineDriver
 
-    class ForgivingDriver(base):  # type: ignore[misc]
-        def run_input_thread(self) -> None:
-            """Start over where the strict decoder gave up."""
-            while True:
-                try:
-                    super().run_input_thread()
-                except UnicodeDecodeError:
-                    continue
-                return
-
-    return ForgivingDriver
+    if not issubclass(driver_class, (LinuxDriver, LinuxInlineDriver)):
+        return driver_class
+    return type("SteadyDriver", (_Steady, driver_class), {})

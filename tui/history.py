@@ -1,14 +1,17 @@
-"""Messages sent in this chat, to be recalled into the input as in a shell."""
+"""Messages sent before, to be recalled into the input as in a shell."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 class InputHistory:
     """A list of sent messages and a position in it; past the newest one is the empty input."""
 
-    def __init__(self) -> None:
-        self._sent: list[str] = []
-        self._position = 0
+    def __init__(self, initial: Iterable[str] = ()) -> None:
+        """`initial` are messages of earlier chats, the oldest first."""
+        self._sent = list(initial)
+        self._position = len(self._sent)
 
     @property
     def current(self) -> str:
@@ -20,6 +23,12 @@ class InputHistory:
         if not self._sent or self._sent[-1] != message:
             self._sent.append(message)
         self.leave()
+
+    def extend_left(self, earlier: Iterable[str]) -> None:
+        """Put older messages before those that are there."""
+        before = list(earlier)
+        self._sent[:0] = before
+        self._position += len(before)
 
     def leave(self) -> None:
         """Go past the newest."""

@@ -1,38 +1,60 @@
-"""One answer while it streams: from its job onto the screen."""
+"""One answer while it streams: what came of it, where it goes, when it was last kept."""
 
 from __future__ import annotations
 
-from edgespec.tui.transcript import Answer, Transcript
+import time
+from collections.abc import Sequence
+
+from edgespec.tui.session import Asked
 from edgespec.tui.worker import Job
-from edgespec.types import Chunk
+from edgespec.types import Chunk, Span
+
+_KEPT_EVERY_S = 1.0
 
 
 class LiveAnswer:
-    """Draws what a job brings; the answer's place in the transcript is made by its first text."""
+    """Text and sources so far, an answer's beginning included where it is continued."""
 
-    def __init__(self, job: Job, transcript: Transcript) -> None:
+    def __init__(self, job: Job, asked: Asked) -> None:
         self.job = job
-        self.text = ""
-        self._transcript = transcript
-        self._widget: Answer | None = None
+        self.asked = asked
+        self.text = asked.text
+        self.sources = list(asked.sources)
+        self.started_at = time.monotonic()
+        self._kept_at = self.started_at
+        self._kept_length = len(self.text)
 
     @property
-    def stopping(self) -> bool:
-        """True once a stop was asked for."""
-        return self.job.is_cancelled
+    def key(self) -> str:
+        """Its entry in the transcript."""
+        return str(self.asked.answer)
 
-    async def draw(self) -> Chunk | None:
-        """Draw what came since the last time; returns the newest chunk, for its numbers."""
+    def take(self) -> tuple[str, tuple[Span, ...], Chunk | None]:
+        """What came since the last time, and the newest chunk for its numbers."""
         progress = self.job.take()
-        if progress.text:
-            if self._widget is None:
-                self._widget = await self._transcript.answer()
-            self.text += progress.text
-            await self._widget.grow(progress.text)
-        return progress.latest
+        self.text += progress.text
+        merge(self.sources, progress.spans)
+        return progress.text, progress.spans, progress.latest
 
-    async def settle(self, text: str) -> None:
-        """Draw what is left; the answer has ended and is `text`."""
-        await self.draw()
-        if self._widget is not None:
-            await self._widget.settle(text)
+    def is_to_be_kept(self) -> bool:
+        """Whether it is a second since something of it was last written down."""
+        now = time.monotonic()
+        if len(self.text) == self._kept_length or now - self._kept_at < _KEPT_EVERY_S:
+            return False
+        self._kept_at, self._kept_length = now, len(self.text)
+        return True
+
+
+def merge(sources: list[tuple[int, str]], spans: Sequence[Span]) -> None:
+    """Append spans; neighbours of one source become one.
+
+    >>> sources = [(3, "target")]
+    >>> merge(sources, [Span(2, "target"), Span(1, "context"), Span(0, "x")])
+    >>> sources
+    [(5, 'target'), (1, 'context')]
+    """
+    for span in spans:
+        if sources and sources[-1][1] == span.source:
+            sources[-1] = (sources[-1][0] + span.length, span.source)
+        elif span.length:
+            sources.append((span.length, span.source))

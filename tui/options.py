@@ -12,13 +12,18 @@ class ChatOptions:
     """Settings of one chat.
 
     `max_tokens` None lets each answer run until the context is full. `initial_message` is sent as
-    soon as the model is ready.
+    soon as the model is ready. `chat` is the id of a kept conversation to go on with; `incognito`
+    begins with one of which nothing is kept. `pull_when_loaded` is a model that is fetched
+    meanwhile.
     """
 
     system: str | None = None
     sampling: SamplingParams = field(default_factory=SamplingParams)
     max_tokens: int | None = None
     initial_message: str | None = None
+    chat: str | None = None
+    incognito: bool = False
+    pull_when_loaded: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

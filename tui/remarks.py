@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from edgespec.tui.session import Session
 from edgespec.types import Completion
+
+_NEARLY_FULL = 0.85
 
 
 def remarks(completion: Completion, max_tokens: int | None, num_dropped_before: int) -> list[str]:
@@ -11,14 +14,43 @@ def remarks(completion: Completion, max_tokens: int | None, num_dropped_before: 
     if completion.num_dropped_messages not in (0, num_dropped_before):
         lines.append(_dropped(completion.num_dropped_messages))
     if completion.finish_reason == "length":
-        at_limit = max_tokens is not None and len(completion.token_ids) >= max_tokens
-        reason = f"the limit is {max_tokens:,} tokens" if at_limit else "the context is full"
-        lines.append(f"cut off: {reason}")
+        if max_tokens is not None and len(completion.token_ids) >= max_tokens:
+            lines.append(f"cut off: the limit is {max_tokens:,} tokens · /continue goes on")
+        else:
+            lines.append(
+                "cut off: the context is full · /continue leaves out the oldest questions,"
+                " /summary goes on in a new conversation"
+            )
     elif completion.finish_reason == "cancelled":
         lines += ["stopped"] if completion.text else []
     elif not completion.text:
         lines.append("the model had nothing to say")
     return lines
+
+
+def context_remark(completion: Completion, num_context: int) -> list[str]:
+    """Say that the context is nearly full, before it is."""
+    timings = completion.timings
+    used = timings.num_prompt_tokens + timings.num_decoded_tokens
+    if used < _NEARLY_FULL * num_context or completion.finish_reason == "length":
+        return []
+    return [
+        f"the context is {min(used / num_context, 1.0):.0%} full: the oldest questions will be left"
+        " out · /summary goes on in a new conversation"
+    ]
+
+
+def same_bytes_remark(session: Session, answer: int) -> list[str]:
+    """An answer without speculation beside the one with it: whether they differ, and both times."""
+    message = session.messages[answer]
+    seed = message.figures.get("seed")
+    for other in map(session.messages.__getitem__, reversed(session.versions(answer))):
+        is_pair = other.figures.get("seed") == seed and not other.figures.get("plain")
+        if other.id != answer and is_pair and other.state == message.state:
+            times = [each.figures.get("decode_ms", 0.0) / 1e3 for each in (other, message)]
+            same = "the same bytes" if other.content == message.content else "another answer"
+            return [f"{same}: {times[0]:.1f} s with speculation, {times[1]:.1f} s without"]
+    return []
 
 
 def _dropped(num_dropped: int) -> str:

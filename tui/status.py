@@ -34,7 +34,8 @@ STATE_STYLES: dict[State, str] = {
 class Status:
     """All that the status bar shows; `timings` and `stats` are of the present or last answer.
 
-    `detail` says how far the loading is, in place of the bare state.
+    `detail` says how far the loading is, in place of the bare state; `background` what goes on
+    besides, such as a model that is being pulled; `legend` is shown in place of the numbers.
     """
 
     state: State = "loading"
@@ -42,6 +43,9 @@ class Status:
     model: ServedModel | None = None
     timings: Timings | None = None
     stats: SpeculationStats | None = None
+    is_incognito: bool = False
+    legend: Content | None = None
+    background: str = ""
 
 
 def speed(status: Status) -> str:
@@ -92,9 +96,13 @@ def _width(texts: Sequence[str]) -> int:
 def ranked_parts(status: Status) -> list[tuple[int, str]]:
     """Everything after the state, from left to right, with its rank."""
     model = status.model
+    own = [(1, "incognito")] if status.is_incognito else []
+    if status.background:
+        own.append((1, status.background))
     if model is None:
-        return []
+        return own
     parts = [
+        *own,
         (0, speed(status)),
         (1, speedup(status)),
         (3, acceptance(status)),
@@ -113,5 +121,8 @@ class StatusBar(Widget):
         """The state in its colour, the rest muted."""
         state = plain(f"● {self.status.detail or self.status.state}")
         room = self.content_size.width - len(state) - len(SEPARATOR)
+        if self.status.legend is not None:
+            head = (state, STATE_STYLES[self.status.state])
+            return Content.assemble(head, SEPARATOR, self.status.legend)
         rest = "".join(SEPARATOR + text for text in fit(ranked_parts(self.status), room))
         return Content.assemble((state, STATE_STYLES[self.status.state]), (rest, "$text-muted"))

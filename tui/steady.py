@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 
 from rich.console import RenderableType
+from textual import on
 from textual.app import App
 from textual.driver import Driver
 
-from edgespec.tui.driver import forgiving
+from edgespec.tui import clipboard
+from edgespec.tui.driver import steady
 from edgespec.tui.failure import describe
 from edgespec.tui.options import ChatOutcome
 
@@ -17,8 +19,17 @@ class SteadyApp(App[ChatOutcome]):
     """Ends with a `ChatOutcome` even when a handler, Textual or the terminal's input fails."""
 
     def get_driver_class(self) -> type[Driver]:
-        """Textual's driver for this platform, forgiving invalid input."""
-        return forgiving(super().get_driver_class())
+        """Textual's driver for this platform, with what terminals do to it mended."""
+        return steady(super().get_driver_class())
+
+    @on(Driver.SignalResume)
+    def _paint_again(self) -> None:
+        """Draw everything after a stop: the shell has cleared the screen."""
+        self.refresh(layout=True)
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """Copy by the way that works here; selections and cut text come through this, too."""
+        clipboard.copy(self, text)
 
     def _fatal_error(self) -> None:
         """Leave with one line in place of the traceback that Textual prints for a handler."""

@@ -24,10 +24,12 @@ from dataclasses import dataclass
 
 from textual.message import Message
 
+from edgespec.errors import EdgeSpecError
 from edgespec.protocols import Answer, Completer
 from edgespec.reports import Report, is_progress
 from edgespec.tui.failure import Failure, describe
-from edgespec.types import Chunk, Completion, CompletionRequest, ServedModel
+from edgespec.types import Chunk, Completion, CompletionRequest, Insight, ServedModel, Span
+from edgespec.types import Message as ChatMessage
 
 CompleterFactory = Callable[[Report], Completer]
 """Builds the completer in a thread; what it is given takes one line at a time, later, too."""
@@ -38,6 +40,7 @@ class Progress:
     """What a job brought since it was last asked; `latest` carries the newest counts and times."""
 
     text: str
+    spans: tuple[Span, ...]
     latest: Chunk | None
 
 
@@ -49,6 +52,7 @@ class Job:
         self.is_cancelled = False
         self._lock = threading.Lock()
         self._texts: list[str] = []
+        self._spans: list[Span] = []
         self._latest: Chunk | None = None
         self._announced = False
 
@@ -61,6 +65,7 @@ class Job:
         """Add a chunk; True if the app has to be told, False if it was told and has yet to come."""
         with self._lock:
             self._texts.append(chunk.text)
+            self._spans += chunk.spans
             self._latest = chunk
             first, self._announced = not self._announced, True
             return first
@@ -68,10 +73,11 @@ class Job:
     def take(self) -> Progress:
         """All that was put since the last `take`."""
         with self._lock:
-            text = "".join(self._texts)
+            text, spans = "".join(self._texts), tuple(self._spans)
             self._texts.clear()
+            self._spans.clear()
             self._announced = False
-            return Progress(text, self._latest)
+            return Progress(text, spans, self._latest)
 
 
 class LoadProgress(Message):
@@ -158,6 +164,32 @@ class Worker:
         self._jobs.add(job)
         threading.Thread(target=self._read, args=(job,), name="answer", daemon=True).start()
         return job
+
+    def load_again(self, switch: Callable[[Report], None]) -> None:
+        """Have the completer serve another model; `Loaded` or `LoadFailed` tells how it went."""
+
+        def load() -> None:
+            assert self._completer is not None
+            try:
+                switch(self._report)
+                self._post(Loaded(self._completer.model))
+            except Exception as error:  # noqa: BLE001 - a user sees a line, no traceback
+                self._post(LoadFailed(describe(error)))
+
+        threading.Thread(target=load, name="loading", daemon=True).start()
+
+    def count_tokens(self, text: str) -> int | None:
+        """Tokens of a text; None before there is a model. Waits; raises EdgeSpecError."""
+        completer = self._completer
+        if completer is None:
+            return None
+        return completer.count_tokens((ChatMessage("user", text),))
+
+    def insight(self) -> Insight | None:
+        """What the engine knows of its speed; None where it cannot be asked. Waits."""
+        with contextlib.suppress(EdgeSpecError):
+            return self._completer.insight() if self._completer is not None else None
+        return None
 
     def close(self) -> None:
         """Cancel all answers and post nothing more; does not wait."""

@@ -1,12 +1,12 @@
 """Carrying conversations and recorded tokens to another machine, as lines of JSON.
 
-    {"edgespec": "export", "version": 1}
+    {"edgespec": "export", "version": 2}
     {"vocabulary": FINGERPRINT, "num_tokens": N}                        before its first sequence
-    {"conversation": ID, "title": T, "created": S, "messages": [[ROLE, TEXT, S], ...]}
+    {"conversation": ID, "title": T, "messages": [...], ...}            edgespec.cache.chats.as_json
     {"sequence": [TOKEN, ...], "context": [...], "vocabulary": FINGERPRINT, "tier": "model",
      "conversation": ID or null, "created": S}
 
-Imported files are not carried along: they can be imported where they are.
+Imported files are not carried along: they can be imported where they are; nor are deleted chats.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from edgespec.cache.chats.conversations import Conversations, StoredMessage
+from edgespec.cache.chats.as_json import chat_of, chat_value
 from edgespec.cache.chats.record_merger import RecordMerger
+from edgespec.cache.chats.rows import HEAD, MESSAGE, head_of, linked, message_of, settings_of
 from edgespec.cache.database import transaction
 from edgespec.cache.tokens.sequences import Recording, SequenceStore, VocabularyKey, require_numbers
+from edgespec.chats import Chat
 from edgespec.errors import UsageError
 
-VERSION = 1
+VERSION = 2
+"""Files of all versions up to this one can be imported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +55,8 @@ def export_lines(connection: sqlite3.Connection) -> Iterator[str]:
     connection.execute("BEGIN")
     try:
         yield _line({"edgespec": "export", "version": VERSION})
-        conversations = Conversations(connection)
-        for known in reversed(conversations.all()):
-            messages = [[m.role, m.content, m.created] for m in conversations.messages(known.id)]
-            yield _line(
-                {
-                    "conversation": known.id,
-                    "title": known.title,
-                    "created": known.created,
-                    "messages": messages,
-                }
-            )
+        for chat in _chats(connection):
+            yield _line(chat_value(chat))
         for fingerprint, num_tokens in connection.execute(
             "SELECT fingerprint, num_tokens FROM vocabularies ORDER BY id"
         ):
@@ -99,7 +93,7 @@ class _Carrier:
     def take(self, value: dict[str, Any]) -> None:
         """Add what one line holds."""
         if "edgespec" in value:
-            if value["version"] != VERSION:
+            if not 1 <= int(value["version"]) <= VERSION:
                 raise UsageError(
                     f"the export has version {value['version']}, this EdgeSpec reads {VERSION}",
                     "update EdgeSpec",
@@ -112,13 +106,9 @@ class _Carrier:
             self._sizes[str(value["vocabulary"])] = int(value["num_tokens"])
 
     def _conversation(self, value: dict[str, Any]) -> None:
-        said = [
-            StoredMessage(str(role), str(content), float(created))
-            for role, content, created in value["messages"]
-        ]
-        name, title = str(value["conversation"]), str(value["title"])
+        chat = chat_of(value)
         with transaction(self._connection):
-            is_new = self._merger.conversation(name, title, float(value["created"]), said)
+            is_new = self._merger.chat(chat)
         self.num_conversations += is_new
         self.num_known += not is_new
 
@@ -134,6 +124,20 @@ class _Carrier:
             is_new = self._merger.sequence(scope, recording, float(value["created"]))
         self.num_sequences += is_new
         self.num_known += not is_new
+
+
+def _chats(connection: sqlite3.Connection) -> Iterator[Chat]:
+    """All chats that are not deleted, the one spoken in last at the end; raises sqlite3.Error."""
+    heads = connection.execute(
+        f"SELECT {HEAD}, settings, tip FROM conversations WHERE deleted IS NULL"
+        " ORDER BY spoken, number"
+    ).fetchall()
+    for *head, settings, tip in heads:
+        rows = connection.execute(
+            f"SELECT {MESSAGE} FROM messages WHERE conversation = ? ORDER BY id", (head[0],)
+        )
+        messages = tuple(linked(map(message_of, rows)))
+        yield Chat(head_of(head, len(messages)), settings_of(settings), messages, tip)
 
 
 def _sequence_lines(connection: sqlite3.Connection) -> Iterator[str]:

@@ -33,7 +33,7 @@ class RecordedAnswer:
     """What a target said, in its tokens, and the last tokens of what that followed.
 
     `number` grows with time. `conversation` has the messages that it was said in
-    (`Conversations.messages`), if it is known.
+    (`Conversations.turns`), if it is known.
     """
 
     number: int

@@ -1,9 +1,9 @@
-"""Keeping the database below its limit: what was of no use for longest is forgotten first.
+"""Keeping recorded tokens below their limit: what was of no use for longest is forgotten first.
 
 Age is counted in recordings, not in seconds: `touched` is the number of the newest sequence at the
 time of the last use. Imported text may fill at most half of what is there before its own oldest
-sequences go first, so that one large import does not push out what the target said. The messages of
-a conversation go together with the last sequence that was learned from it.
+sequences go first, so that one large import does not push out what the target said.
+Messages of chats are no part of this: only their owner deletes them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from edgespec.cache.database import transaction
 from edgespec.cache.tokens.sequences import SequenceStore
 
 DEFAULT_LIMIT = 256 << 20
-"""Bytes that the database may take."""
+"""Bytes that recorded tokens may take, their index included."""
+
+_TOKEN_BYTES = 25
+"""Of a recorded token on disk, in its block and in the index (docs/decisions/0010)."""
 
 _ROOM = 0.95
 """Eviction goes on until this share of the limit is in use, so that it is not needed each turn."""
@@ -25,41 +28,38 @@ _AT_ONCE = 16
 _STATISTICS_SHARE = 0.5
 
 
-def bytes_in_use(connection: sqlite3.Connection) -> int:
-    """Bytes of the pages that hold something."""
-    pages, free, size = (
-        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
-        for name in ("page_count", "freelist_count", "page_size")
-    )
-    return (pages - free) * size
+def token_bytes(connection: sqlite3.Connection) -> int:
+    """Bytes that recorded tokens take."""
+    query = "SELECT coalesce(sum(num_tokens), 0) FROM sequences"
+    return _TOKEN_BYTES * int(connection.execute(query).fetchone()[0])
 
 
 def evict(connection: sqlite3.Connection, limit_bytes: int) -> int:
-    """Forget sequences until the database is within its limit; the number of tokens forgotten.
+    """Forget sequences until tokens are within their limit; the number of tokens forgotten.
 
     Raises sqlite3.Error; what was forgotten before stays forgotten.
     """
-    if bytes_in_use(connection) <= limit_bytes:
+    left = token_bytes(connection)
+    if left <= limit_bytes:
         return 0
     store = SequenceStore(connection)
     num_forgotten = 0
-    target = int(limit_bytes * _ROOM)
-    while bytes_in_use(connection) > target:
+    while left > limit_bytes * _ROOM:
         with transaction(connection):
             victims = _victims(connection)
-            for sequence, conversation in victims:
-                num_forgotten += store.remove(sequence)
-                if conversation is not None:
-                    _forget_if_nothing_is_left(connection, conversation)
-                if bytes_in_use(connection) <= target:
+            for sequence in victims:
+                num_tokens = store.remove(sequence)
+                num_forgotten += num_tokens
+                left -= _TOKEN_BYTES * num_tokens
+                if left <= limit_bytes * _ROOM:
                     break
-        if not victims and not _forget_oldest_messages(connection):
+        if not victims:
             break
     return num_forgotten
 
 
-def _victims(connection: sqlite3.Connection) -> list[tuple[int, str | None]]:
-    """The sequences to go next and their conversations, the one unused for longest first."""
+def _victims(connection: sqlite3.Connection) -> list[int]:
+    """The sequences to go next, the one unused for longest first."""
     by_tier = dict(
         connection.execute(
             "SELECT tier, sum(num_tokens) FROM sequences JOIN scopes ON scopes.id = scope"
@@ -71,32 +71,8 @@ def _victims(connection: sqlite3.Connection) -> list[tuple[int, str | None]]:
     if statistics > _STATISTICS_SHARE * sum(by_tier.values()):
         tiers = ("statistics", "statistics")
     rows = connection.execute(
-        "SELECT sequences.id, conversation FROM sequences JOIN scopes ON scopes.id = scope"
+        "SELECT sequences.id FROM sequences JOIN scopes ON scopes.id = scope"
         " WHERE tier IN (?, ?) ORDER BY touched, sequences.id LIMIT ?",
         (*tiers, _AT_ONCE),
     )
-    return rows.fetchall()
-
-
-def _forget_if_nothing_is_left(connection: sqlite3.Connection, conversation: str) -> bool:
-    """Drop a conversation of which no sequence is recorded any more; whether it was dropped."""
-    learned = connection.execute(
-        "SELECT 1 FROM sequences WHERE conversation = ? LIMIT 1", (conversation,)
-    )
-    if learned.fetchone() is not None:
-        return False
-    connection.execute("DELETE FROM messages WHERE conversation = ?", (conversation,))
-    connection.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
-    return True
-
-
-def _forget_oldest_messages(connection: sqlite3.Connection) -> bool:
-    """Drop the oldest conversation where no sequences are left; False if there is none.
-
-    One that has a sequence of no tier stays: that file is damaged.
-    """
-    row = connection.execute("SELECT id FROM conversations ORDER BY number LIMIT 1").fetchone()
-    if row is None:
-        return False
-    with transaction(connection):
-        return _forget_if_nothing_is_left(connection, row[0])
+    return [number for (number,) in rows]

@@ -46,15 +46,20 @@ class TokenMemory:
         return self.model.problem or self.statistics.problem or written
 
     def record(
-        self, tokens: Sequence[int], context: Sequence[int], entry: Entry | None = None
+        self,
+        tokens: Sequence[int],
+        context: Sequence[int],
+        entry: Entry | None = None,
+        conversation: str | None = None,
     ) -> None:
         """Remember, soon, that the target said `tokens` after a text that ends with `context`.
 
-        `entry` is the conversation so far; deleting the conversation deletes both.
+        `entry` is the conversation so far, `conversation` one whose messages are kept elsewhere;
+        deleting either deletes what is recorded here.
         """
         if self._recorder is None:
             return
-        conversation = entry.conversation if entry else None
+        conversation = entry.conversation if entry else conversation
         recording = Recording(tuple(tokens), tuple(context[-MAX_CONTEXT:]), conversation)
         used = self.model.used | self.statistics.used
         self._recorder.record(recording, entry, used)

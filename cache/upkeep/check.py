@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import sqlite3
 
+from edgespec.cache.chats.search import INDEXES
 from edgespec.cache.database import DAMAGE, is_damage, open_in_memory, transaction
 
 _INT, _REAL, _TEXT, _BLOB = "integer", "real", "text", "blob"
@@ -25,8 +26,15 @@ TYPES: dict[str, dict[str, str]] = {
     "blocks": {"sequence": _INT, "tokens": _BLOB},
     "ngram_caches": _PAIR,
     "calibrations": _PAIR,
-    "conversations": {"id": _TEXT, "title": _TEXT, "created": _REAL},
-    "messages": {"conversation": _TEXT, "role": _TEXT, "content": _TEXT, "created": _REAL},
+    "conversations": {
+        **{"id": _TEXT, "title": _TEXT, "created": _REAL, "updated": _REAL, "spoken": _REAL},
+        **{"tip": _INT, "pinned": _INT, "deleted": _REAL, "origin": _TEXT, "settings": _TEXT},
+    },
+    "messages": {
+        **{"conversation": _TEXT, "parent": _INT, "role": _TEXT, "content": _TEXT},
+        **{"created": _REAL, "state": _TEXT, "model": _TEXT, "figures": _TEXT, "sources": _TEXT},
+        **{"writer": _TEXT},
+    },
 }
 """Columns and their types; what may be missing where is SQLite's to check."""
 
@@ -79,9 +87,10 @@ def _index_problems(connection: sqlite3.Connection) -> list[str]:
 def _search_problems(connection: sqlite3.Connection) -> list[str]:
     try:
         with transaction(connection):
-            connection.execute(
-                "INSERT INTO messages_fts (messages_fts, rank) VALUES ('integrity-check', 1)"
-            )
+            for index in INDEXES:
+                connection.execute(
+                    f"INSERT INTO {index} ({index}, rank) VALUES ('integrity-check', 1)"
+                )
     except sqlite3.DatabaseError as error:
         if not is_damage(error):  # locked: not checked, not broken
             raise

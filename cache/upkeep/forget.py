@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgespec.cache.chats.search import optimize_search
 from edgespec.cache.database import DAMAGE, transaction
 from edgespec.cache.tokens.sequences import SequenceStore
 from edgespec.cache.upkeep.backup import backups, write_backup
@@ -103,7 +104,7 @@ class Forgetting:
         Raises OSError, too.
         """
         with transaction(self._connection):
-            self._connection.execute("INSERT INTO messages_fts (messages_fts) VALUES ('optimize')")
+            optimize_search(self._connection)
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         earlier = [*backups(path), *path.parent.glob(f"{path.name}.schema-*.backup")]
         with contextlib.suppress(OSError, *DAMAGE):  # without room the promise comes first

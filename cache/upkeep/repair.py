@@ -15,22 +15,35 @@ from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
-from edgespec.cache.chats.conversations import StoredMessage
-from edgespec.cache.chats.journal import title_of
 from edgespec.cache.chats.record_merger import RecordMerger
+from edgespec.cache.chats.rows import HEAD, MESSAGE, head_of, message_of, settings_of, title_of
+from edgespec.cache.chats.search import rebuild_search
 from edgespec.cache.database import DAMAGE, connect, is_damage, is_in_use, transaction
 from edgespec.cache.tokens.codec import BLOCK, MAX_TOKEN, unpack
 from edgespec.cache.tokens.sequences import TIERS, Recording, SequenceStore, Tier, VocabularyKey
 from edgespec.cache.upkeep.check import TYPES, problems
 from edgespec.cache.upkeep.lock import upkeep_lock
 from edgespec.cache.upkeep.quarantine import mark_recovered, replace_damaged, unread
+from edgespec.chats import Chat, ChatHead, ChatMessage, ChatSettings
 from edgespec.errors import BusyError
 
 _LARGEST = 1 << 48  # no row has a larger number, unless it is damaged
 _MOST_PROBES, _MOST_IN_VAIN = 2000, 100  # enough to come upon a row from the largest number
 _LATEST_S = 1 << 40  # seconds since 1970; no clock shows more
 _TYPE_OF = {int: "integer", float: "real", str: "text", bytes: "blob"}
-_MAY_BE_NULL = ("conversation", "file")
+_MAY_BE_NULL = (
+    *("conversation", "file", "parent", "model", "figures", "sources", "writer"),
+    *("tip", "deleted", "settings"),
+)
+_BEFORE = {
+    **{"parent": str(_LARGEST), "state": "'done'", "origin": "'chat'", "pinned": "0"},
+    **dict.fromkeys(("updated", "spoken"), "created"),
+}
+"""What stood for a column in schemas that did not have it; NULL for all others.
+
+A parent that is nowhere stands for the message before.
+"""
+_TIMES = ("created", "updated", "spoken", "deleted")
 
 _SAME_MESSAGE = (
     "SELECT 1 FROM messages WHERE id = ?"
@@ -88,7 +101,7 @@ def _indexes_mended(connection: sqlite3.Connection) -> bool:
             return False
         SequenceStore(connection).rebuild_index()
         with transaction(connection):
-            connection.execute("INSERT INTO messages_fts (messages_fts) VALUES ('rebuild')")
+            rebuild_search(connection)
         return not problems(connection)
     except DAMAGE as error:
         if not is_damage(error):
@@ -117,7 +130,8 @@ def readable_rows(connection: sqlite3.Connection, table: str) -> Iterator[tuple[
     A damaged file may give one twice. Raises what another's lock and the like raise.
     """
     types = TYPES[table]
-    query = f"SELECT rowid, {', '.join(types)} FROM {table} WHERE rowid BETWEEN ? AND ?"
+    columns = ", ".join(_columns_of(connection, table))
+    query = f"SELECT rowid, {columns} FROM {table} WHERE rowid BETWEEN ? AND ?"
     ranges = [(0, _LARGEST)]
     is_legible = False
     for num_probes in range(_MOST_PROBES):
@@ -141,6 +155,18 @@ def readable_rows(connection: sqlite3.Connection, table: str) -> Iterator[tuple[
             if low < high:
                 middle = (low + high) // 2
                 ranges += [(middle + 1, high), (low, middle)]
+
+
+def _columns_of(connection: sqlite3.Connection, table: str) -> list[str]:
+    """The columns of `TYPES`, those replaced that a database of an older schema lacks."""
+    try:
+        rows = connection.execute(f"SELECT name FROM pragma_table_info('{table}')")
+        there = {name for (name,) in rows}
+    except DAMAGE as error:
+        if not is_damage(error):
+            raise
+        there = set(TYPES[table])
+    return [name if name in there else _BEFORE.get(name, "NULL") for name in TYPES[table]]
 
 
 class _Recovery:
@@ -175,21 +201,44 @@ class _Recovery:
             )
 
     def _add_conversations(self) -> None:
-        """Messages, each at the end of its conversation; they name one whose title is lost."""
-        new: dict[str, list[StoredMessage]] = defaultdict(list)
-        for number, (conversation, role, content, created) in self._rows("messages"):
-            same = (number, created, role, conversation, content)
-            if not self._is_here(_SAME_MESSAGE, *same):
-                new[conversation].append(StoredMessage(role, content, created))
-        titles = {}
-        for number, (name, title, created) in self._rows("conversations"):
-            if name in new or not self._is_here(_SAME_CONVERSATION, number, created):
-                titles[name] = (title, created)
-        for name, messages in new.items():
-            titles.setdefault(name, (title_of(messages), messages[0].created))
-        for name, about in titles.items():
-            with transaction(self._target):
-                self._merger.conversation(name, *about, new.get(name, []))
+        """Chats, each message below what it was below; messages name one whose own row is lost."""
+        messages: dict[str, list[ChatMessage]] = defaultdict(list)
+        here: dict[str, dict[int, int]] = defaultdict(dict)
+        for number, row in self._rows("messages"):
+            named = dict(zip(TYPES["messages"], row, strict=True), id=number)
+            message = message_of([named[name] for name in MESSAGE.split(", ")])
+            chat = str(named["conversation"])
+            messages[chat].append(message)
+            same = (number, message.created, message.role, chat, message.content)
+            if self._is_here(_SAME_MESSAGE, *same):
+                here[chat][number] = number
+        rows = {}
+        for number, row in self._rows("conversations"):
+            named = dict(zip(TYPES["conversations"], row, strict=True))
+            is_known = self._is_here(_SAME_CONVERSATION, number, named["created"])
+            if not is_known or len(here[named["id"]]) < len(messages[named["id"]]):
+                rows[named["id"]] = named
+        for name in dict.fromkeys([*messages, *rows]):
+            if name in rows or len(here[name]) < len(messages[name]):
+                self._add_chat(name, rows.get(name), messages[name], here[name])
+
+    def _add_chat(
+        self,
+        name: str,
+        row: Mapping[str, Any] | None,
+        messages: list[ChatMessage],
+        here: Mapping[int, int],
+    ) -> None:
+        if row is None:
+            asked = next((each.content for each in messages if each.role == "user"), "")
+            times = messages[0].created, messages[-1].created
+            head = ChatHead(name, title_of(asked), *times, len(messages))
+            chat = Chat(head, ChatSettings(), tuple(messages), messages[-1].id)
+        else:
+            head = head_of([row[column] for column in HEAD.split(", ")], len(messages))
+            chat = Chat(head, settings_of(row["settings"]), tuple(messages), row["tip"])
+        with transaction(self._target):
+            self._merger.chat(chat, here, None if row is None else row["deleted"])
 
     def _add_sequences(self) -> None:
         """Recorded sequences; of one that lost a block, the parts before and behind it.
@@ -247,4 +296,4 @@ def _can_be(column: tuple[str, str], value: Any) -> bool:  # noqa: ANN401
     name, kind = column
     if value is None:
         return name in _MAY_BE_NULL
-    return _TYPE_OF[type(value)] == kind and (name != "created" or 0 <= value < _LATEST_S)
+    return _TYPE_OF[type(value)] == kind and (name not in _TIMES or 0 <= value < _LATEST_S)

@@ -6,8 +6,9 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgespec.cache.chats.search import optimize_search
 from edgespec.cache.database import transaction
-from edgespec.cache.tokens.eviction import bytes_in_use, evict
+from edgespec.cache.tokens.eviction import evict, token_bytes
 from edgespec.cache.upkeep.backup import backups
 
 
@@ -25,12 +26,12 @@ class TierStats:
 class DatabaseStats:
     """What the database holds; sizes in bytes, `file_bytes` with the write-ahead log.
 
-    `last_backup` is in seconds since 1970.
+    The size limit is on `token_bytes`. `last_backup` is in seconds since 1970.
     """
 
     path: str
     file_bytes: int
-    used_bytes: int
+    token_bytes: int
     tiers: tuple[TierStats, ...]
     num_files: int
     num_conversations: int
@@ -56,7 +57,7 @@ def statistics(connection: sqlite3.Connection, path: Path) -> DatabaseStats:
     return DatabaseStats(
         path=str(path),
         file_bytes=_file_bytes(path),
-        used_bytes=bytes_in_use(connection),
+        token_bytes=token_bytes(connection),
         tiers=tuple(TierStats(*row) for row in tiers),
         num_files=_count(connection, "files"),
         num_conversations=_count(connection, "conversations"),
@@ -68,7 +69,7 @@ def statistics(connection: sqlite3.Connection, path: Path) -> DatabaseStats:
 
 
 def compact(connection: sqlite3.Connection, path: Path, limit_bytes: int) -> int:
-    """Evict down to the limit and rewrite the file without gaps; the bytes freed.
+    """Evict tokens down to the limit and rewrite the file without gaps; the bytes freed.
 
     Needs as much free disk as the database takes. Raises sqlite3.Error and then changed nothing,
     except what was evicted.
@@ -76,7 +77,7 @@ def compact(connection: sqlite3.Connection, path: Path, limit_bytes: int) -> int
     before = _file_bytes(path)
     evict(connection, limit_bytes)
     with transaction(connection):
-        connection.execute("INSERT INTO messages_fts (messages_fts) VALUES ('optimize')")
+        optimize_search(connection)
     connection.execute("VACUUM")
     connection.execute("PRAGMA optimize")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

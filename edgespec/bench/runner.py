@@ -17,6 +17,7 @@ from edgespec.protocols import Answer, Completer
 from edgespec.types import (
     Completion,
     CompletionRequest,
+    Insight,
     Message,
     SamplingParams,
     ServedModel,
@@ -71,9 +72,13 @@ class Stoppable:
             if self._latest is not None:
                 self._latest.cancel()
 
-    def count_tokens(self, messages: Sequence[Message]) -> int:
-        """Tokens that the conversation takes in the context, template included."""
-        return self._completer.count_tokens(messages)
+    def count_tokens(self, text: Sequence[Message] | str) -> int:
+        """Tokens that a conversation takes in the context, template included, or a plain text."""
+        return self._completer.count_tokens(text)
+
+    def insight(self) -> Insight:
+        """What is known now of speed here."""
+        return self._completer.insight()
 
     def decode_token(self, token: int) -> bytes:
         """The bytes of one token id."""

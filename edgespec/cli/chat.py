@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import secrets
 import sys
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgespec.cli.loading import model_on_disk, pull_all, with_drafter_path
+from edgespec.catalog import AcceptTerms, Catalog, PullMeter, PullState
+from edgespec.cli.chats import chat_id, chats_command
+from edgespec.cli.loading import check_names, with_drafter_path
 from edgespec.cli.options import (
     check_max_tokens,
     collect_loading,
@@ -18,10 +24,19 @@ from edgespec.cli.options import (
     sampling_options,
 )
 from edgespec.models.registry import DEFAULT_DRAFTER, DEFAULT_TARGET
-from edgespec.paths import user_paths
+from edgespec.models.resolve import locate
+from edgespec.paths import Paths, user_paths
 from edgespec.protocols import Completer
 from edgespec.reports import Report
+from edgespec.runtime.catalog import LocalCatalog
 from edgespec.runtime.host import Host
+from edgespec.runtime.request import BEST_DRAFTER, LoadRequest
+
+_CACHE_BYTES = 8 << 20
+
+if TYPE_CHECKING:
+    from edgespec.tui import Services, TermsQuestion
+    from edgespec.types import SamplingParams
 
 
 @click.command()
@@ -31,33 +46,141 @@ from edgespec.runtime.host import Host
 @click.option("--seed", type=int, help="Of the random draws. [default: another every time]")
 @click.option("--system", metavar="TEXT", help="System message.")
 @click.option("--max-tokens", type=int, metavar="N", help="Of each answer.")
+@click.option(
+    "--continue", "continued", metavar="ID", help="Go on with a chat, or with the `last`."
+)
+@click.option("--list", "is_list", is_flag=True, help="Print the chats and end.")
+@click.option("--search", metavar="TEXT", help="Print messages with all of these words and end.")
+@click.option("--export", metavar="ID", help="Print a chat, or the `last`, and end.")
+@click.option(
+    "--format", "form", type=click.Choice(["md", "json"]), default="md", show_default=True,
+    help="Of --export: what is shown, or all versions.",
+)  # fmt: skip
+@click.option("--output", "-o", metavar="FILE", help="Of --export, instead of stdout.")
+@click.option(
+    "--import", "imported", metavar="FILE",
+    help="Add chats of EdgeSpec (JSON), ChatGPT or Open WebUI and end.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Of --list and --search: print JSON.")
 @click.argument("message", required=False)
 @click.pass_obj
 def chat(verbose: bool, /, message: str | None, **values: Any) -> int:  # noqa: ANN401
-    """Chat in the terminal; MESSAGE, if given, is sent at once. F1 shows the keys."""
+    """Chat in the terminal; MESSAGE, if given, is sent at once. F1 shows the keys.
+
+    An ID may be cut short as long as it is the only one that begins so.
+    """
+    if chats_command(values):
+        return 0
+    name = values["continued"]
+    continued = chat_id(name) if name is not None else None
     loading = collect_loading(values, bool(verbose))
     seed = values.pop("seed")
     sampling = collect_sampling(values, secrets.randbits(31) if seed is None else seed)
     check_max_tokens(values["max_tokens"])
-    with Host(user_paths(), verbose=loading.verbose and not sys.stderr.isatty()) as host:
+    check_names(loading)
+    paths = user_paths()
+    with Host(paths, verbose=loading.verbose and not sys.stderr.isatty()) as host:
         host.start()
-        from edgespec.tui import ChatOptions, run_chat  # the host gets ready meanwhile
+        from edgespec.tui import ChatOptions, TermsQuestion, run_chat  # the host gets ready
 
         options = ChatOptions(
             system=values["system"],
             sampling=sampling,
             max_tokens=values["max_tokens"],
             initial_message=message,
+            chat=continued,
+            incognito=not loading.remember,
+            pull_when_loaded=_missing_drafter(loading, paths),
         )
-        if loading.model == DEFAULT_TARGET:
-            pull_all([DEFAULT_TARGET, DEFAULT_DRAFTER])
-        path, request = model_on_disk(loading.model), with_drafter_path(loading)
-
-        def load(report: Report) -> Completer:
-            host.load(request, path, report, sampling)
-            return host
-
-        outcome = run_chat(load, options)
+        loader = Loader(host, loading, sampling, LocalCatalog(paths, loading.num_context))
+        loader.accept_terms = terms = TermsQuestion()
+        with chat_services(paths, loader, terms, keeps=loading.remember) as services:
+            outcome = run_chat(loader, options, services)
     if outcome.message:
         click.echo(f"edgespec: {outcome.message}", err=True)
     return outcome.exit_code
+
+
+class Loader:
+    """What the app calls while it shows: pulls what is missing and loads it, telling how far."""
+
+    def __init__(
+        self, host: Host, request: LoadRequest, sampling: SamplingParams, catalog: Catalog
+    ) -> None:
+        """`request` is what was asked for on the command line."""
+        self.accept_terms: AcceptTerms = lambda _model: False
+        self.catalog = catalog
+        self._host = host
+        self._request = request
+        self._sampling = sampling
+
+    def __call__(self, report: Report) -> Completer:
+        """Load what was asked for."""
+        self._load(self._request, report)
+        return self._host
+
+    def load(self, model: str | None, drafter: str | None, report: Report) -> None:
+        """Load another model, or another drafter; None is the one before."""
+        request = dataclasses.replace(
+            self._request,
+            model=model or self._request.model,
+            drafter=drafter or self._request.drafter,
+            drafter_path=None,
+        )
+        self._load(request, report)
+        self._request = request
+
+    def _load(self, request: LoadRequest, report: Report) -> None:
+        def on_disk(name: str) -> Path:
+            meter = PullMeter(name, lambda state: report(fetching(state)))
+            return self.catalog.pull(name, meter, self.accept_terms, lambda: False)
+
+        path = on_disk(request.model)
+        self._host.load(with_drafter_path(request, on_disk), path, report, self._sampling)
+
+
+@contextlib.contextmanager
+def chat_services(
+    paths: Paths, loader: Loader, terms: TermsQuestion, *, keeps: bool
+) -> Iterator[Services]:
+    """What the app is given besides a completer; without `keeps` no chats are kept."""
+    from edgespec.cache.chats.as_markdown import markdown_of
+    from edgespec.cache.chats.chat_files import chat_file, import_chats
+    from edgespec.cache.database import BUSY_TIMEOUT_S, connect
+    from edgespec.runtime.history import open_history
+    from edgespec.tui import Services
+
+    def take_in(path: Path) -> int:
+        with contextlib.closing(
+            connect(paths.database, BUSY_TIMEOUT_S, _CACHE_BYTES)
+        ) as connection:
+            return import_chats(connection, path).num_new
+
+    notices: list[str] = []
+    history = open_history(paths.database, notices.append) if keeps else None
+    try:
+        yield Services(
+            history=history,
+            catalog=loader.catalog,
+            terms=terms,
+            load=loader.load,
+            write_chat=lambda chat, form: chat_file(chat) if form == "json" else markdown_of(chat),
+            read_chats=take_in if history is not None else None,
+            preferences=paths.data / "chat.json",
+            keys=paths.keys,
+            notices=tuple(notices),
+        )
+    finally:
+        if history is not None:
+            history.close()
+
+
+def fetching(state: PullState) -> str:
+    """A line of progress about a pull without which there is no answer."""
+    return f"fetching {state.name}: {state.describe()} · Ctrl+Q keeps what came"
+
+
+def _missing_drafter(loading: LoadRequest, paths: Paths) -> str | None:
+    """The drafter that goes with the default target, if it is to be pulled yet."""
+    is_wanted = (loading.model, loading.drafter) == (DEFAULT_TARGET, BEST_DRAFTER)
+    return DEFAULT_DRAFTER if is_wanted and locate(DEFAULT_DRAFTER, paths) is None else None

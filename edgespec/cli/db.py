@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from edgespec.cache.chats.conversations import Conversations
+from edgespec.cache.chats.search import search as search_messages
 from edgespec.cache.chats.transfer import export_lines
 from edgespec.cache.database import Database
 from edgespec.cache.facts import Facts
@@ -26,14 +26,15 @@ from edgespec.cache.upkeep.lock import upkeep_lock
 from edgespec.cache.upkeep.quarantine import unread
 from edgespec.cache.upkeep.repair import repair
 from edgespec.cache.upkeep.usage import DatabaseStats, compact, statistics
+from edgespec.cli.chats import print_hits
 from edgespec.cli.db_export import counted, export_to, import_export, is_export_file
 from edgespec.cli.db_opened import back_up_or_tell, damaged, errors_told, opened, require_sound
 from edgespec.errors import UsageError
-from edgespec.learning.distillation.trainings import TrainingStore
-from edgespec.learning.online.adaptations import AdaptationStore
+from edgespec.learning.trainings import TrainingStore
 from edgespec.models.registry import DEFAULT_TARGET
 from edgespec.paths import user_paths
 from edgespec.reports import human_bytes
+from edgespec.runtime.prompt_files import delete_prompts
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -60,17 +61,10 @@ def stats(as_json: bool) -> None:
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, metavar="N")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def search(words: tuple[str, ...], limit: int, as_json: bool) -> None:
-    """Find messages that hold all WORDS."""
+    """Find messages that hold all WORDS, the last one as a beginning."""
     with opened() as (connection, _path):
-        hits = Conversations(connection).search(" ".join(words), limit)
-    if as_json:
-        click.echo(json.dumps([asdict(hit) for hit in hits], indent=2, ensure_ascii=False))
-        return
-    for hit in hits:
-        said = time.strftime("%Y-%m-%d %H:%M", time.localtime(hit.created))
-        click.echo(f"{hit.conversation}  {said}  {hit.role}: {' '.join(hit.snippet.split())}")
-    if not hits:
-        click.echo("nothing found", err=True)
+        hits = search_messages(connection, " ".join(words), limit)
+    print_hits(hits, as_json)
 
 
 @db.command()
@@ -81,7 +75,8 @@ def search(words: tuple[str, ...], limit: int, as_json: bool) -> None:
 def forget(conversation: str | None, older_than: str | None, everything: bool, yes: bool) -> None:
     """Delete for good; exactly one of the first three options is needed.
 
-    What drafters learned cannot be told apart by conversation, and goes as a whole.
+    What drafters learned cannot be told apart by conversation, and goes as a whole; so does what
+    was computed of conversations, which can be computed again.
     """
     if (conversation is not None) + (older_than is not None) + everything != 1:
         raise UsageError(
@@ -101,6 +96,7 @@ def forget(conversation: str | None, older_than: str | None, everything: bool, y
         else:
             forgotten = forgetting.everything()
         forgetting.purge(path, everything=everything)
+        delete_prompts(user_paths().prompts)
         is_done = everything or forgotten != Forgotten()
         learned = is_done and _forget_learned(Facts(Database(connection, path)))
     if conversation is not None and forgotten == Forgotten():
@@ -124,9 +120,9 @@ def _forget_learned(facts: Facts) -> bool:
     """
     facts.forget(FOLLOWED)
     paths = user_paths()
-    adaptations = AdaptationStore(paths.adaptations)
-    learned = [*adaptations.all(), *TrainingStore(paths.adaptations).all()]
-    adaptations.delete(learned)
+    store = TrainingStore(paths.adaptations)
+    learned = store.all()
+    store.delete(learned)
     trimmed = sorted(paths.trimmed.glob("*.gguf"))
     if trimmed:
         from edgespec.gguf.trim import forget_own_rows  # reads GGUF files: much to load
@@ -181,7 +177,7 @@ def import_(paths: tuple[Path, ...], model: str) -> None:
 
 @db.command("compact")
 def compact_() -> None:
-    """Rewrite the file without gaps, within its size limit."""
+    """Rewrite the file without gaps, its tokens within their size limit."""
     with opened() as (connection, path):
         freed = compact(connection, path, DEFAULT_LIMIT)
         size = statistics(connection, path).file_bytes
@@ -223,10 +219,10 @@ def parse_age(text: str) -> float:
 
 def _print_stats(found: DatabaseStats) -> None:
     click.echo(f"file           {found.path}")
-    share = f" of at most {human_bytes(DEFAULT_LIMIT)}"
-    click.echo(f"size           {human_bytes(found.file_bytes)}{share}")
+    click.echo(f"size           {human_bytes(found.file_bytes)}")
     click.echo(f"conversations  {found.num_conversations}, {found.num_messages} messages")
-    click.echo(f"tokens         {found.num_tokens}")
+    share = f"{human_bytes(found.token_bytes)} of at most {human_bytes(DEFAULT_LIMIT)}"
+    click.echo(f"tokens         {found.num_tokens}, {share}")
     for tier in found.tiers:
         what = "answers" if tier.tier == "model" else "imported text"
         click.echo(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,16 +36,10 @@ def model_on_disk(reference: str) -> Path:
     target = resolve(reference)
     if isinstance(target, LocalFile):
         return target.path.expanduser().absolute()
-    return pull_all([reference])[0]
-
-
-def pull_all(references: Iterable[str]) -> list[Path]:
-    """Pull what is missing of `references`; one that is on disk costs nothing."""
-    store = ModelStore(user_paths())
-    return [
-        stored.path if (stored := store.find(reference)) is not None else _pull(reference)
-        for reference in references
-    ]
+    stored = ModelStore(user_paths()).find(reference)
+    if stored is not None:
+        return stored.path
+    return _pull(reference)
 
 
 def _pull(reference: str) -> Path:
@@ -85,21 +79,35 @@ def loaded_host(options: LoadRequest, sampling: SamplingParams) -> Iterator[Comp
         yield host
 
 
-def with_drafter_path(options: LoadRequest) -> LoadRequest:
-    """The options with the file of the model that `drafter` names, if any: pulled if missing.
+def with_drafter_path(
+    options: LoadRequest, on_disk: Callable[[str], Path] = model_on_disk
+) -> LoadRequest:
+    """The options with the file of the model that `drafter` names, if any; `on_disk` pulls it.
 
-    Raises UnknownModelError, or what keeps it from being pulled.
+    Raises what keeps it from being pulled.
     """
-    drafter = options.drafter
-    if drafter in (NO_DRAFTER, BEST_DRAFTER, *strategies()):
+    if not _is_model(options.drafter):
         return options
+    check_names(options)
+    return dataclasses.replace(options, drafter_path=on_disk(options.drafter))
+
+
+def check_names(options: LoadRequest) -> None:
+    """Raise UnknownModelError for names that nothing has, before anything is pulled."""
+    resolve(options.model)
+    if not _is_model(options.drafter):
+        return
     try:
-        return dataclasses.replace(options, drafter_path=model_on_disk(drafter))
+        resolve(options.drafter)
     except UnknownModelError as error:
         raise UnknownModelError(
-            f"{drafter!r} is no drafter: {error.problem}",
+            f"{options.drafter!r} is no drafter: {error.problem}",
             f"{error.remedy}, {BEST_DRAFTER}, {LOOK_UP_ONLY} or {NO_DRAFTER}",
         ) from error
+
+
+def _is_model(drafter: str) -> bool:
+    return drafter not in (NO_DRAFTER, BEST_DRAFTER, *strategies())
 
 
 def say(line: str) -> None:

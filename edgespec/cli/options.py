@@ -22,7 +22,7 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --model, --drafter, --trim, --adapt, --context and --threads to a command."""
+    """Add --model, --drafter, --trim, --context and --threads to a command."""
     options: tuple[Decorator, ...] = (
         click.option(
             "--model",
@@ -45,12 +45,6 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default=True,
             show_default=True,
             help="Let a model draft in its trimmed form, made at its first use.",
-        ),
-        click.option(
-            "--adapt/--no-adapt",
-            default=False,
-            show_default=True,
-            help="Let a drafting model learn from what the target says, between answers.",
         ),
         click.option(
             "--context",
@@ -123,7 +117,7 @@ def collect_loading(values: dict[str, Any], verbose: bool) -> LoadRequest:
 
     Raises UsageError.
     """
-    names = ("model", "drafter", "trim", "adapt", "num_context", "num_threads")
+    names = ("model", "drafter", "trim", "num_context", "num_threads")
     incognito = values.pop("incognito", False)  # not every command has these two
     learn = not (values.pop("no_learn", False) or incognito)
     return LoadRequest(

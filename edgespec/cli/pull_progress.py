@@ -42,7 +42,7 @@ def pull_display() -> Iterator[PullDisplay]:
 
 
 class PullDisplay:
-    """Shows several pulls, one after another; implements `edgespec.models.part.PullProgress`.
+    """Shows several pulls, one after another; implements `edgespec.catalog.PullProgress`.
 
     A line at the start, one every few seconds, and one at the end: for logs and pipes.
     """

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgespec.cli.kept_answer import KeptAnswer
 from edgespec.cli.loading import loaded_host
 from edgespec.cli.options import (
     check_max_tokens,
@@ -59,8 +60,9 @@ def run(verbose: bool, /, prompt: str | None, as_json: bool, **values: Any) -> i
     sampling = collect_sampling(values, values.pop("seed"))
     check_max_tokens(values["max_tokens"])
     request = _request(_whole_prompt(prompt), sampling, values)
-    with loaded_host(loading, sampling) as completer:
-        completion, interrupt = _answer(completer, request, show=not as_json)
+    with loaded_host(loading, sampling) as completer, KeptAnswer(request, loading.learn) as kept:
+        completion, interrupt = _answer(completer, kept.request, show=not as_json)
+        kept.finish(completion, completer.model.name)
         if as_json and completion is not None:
             report = describe(completion, request, completer.model)
             click.echo(json.dumps(report, ensure_ascii=False, indent=2))

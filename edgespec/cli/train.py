@@ -17,10 +17,11 @@ from edgespec.cli.loading import model_on_disk, say
 from edgespec.errors import UsageError
 from edgespec.models.registry import DEFAULT_TARGET
 from edgespec.paths import user_paths
+from edgespec.runtime.request import check_threads
 
 if TYPE_CHECKING:
-    from edgespec.learning.distillation.training import Progress as TrainingProgress
-    from edgespec.runtime.train import TrainingDisplay
+    from edgespec.learning.training import Progress as TrainingProgress
+    from edgespec.learning.training import Show
 
 DEFAULT_MINUTES = 30.0
 _LONGEST_MINUTES = 7 * 24 * 60.0
@@ -53,25 +54,22 @@ def train(
     resume: bool,
     num_threads: int | None,
 ) -> None:
-    """Train a drafter on recorded answers, deeper than --adapt does: a LoRA of its layers.
+    """Train a drafter on recorded answers: a LoRA of its layers.
 
     It ends by itself when held-out answers are not guessed better any more, after --minutes or
     --steps. Ctrl-C keeps what was done for --resume. What was learned serves from then on if it
     guesses held-out answers better than the drafter without it. Needs PyTorch.
     """
     limits = _limits(steps, minutes)
-    if num_threads is not None and not 1 <= num_threads <= 1024:
-        raise UsageError(f"{num_threads} threads make no sense", "give 1 to 1024")
+    check_threads(num_threads)
     check_torch()
     target_path = model_on_disk(target)
     drafter_path = None if drafter is None else model_on_disk(drafter)
     from edgespec.runtime.train import TrainRequest, train_drafter  # loads the native library
 
     request = TrainRequest(target_path, drafter_path, *limits, resume, num_threads, bool(verbose))
-    with training_display() as display, signals.noted() as interrupt:
-        outcome = train_drafter(
-            request, user_paths(), display, lambda: interrupt() is not None, say
-        )
+    with training_display() as show, signals.noted() as interrupt:
+        outcome = train_drafter(request, user_paths(), show, lambda: interrupt() is not None, say)
     if outcome.is_stopped:
         say(outcome.line)
         raise interrupt() or KeyboardInterrupt()
@@ -101,41 +99,25 @@ def _limits(steps: int | None, minutes: float | None) -> tuple[int | None, float
 
 
 @contextlib.contextmanager
-def training_display() -> Iterator[TrainingDisplay]:
-    """The display that suits stderr: a bar on a terminal, plain lines elsewhere."""
+def training_display() -> Iterator[Show]:
+    """For stderr: a bar on a terminal, elsewhere a line where held-out answers are judged."""
     if not sys.stderr.isatty():
-        yield PlainTraining()
+        yield show_line
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as bar:
-        yield TrainingBar(bar)
+        task = bar.add_task("training", total=1.0)
+
+        def show(progress: TrainingProgress, share: float, _is_judged: bool) -> None:
+            bar.update(task, completed=share, description=described(progress))
+
+        yield show
 
 
-class PlainTraining:
-    """A line for each look at held-out answers."""
-
-    def step(self, progress: TrainingProgress, share: float) -> None:
-        """Nothing: there are many."""
-
-    def judged(self, progress: TrainingProgress) -> None:
-        """One line."""
+def show_line(progress: TrainingProgress, _share: float, is_judged: bool) -> None:
+    """Print how far a training is, where it was judged."""
+    if is_judged:
         click.echo(described(progress), err=True)
-
-
-class TrainingBar:
-    """One bar, over what is limited: time or steps."""
-
-    def __init__(self, bar: Progress) -> None:
-        self._bar = bar
-        self._task = bar.add_task("training", total=1.0)
-
-    def step(self, progress: TrainingProgress, share: float) -> None:
-        """Move the bar."""
-        self._bar.update(self._task, completed=share, description=described(progress))
-
-    def judged(self, progress: TrainingProgress) -> None:
-        """Change what stands beside it."""
-        self._bar.update(self._task, description=described(progress))
 
 
 def described(progress: TrainingProgress) -> str:

@@ -16,7 +16,7 @@ from edgespec.paths import user_paths
 if TYPE_CHECKING:
     from edgespec.runtime.trim import Trimmed
 
-AUTO, NONE = "auto", "none"
+AUTO = "auto"
 
 
 @click.command()
@@ -65,20 +65,18 @@ def trim(
     by itself when it first drafts, so this is for doing it otherwise. Prints the path of the file,
     which replaces what was used before unless --out is given.
     """
-    asked = (number_to_keep(keep), None if retype.lower() == AUTO else retype.lower())
+    num_kept = number_to_keep(keep)
     whole = model_on_disk(drafter)
-    out = None if out_file is None else Path(out_file).expanduser().absolute()
-    for_target = None if target is None else model_on_disk(target)
     from edgespec.runtime.trim import TrimRequest
     from edgespec.runtime.trim import trim as trim_drafter  # loads the native library
 
     request = TrimRequest(
         whole,
-        keep=asked[0],
-        type_name=asked[1],
-        target=for_target,
+        keep=num_kept,
+        type_name=None if retype.lower() == AUTO else retype.lower(),
+        target=None if target is None else model_on_disk(target),
         counts_file=_path(counts_file),
-        out=out,
+        out=_path(out_file),
         save_counts=_path(save_counts),
         num_threads=num_threads,
         verbose=bool(verbose),
@@ -125,7 +123,7 @@ def describe(made: Trimmed) -> list[str]:
 
 
 def _path(text: str | None) -> Path | None:
-    return None if text is None else Path(text).expanduser()
+    return None if text is None else Path(text).expanduser().absolute()
 
 
 def _to_json(made: Trimmed) -> dict[str, object]:

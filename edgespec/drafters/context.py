@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from edgespec.drafters import Parts
-from edgespec.estimates.acceptance import Acceptance
+from edgespec.estimates.acceptance import NUM_SUPPORTS, Acceptance, support_class
 from edgespec.lookup.resumption import AHEAD, MIN_COPIED, PRIOR, Resumption
 from edgespec.lookup.suffix_automaton import Continuation, Match, SuffixAutomaton
 from edgespec.lookup.surest import surest
@@ -23,9 +23,6 @@ from edgespec.types import EncodedPrompt
 
 _LENGTHS = (1, 2, 3, 4, 6, 9, 14, 22)
 """Lower bounds of the classes of match lengths."""
-
-_SHARES = ("split", "majority", "once", "always")
-"""Classes of support: below half, above half, a single occurrence, several and all the same."""
 
 # Share of guesses that the default target kept, by length (rows) and support (columns): measured
 # over answers to prompts of 17 kinds, smoothed where there were few. Only a start, see `learn`.
@@ -41,7 +38,7 @@ _PRIOR = (
 )
 
 
-_NUM_COPIED = len(_LENGTHS) * len(_SHARES)
+_NUM_COPIED = len(_LENGTHS) * NUM_SUPPORTS
 
 _SAFELY_COPIED = 14
 """A copy of this length needs no more help from one that broke off before."""
@@ -64,9 +61,9 @@ class ContextDrafter:
 
     name = "context"
 
-    def __init__(self, calibration: Acceptance | None = None) -> None:
-        """`calibration` must have been made by `new_calibration`."""
-        self.calibration = calibration or new_calibration()
+    def __init__(self) -> None:
+        """Begin with no conversation."""
+        self.calibration = new_calibration()
         self._indexes: deque[ConversationIndex] = deque(maxlen=_MOST_INDEXES)
 
     def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> ContextSession:
@@ -193,8 +190,4 @@ def new_calibration() -> Acceptance:
 def evidence_kind(guess: Continuation) -> int:
     """Number of the class of evidence behind a copied guess, 0 to 31; resumed ones follow."""
     length = bisect.bisect_right(_LENGTHS, max(guess.length - 1, 1)) - 1
-    if guess.support == guess.total:
-        share = 2 if guess.total == 1 else 3
-    else:
-        share = 1 if 2 * guess.support > guess.total else 0
-    return length * len(_SHARES) + share
+    return length * NUM_SUPPORTS + support_class(guess.support, guess.total)

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from edgespec.drafters import Parts
-from edgespec.estimates.acceptance import Acceptance
+from edgespec.estimates.acceptance import NUM_SUPPORTS, Acceptance, support_class
 from edgespec.lookup.resumption import AHEAD, MIN_COPIED, PRIOR, Resumption
 from edgespec.lookup.surest import surest
 from edgespec.passes import Kept, Proposal
@@ -30,9 +30,6 @@ from edgespec.types import EncodedPrompt
 
 _LENGTHS = (3, 4, 5, 6, 9, 14, 22, 32)
 """Lower bounds of the classes of match lengths."""
-
-_SHARES = ("split", "majority", "once", "always")
-"""Classes of support: below half, above half, a single occurrence, several and all the same."""
 
 _FOLLOW = 9
 """From this length of match on, a cursor is followed as long as it agrees with what is kept.
@@ -135,11 +132,11 @@ class DatabaseDrafter:
 
     name = "database"
 
-    def __init__(self, tiers: Sequence[TokenIndex], calibration: Acceptance | None = None) -> None:
-        """`tiers`, highest first, at most NUM_TIERS; `calibration` is made by `new_calibration`."""
+    def __init__(self, tiers: Sequence[TokenIndex]) -> None:
+        """`tiers`, highest first, at most NUM_TIERS."""
         if len(tiers) > NUM_TIERS:
             raise ValueError(f"{len(tiers)} tiers are more than {NUM_TIERS}")
-        self.calibration = calibration or new_calibration()
+        self.calibration = new_calibration()
         self._tiers = tuple(tiers)
 
     def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> DatabaseSession:
@@ -265,7 +262,7 @@ class DatabaseSession:
                 source.confirm()
 
 
-_KINDS_PER_PLACE = len(_LENGTHS) * len(_SHARES)
+_KINDS_PER_PLACE = len(_LENGTHS) * NUM_SUPPORTS
 _NUM_COPIED = NUM_TIERS * len(_PLACES) * _KINDS_PER_PLACE
 
 
@@ -281,12 +278,9 @@ def evidence_kind(tier: int, place: int, guess: Continuation) -> int:
     By tier, place in the draft, length of the match and support.
     """
     length = max(bisect.bisect_right(_LENGTHS, guess.length) - 1, 0)
-    if guess.support == guess.total:
-        share = 2 if guess.total == 1 else 3
-    else:
-        share = 1 if 2 * guess.support > guess.total else 0
     where = tier * len(_PLACES) + bisect.bisect_right(_PLACES, place) - 1
-    return where * _KINDS_PER_PLACE + length * len(_SHARES) + share
+    kind = length * NUM_SUPPORTS + support_class(guess.support, guess.total)
+    return where * _KINDS_PER_PLACE + kind
 
 
 def _follow(cursor: TokenCursor | None, tokens: Sequence[int]) -> TokenCursor | None:

@@ -106,7 +106,6 @@ class ModelDrafter:
     def __init__(self, parts: ModelParts) -> None:
         """Follow answers with these models."""
         self.name = parts.name
-        self.window = WINDOW
         self.calibration = new_calibration()
         self.ngrams = NgramCache()
         self.vocabularies = parts.vocabularies
@@ -208,11 +207,11 @@ class ModelSession:
         """What the next guesses cost and promise."""
         if self._cache is None:
             return FREE
-        costs, window = self._drafter.costs, self._drafter.window
+        costs = self._drafter.costs
         num_unread = max(len(self._text) - self._num_read - 1, 0)
         return Quote(
             costs.proposal_ms,
-            costs.read_ms * min(num_unread, window),
+            costs.read_ms * min(num_unread, WINDOW),
             EXPECTED,
             self._known_fertility(),
         )
@@ -295,9 +294,9 @@ class ModelSession:
             return 0
         same = min(self._num_valid, len(wanted) - len(extra))
         num_kept = common_prefix(cache.tokens, wanted, same)
-        window, num_context = self._drafter.window, cache.model.num_context
-        if len(wanted) - num_kept > window or len(wanted) + _RESERVE > num_context:
-            cache.num_skipped = max(len(said) - NUM_SINKS - min(window, num_context // 2), 0)
+        num_context = cache.model.num_context
+        if len(wanted) - num_kept > WINDOW or len(wanted) + _RESERVE > num_context:
+            cache.num_skipped = max(len(said) - NUM_SINKS - min(WINDOW, num_context // 2), 0)
             wanted = [*cache.past(said), *extra]
             num_kept = common_prefix(cache.tokens, wanted)
         num_kept = min(num_kept, len(wanted) - 1)  # the last one is read for what follows it
@@ -324,8 +323,7 @@ class ModelSession:
         """The prompt as it was asked; as the text of its tokens where only these are known."""
         if self._prompt.prompt:
             return self._prompt.prompt
-        piece = self._drafter.vocabularies[0].piece
-        return b"".join(map(piece, self._prompt.tokens)).decode("utf-8", "replace")
+        return self._drafter.vocabularies[0].decode(self._prompt.tokens).decode("utf-8", "replace")
 
 
 def _is_continued(cache: _Cache, said: Sequence[int]) -> bool:

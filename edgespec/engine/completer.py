@@ -29,12 +29,18 @@ from edgespec.types import (
     Completion,
     CompletionRequest,
     EncodedPrompt,
+    Insight,
     Message,
+    PrefillProgress,
+    Prompt,
     SamplingParams,
     ServedModel,
 )
 
 SamplerFactory = Callable[[SamplingParams], Sampler]
+
+_MOST_CUT = 4
+"""Answers that were cut whose tokens are known, so that they go on as if they never had been."""
 
 
 class EngineCompleter:
@@ -47,16 +53,20 @@ class EngineCompleter:
         make_sampler: SamplerFactory,
         model: ServedModel,
         observer: Observer | None = None,
+        complete: Callable[[Insight], Insight] = lambda insight: insight,
     ) -> None:
         """`make_sampler` builds a fresh chain for each answer and raises on nonsense values.
 
-        `observer` is told of every answer; it is called by the threads that iterate.
+        `observer` is told of every answer; it is called by the threads that iterate. `complete`
+        adds to an insight what the engine does not know.
         """
         self._engine = engine
         self.bridge = bridge
         self._make_sampler = make_sampler
         self._model = model
         self._observer = observer
+        self._complete = complete
+        self._cut: deque[tuple[Prompt, EncodedPrompt]] = deque(maxlen=_MOST_CUT)
         self._changed = threading.Condition()
         self._is_stepping = False
         self._waiting: deque[EngineAnswer] = deque()
@@ -74,13 +84,26 @@ class EngineCompleter:
             self._waiting.append(answer)
         return answer
 
+    def disown(self, conversation: str) -> None:
+        """Keep nothing of what was computed of a conversation, which was deleted."""
+        self._engine.disown(conversation)
+
+    def keep_prompts(self) -> None:
+        """Hand what was computed of conversations to the prompt cache, between answers."""
+        self._engine.keep_prompts()
+
     def forget(self) -> None:
         """Drop the KV cache of answers that are over, so that the next one starts from nothing."""
         self._engine.forget()
 
-    def count_tokens(self, messages: Sequence[Message]) -> int:
-        """Tokens that the conversation takes in the context, template included."""
-        return len(self.bridge.encode_chat(messages))
+    def count_tokens(self, text: Sequence[Message] | str) -> int:
+        """Tokens that a conversation takes in the context, template included, or a plain text."""
+        encode = self.bridge.encode
+        return len(encode(text) if isinstance(text, str) else self.bridge.encode_chat(text))
+
+    def insight(self) -> Insight:
+        """What is known now of speed here."""
+        return self._complete(self._engine.insight())
 
     def decode_token(self, token: int) -> bytes:
         """The bytes of one token id, special tokens rendered."""
@@ -131,7 +154,7 @@ class EngineCompleter:
                 each.is_cancelled = True
             raise
         for decoding, kept in emitted:
-            self._hand_out(open_now[decoding], kept, self._engine.plain_token_ms(decoding))
+            self._hand_out(open_now[decoding], kept)
 
     def _take_cancelled(self) -> list[EngineAnswer]:
         """The answers that are to end; those that were not begun do not wait any more."""
@@ -156,12 +179,15 @@ class EngineCompleter:
         """Open an answer; False if it has to wait for room. Raises EdgeSpecError."""
         request, num_context = answer.request, self._engine.target.num_context
         if answer.prompt is None:
-            answer.prompt = encode_prompt(request, self.bridge, num_context)
+            answer.prompt = self._as_it_was(
+                request, encode_prompt(request, self.bridge, num_context)
+            )
         room = num_context - len(answer.prompt.tokens)
         limits = Limits(
             max_tokens=min(request.max_tokens or room, room),
             speculate=request.speculate,
             reuse_prefix=request.reuse_prefix,
+            conversation=request.conversation if request.record else None,
         )
         if not self._engine.has_room(answer.prompt, limits):
             return False
@@ -170,11 +196,25 @@ class EngineCompleter:
         answer.sampler = self._make_sampler(request.sampling)
         answer.decoding = self._engine.open(answer.prompt, answer.sampler, limits)
         self._open.append(answer)
+        answer.begin(answer.decoding, self._engine.target.num_batch)
         return True
 
-    def _hand_out(self, answer: EngineAnswer, kept: Kept, plain_ms: float) -> None:
+    def _as_it_was(self, request: CompletionRequest, prompt: EncodedPrompt) -> EncodedPrompt:
+        """The prompt of an answer that goes on, in the tokens that it was cut with.
+
+        Its text alone may be cut into other ones, after which the target may say something else.
+        """
+        if not request.continue_final_message:
+            return prompt
+        known = next((cut for asked, cut in self._cut if asked == request.prompt), None)
+        if known is None or known.num_dropped_messages != prompt.num_dropped_messages:
+            return prompt
+        fits = len(known.tokens) < self._engine.target.num_context
+        return dataclasses.replace(prompt, tokens=known.tokens) if fits else prompt
+
+    def _hand_out(self, answer: EngineAnswer, kept: Kept) -> None:
         """Give an answer what a pass gave it."""
-        kept = answer.take(kept, plain_ms)
+        kept = answer.take(kept)
         if kept.error is not None:
             self._fail(answer, kept.error)
         elif kept.is_over:
@@ -183,7 +223,9 @@ class EngineCompleter:
     def _end(self, answer: EngineAnswer) -> None:
         """An answer is over; one that is cancelled may not have begun."""
         self._let_go(answer)
-        answer.finish()
+        cut = answer.finish(self._engine.target.num_context)
+        if cut is not None:
+            self._cut.append(cut)
 
     def _fail(self, answer: EngineAnswer, error: Exception) -> None:
         """An error ended an answer."""
@@ -251,32 +293,49 @@ class EngineAnswer:
             for _ in self:
                 pass
 
-    def take(self, kept: Kept, plain_ms: float) -> Kept:
+    def begin(self, decoding: Decoding, num_batch: int) -> None:
+        """The answer is let in; if reading its prompt takes several passes, that is told."""
+        num_prompt, num_cached = len(decoding.prompt.tokens), decoding.num_cached
+        if num_prompt - num_cached > num_batch:
+            progress = PrefillProgress(num_cached, num_prompt, num_cached)
+            self._put(Chunk("", progress=progress))
+
+    def take(self, kept: Kept) -> Kept:
         """Add what a pass gave; returns it cut where a stop string was complete."""
         kept, chunk = self.transcript.take(kept)
         self._tally.take(kept)
-        self._tally.plain_token_ms = plain_ms
         if self.observation is not None:
             self.observation.take(kept)
         if kept.tokens or kept.error is None:
             self._put(chunk)
         return kept
 
-    def finish(self) -> None:
-        """The answer is over: tell who observes it, then put the last chunk."""
-        chunk = self.transcript.finish()
+    def finish(self, num_context: int) -> tuple[Prompt, EncodedPrompt] | None:
+        """The answer is over: tell who observes it, then put the last chunk.
+
+        If it was cut: what would ask for more of it, and that in the tokens that there are.
+        """
+        transcript, prompt = self.transcript, self.prompt or EncodedPrompt(())
+        reason = "cancelled" if self.is_cancelled else transcript.finish_reason
+        chunk = transcript.finish(is_cut=reason != "stop")
         completion = Completion(
-            text=self.transcript.text,
-            token_ids=tuple(self.transcript.tokens),
-            finish_reason="cancelled" if self.is_cancelled else self.transcript.finish_reason,
+            text=transcript.text,
+            token_ids=tuple(transcript.tokens),
+            finish_reason=reason,
             timings=self._tally.timings(),
             stats=self._tally.stats(),
-            num_dropped_messages=self.prompt.num_dropped_messages if self.prompt else 0,
+            num_dropped_messages=prompt.num_dropped_messages,
+            is_context_full=reason == "length"
+            and len(prompt.tokens) + len(transcript.tokens) >= num_context,
         )
         if self.observation is not None:
             self.observation.close(completion)
         self._put(dataclasses.replace(chunk, completion=completion))
         self._is_over = True
+        if reason == "stop" or isinstance(self.request.prompt, str) or not transcript.text:
+            return None
+        said = (*prompt.tokens, *transcript.tokens[: transcript.num_whole])
+        return _continued(self.request, transcript.text), dataclasses.replace(prompt, tokens=said)
 
     def fail(self, error: Exception) -> None:
         """An error ended the answer; it is raised after the chunks before it."""
@@ -288,3 +347,12 @@ class EngineAnswer:
     def _put(self, chunk: Chunk) -> None:
         stats, timings = self._tally.stats(), self._tally.timings()
         self._chunks.append(dataclasses.replace(chunk, stats=stats, timings=timings))
+
+
+def _continued(request: CompletionRequest, text: str) -> Prompt:
+    """The conversation that asks for more of an answer that was cut after `text`."""
+    before = tuple(message for message in request.prompt if isinstance(message, Message))
+    if request.continue_final_message:
+        *before_it, begun = before
+        return (*before_it, dataclasses.replace(begun, content=begun.content + text))
+    return (*before, Message("assistant", text))

@@ -12,11 +12,15 @@ from edgespec.types import EncodedPrompt
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When an answer ends, and whether it may be drafted."""
+    """When an answer ends, and whether it may be drafted.
+
+    What is computed of a `conversation` may be kept when its slot is taken by another one.
+    """
 
     max_tokens: int
     speculate: bool = True
     reuse_prefix: bool = True
+    conversation: str | None = None
 
 
 @dataclass(slots=True, eq=False)

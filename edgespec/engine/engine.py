@@ -7,6 +7,7 @@ leave the same cache behind, so the next turn starts from the same state.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,8 +18,8 @@ from edgespec.engine.verify import Verified, verify
 from edgespec.errors import UsageError
 from edgespec.passes import Kept, Part, PassRecord
 from edgespec.planning.planner import Plan, Planner, Want
-from edgespec.protocols import Sampler, Target
-from edgespec.types import TARGET, EncodedPrompt, PrefillProgress
+from edgespec.protocols import PromptCache, Sampler, Target
+from edgespec.types import TARGET, EncodedPrompt, Insight, PrefillProgress
 
 Emitted = list[tuple[Decoding, Kept]]
 """What one pass gave, by answer; views of rows are valid until the next pass."""
@@ -33,14 +34,19 @@ class Engine:
         planner: Planner,
         is_end: Callable[[int], bool],
         clock: Callable[[], float],
+        prompts: PromptCache | None = None,
     ) -> None:
-        """`is_end` tells tokens that end an answer; `clock` gives seconds and never goes back."""
+        """`is_end` tells tokens that end an answer; `clock` gives seconds and never goes back.
+
+        `prompts` keeps what slots hold no more.
+        """
         self.target = target
         self._planner = planner
         self._is_end = is_end
         self._clock = clock
-        self._slots = Slots(target)
+        self._slots = Slots(target, prompts)
         self._num_shared = 0  # answers that had a turn in rounds of passes too small for all
+        self._read_token_ms: float | None = None
         self._has_read = False  # the last pass read a prompt: the others are next
 
     def has_room(self, prompt: EncodedPrompt, limits: Limits) -> bool:
@@ -55,7 +61,9 @@ class Engine:
         if not prompt.tokens:
             raise UsageError("the prompt is empty", "give at least one word")
         end = self._end(prompt, limits)
-        slot = self._slots.take(prompt.tokens, end, reuse=limits.reuse_prefix)
+        slot = self._slots.take(
+            prompt.tokens, end, reuse=limits.reuse_prefix, conversation=limits.conversation
+        )
         sampler.begin(prompt.tokens)
         num_cached = self.target.num_cached(slot)
         return Decoding(prompt, sampler, limits, slot, end, list(prompt.tokens), num_cached)
@@ -86,9 +94,18 @@ class Engine:
         """Drop what is cached of answers that are over, so that the next prompt is read whole."""
         self._slots.forget()
 
-    def plain_token_ms(self, decoding: Decoding) -> float:
-        """Measured cost of one plain token at the answer's context length, in milliseconds."""
-        return self._planner.costs.pass_ms(1, self.target.num_cached(decoding.slot))
+    def keep_prompts(self) -> None:
+        """Hand the conversations of answers that are over to the prompt cache."""
+        self._slots.keep()
+
+    def disown(self, conversation: str) -> None:
+        """Keep nothing of a conversation, which was deleted; from any thread."""
+        self._slots.disown(conversation)
+
+    def insight(self) -> Insight:
+        """What the planner knows of speed; from any thread."""
+        insight = self._planner.insight(self.target.max_rows)
+        return dataclasses.replace(insight, read_token_ms=self._read_token_ms)
 
     def _write(self, decodings: Sequence[Decoding]) -> Emitted:
         """A pass that gives each answer a token at least: propose, plan, score, verify, keep."""
@@ -116,9 +133,10 @@ class Engine:
         num_cached = self.target.num_cached(decoding.slot)
         part = Part(decoding.slot, self._unread(decoding)[: self.target.num_batch])
         target_ms = self._score([part])
+        self._read_token_ms = target_ms / len(part)
         record = PassRecord(len(part), len(part), num_cached, target_ms)
         num_read, num_tokens = num_cached + len(part), len(decoding.text)
-        progress = PrefillProgress(num_read, num_tokens, decoding.num_cached)
+        progress = PrefillProgress(num_read, num_tokens, decoding.num_cached, self._read_token_ms)
         if num_read < num_tokens:
             self.target.keep(decoding.slot, ())
             return Kept((), (), (), record, progress=progress)
@@ -225,4 +243,5 @@ def _record(part: Part, plan: Plan, want: Want, num_rows: int, target_ms: float)
         plan.predicted_ms,
         plan.drafter_ms,
         plan.bridge_ms,
+        plan.plain_ms,
     )

@@ -1,12 +1,43 @@
-"""Counts and times of one answer while it grows."""
+"""Counts and times of one answer while it grows.
+
+What a token would have taken without drafts is told by the passes of the same answer, because what
+was measured before does not know how busy the machine is now:
+
+    plain = what one row was expected to take x drift + what is not computing, of each token
+
+The drift is how much longer passes took than expected. Passes of one row tell it best; where they
+are few, all passes do, which trusts the shape of T(r). Without drafts, plain is thus what really
+was.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
 
-from edgespec.passes import Kept
+from edgespec.passes import Kept, PassRecord
 from edgespec.types import TARGET, DrafterCounts, SpeculationStats, Timings
+
+_LEAST_PASSES = 4
+"""So many passes tell how busy the machine is."""
+
+_LEAST_SHARE = 8
+"""Passes of one row tell it alone if they are an eighth of all."""
+
+
+class _Witness:
+    """What passes took and were expected to take."""
+
+    def __init__(self) -> None:
+        self.num_passes = 0
+        self.taken_ms = 0.0
+        self.expected_ms = 0.0
+
+    def take(self, record: PassRecord) -> None:
+        """A pass is over."""
+        self.num_passes += 1
+        self.taken_ms += record.target_ms
+        self.expected_ms += record.predicted_ms
 
 
 class Tally:
@@ -23,7 +54,10 @@ class Tally:
         self._accepted: Counter[str] = Counter()
         self.num_prompt_tokens = 0
         self.num_cached_tokens = 0
-        self.plain_token_ms: float | None = None
+        self._single, self._all = _Witness(), _Witness()
+        self._plain_ms = 0.0  # expected of passes without drafts, one for each there was
+        self._drafter_ms = 0.0
+        self._is_shared = False
 
     def take(self, kept: Kept) -> None:
         """A pass is over."""
@@ -39,6 +73,8 @@ class Tally:
         self._emitted += len(kept.tokens)
         self._proposed.update(kept.proposed)
         self._accepted.update(source for source in kept.sources if source != TARGET)
+        if kept.record.predicted_ms:
+            self._witness(kept.record)
 
     def stats(self) -> SpeculationStats:
         """The counts so far."""
@@ -58,5 +94,24 @@ class Tally:
             num_prompt_tokens=self.num_prompt_tokens,
             num_cached_tokens=self.num_cached_tokens,
             num_decoded_tokens=self._emitted,
-            plain_token_ms=self.plain_token_ms,
+            plain_token_ms=self._plain_token_ms((self._last - first) * 1e3),
         )
+
+    def _witness(self, record: PassRecord) -> None:
+        self._all.take(record)
+        if record.num_pass_rows == 1:
+            self._single.take(record)
+        self._plain_ms += record.plain_ms
+        self._drafter_ms += sum(record.drafter_ms.values())
+        self._is_shared |= record.num_rows != record.num_pass_rows
+
+    def _plain_token_ms(self, decode_ms: float) -> float | None:
+        """What a token would have taken without drafts while this answer was written."""
+        num_passes = self._all.num_passes
+        if num_passes < _LEAST_PASSES or self._is_shared or self._emitted < 2:
+            return None
+        is_enough = self._single.num_passes >= max(_LEAST_PASSES, num_passes / _LEAST_SHARE)
+        witness = self._single if is_enough else self._all
+        drift = witness.taken_ms / witness.expected_ms
+        other_ms = max(decode_ms - self._all.taken_ms - self._drafter_ms, 0.0)
+        return drift * self._plain_ms / num_passes + other_ms / (self._emitted - 1)

@@ -31,6 +31,11 @@ class TextStream:
         self._sources: deque[Span] = deque()  # of the characters that are held, and then released
         self.stopped = False
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the bytes so far do not end inside a character."""
+        return not self._decoder.getstate()[0]
+
     def push(self, piece: bytes, source: str = TARGET) -> str:
         """Take one token's bytes and return the text that has become certain.
 
@@ -41,11 +46,14 @@ class TextStream:
         self._hold(self._decoder.decode(piece), source)
         return self._stop() or self._release(self._unsettled())
 
-    def finish(self) -> str:
-        """Return what was held back, at the end of the answer; broken characters become U+FFFD."""
+    def finish(self, *, is_cut: bool = False) -> str:
+        """Return what was held back, at the end of the answer.
+
+        A character that is not whole becomes U+FFFD, or nothing where the text `is_cut`.
+        """
         if self.stopped:
             return ""
-        self._hold(self._decoder.decode(b"", final=True), TARGET)
+        self._hold("" if is_cut else self._decoder.decode(b"", final=True), TARGET)
         return self._stop() or self._release(0)
 
     def take_spans(self, length: int) -> tuple[Span, ...]:

@@ -10,11 +10,15 @@ from edgespec.types import Chunk, CompletionRequest, FinishReason, TokenLogprob
 
 
 class Transcript:
-    """Takes what passes give and tells chunks of text."""
+    """Takes what passes give and tells chunks of text.
+
+    The first `num_whole` of its `tokens` end with a whole character.
+    """
 
     def __init__(self, request: CompletionRequest, bridge: TextBridge) -> None:
         """`request` says what stops the text and which log-probabilities are wanted."""
         self.tokens: list[int] = []
+        self.num_whole = 0
         self.finish_reason: FinishReason = "length"
         self._num_top = request.num_top_logprobs
         self._bridge = bridge
@@ -36,6 +40,8 @@ class Transcript:
                 logprobs.append(token_logprob(kept.logits(index), token, self._num_top))
             if not self._bridge.is_end(token):
                 texts.append(self._stream.push(self._bridge.piece(token), source))
+            if self._stream.is_whole:
+                self.num_whole = len(self.tokens)
             if self._stream.stopped:
                 kept = kept.cut(index + 1)
                 break
@@ -43,9 +49,12 @@ class Transcript:
             self.finish_reason = "stop"
         return kept, self._chunk("".join(texts), tuple(logprobs), kept)
 
-    def finish(self) -> Chunk:
-        """What was held back, at the end of the answer."""
-        return self._chunk(self._stream.finish(), (), None)
+    def finish(self, *, is_cut: bool = False) -> Chunk:
+        """What was held back, at the end of the answer.
+
+        Of one that is cut the beginning of a character is left out: the answer may yet go on.
+        """
+        return self._chunk(self._stream.finish(is_cut=is_cut), (), None)
 
     def _chunk(self, text: str, logprobs: tuple[TokenLogprob, ...], kept: Kept | None) -> Chunk:
         self._text.append(text)

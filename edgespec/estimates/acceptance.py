@@ -13,7 +13,6 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
@@ -30,16 +29,19 @@ _MAGIC = b"ESAC2"
 _HEADER = struct.Struct("<II")  # checksum of all that follows it, kinds
 
 
-class AcceptanceStore(Protocol):
-    """Remembers what was learned between runs, by name of the target and the drafter."""
+NUM_SUPPORTS = 4
+"""Classes of support of a continuation that was looked up, see `support_class`."""
 
-    def load(self, target: str, drafter: str) -> bytes | None:
-        """What was saved for this pair, or None."""
-        ...
 
-    def save(self, target: str, drafter: str, data: bytes) -> bool:
-        """Remember `data`; False if that was not possible."""
-        ...
+def support_class(support: int, total: int) -> int:
+    """Class of a continuation that followed `support` of `total` occurrences.
+
+    >>> support_class(1, 3), support_class(2, 3), support_class(1, 1), support_class(3, 3)
+    (0, 1, 2, 3)
+    """
+    if support == total:
+        return 2 if total == 1 else 3
+    return int(2 * support > total)
 
 
 class Acceptance:

@@ -10,18 +10,20 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def taking_the_place_of(path: Path) -> Iterator[Path]:
+def taking_the_place_of(path: Path, *, is_synced: bool = True) -> Iterator[Path]:
     """A scratch file beside `path`, its owner's only, that replaces it when the block ends well.
 
-    Whatever else ends the block, nothing of it stays. Raises OSError.
+    Whatever else ends the block, nothing of it stays. Where it is not `is_synced`, a machine that
+    stops may leave less than the whole: for what can be checked and made again. Raises OSError.
     """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(handle)
     scratch = Path(name)
     try:
         yield scratch
-        with scratch.open("rb+") as file:
-            os.fsync(file.fileno())
+        if is_synced:
+            with scratch.open("rb+") as file:
+                os.fsync(file.fileno())
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)

@@ -2,30 +2,24 @@
 
 A table comes from text that targets wrote (VocabTrim, section 4: such text serves better than text
 of people), in the tokens of the drafter's vocabulary.
-
-The file: a line of magic, a line of JSON, then zlib over the ids that were seen (differences of the
-sorted ids, uint32 in byte planes) and their counts (whole numbers, as eighths of log2, uint8):
-about 2 bytes a token.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import zlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.errors import UsageError
-from edgespec.gguf.file import replacing
+from edgespec.errors import StorageError, UsageError
+from edgespec.files.sealed import read_sealed, write_sealed
 
-MAGIC = b"edgespec counts 1\n"
-_STEPS = 8
-"""Counts are kept to the nearest of so many steps between powers of two."""
+MAGIC = b"edgespec counts 2\n"
+_MOST_BYTES = 64 << 20
+_REMEDY = "make it again"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,13 +34,6 @@ class TokenCounts:
     counts: NDArray[np.float32]
     origin: str
     is_own: bool = False
-
-    @staticmethod
-    def of(fingerprint: str, num_tokens: int, tokens: Iterable[int], origin: str) -> TokenCounts:
-        """Count `tokens` of a vocabulary of `num_tokens`."""
-        seen = np.fromiter(tokens, dtype=np.int64)
-        counts = np.bincount(seen, minlength=num_tokens).astype(np.float32)
-        return TokenCounts(fingerprint, counts, origin)
 
     def plus(self, other: TokenCounts, weight: float = 1.0) -> TokenCounts:
         """Both together, those of `other` (a user's own sessions) `weight` times.
@@ -86,47 +73,23 @@ class TokenCounts:
         filled = max(0, num_kept - num_seen) / max(1, len(self.counts) - num_seen)
         return (1 - unseen) * float(best.sum()) / total + unseen * filled
 
-    def to_bytes(self) -> bytes:
-        """The table as a file's content."""
-        ids = np.flatnonzero(self.counts)
-        gaps = np.diff(ids, prepend=0).astype("<u4")
-        whole = np.maximum(np.rint(self.counts[ids]), 1)
-        logs = np.rint(np.log2(whole) * _STEPS).clip(0, 255)
-        planes = gaps.view(np.uint8).reshape(-1, 4).T.tobytes()
-        header = {
-            "vocabulary": self.fingerprint,
-            "num_tokens": len(self.counts),
-            "num_seen": len(ids),
-            "origin": self.origin,
-        }
-        body = zlib.compress(planes + logs.astype(np.uint8).tobytes(), 9)
-        return MAGIC + json.dumps(header).encode() + b"\n" + body
-
-    @staticmethod
-    def from_bytes(data: bytes, name: str) -> TokenCounts:
-        """Read `to_bytes` back; raises UsageError, with `name`, for anything else."""
-        try:
-            magic, line, body = data.split(b"\n", 2)
-            if magic + b"\n" != MAGIC:
-                raise ValueError("it begins differently")
-            header = json.loads(line)
-            num_seen, num_tokens = int(header["num_seen"]), int(header["num_tokens"])
-            content = np.frombuffer(zlib.decompress(body), dtype=np.uint8)
-            planes, logs = np.split(content, [4 * num_seen])
-            gaps = np.ascontiguousarray(planes.reshape(4, num_seen).T).view("<u4")
-            counts = np.zeros(num_tokens, dtype=np.float32)
-            counts[gaps.reshape(-1).cumsum()] = np.rint(2.0 ** (logs.astype(np.float32) / _STEPS))
-            return TokenCounts(str(header["vocabulary"]), counts, str(header["origin"]))
-        except (ValueError, KeyError, IndexError, TypeError, MemoryError, zlib.error) as error:
-            raise UsageError(
-                f"{name} is not a whole table of counts ({error})", "make it again"
-            ) from error
-
     def save(self, path: Path) -> None:
         """Write the table, whole or not at all; raises StorageError."""
-        data = self.to_bytes()
-        with replacing(path, len(data)) as scratch:
-            scratch.write_bytes(data)
+        ids = np.flatnonzero(self.counts).astype(np.uint32)
+        arrays = {"ids": ids, "counts": self.counts[ids], "num_tokens": np.array(len(self.counts))}
+        about = {"vocabulary": self.fingerprint, "origin": self.origin}
+        write_sealed(path, MAGIC, about, arrays)
+
+    @staticmethod
+    def load(path: Path) -> TokenCounts:
+        """A table that was saved; raises StorageError if it is cut off or damaged."""
+        about, arrays = read_sealed(path, MAGIC, _MOST_BYTES, _REMEDY)
+        try:
+            counts = np.zeros(int(arrays["num_tokens"]), dtype=np.float32)
+            counts[arrays["ids"]] = arrays["counts"]
+            return TokenCounts(str(about["vocabulary"]), counts, str(about["origin"]))
+        except (KeyError, IndexError, ValueError) as error:
+            raise StorageError(f"{path} is damaged ({error})", _REMEDY) from error
 
 
 def keep_tokens(counts: TokenCounts, num_kept: int, always: Collection[int]) -> NDArray[np.int32]:

@@ -6,7 +6,7 @@ is any better is told by text that was not counted: the latest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,21 +28,14 @@ HELD_OUT = 0.25
 class NewRows:
     """Rows to keep: token ids, ascending, int32, as many as before.
 
-    `before` and `after` are the shares of the held-out tokens that a head can say with the rows it
-    has, and with rows that were chosen without these tokens.
+    `gain` is the share of the held-out tokens that a head can say besides, with rows that were
+    chosen without these tokens. `is_own` tells whether what was said to the user counts.
     """
 
     kept: NDArray[np.int32]
-    before: float
-    after: float
-    num_tokens: int
+    gain: float
     origin: str
     is_own: bool
-
-    @property
-    def gain(self) -> float:
-        """Share of the text that could be said besides."""
-        return self.after - self.before
 
 
 class RowChooser:
@@ -72,20 +65,18 @@ class RowChooser:
         origin = f"{self._shipped.origin} and {total:,} tokens said to you"
         return NewRows(
             self._rows(both, len(kept)),
-            _share(held, kept),
-            _share(held, self._rows(rest, len(kept))),
-            total,
+            _share(held, self._rows(rest, len(kept))) - _share(held, kept),
             origin if total else self._shipped.origin,
             is_own=total > 0,
         )
 
     def _counted(self, texts: Sequence[str], between: Callable[[], None]) -> TokenCounts:
-        words: dict[str, int] = {}
-        for text in texts:
-            between()
-            for word, count in WordCounts.of([text], "").counts.items():
-                words[word] = words.get(word, 0) + count
-        return WordCounts(words, "the user's own").in_tokens(self._tokenizer, between)
+        def read() -> Iterator[str]:
+            for text in texts:
+                between()
+                yield text
+
+        return WordCounts.of(read(), "the user's own").in_tokens(self._tokenizer, between)
 
     def _rows(self, own: TokenCounts, num_kept: int) -> NDArray[np.int32]:
         assert self._shipped is not None

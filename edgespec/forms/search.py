@@ -28,7 +28,7 @@ from edgespec.errors import UsageError
 from edgespec.forms.counts import keep_tokens, ranked
 from edgespec.forms.trimming import (
     AS_SHIPPED,
-    FormChoice,
+    Decision,
     Parent,
     Tried,
     Workshop,
@@ -48,6 +48,7 @@ from edgespec.gguf.embeddings import EmbeddingTable
 from edgespec.gguf.file import GgufFile
 from edgespec.gguf.quantize import Q4_M, TYPE_NAMES
 from edgespec.gguf.trim import EMBEDDINGS, HEAD
+from edgespec.signals import ending_at_once
 
 LADDER = (8192, 12_288, 16_384, 24_576, 32_768, 49_152, 65_536)
 """Numbers of rows that are weighed, and all of them where that is not many more."""
@@ -78,7 +79,7 @@ _AS_GOOD = 0.995
 
 def choose(
     parent: Parent, workshop: Workshop, keep: int | None = None, type_name: str | None = None
-) -> FormChoice:
+) -> Decision:
     """Decide what is left open (None): rows of the head, type of the body.
 
     Takes about ten seconds where both are open. Raises UsageError for a `keep` or type that cannot
@@ -89,7 +90,7 @@ def choose(
     if keep is not None:
         keep_tokens(parent.counts, keep, parent.always)  # raises before anything takes time
     if keep is not None and type_name is not None:
-        return FormChoice(keep, type_name)
+        return Decision(keep, type_name)
     return _Chooser(parent, workshop).choose(keep, type_name)
 
 
@@ -112,7 +113,7 @@ class _Chooser:
         self._table = EmbeddingTable(parent.path)
         self._tried: list[Tried] = []
 
-    def choose(self, keep: int | None, type_name: str | None) -> FormChoice:
+    def choose(self, keep: int | None, type_name: str | None) -> Decision:
         rungs = (keep,) if keep is not None else rungs_for(self._parent)
         try:
             if len(rungs) == 1:
@@ -125,9 +126,9 @@ class _Chooser:
             is_other = FAITHFUL in _cheaper_types(self._parent.path)
             kind = type_name or (FAITHFUL if is_other else AS_SHIPPED)
             num_kept = rungs[_usual(rungs)]
-            choice = FormChoice(num_kept, kind, tuple(self._tried), is_sure=False)
+            choice = Decision(num_kept, kind, tuple(self._tried), is_sure=False)
         else:
-            choice = FormChoice(num_kept, kind, tuple(self._tried))
+            choice = Decision(num_kept, kind, tuple(self._tried))
         for path in self._shop.scratch.glob("*.gguf"):
             path.unlink()
         return choice
@@ -209,7 +210,7 @@ class _Chooser:
 
     def _opened(self, file: File) -> OpenDrafter:
         path, shop = file(), self._shop
-        with shop.native():
+        with ending_at_once():
             return OpenDrafter(path, self._table, shop.options, shop.num_threads, shop.pause)
 
     def _read_with_own_head(self, name: str, file: File) -> list[Readings]:

@@ -14,7 +14,6 @@ import dataclasses
 import hashlib
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -22,13 +21,13 @@ from pathlib import Path
 import filelock
 
 from edgespec.errors import BusyError, Cancelled, EdgeSpecError, ModelFileError, StorageError
-from edgespec.forms.decision import Decision, Wanted
 from edgespec.forms.notes import Notes
 from edgespec.forms.rows import NewRows
 from edgespec.forms.search import choose
 from edgespec.forms.trimming import (
     AS_SHIPPED,
-    FormChoice,
+    Count,
+    Decision,
     Parent,
     Workshop,
     count_shipped,
@@ -55,8 +54,8 @@ _WAIT_S = 120.0
 
 _UNUSED_S = 60 * 24 * 3600.0
 _LONGEST_STEM = 80
-_SCRATCH, _SEARCH = ".work-", ".search-"
-"""Beginnings of the names of folders: of work that ends or fails, and of searches that go on."""
+_SEARCH = ".search-"
+"""Beginning of the names of folders of searches that may go on."""
 
 
 class Trimmer:
@@ -69,21 +68,19 @@ class Trimmer:
         machine: Machine,
         options: ModelOptions,
         report: Report = lambda _line: None,
-        native: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
         *,
         follows: bool = False,
     ) -> None:
         """`folder` is made when it is needed; `options` tell how drafters are loaded.
 
-        `native` is entered while native code runs that calls back into Python. One that `follows`
-        finds the form whose rows were chosen by what was said to this user, if there is one.
+        One that `follows` finds the form whose rows were chosen by what was said to this user, if
+        there is one.
         """
         self._folder = folder
         self._store = store
         self._machine = machine
         self._options = options
         self._report = report
-        self._native = native
         self._follows = follows
         self._keys: dict[Path, str] = {}
         self._parents: dict[Path, Parent] = {}
@@ -155,22 +152,30 @@ class Trimmer:
             return None
 
     def trim(
-        self, whole: Path, wanted: Wanted, out: Path | None = None
-    ) -> tuple[Path, Parent, FormChoice]:
-        """Choose and make anew as `wanted`: the file's path, what it was made from and as what.
+        self,
+        whole: Path,
+        keep: int | None = None,
+        type_name: str | None = None,
+        count: Count = count_shipped,
+        pass_ms: Mapping[int, float] = USUAL_PASS_MS,
+        out: Path | None = None,
+    ) -> tuple[Path, Parent, Decision]:
+        """Choose and make anew: the file's path, what it was made from and as what.
 
-        It is used from now on, unless it was written to `out`. Raises ModelFileError, UsageError,
-        StorageError, NativeLibraryError or BusyError.
+        Rows to `keep` and type of the body are chosen where they are None. It is used from now on,
+        unless it was written to `out`. Raises ModelFileError, UsageError, StorageError,
+        NativeLibraryError or BusyError.
         """
-        with self._workshop(wanted.pass_ms) as workshop:
-            parent = read_parent(whole, workshop, wanted.count)
-            choice = choose(parent, workshop, wanted.keep, wanted.type_name)
+        with self._workshop(whole, pass_ms, anew=True) as workshop:
+            parent = read_parent(whole, workshop, count)
+            decision = choose(parent, workshop, keep, type_name)
+            if count is count_shipped:
+                decision = dataclasses.replace(decision, counts=shipped_words_id())
             path = out or self._path(whole)
-            make(parent, choice, path, workshop)
+            make(parent, decision, path, workshop)
             if out is None:
-                counts = shipped_words_id() if wanted.count is count_shipped else None
-                self._store.put(TRIM, self.key(whole), Decision(choice, counts).to_json())
-        return path, parent, choice
+                self._store.put(TRIM, self.key(whole), decision.to_json())
+        return path, parent, decision
 
     def own_path(self, whole: Path, trimmed: Path) -> Path | None:
         """Where `trimmed` has other rows if those are chosen by what was said to this user.
@@ -216,7 +221,7 @@ class Trimmer:
         self, whole: Path, pass_ms: Callable[[], Mapping[int, float]], pause: Pause
     ) -> Path | None:
         started = time.monotonic()
-        with self._workshop(USUAL_PASS_MS, whole, pause) as workshop:
+        with self._workshop(whole, pause=pause) as workshop:
             found = self.settled(whole)  # another process may have made it meanwhile
             if found is not None:
                 return found[0]
@@ -225,14 +230,13 @@ class Trimmer:
                 parent = self._parents.get(whole) or read_parent(whole, workshop)
                 self._parents[whole] = parent
             except ModelFileError as error:
-                decision = Decision(
-                    FormChoice(0, AS_SHIPPED), shipped_words_id(), is_whole=True, problem=str(error)
-                )
+                problem, counts = str(error), shipped_words_id()
+                decision = Decision(0, AS_SHIPPED, counts=counts, is_whole=True, problem=problem)
                 self._store.put(TRIM, self.key(whole), decision.to_json())
                 raise
             decision = self._decide(whole, parent, workshop)
             if not decision.is_whole:
-                make(parent, decision.choice, self._path(whole), workshop)
+                make(parent, decision, self._path(whole), workshop)
                 self._drop_unused()
             self._store.put(TRIM, self.key(whole), decision.to_json())
             if decision.is_final:
@@ -241,18 +245,21 @@ class Trimmer:
         if decision.is_whole:
             return None
         seconds = time.monotonic() - started
-        self._report(describe(whole, parent.num_tokens, decision.choice, seconds))
+        self._report(describe(whole, parent.num_tokens, decision, seconds))
         return self._path(whole)
 
     def _decide(self, whole: Path, parent: Parent, workshop: Workshop) -> Decision:
         """The remembered choice if it still holds, else a new one."""
-        decision = self.decision(whole)
-        if decision is not None and decision.is_final and decision.counts is not None:
-            return decision
-        attempt = 1 if decision is None or decision.choice.is_sure else decision.num_attempts + 1
-        choice = choose(parent, workshop)
-        is_whole = (choice.num_kept, choice.type_name) == (parent.num_tokens, AS_SHIPPED)
-        return Decision(choice, shipped_words_id(), is_whole, num_attempts=attempt)
+        before = self.decision(whole)
+        if before is not None and before.is_final and before.counts is not None:
+            return before
+        found = choose(parent, workshop)
+        return dataclasses.replace(
+            found,
+            counts=shipped_words_id(),
+            is_whole=(found.num_kept, found.type_name) == (parent.num_tokens, AS_SHIPPED),
+            num_attempts=1 if before is None or before.is_sure else before.num_attempts + 1,
+        )
 
     def _path(self, whole: Path, what: str = "") -> Path:
         digest = hashlib.sha256(f"{self.key(whole)}{what}".encode()).hexdigest()[:16]
@@ -260,38 +267,34 @@ class Trimmer:
 
     def _own_path(self, whole: Path, form: Decision) -> Path:
         """Where the form is kept with rows that were chosen for this user."""
-        choice = form.choice
-        return self._path(whole, f"|{choice.num_kept} {choice.type_name} {form.counts}")
+        return self._path(whole, f"|{form.num_kept} {form.type_name} {form.counts}")
 
     @contextlib.contextmanager
     def _workshop(
-        self, pass_ms: Mapping[int, float], whole: Path | None = None, pause: Pause = NO_PAUSE
+        self,
+        whole: Path,
+        pass_ms: Mapping[int, float] = USUAL_PASS_MS,
+        pause: Pause = NO_PAUSE,
+        *,
+        anew: bool = False,
     ) -> Iterator[Workshop]:
         """A folder for scratch files, while no other process trims.
 
-        What `pause` ends leaves the folder and the notes on `whole` to the next one.
+        What `pause` ends leaves the folder and the notes on `whole` to the next one, unless that
+        begins `anew`.
         """
-        is_foreground = pause is NO_PAUSE or whole is None
-        with self._alone(_WAIT_S if is_foreground else 0.0), contextlib.ExitStack() as cleanup:
-            if is_foreground or whole is None:
-                notes, scratch = Notes(), Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=self._folder))
-            else:
-                notes = Notes(self._store, f"{self.key(whole)}|{shipped_words_id()}")
-                scratch = self._folder / f"{_SEARCH}{self._path(whole).stem}"
-                scratch.mkdir(mode=0o700, exist_ok=True)
+        wait_s = _WAIT_S if pause is NO_PAUSE else 0.0
+        with self._alone(wait_s), contextlib.ExitStack() as cleanup:
+            scratch = self._folder / f"{_SEARCH}{self._path(whole).stem}"
+            if anew:
+                shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir(mode=0o700, exist_ok=True)
             cleanup.callback(shutil.rmtree, scratch, ignore_errors=True)
-            machine, options = self._machine, self._options
+            key = f"{self.key(whole)}|{shipped_words_id()}"
+            notes = Notes() if anew else Notes(self._store, key)
+            threads, report = self._machine.num_threads, self._report
             try:
-                yield Workshop(
-                    scratch,
-                    options,
-                    machine.num_threads,
-                    self._report,
-                    pass_ms,
-                    self._native,
-                    pause,
-                    notes,
-                )
+                yield Workshop(scratch, self._options, threads, report, pass_ms, pause, notes)
             except Cancelled:
                 cleanup.pop_all()
                 raise
@@ -316,11 +319,8 @@ class Trimmer:
         for search in self._folder.glob(f"{_SEARCH}*"):
             if search.stat().st_mtime < oldest:
                 shutil.rmtree(search, ignore_errors=True)
-        for left in (*self._folder.glob(f"{_SCRATCH}*"), *self._folder.glob(".*.part")):
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink(missing_ok=True)
+        for left in self._folder.glob(".*.part"):
+            left.unlink(missing_ok=True)
 
     def _drop_unused(self) -> None:
         """Delete files that no drafter used for two months."""
@@ -331,7 +331,7 @@ class Trimmer:
                     path.unlink()
 
 
-def describe(whole: Path, num_tokens: int, choice: FormChoice, seconds: float) -> str:
+def describe(whole: Path, num_tokens: int, choice: Decision, seconds: float) -> str:
     """What was made of a drafter, in one line."""
     body = "" if choice.type_name == AS_SHIPPED else f", as {choice.type_name}"
     what = f"trimming {whole.stem} to {choice.num_kept:,} of {num_tokens:,} tokens{body}"

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from edgespec.gguf.embeddings import EmbeddingTable
 from edgespec.gguf.trim import read_trim_info
-from edgespec.llama.adapter import LoraAdapter
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model, ModelOptions
@@ -49,16 +48,8 @@ _ROWS_A_PASS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """A question and the tokens' text of a target's greedy answer to it."""
-
-    prompt: str
-    answer: str
-
-
-@dataclass(frozen=True, slots=True)
 class TokenText:
-    """A sample in a drafter's tokens: what comes before the answer, and the answer."""
+    """A target's answer in a drafter's tokens, and what comes before it."""
 
     before: tuple[int, ...]
     answer: tuple[int, ...]
@@ -89,19 +80,10 @@ class OpenDrafter:
         self._cleanup = ExitStack()
         with ExitStack() as cleanup:
             self.model = cleanup.enter_context(Model(path, options, lambda _share: pause()))
-            self._adapters = cleanup.enter_context(ExitStack())
             size = ContextOptions(num_context=1024, num_threads=num_threads)
             self._context = cleanup.enter_context(Context(self.model, size))
             cleanup.enter_context(pause.aborting(self._context))
             self._cleanup = cleanup.pop_all()
-
-    def use_adapter(self, path: Path) -> None:
-        """Draft with a LoRA from now on; raises ModelFileError."""
-        with ExitStack() as opened:
-            adapter = opened.enter_context(LoraAdapter(self.model, path))
-            self._context.use_adapter(adapter)
-            # Freed after the context, before the model.
-            self._adapters.callback(opened.pop_all().close)
 
     def read(self, tokens: Sequence[int], position: int, num_outputs: int = 1) -> None:
         """One pass over `tokens` at `position`, the last `num_outputs` of them with logits."""
@@ -249,23 +231,23 @@ def _read(
             yield heads.best(drafter.logits(row))
 
 
-def samples() -> list[Sample]:
-    """The answers of a target that come with EdgeSpec: chat, code, mathematics, languages, data."""
+def samples() -> list[tuple[str, str]]:
+    """Questions and a target's greedy answers: chat, code, mathematics, languages, data."""
     file = resources.files("edgespec.forms").joinpath("data/samples.jsonl")
     lines = map(json.loads, file.read_text(encoding="utf-8").splitlines())
-    return [Sample(line["prompt"], line["answer"]) for line in lines]
+    return [(line["prompt"], line["answer"]) for line in lines]
 
 
-def in_tokens(model: Model, texts: Sequence[Sample]) -> list[TokenText]:
-    """`texts` in the tokens of a whole model, through its own template."""
+def samples_of(model: Model) -> tuple[TokenText, ...]:
+    """The samples in the tokens of a whole model, through its own template."""
     bridge = ModelBridge(model)
-    found = []
-    for text in texts:
-        before = bridge.encode_chat([Message("user", text.prompt)])
-        answer = model.vocab.tokenize(text.answer.encode())
-        if answer:
-            found.append(TokenText(tuple(before), tuple(answer)))
-    return found
+    return tuple(
+        TokenText(
+            tuple(bridge.encode_chat([Message("user", prompt)])),
+            tuple(model.vocab.tokenize(answer.encode())),
+        )
+        for prompt, answer in samples()
+    )
 
 
 def expected_speed(

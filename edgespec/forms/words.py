@@ -104,14 +104,14 @@ def _shipped_bytes() -> bytes:
 def read_counts(path: Path, tokenizer: ByteTokenizer) -> TokenCounts:
     """Counts in the tokens of a vocabulary, from a saved table (`TokenCounts.save`) or any text.
 
-    Raises UsageError for a table of another vocabulary, and for what is neither.
+    Raises UsageError for a table of another vocabulary, and for what is neither; StorageError.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read counts from {path}: {error.strerror or error}") from error
     if data.startswith(MAGIC):
-        counts = TokenCounts.from_bytes(data, str(path))
+        counts = TokenCounts.load(path)
         return counts.fitted(tokenizer.fingerprint, tokenizer.vocab.num_tokens)
     try:
         words = WordCounts.of([data.decode("utf-8-sig")], path.name)

@@ -1,1 +1,1 @@
-"""What drafters learn from their targets, while the user chats and from recorded answers."""
+"""What drafters learn from recorded answers: low-rank changes of their layers (LoRA)."""

@@ -12,43 +12,22 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgespec.errors import Cancelled, NativeLibraryError
 from edgespec.llama import library
-from edgespec.llama.adapter import LoraAdapter
 from edgespec.llama.batch import Batch, Inputs, Rows
 from edgespec.llama.library import api
 from edgespec.llama.model import Model
+from edgespec.llama.options import ContextOptions as ContextOptions
+from edgespec.llama.options import KVType as KVType
 from edgespec.llama.threads import ThreadPool
-
-KVType = Literal["f32", "f16", "bf16", "q8_0"]
 
 _GGML_TYPES: dict[KVType, int] = {"f32": 0, "f16": 1, "q8_0": 8, "bf16": 30}  # enum ggml_type
 _FLASH_ATTENTION_OFF, _FLASH_ATTENTION_ON = 0, 1  # enum llama_flash_attn_type
 _DECODE_NO_SLOT, _DECODE_ABORTED = 1, 2  # return values of llama_decode
-
-
-@dataclass(frozen=True, slots=True)
-class ContextOptions:
-    """Size and arithmetic of a context.
-
-    `num_batch` is the most tokens of one pass; llama.cpp computes them together, so it also bounds
-    how long a pass can be (and, with it, the memory for activations).
-    """
-
-    num_context: int
-    num_threads: int
-    num_batch: int = 512
-    num_sequences: int = 1
-    type_k: KVType = "f16"
-    type_v: KVType = "f16"
-    flash_attention: bool = True
-    hidden_states: bool = False
 
 
 class Context:
@@ -84,7 +63,6 @@ class Context:
         if self._threads is not None:
             self._threads.attach(self._handle)
         self._memory = api.llama_get_memory(self._handle)
-        self._adapter: LoraAdapter | None = None  # kept alive while it is in use
         self._num_vocab = model.vocab.num_tokens
         self._batch = Batch(options.num_batch, model.num_embedding, options.num_sequences)
         self._outputs: Sequence[int] = ()  # places in the last batch of the rows with logits
@@ -176,20 +154,6 @@ class Context:
                 "run it with --no-speculation",
             )
 
-    def use_adapter(self, adapter: LoraAdapter | None) -> None:
-        """Compute with a LoRA adapter of this context's model from the next pass on, or without.
-
-        It must stay open while it is used. What is in the cache stays as it was computed. Raises
-        NativeLibraryError (llama_set_adapters_lora).
-        """
-        handles = (ctypes.c_void_p * 1)(None if adapter is None else _address(adapter.handle))
-        pointer = ctypes.cast(handles, ctypes.POINTER(api.llama_adapter_lora_p_ctypes))
-        scales = (ctypes.c_float * 1)(1.0)
-        count = 0 if adapter is None else 1
-        if api.llama_set_adapters_lora(self._handle, pointer, count, scales) != 0:
-            raise NativeLibraryError("llama.cpp could not apply a LoRA adapter")
-        self._adapter = adapter
-
     def copy_sequence(
         self, source: int, destination: int, *, start: int = -1, end: int = -1
     ) -> None:
@@ -264,10 +228,6 @@ class Context:
         params.abort_callback = ctypes.cast(ctypes.CDLL(None).strlen, api.ggml_abort_callback)
         params.abort_callback_data = ctypes.addressof(self._abort_flag)
         return params
-
-
-def _address(pointer: object) -> int | None:
-    return ctypes.cast(pointer, ctypes.c_void_p).value  # type: ignore[arg-type]
 
 
 def _view(pointer: ctypes._Pointer[ctypes.c_float], count: int) -> NDArray[np.float32]:

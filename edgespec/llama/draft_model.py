@@ -6,7 +6,7 @@ fed rows of the whole model's embedding table instead of ids.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,6 @@ EmbeddingLookup = Callable[[Sequence[int]], NDArray[np.float32]]
 """Embeddings of token ids: (num_tokens, num_embedding), float32."""
 
 
-Correct = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
-"""Logits to be used in place of a row's own, from these and its final hidden state."""
-
-
 class LlamaDraftModel:
     """Implements `edgespec.drafters.model.DraftModel` over one sequence of a context."""
 
@@ -38,11 +34,10 @@ class LlamaDraftModel:
     ) -> None:
         """`kept[i]` is the token of logit i; without it, i. Both are given for a trimmed model.
 
-        If the context gives hidden states, `correct` and `spare` may be set between guesses; with
-        `spare`, what was read can be guessed even if it was not kept.
+        If the context gives hidden states, `spare` may be set between guesses: what was read can
+        then be guessed even if it was not kept.
         """
         self.context = context
-        self.correct: Correct | None = None
         self.spare: SpareRows | None = None
         self._embeddings = embeddings
         self._kept = kept
@@ -52,18 +47,13 @@ class LlamaDraftModel:
     def beside(self, sequence: int) -> LlamaDraftModel:
         """The same model over another sequence of its context."""
         other = LlamaDraftModel(self.context, self._embeddings, self._kept, sequence)
-        other.correct, other.spare = self.correct, self.spare
+        other.spare = self.spare
         return other
 
     @property
     def num_context(self) -> int:
         """Cells of the KV cache that this sequence may fill."""
         return self.context.num_context // self.context.options.num_sequences
-
-    @property
-    def num_cached(self) -> int:
-        """Tokens in the KV cache."""
-        return self._num_cached
 
     def read(self, tokens: Sequence[int]) -> None:
         """Append `tokens` (at least one); `guess` then tells what may follow the last.
@@ -96,8 +86,6 @@ class LlamaDraftModel:
     def guess(self) -> tuple[int, float]:
         """The likeliest next token and its probability among those that can be guessed."""
         logits = self.context.logits(0)
-        if self.correct is not None:
-            logits = self.correct(logits, self.context.hidden_state(0))
         best = int(logits.argmax())
         highest, token = logits[best], best if self._kept is None else int(self._kept[best])
         if self.spare is None or not len(self.spare):
@@ -108,27 +96,6 @@ class LlamaDraftModel:
             highest, token = others[place], self.spare.token(place)
         total = np.exp(logits - highest).sum() + np.exp(others - highest).sum()
         return token, 1.0 / float(total)
-
-    def score(
-        self, tokens: Sequence[int], first: int
-    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Read `tokens` from an empty cache; yield (logits, hidden state) after each from `first`.
-
-        Views, valid until the next is asked for; the context must give hidden states. Raises
-        Cancelled or NativeLibraryError.
-        """
-        self.context.clear()  # whatever a pass that was ended left behind
-        size = self.context.options.num_batch
-        for start in range(0, len(tokens), size):
-            part = tokens[start : start + size]
-            num_outputs = min(len(part), start + len(part) - first)
-            rows = part if self._embeddings is None else self._embeddings(part)
-            self.context.decode(
-                rows, start, num_outputs=max(num_outputs, 1), hidden_states=num_outputs > 0
-            )
-            self._num_cached = start + len(part)
-            for row in range(num_outputs):
-                yield self.context.logits(row), self.context.hidden_state(row)
 
     def truncate(self, num_tokens: int) -> None:
         """Forget all but the first `num_tokens` tokens of the cache."""

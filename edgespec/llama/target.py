@@ -11,7 +11,8 @@ but at the end. What is dropped anywhere else is plugged: it goes to a sequence 
                               end           a drops its last one:  plugged, end stays
 
 Once too much is plugged the slots are written out and read back one behind the other, which changes
-no number. A single slot drops only at its end, so nothing is ever plugged there.
+no number. A single slot drops only at its end, so nothing is ever plugged there. What is restored
+into an empty slot goes behind all others, for the same reason.
 
 A draft is a tree; its main chain takes the places right behind the text, siblings those after, in
 sequences of their own (branches). Where a sibling is kept its cell stands out of order as well, so
@@ -27,12 +28,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespec.errors import NativeLibraryError
 from edgespec.llama.batch import Rows
 from edgespec.llama.context import Context
-from edgespec.passes import Draft, Part
+from edgespec.passes import Draft, Part, Stretch
 
 MOST_BRANCHES = 8
 """Leaves besides the main chain's, in all drafts of a pass."""
+
+STRETCH = 512
+"""Most tokens that are saved in one piece, so that a part can be restored."""
 
 _PLUGGED_SHARE = 8
 """Slots are moved together once an eighth of the cache is plugged."""
@@ -41,6 +46,10 @@ _PLUGGED_SHARE = 8
 def num_sequences(num_slots: int) -> int:
     """Sequences of a context for so many slots, their branches and what is plugged."""
     return num_slots + 1 + MOST_BRANCHES
+
+
+SINGLE_SLOT_SEQUENCES = 2
+"""Sequences for one slot whose drafts are chains, which can be saved and restored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +69,8 @@ class _Drafted:
 class LlamaTarget:
     """Implements `edgespec.protocols.Target` over a context with `num_sequences(num_slots)`.
 
-    A context of one sequence does for one slot whose drafts are chains.
+    One of `SINGLE_SLOT_SEQUENCES` does for one slot whose drafts are chains, or of one sequence if
+    nothing is saved.
     """
 
     def __init__(self, context: Context, max_rows: int, num_slots: int = 1) -> None:
@@ -68,7 +78,8 @@ class LlamaTarget:
         self.context = context
         self.num_slots = num_slots
         self._max_rows = max_rows
-        self._plug, self._spare = num_slots, num_slots + 1  # the latter is a branch in a pass
+        self._plug = num_slots
+        self._spare = min(num_slots + 1, context.options.num_sequences - 1)  # a branch in a pass
         self._num_plugged = 0
         self._end = 0
         self._cells = [array("i") for _ in range(num_slots)]
@@ -136,6 +147,38 @@ class LlamaTarget:
         """Forget all but the first `num_tokens` tokens of a slot, or all where that cannot be."""
         if num_tokens < len(self._cells[slot]):
             self._cut(slot, num_tokens if self.can_roll_back else 0, None)
+
+    def save(self, slot: int) -> tuple[Stretch, ...]:
+        """The cells of a slot, for `restore`; raises NativeLibraryError.
+
+        A sequence's state lacks what its next token does not see through a sliding window, which
+        may be seen again once the slot is cut: so no stretch is longer than the window.
+        """
+        count = len(self._cells[slot])
+        length = min(self.context.model.sliding_window or STRETCH, STRETCH)
+        stretches = []
+        for start in range(0, count, length):
+            end = min(start + length, count)
+            self.context.copy_sequence(slot, self._spare, start=start, end=end)
+            try:
+                stretches.append(Stretch(end - start, self.context.save_state(self._spare)))
+            finally:
+                self.context.remove(0, sequence=self._spare)
+        return tuple(stretches)
+
+    def restore(self, slot: int, stretches: Sequence[Stretch]) -> None:
+        """Put saved cells into an empty slot, which stays empty if NativeLibraryError is raised."""
+        num_tokens = sum(stretch.num_tokens for stretch in stretches)
+        if self._end + num_tokens > self.num_context:
+            self._gather()
+        if self._end + num_tokens > self.num_context:
+            raise NativeLibraryError(f"no place in the KV cache for {num_tokens} saved tokens")
+        try:
+            self._load(slot, stretches)
+        except BaseException:
+            self.context.remove(0, sequence=self._spare)
+            self.context.remove(0, sequence=slot)
+            raise
 
     def logits(self, row: int) -> NDArray[np.float32]:
         """Logits of one row of the last pass: (num_vocab,), float32, a view."""
@@ -225,32 +268,23 @@ class LlamaTarget:
         """Move the slots together, each in the order of its text; nothing is plugged then."""
         if not self._num_plugged:
             return
-        states = [self._save(slot) for slot in range(self.num_slots)]
+        saved = [self.save(slot) for slot in range(self.num_slots)]
         self.context.clear()
         self._end = self._num_plugged = 0
-        for slot, stretches in enumerate(states):
-            for state in stretches:
-                self.context.load_state(state, self._spare)
-                self.context.copy_sequence(self._spare, slot)
-                self.context.remove(0, sequence=self._spare)
-            count = len(self._cells[slot])
-            self._cells[slot] = array("i", range(self._end, self._end + count))
-            self._end += count
+        for slot, stretches in enumerate(saved):
+            self._load(slot, stretches)
 
-    def _save(self, slot: int) -> list[bytes]:
-        """The cells of a slot, in stretches that a sliding window would see as a whole.
-
-        A sequence's state lacks what its next token does not see, which may be seen again once the
-        slot is cut.
-        """
-        count = len(self._cells[slot])
-        stretch = self.context.model.sliding_window or max(count, 1)
-        states = []
-        for start in range(0, count, stretch):
-            self.context.copy_sequence(slot, self._spare, start=start, end=start + stretch)
-            states.append(self.context.save_state(self._spare))
+    def _load(self, slot: int, stretches: Sequence[Stretch]) -> None:
+        """Put saved cells of a slot behind all others."""
+        for stretch in stretches:
+            self.context.load_state(stretch.data, self._spare)
+            self.context.copy_sequence(self._spare, slot)
             self.context.remove(0, sequence=self._spare)
-        return states
+        count = sum(stretch.num_tokens for stretch in stretches)
+        if self.context.last_position(slot) != count - 1:
+            raise NativeLibraryError("a saved state holds other positions than it should")
+        self._cells[slot] = array("i", range(self._end, self._end + count))
+        self._end += count
 
 
 def _branch_paths(draft: Draft) -> list[tuple[int, ...]]:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import psutil
 
+MOST_SHARE = 0.95
+"""Of what is available that models may take; the rest is for what other programs come to need."""
+
 _CGROUP_FILES = (
     ("sys/fs/cgroup", "memory.max", "memory.current"),
     ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),

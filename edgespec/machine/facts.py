@@ -6,15 +6,14 @@ keys say so, and any change measures anew.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from edgespec.errors import NativeLibraryError
+from edgespec.files.fingerprint import file_fingerprint as file_fingerprint
 from edgespec.llama import library
 from edgespec.llama.model import Model
 from edgespec.machine.curves import Kernels, scaled_table
@@ -43,8 +42,6 @@ QUICK_S = 0.5
 
 MAX_SPREAD = 1.2
 """Facts are sure only if single rows took, in the median, at most this times the least."""
-
-_SAMPLE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,17 +258,6 @@ def model_key(model: Model, machine: Machine) -> str:
     """Names a model file, a build, a machine and how the weights were loaded."""
     layouts = "extra" if model.options.use_extra_buffers else "plain"
     return f"{file_fingerprint(model.path)}|{library.build_id()}|{machine.key}|{layouts}"
-
-
-def file_fingerprint(path: Path) -> str:
-    """A quick name for a file's content: its size and the hash of its start, middle and end."""
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
-        for start in (0, size // 2, max(size - _SAMPLE_BYTES, 0)):
-            file.seek(start)
-            digest.update(file.read(_SAMPLE_BYTES))
-    return digest.hexdigest()[:32]
 
 
 def _table(result: SettingResult) -> CostTable:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from edgespec.gguf.file import GgufFile
-from edgespec.llama.context import ContextOptions, KVType
+from edgespec.llama.options import ContextOptions, KVType
 
 _KV_BYTES: dict[KVType, float] = {"f32": 4, "f16": 2, "bf16": 2, "q8_0": 34 / 32}
 

@@ -105,13 +105,19 @@ def probe_model(
     refuses all.
     """
     results: list[SettingResult] = []
-    settings = [setting for setting in CANDIDATES if setting != pinned]
-    for setting in settings if pinned is None else [pinned, *settings]:
-        report(f"measuring with {setting.name} KV cache")
+    others = [setting for setting in CANDIDATES if setting != pinned]
+    settings = others if pinned is None else [pinned, *others]
+    longest_s, left = 0.0, "once"
+    for place, setting in enumerate(settings):
+        if longest_s:
+            left = f"once, at most {longest_s * (len(settings) - place):.0f} s left"
+        report(f"measuring with {setting.name} KV cache ({left})")
+        started = time.perf_counter()
         try:
             result = probe_setting(model, setting, num_threads)
         except NativeLibraryError:
             continue
+        longest_s = max(longest_s, time.perf_counter() - started)
         results.append(result)
         if result.max_rows == _MAX_ROWS or (setting == pinned and result.max_rows > 1):
             break
@@ -119,10 +125,10 @@ def probe_model(
         raise NativeLibraryError(f"no KV cache type works for {model.path.name}")
     # max() takes the first of equals, and the candidates ascend in cost.
     best = max(results, key=lambda result: result.max_rows)
-    others = tuple(result for result in results if result is not best)
+    worse = tuple(result for result in results if result is not best)
     if best.max_rows == 1:  # drafts will be verified all the same, so T(r) is needed for all rows
         best = probe_setting(model, best.setting, num_threads, stop_at_difference=False)
-    return (*others, best)
+    return (*worse, best)
 
 
 def probe_setting(

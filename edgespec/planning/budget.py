@@ -69,6 +69,11 @@ class Budgets:
         budget = self._budgets.setdefault(name, Budget(self._plain_ms))
         return Account(budget, max_tokens, num_tokens)
 
+    def balance_ms(self, name: str) -> float | None:
+        """What a drafter has left; None for one that followed no answer yet."""
+        budget = self._budgets.get(name)
+        return budget.balance_ms if budget is not None else None
+
 
 class Budget:
     """What one drafter has left, over one answer after the other."""

@@ -36,7 +36,7 @@ from edgespec.planning.budget import MOST_LATE, Account, Budgets
 from edgespec.planning.cost import CostModel
 from edgespec.planning.growth import Growth, Outcome
 from edgespec.protocols import Drafter, DraftSession
-from edgespec.types import EncodedPrompt
+from edgespec.types import TARGET, DrafterCounts, DrafterInsight, EncodedPrompt, Insight
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,9 @@ class Want:
 class Plan:
     """The draft to verify for one answer, and everything that was pulled to choose it.
 
-    `predicted_ms` is what the whole pass is expected to take; `drafter_ms` what each drafter took,
-    `start_ms` what it was expected to take for reading, `bridge_ms` what bridges took of it.
+    `predicted_ms` is what the whole pass is expected to take, `plain_ms` what one row alone;
+    `drafter_ms` what each drafter took, `start_ms` what it was expected to take for reading,
+    `bridge_ms` what bridges took of it.
     `speed_without` tells for each drafter that costs time the speed, in tokens per millisecond of
     the whole pass, that was expected when it was first asked.
     """
@@ -78,6 +79,7 @@ class Plan:
     start_ms: Mapping[str, float] = field(default_factory=dict)
     bridge_ms: float = 0.0
     speed_without: Mapping[str, float] = field(default_factory=dict)
+    plain_ms: float = 0.0
 
 
 class Planner:
@@ -91,6 +93,10 @@ class Planner:
         self._drafters = tuple(drafters)
         self._clock = clock
         self._budgets = Budgets(lambda: costs.pass_ms(1, 0))
+        self._context = 0
+        self._proposed: Counter[str] = Counter()
+        self._accepted: Counter[str] = Counter()
+        self._guess_ms: dict[str, float] = {}
 
     def open(
         self, prompt: EncodedPrompt, said: Sequence[int], max_tokens: int
@@ -127,6 +133,7 @@ class Planner:
                 growth.start_ms,
                 growth.bridge_ms,
                 outcome.speed_without,
+                curve[0],
             )
             for growth in growths
         ]
@@ -138,7 +145,8 @@ class Planner:
         num_rows = sum(
             want.num_rows + len(plan.draft) for want, plan in zip(wants, plans, strict=True)
         )
-        self.costs.observe(num_rows, _mean_context(wants), target_ms)
+        self._context = _mean_context(wants)
+        self.costs.observe(num_rows, self._context, target_ms)
         num_emitted = sum(len(each.tokens) for each in kept)
         pass_ms = min(target_ms, MOST_LATE * plans[0].predicted_ms)
         total_ms = pass_ms + sum(sum(plan.drafter_ms.values()) for plan in plans)
@@ -155,6 +163,26 @@ class Planner:
                     speed_without=plan.speed_without.get(contender.name),
                 )
                 contender.session.learn(each)
+            self._proposed.update(each.proposed)
+            self._accepted.update(source for source in each.sources if source != TARGET)
+
+    def insight(self, max_rows: int) -> Insight:
+        """T(r) up to so many rows after the context of the last pass, and what drafters gave.
+
+        From any thread.
+        """
+        curve = self.costs.curve_ms(self._context)[: max(max_rows, 1)].tolist()
+        drafters = tuple(
+            DrafterInsight(
+                each.name,
+                DrafterCounts(self._proposed[each.name], self._accepted[each.name]),
+                self._guess_ms.get(each.name, 0.0),
+                self._budgets.balance_ms(each.name) if self._guess_ms.get(each.name) else None,
+            )
+            for each in self._drafters
+            if each.name
+        )
+        return Insight(dict(enumerate(curve, start=1)), self._context, drafters)
 
     def close(self, contenders: Sequence[Contender]) -> None:
         """An answer is over."""
@@ -162,11 +190,12 @@ class Planner:
             contender.session.close()
 
     def _growth(self, want: Want, outcome: Outcome) -> Growth:
-        able = [
-            (each.name, each.session, each.account.balance_ms)
-            for each in want.contenders
-            if want.max_draft and each.account.allows(each.session.quote)
-        ]
+        able = []
+        for each in want.contenders if want.max_draft else ():
+            quote = each.session.quote
+            self._guess_ms[each.name] = quote.guess_ms
+            if each.account.allows(quote):
+                able.append((each.name, each.session, each.account.balance_ms))
         return Growth(able, outcome, want.max_draft, self._clock)
 
 

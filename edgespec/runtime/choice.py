@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgespec.errors import ChecksumError, EdgeSpecError, ModelFileError
-from edgespec.forms.decision import Decision
 from edgespec.forms.trimmer import Trimmer
-from edgespec.forms.trimming import Tried
+from edgespec.forms.trimming import Decision
 from edgespec.forms.weighing import steady_speed
 from edgespec.gguf.trim import file_sha256, is_trimmed, read_trim_info
 from edgespec.llama.model import Model
@@ -107,17 +106,10 @@ def _speed_for(decision: Decision, usual_ms: Mapping[int, float]) -> float:
     """
     steady = [
         steady_speed(tried.agreement, tried.token_ms, usual_ms)
-        for tried in _chosen(decision)
+        for tried in decision.chosen
         if tried.agreement is not None
     ]
     return expected_speed_of(decision) if max(steady, default=1.0) >= 1.0 else 0.0
-
-
-def _chosen(decision: Decision) -> list[Tried]:
-    """What was found of the form that runs."""
-    choice = decision.choice
-    running = choice.num_kept, choice.type_name
-    return [tried for tried in choice.tried if (tried.num_kept, tried.type_name) == running]
 
 
 def expected_speed_of(decision: Decision) -> float:
@@ -126,8 +118,8 @@ def expected_speed_of(decision: Decision) -> float:
     Where the machine was too busy to measure it gets the benefit of the doubt: it is asked on
     credit, and serves where nothing better is known.
     """
-    chosen = [tried.speed for tried in _chosen(decision)]
-    return max(chosen, default=1.0 if decision.choice.is_sure else LEAST_SPEED)
+    chosen = [tried.speed for tried in decision.chosen]
+    return max(chosen, default=1.0 if decision.is_sure else LEAST_SPEED)
 
 
 def parent_of(trimmed: Path, store: FactStore, paths: Paths) -> Path:

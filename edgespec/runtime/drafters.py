@@ -12,10 +12,11 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from edgespec.cache.facts import PairStore
 from edgespec.drafters import Parts, build, is_always_asked, strategies
 from edgespec.drafters.database import TokenIndex
 from edgespec.errors import EdgeSpecError, NativeLibraryError
-from edgespec.estimates.acceptance import Acceptance, AcceptanceStore
+from edgespec.estimates.acceptance import Acceptance
 from edgespec.llama.context import Context
 from edgespec.machine.available import available_memory
 from edgespec.pauses import Pause
@@ -26,12 +27,9 @@ from edgespec.runtime.model_place import ModelPlace
 from edgespec.runtime.request import BEST_DRAFTER, NO_DRAFTER, LoadRequest
 
 if TYPE_CHECKING:
-    from edgespec.drafters.model import ModelDrafter
-    from edgespec.learning.online.adaptations import AdaptationStore
     from edgespec.runtime.form import Form
     from edgespec.runtime.head_rows import Follow, HeadFollower
-    from edgespec.runtime.model_drafter import BoundDrafter
-    from edgespec.runtime.online import Studying
+    from edgespec.vocab.ngrams import NgramCache
 
 
 _MEMORY_SHARE = 3
@@ -57,8 +55,8 @@ class Following:
 class Drafters:
     """The drafters of one target, best sources first; `cleanup` remembers and closes them.
 
-    `model_place` holds the model. In idle time `following` has the rows of its head follow the
-    user, and `studying`, if it may, has it learn.
+    `model_place` holds the model; in idle time `following` has the rows of its head follow the
+    user.
     """
 
     def __init__(
@@ -66,26 +64,23 @@ class Drafters:
         request: LoadRequest,
         form: Form | None,
         target: Context,
-        calibrations: AcceptanceStore,
-        ngrams: AcceptanceStore,
+        calibrations: PairStore,
+        ngrams: PairStore,
         tiers: Sequence[TokenIndex],
         report: Report,
         cleanup: contextlib.ExitStack,
-        adaptations: AdaptationStore | None = None,
         follow: Callable[[], Follow] | None = None,
     ) -> None:
         """Build what is asked for, with the model that `form` names, if any.
 
         A model that cannot serve is left out with one line. `calibrations` and `ngrams` keep what
         drafters learn, and are left alone where nothing is to be. `tiers` are those of the token
-        database, none where there is no such. `adaptations` keeps what a drafting model learned of
-        the target; without it, it does not learn. `follow` has the trimmed head of one follow what
+        database, none where there is no such. `follow` has the trimmed head of a model follow what
         the target says.
         """
         self._calibrations = calibrations if request.remember else None
         self._ngrams = ngrams if request.remember else None
         self._learns = request.learn
-        self._adaptations = adaptations if request.adapt and request.remember else None
         self._follow = follow
         self.following = Following()
         self._report = report
@@ -95,7 +90,6 @@ class Drafters:
         self.model_place = ModelPlace()
         cleanup.callback(self.model_place.close)
         self.all: list[Drafter] = []
-        self.studying: Studying | None = None
         if request.drafter == NO_DRAFTER:
             return
         if not target.model.can_roll_back:
@@ -124,11 +118,9 @@ class Drafters:
     def exchange(self, form: Form, pause: Pause) -> bool:
         """Have another model, or form of it, draft from the next answer on; False if not now.
 
-        One that is being learned for stays until the next start. Raises what `pause` raises,
-        ModelFileError, NativeLibraryError or UsageError; then the one before goes on.
+        Raises what `pause` raises, ModelFileError, NativeLibraryError or UsageError; then the one
+        before goes on.
         """
-        if self._adaptations is not None:
-            return False
         free = available_memory()
         if free is not None and free < _MEMORY_SHARE * form.running.stat().st_size:
             return False
@@ -141,70 +133,47 @@ class Drafters:
         if drafter is not None:
             calibration = getattr(drafter, "calibration", None)
             if isinstance(calibration, Acceptance):
-                self._remember(drafter.name, calibration, self._cleanup)
+                self._remember_estimates(drafter.name, calibration, self._cleanup)
             self.all.append(GuardedDrafter(drafter, self._report))
 
     def _add_model(self, form: Form) -> None:
-        # Reads GGUF files: much to load.
+        # Both read GGUF files: much to load.
+        from edgespec.runtime.head_rows import open_follower
         from edgespec.runtime.model_drafter import open_model_drafter
 
-        adapts = self._adaptations is not None
         with contextlib.ExitStack() as opened:
-            bound = open_model_drafter(form, self._target, opened, adapts=adapts)
+            bound = open_model_drafter(form, self._target, opened)
             cleanup = opened.pop_all()
         self.following.head = None
         self.model_place.close()
         model = bound.drafter
-        self._remember(model.name, model.calibration, cleanup)
-        self._remember_ngrams(model, cleanup)
+        self._remember_estimates(model.name, model.calibration, cleanup)
+        self._remember(self._ngrams, model.fingerprints, model.ngrams, cleanup)
         self.model_place.put(GuardedDrafter(model, self._report), cleanup)
-        studying = self._adapt(bound, self._report)
         if self._follow is not None and form.trimmed is not None:
-            self.following.head = self._opened_follower(self._follow(), form, bound, studying)
+            self.following.head = open_follower(self._follow(), form, bound, self._target)
 
-    def _opened_follower(
-        self, follow: Follow, form: Form, bound: BoundDrafter, studying: Studying | None
-    ) -> HeadFollower | None:
-        from edgespec.runtime.head_rows import open_follower
+    def _remember_estimates(
+        self, name: str, calibration: Acceptance, cleanup: contextlib.ExitStack
+    ) -> None:
+        pair = (_as_text(self._target_name), _as_text(name))
+        self._remember(self._calibrations, pair, calibration, cleanup)
 
-        return open_follower(follow, form, bound, self._target, studying)
-
-    def _adapt(self, bound: BoundDrafter, report: Report) -> Studying | None:
-        """Serve what the drafter learned earlier, and have it learn on if it may."""
-        if self._adaptations is None:
-            return None
-        from edgespec.runtime.online import Studying
-
-        name = self._target_name
-        studying = Studying(bound, self._adaptations, name, self._learns, report)
-        self._cleanup.callback(studying.close)
-        if self._learns:
-            self.studying = studying
-        return studying
-
-    def _remember_ngrams(self, model: ModelDrafter, cleanup: contextlib.ExitStack) -> None:
-        """Take back, and keep, which runs of its tokens became one of the target's."""
-        store = self._ngrams
+    def _remember(
+        self,
+        store: PairStore | None,
+        pair: tuple[str, str],
+        learned: Acceptance | NgramCache,
+        cleanup: contextlib.ExitStack,
+    ) -> None:
+        """Take back what was learned of a pair of target and drafter, and keep what will be."""
         if store is None:
             return
-        target, drafter = model.fingerprints
-        known = store.load(target, drafter)
+        known = store.load(*pair)
         if known is not None:
-            model.ngrams.restore(known)
+            learned.restore(known)
         if self._learns:
-            cleanup.callback(lambda: store.save(target, drafter, model.ngrams.export()))
-
-    def _remember(self, name: str, calibration: Acceptance, cleanup: contextlib.ExitStack) -> None:
-        """Take back what was learned, and keep what will be."""
-        store = self._calibrations
-        if store is None:
-            return
-        target, drafter = _as_text(self._target_name), _as_text(name)
-        known = store.load(target, drafter)
-        if known is not None:
-            calibration.restore(known)
-        if self._learns:
-            cleanup.callback(lambda: store.save(target, drafter, calibration.export()))
+            cleanup.callback(lambda: store.save(*pair, learned.export()))
 
 
 def _as_text(name: str) -> str:

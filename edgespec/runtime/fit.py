@@ -8,6 +8,8 @@ from edgespec.errors import ModelFileError
 from edgespec.gguf.file import GgufFile
 from edgespec.llama.context import ContextOptions
 from edgespec.llama.model import Model
+from edgespec.llama.target import SINGLE_SLOT_SEQUENCES
+from edgespec.machine.available import MOST_SHARE
 from edgespec.machine.memory_need import memory_need, need_of
 from edgespec.runtime.form import Form
 
@@ -17,9 +19,6 @@ MOST_FOLLOWED = 2
 DRAFTER_BATCH = 128
 """Most tokens that a drafter reads in one pass."""
 
-_MOST_SHARE = 0.95
-"""Of what is available; the rest is for what other programs come to need."""
-
 
 def drafter_context(target: ContextOptions, num_context_train: int) -> ContextOptions:
     """The context that drafts beside a target's: as long, if the drafter was trained so far."""
@@ -27,7 +26,7 @@ def drafter_context(target: ContextOptions, num_context_train: int) -> ContextOp
         num_context=min(target.num_context + DRAFTER_BATCH, max(num_context_train, 512)),
         num_threads=target.num_threads,
         num_batch=DRAFTER_BATCH,
-        num_sequences=min(target.num_sequences, MOST_FOLLOWED),
+        num_sequences=MOST_FOLLOWED if target.num_sequences > SINGLE_SLOT_SEQUENCES else 1,
     )
 
 
@@ -46,7 +45,7 @@ class Fit:
     @property
     def is_room(self) -> bool:
         """Whether all of it fits into memory."""
-        return self.num_free is None or self.num_bytes <= _MOST_SHARE * self.num_free
+        return self.num_free is None or self.num_bytes <= MOST_SHARE * self.num_free
 
     def describe(self) -> str:
         """What both models take and what there is, for people."""

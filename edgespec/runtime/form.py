@@ -10,8 +10,8 @@ from edgespec.errors import Cancelled, EdgeSpecError
 from edgespec.forms.trimmer import Trimmer
 from edgespec.gguf.file import GgufFile
 from edgespec.gguf.trim import check_not_recurrent
-from edgespec.learning.distillation.serving import merged, merged_path, serving
-from edgespec.learning.distillation.trainings import TrainingStore
+from edgespec.learning.trained import merged, merged_path, serving
+from edgespec.learning.trainings import TrainingStore
 from edgespec.machine.facts import file_fingerprint
 from edgespec.pauses import NO_PAUSE, Pause
 from edgespec.reports import Report
@@ -22,13 +22,12 @@ from edgespec.runtime.choice import Choice
 class Form:
     """The model that drafts: the whole file, and the trimmed one that runs in its place, if any.
 
-    One that was trained runs from `merged`, a copy of that, or with the LoRA `adapter` beside it.
+    One that was trained runs from `merged`, a copy of that.
     """
 
     whole: Path
     trimmed: Path | None = None
     merged: Path | None = None
-    adapter: Path | None = None
 
     @property
     def running(self) -> Path:
@@ -62,19 +61,17 @@ def with_training(
 ) -> Form:
     """`form` with what was trained of it for targets of a vocabulary, by fingerprint, if anything.
 
-    The first time after the drafter took another form, its changes are merged into that, which
-    takes seconds; without a `pause` the LoRA runs beside it instead. What cannot be used is told in
-    one line, and the drafter serves without. Raises what `pause` raises.
+    After the drafter took another form, its changes are merged into that, which takes seconds;
+    without a `pause` somebody waits, and it serves as it is until then. What cannot be used is told
+    in one line, and the drafter serves without. Raises what `pause` raises.
     """
     store = TrainingStore(folder)
     try:
-        found = serving(store, vocabulary, file_fingerprint(form.whole))
-        if found is None:
+        lora = serving(store, vocabulary, file_fingerprint(form.whole))
+        if lora is None:
             return form
-        lora, about = found
-        is_made = merged_path(store, lora, form.running, file_fingerprint).exists()
-        if about.way == "adapter" or (pause is None and not is_made):
-            return dataclasses.replace(form, adapter=lora)
+        if pause is None and not merged_path(store, lora, form.running, file_fingerprint).exists():
+            return form
         between = pause or NO_PAUSE
         file = merged(store, lora, form.whole, form.running, file_fingerprint, between)
         return dataclasses.replace(form, merged=file)

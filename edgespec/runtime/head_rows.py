@@ -25,13 +25,11 @@ from edgespec.forms.trimmer import Trimmer
 from edgespec.forms.words import shipped_words
 from edgespec.gguf.file import GgufFile
 from edgespec.gguf.trim import trim_info
-from edgespec.learning.online.adaptations import AdaptationStore
 from edgespec.llama.context import Context
 from edgespec.machine.available import available_memory
 from edgespec.pauses import Pause
 from edgespec.runtime.form import Form
-from edgespec.runtime.model_drafter import BoundDrafter, Running, load_running
-from edgespec.runtime.online import Studying, fingerprint_of, move_adaptations
+from edgespec.runtime.model_drafter import BoundDrafter, load_weights
 
 LEAST_NEW = 4000
 """Tokens that a target must have said since the rows were last looked at."""
@@ -49,67 +47,29 @@ _MEMORY_SHARE = 3
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerSource:
-    """Where it is recorded what targets of a vocabulary said."""
+class Follow:
+    """Where heads that follow the user are found and kept, and what they follow.
 
+    `database` has recorded what targets of `vocabulary` said.
+    """
+
+    trimmer: Trimmer
     database: Path
     vocabulary: VocabularyKey
 
 
-@dataclass(frozen=True, slots=True)
-class Follow:
-    """Where heads that follow the user are found and kept, and what they follow.
-
-    `adaptations` is the folder of what drafters learned, which goes along with a head.
-    """
-
-    trimmer: Trimmer
-    said: AnswerSource
-    adaptations: Path
-
-
 def open_follower(
-    follow: Follow,
-    files: Form,
-    bound: BoundDrafter,
-    target: Context,
-    studying: Studying | None,
+    follow: Follow, form: Form, bound: BoundDrafter, target: Context
 ) -> HeadFollower | None:
-    """Have the head of `bound`, which runs `files`, follow the user; None if it is not to.
+    """Have the head of `bound`, which runs `form`, follow the user; None if it is not to.
 
-    `studying` is what has it learn, if anything has. Raises ModelFileError.
+    Raises ModelFileError.
     """
-    if files.trimmed is None or len(bound.kept) == bound.vocabularies[1].vocab.num_tokens:
+    vocabulary = bound.drafter.vocabularies[1]
+    if form.trimmed is None or len(bound.weights.kept) == vocabulary.vocab.num_tokens:
         return None
-    own = follow.trimmer.own_path(files.whole, files.trimmed)
-    if own is None:
-        return None
-    store = AdaptationStore(follow.adaptations)
-    names = [fingerprint_of(bound.running)]
-    is_studied = studying is not None
-
-    def load(path: Path, on_progress: Callable[[float], None]) -> Running:
-        return load_running(
-            path,
-            target,
-            bound.whole,
-            files.adapter,
-            of_any_size=True,
-            adapts=is_studied,
-            on_progress=on_progress,
-        )
-
-    def exchange(running: Running) -> None:
-        names.append(fingerprint_of(running))
-        before, after = names.pop(0), names[0]
-        if studying is not None:
-            studying.close()
-        move_adaptations(store, (before, bound.kept), (after, running.kept))
-        bound.exchange(running)
-        if studying is not None:
-            studying.resume()
-
-    return HeadFollower(files, own, bound, follow.trimmer, follow.said, load, exchange)
+    own = follow.trimmer.own_path(form.whole, form.trimmed)
+    return None if own is None else HeadFollower(follow, form, own, bound, target)
 
 
 class HeadFollower:
@@ -120,34 +80,29 @@ class HeadFollower:
 
     def __init__(
         self,
-        files: Form,
+        follow: Follow,
+        form: Form,
         own: Path,
         bound: BoundDrafter,
-        trimmer: Trimmer,
-        said: AnswerSource,
-        load: Callable[[Path, Callable[[float], None]], Running],
-        exchange: Callable[[Running], None],
+        target: Context,
         available: Callable[[], int | None] = available_memory,
     ) -> None:
-        """`bound` runs `files`; `own` is the path that `trimmer` has for rows of the user's own.
+        """`bound` runs `form` beside `target`; `own` is the path for rows of the user's own.
 
-        `load` loads such a file; `exchange` has it draft from the next answer on. Raises
-        ModelFileError if the trimmed file cannot be read.
+        Raises ModelFileError if the trimmed file cannot be read.
         """
-        assert files.trimmed is not None
+        assert form.trimmed is not None
         self.name = f"the head of {bound.drafter.name} follows what is said"
-        self._whole, self._own = files.whole, own
-        self._is_merged = files.merged is not None
+        self._follow = follow
+        self._whole, self._own = form.whole, own
+        self._is_merged = form.merged is not None
         self._bound = bound
-        self._trimmer = trimmer
-        self._said = said
-        self._load = load
-        self._exchange = exchange
+        self._target = target
         self._available = available
-        self._key = f"{trimmer.key(files.whole)}|{said.vocabulary.fingerprint}"
-        self._chooser = RowChooser(bound.vocabularies[1], shipped_words())
-        self._body = GgufFile(files.trimmed)  # whatever becomes of its name, it can be read
-        self._serving = _identity(files.trimmed)
+        self._key = f"{follow.trimmer.key(form.whole)}|{follow.vocabulary.fingerprint}"
+        self._chooser = RowChooser(bound.drafter.vocabularies[1], shipped_words())
+        self._body = GgufFile(form.trimmed)  # whatever becomes of its name, it can be read
+        self._serving = _identity(form.trimmed)
 
     def run(self, pause: Pause) -> bool:
         """Look once; see `IdleTask.run`."""
@@ -167,17 +122,17 @@ class HeadFollower:
 
     def _choose(self, pause: Pause, is_lost: bool) -> bool:
         """Write other rows if they are worth it; those that are lost are chosen anew anyway."""
-        path, vocabulary = self._said.database, self._said.vocabulary
+        path, vocabulary = self._follow.database, self._follow.vocabulary
         with contextlib.closing(connect(path, _BUSY_TIMEOUT_S, _CACHE_BYTES)) as connection:
             facts = Facts(Database(connection, path))
             since = (facts.get(FOLLOWED, self._key) or {}).get("sequence", 0)
             if not is_lost and num_tokens_since(connection, vocabulary, since) < LEAST_NEW:
                 return False
             newest, texts = self._texts(connection, pause)
-            rows = self._chooser.choose(texts, self._bound.kept, pause)
+            rows = self._chooser.choose(texts, self._bound.weights.kept, pause)
             is_worth_it = is_lost or rows.gain >= MIN_GAIN
             if is_worth_it:
-                self._trimmer.write_rows(
+                self._follow.trimmer.write_rows(
                     self._whole, self._body, rows, self._own, lambda _share: pause()
                 )
             facts.put(FOLLOWED, self._key, {"sequence": newest})
@@ -185,19 +140,18 @@ class HeadFollower:
 
     def _texts(self, connection: sqlite3.Connection, pause: Pause) -> tuple[int, list[str]]:
         """The number of the latest answer, and the texts of the latest ones."""
-        piece = self._bound.vocabularies[0].piece
-        newest, texts = 0, []
-        for said in latest_answers(connection, self._said.vocabulary, MOST_TOKENS):
+        target, newest, texts = self._bound.drafter.vocabularies[0], 0, []
+        for said in latest_answers(connection, self._follow.vocabulary, MOST_TOKENS):
             pause()
             newest = max(newest, said.number)
-            texts.append(b"".join(map(piece, said.tokens)).decode("utf-8", "ignore"))
+            texts.append(target.decode(said.tokens).decode("utf-8", "ignore"))
         return newest, texts
 
     def _serve(self, there: tuple[int, int] | None, pause: Pause) -> None:
         """Have the file of the user's own rows draft, if there is room for it."""
         body = GgufFile(self._own)
         info = trim_info(body)
-        if info is None or info.num_kept != len(self._bound.kept):  # of another choice
+        if info is None or info.num_kept != len(self._bound.weights.kept):  # of another choice
             return
         if self._is_merged:  # what was trained is to be merged again, which takes seconds
             return
@@ -205,14 +159,16 @@ class HeadFollower:
         if free is not None and free < _MEMORY_SHARE * self._own.stat().st_size:
             return  # the next start has it
         try:
-            running = self._load(self._own, lambda _share: pause())
+            weights = load_weights(
+                self._own, self._target, self._bound.whole, lambda _share: pause()
+            )
         except EdgeSpecError:
             self._own.unlink(missing_ok=True)  # the next start is to do without it
             raise
         if _identity(self._own) != there:  # a third process: what was loaded may be of two files
-            running.close()
+            weights.close()
             return
-        self._exchange(running)
+        self._bound.exchange(weights)
         self._body, self._serving = body, there
 
 

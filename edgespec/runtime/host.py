@@ -3,6 +3,8 @@
     load      starts a process if there is none, and has it load a model, or another one
     answer    asks it; a process that died is started again first, with the same model
     death     ends the answers that are open with `HostDied`; nobody else is told
+    cancel    of a load: one that waits for answers is taken back, one under way ends the process,
+              and another one loads the model that there was
 
 A process that dies of what it loads is tried once more at once; after that its death stands for a
 while, so that a file that always kills it does not keep the machine busy.
@@ -14,21 +16,47 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from edgespec.errors import EdgeSpecError, HostDied, ModelFileError
+from edgespec.errors import EdgeSpecError, HostDied, LoadCancelled, ModelFileError
 from edgespec.models.trials import Trials
 from edgespec.paths import Paths
 from edgespec.reports import Report
 from edgespec.runtime.host_death import Death
-from edgespec.runtime.host_messages import Ask, CountTokens, DecodeToken, Load
+from edgespec.runtime.host_messages import (
+    NOT_LOADED,
+    Ask,
+    CountTokens,
+    DecodeToken,
+    Forget,
+    Load,
+    TellInsight,
+)
 from edgespec.runtime.host_process import Call, HostProcess, Spawn, spawn_host
+from edgespec.runtime.prompt_files import delete_prompts
 from edgespec.runtime.request import NO_DRAFTER, LoadRequest
-from edgespec.types import Chunk, CompletionRequest, Message, SamplingParams, ServedModel
+from edgespec.types import (
+    Chunk,
+    CompletionRequest,
+    Insight,
+    Message,
+    SamplingParams,
+    ServedModel,
+)
 
 _MOST_DEATHS = 2
 REST_S = 10.0
 """How long a process is not started again after so many deaths in loading."""
+
+
+@dataclass(slots=True)
+class _Loading:
+    """A load that somebody waits for."""
+
+    process: HostProcess
+    call: Call
+    is_cancelled: bool = False
 
 
 class HostAnswer:
@@ -91,6 +119,7 @@ class Host:
         self._num_deaths = 0
         self._is_closed = False
         self._load: Load | None = None
+        self._loading: _Loading | None = None
         self._model: ServedModel | None = None
         self._pieces: dict[int, bytes] = {}
         self._report: Report = _ignore
@@ -117,27 +146,64 @@ class Host:
 
         `report` gets lines for people, in a thread, also later. `sampling` is what the model will
         be asked for: nonsense is refused (UsageError) before the load. Raises what kept the model
-        from being loaded, HostDied included; the one before then serves on.
+        from being loaded, HostDied and LoadCancelled included; the one before then serves on.
         """
         self._report = report
         load = Load(options, path, self._paths, sampling or SamplingParams())
         with self._lock:
             self._num_deaths = 0
-            call = self._living().call(load)
-        model = call.get()
+            process = self._living()
+            call = process.call(load)
+            loading = self._loading = _Loading(process, call)
+        try:
+            model = call.get()
+        except HostDied as death:
+            if not loading.is_cancelled:
+                raise
+            self._come_back()
+            raise LoadCancelled(NOT_LOADED) from death
+        finally:
+            self._loading = None
         assert isinstance(model, ServedModel)
         with self._lock:
             self._load, self._model = load, model
             self._pieces.clear()
         return model
 
+    def cancel_load(self) -> None:
+        """End the load under way, if there is one, from any thread; returns at once.
+
+        `load` raises LoadCancelled then, unless it was done before.
+        """
+        loading = self._loading
+        if loading is not None:
+            loading.is_cancelled = True
+            loading.process.cancel(loading.call)
+
     def answer(self, request: CompletionRequest) -> HostAnswer:
         """The handle of an answer to `request`; raises nothing and does not wait."""
         return HostAnswer(*self._call(Ask(request)))
 
-    def count_tokens(self, messages: Sequence[Message]) -> int:
-        """Tokens that the conversation takes; raises HostDied."""
-        _, call = self._call(CountTokens(tuple(messages)))
+    def insight(self) -> Insight:
+        """What is known now of speed here; raises HostDied."""
+        _, call = self._call(TellInsight())
+        insight = call.get()
+        assert isinstance(insight, Insight)
+        return insight
+
+    def forget(self, conversation: str) -> None:
+        """Delete what was computed of a conversation, also what is not written yet.
+
+        Returns at once. Without a host at hand, `edgespec.runtime.prompt_files.delete_prompts`.
+        """
+        delete_prompts(self._paths.prompts, conversation)
+        with self._lock:
+            if self._process is not None:
+                self._process.call(Forget(conversation))
+
+    def count_tokens(self, text: Sequence[Message] | str) -> int:
+        """Tokens that a conversation or a plain text takes; raises HostDied."""
+        _, call = self._call(CountTokens(text if isinstance(text, str) else tuple(text)))
         count = call.get()
         assert isinstance(count, int)
         return count
@@ -165,7 +231,16 @@ class Host:
     def __exit__(self, *_exc: object) -> None:
         self.close()
 
-    def _call(self, message: Ask | CountTokens | DecodeToken) -> tuple[HostProcess, Call]:
+    def _come_back(self) -> None:
+        """Have another process load the model that there was."""
+        with self._lock:
+            process = self._living()
+            if self._load is not None:
+                process.call(self._load)
+
+    def _call(
+        self, message: Ask | CountTokens | DecodeToken | TellInsight
+    ) -> tuple[HostProcess, Call]:
         """Ask a process that has, or is about to have, the model."""
         with self._lock:
             before = self._process

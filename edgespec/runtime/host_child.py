@@ -30,18 +30,21 @@ from typing import NoReturn
 import psutil
 
 from edgespec import signals
-from edgespec.errors import EdgeSpecError
+from edgespec.errors import EdgeSpecError, LoadCancelled
 from edgespec.models.trials import Trials
 from edgespec.protocols import Answer, Completer
 from edgespec.reports import Report
 from edgespec.runtime.host_messages import (
     LINE,
+    NOT_LOADED,
     Ask,
     Cancel,
     CountTokens,
     DecodeToken,
+    Forget,
     Load,
     Pipe,
+    TellInsight,
 )
 from edgespec.types import CompletionRequest
 
@@ -54,11 +57,15 @@ _PATIENCE_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A loaded model; `asked` is told of each request before its answer begins."""
+    """A loaded model; `asked` is told of each request before its answer begins.
+
+    `forget` deletes what was computed of a conversation.
+    """
 
     completer: Completer
     asked: Callable[[CompletionRequest], None]
     close: Callable[[], None]
+    forget: Callable[[str], None] = lambda _conversation: None
 
 
 Open = Callable[[Load, Report], Opened]
@@ -90,8 +97,14 @@ class Child:
     """Serves one parent until the pipe ends."""
 
     def __init__(self, pipe: Pipe, open_model: Open, on_end: Callable[[Child], None]) -> None:
-        """`on_end` is called in the reader, once the pipe has ended and answers are cancelled."""
+        """`on_end` is called in the reader, once the pipe has ended and answers are cancelled.
+
+        Or once a load is cancelled that is under way, which nothing but the end of the process
+        ends.
+        """
         self.is_loading = False
+        self._loading: int | None = None  # the number of the load that may be cancelled
+        self._cancelled_load = 0
         self._pipe = pipe
         self._open_model = open_model
         self._on_end = on_end
@@ -125,8 +138,7 @@ class Child:
             while True:
                 number, message = self._pipe.receive()
                 if isinstance(message, Cancel):
-                    if (answer := self._answers.get(number)) is not None:
-                        answer.cancel()
+                    self._cancel(number)
                     continue
                 if isinstance(message, Ask):
                     self._answers[number] = _OpenAnswer()
@@ -134,6 +146,14 @@ class Child:
         self._cancel_all()
         self._jobs.put(None)
         self._on_end(self)
+
+    def _cancel(self, number: int) -> None:
+        if (answer := self._answers.get(number)) is not None:
+            answer.cancel()
+            return
+        self._cancelled_load = number
+        if self.is_loading and self._loading == number:
+            self._on_end(self)
 
     def _cancel_all(self) -> None:
         for answer in list(self._answers.values()):
@@ -153,11 +173,17 @@ class Child:
         try:
             match message:
                 case Load():
+                    self._loading = number
                     value: object = self._switch_to(message)
                 case CountTokens():
-                    value = self._completer().count_tokens(message.messages)
+                    value = self._completer().count_tokens(message.text)
                 case DecodeToken():
                     value = self._completer().decode_token(message.token)
+                case TellInsight():
+                    value = self._completer().insight()
+                case Forget():
+                    value = None
+                    self._forget(message.conversation)
         except Exception as error:  # noqa: BLE001 - told to whoever asked
             value = as_told(error)
         self._send(number, value)
@@ -165,11 +191,13 @@ class Child:
     def _switch_to(self, load: Load) -> object:
         """Load in the place of what there is, which comes back if that fails."""
         before = self._load if self._opened is not None else None
+        self._wait_for_answers()
+        self._check_cancelled()
         self._let_go()
         try:
             return self._open(load)
         except Exception as error:
-            self._error = as_told(error)
+            self._error, self._loading = as_told(error), None
             if before is not None:
                 with contextlib.suppress(Exception):  # the first error says more
                     self._open(before)
@@ -179,19 +207,31 @@ class Child:
         self._load, self.is_loading = load, True
         bound_memory(None)
         try:
+            self._check_cancelled()  # it came before anybody could see that the load had begun
             self._opened = self._open_model(load, lambda line: self._send(LINE, line))
         finally:
             self.is_loading = False
             bound_memory(_ROOM_BYTES)
         return self._opened.completer.model
 
-    def _let_go(self) -> None:
-        """Wait for the answers to end, and close the model."""
+    def _check_cancelled(self) -> None:
+        if self._loading is not None and self._cancelled_load == self._loading:
+            raise LoadCancelled(NOT_LOADED)
+
+    def _wait_for_answers(self) -> None:
         for thread in self._threads:
             thread.join()
+
+    def _let_go(self) -> None:
+        """Wait for the answers to end, and close the model."""
+        self._wait_for_answers()
         opened, self._opened = self._opened, None
         if opened is not None:
             opened.close()
+
+    def _forget(self, conversation: str) -> None:
+        if self._opened is not None:
+            self._opened.forget(conversation)
 
     def _completer(self) -> Completer:
         if self._opened is None:
@@ -254,11 +294,11 @@ def open_model(load: Load, report: Report) -> Opened:
 
     check_sampling(load.sampling, num_vocab=0)  # no option biases single tokens
     loaded = load_all(load.options, load.path, load.paths, report)
-    asked = loaded.memory.asked if loaded.memory is not None else _forget
-    return Opened(loaded.completer, asked, loaded.close)
+    asked = loaded.memory.asked if loaded.memory is not None else _remember_nothing
+    return Opened(loaded.completer, asked, loaded.close, loaded.forget)
 
 
-def _forget(_request: CompletionRequest) -> None:
+def _remember_nothing(_request: CompletionRequest) -> None:
     """Nothing is remembered."""
 
 

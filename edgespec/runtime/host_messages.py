@@ -1,6 +1,6 @@
 """What parent and host say to each other: frozen values, pickled, over a pair of sockets.
 
-    parent -> host    (number, Load | Ask | Cancel | CountTokens | DecodeToken)
+    parent -> host    (number, a message), of those below
     host -> parent    (number, a value or an EdgeSpecError), several for an `Ask`; (LINE, a line)
 
 Both ends are one program: nothing here is a format for others.
@@ -20,6 +20,8 @@ from edgespec.types import CompletionRequest, Message, SamplingParams
 
 LINE = 0
 """The number of what answers nothing: a line for people (`edgespec.reports`)."""
+
+NOT_LOADED = "the model was not loaded: it was cancelled"
 
 _NUM_LENGTH_BYTES = 8
 
@@ -46,14 +48,14 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """End the answer of the same number; not answered."""
+    """End the answer, or the loading, of the same number; not answered."""
 
 
 @dataclass(frozen=True, slots=True)
 class CountTokens:
-    """Answered by how many tokens a conversation takes."""
+    """Answered by how many tokens a conversation or a text takes."""
 
-    messages: tuple[Message, ...]
+    text: tuple[Message, ...] | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,19 @@ class DecodeToken:
     token: int
 
 
-Asked = Load | Ask | Cancel | CountTokens | DecodeToken
+@dataclass(frozen=True, slots=True)
+class TellInsight:
+    """Answered by the `Insight`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Keep nothing that was computed of a conversation; answered by None."""
+
+    conversation: str
+
+
+Asked = Load | Ask | Cancel | CountTokens | DecodeToken | TellInsight | Forget
 
 
 class Pipe:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from edgespec.cache.database import DAMAGE
@@ -43,6 +43,25 @@ class IdleTask(Protocol):
         ...
 
 
+class LateTask:
+    """Implements `IdleTask`: a task for which there is no reason yet, looked at after each answer.
+
+    A model that drafts, say, which is still being pulled.
+    """
+
+    def __init__(self, name: str, find: Callable[[], IdleTask | None]) -> None:
+        """`find` makes the task as soon as there is a reason."""
+        self.name = name
+        self._find = find
+        self._found: IdleTask | None = None
+
+    def run(self, pause: Pause) -> bool:
+        """Do the task, if there is one."""
+        if self._found is None:
+            self._found = self._find()
+        return self._found is not None and self._found.run(pause)
+
+
 class IdleWorker:
     """Implements `edgespec.protocols.Observer`: does its tasks while no answer is under way.
 
@@ -58,10 +77,6 @@ class IdleWorker:
         self._is_working = False
         self._thread: threading.Thread | None = None
 
-    def add(self, task: IdleTask) -> None:
-        """One more task, due with the others; before `start`."""
-        self._tasks.append(task)
-
     def start(self) -> None:
         """Begin, if no request comes within a moment."""
         self._wake(_START_S)
@@ -73,6 +88,12 @@ class IdleWorker:
             self._pause.abort()
             self._changed.wait_for(lambda: not self._is_working)
         return _Answering(self)
+
+    @property
+    def doing(self) -> str:
+        """What is done now, "" if nothing is; from any thread."""
+        with self._changed:
+            return self._due[0].name if self._is_working and self._due else ""
 
     def finish(self) -> None:
         """An answer ended; time to work, unless there are others."""

@@ -39,6 +39,7 @@ class ProveRows:
         self._proved = 1
         self._seconds = QUICK_S
         self._times: tuple[_Times, _Times] = ({}, {})
+        self.facts = target.facts  # as they are known now
         self.is_done = target.facts.is_sure or target.facts.exactness != "identical"
 
     def run(self, pause: Pause) -> bool:
@@ -61,6 +62,7 @@ class ProveRows:
         self._proved = found.max_rows
         self.is_done = found.differs or found.max_rows == COUNTS[-1]
         facts = self._facts()
+        self.facts = facts
         self._store.put(MODEL, model_key(model, machine), facts.to_json())
         self._on_proved(facts.max_rows)
         return not self.is_done

@@ -16,7 +16,6 @@ from edgespec.drafters.model import ModelDrafter, ModelParts
 from edgespec.errors import UsageError
 from edgespec.gguf.embeddings import EmbeddingTable, HeadTable
 from edgespec.gguf.trim import read_trim_info
-from edgespec.llama.adapter import LoraAdapter
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context
 from edgespec.llama.draft_model import EmbeddingLookup, LlamaDraftModel
@@ -35,17 +34,16 @@ with hidden states in 8 bits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Running:
+class DraftWeights:
     """A drafter's weights in memory with a context beside the target's; `close` frees both.
 
     There is a draft model for each sequence of the context. Row i of the head is token `kept[i]`,
-    ascending. `adapter` is used by the context.
+    ascending.
     """
 
     draft_models: tuple[LlamaDraftModel, ...]
     kept: NDArray[np.int32]
     close: Callable[[], None]
-    adapter: LoraAdapter | None = None
 
     @property
     def draft_model(self) -> LlamaDraftModel:
@@ -70,132 +68,92 @@ class WholeTables:
 
 @dataclass(slots=True, eq=False)
 class BoundDrafter:
-    """A drafter bound to its target, and what it is made of.
+    """A drafter bound to its target, and the weights with which it guesses.
 
-    `running` may be exchanged for one of the same vocabulary (`exchange`); `whole` belongs to a
-    trimmed model.
+    These may be exchanged for others of the same vocabulary; `whole` belongs to a trimmed model.
     """
 
     drafter: ModelDrafter
-    running: Running
+    weights: DraftWeights
     whole: WholeTables | None
-    vocabularies: tuple[ByteTokenizer, ByteTokenizer]
-    render: Callable[[Prompt], list[int]]
 
-    @property
-    def draft_model(self) -> LlamaDraftModel:
-        """The model that guesses."""
-        return self.running.draft_model
-
-    @property
-    def feed(self) -> EmbeddingLookup | None:
-        """Gives the embeddings that a trimmed model reads."""
-        return self.whole.embeddings if self.whole is not None else None
-
-    @property
-    def kept(self) -> NDArray[np.int32]:
-        """Row i of the head is token `kept[i]`, ascending."""
-        return self.running.kept
-
-    @property
-    def adapter(self) -> LoraAdapter | None:
-        """The LoRA that the model guesses with."""
-        return self.running.adapter
-
-    def exchange(self, running: Running) -> None:
-        """Guess with `running` from now on, and free what did; only between answers."""
-        before, self.running = self.running, running
-        self.drafter.use(running.draft_models)
+    def exchange(self, weights: DraftWeights) -> None:
+        """Guess with `weights` from now on, and free what did; only between answers."""
+        before, self.weights = self.weights, weights
+        self.drafter.use(weights.draft_models)
         before.close()
-
-    def close(self) -> None:
-        """Free the weights."""
-        self.running.close()
 
 
 def open_model_drafter(
-    files: Form,
-    target: Context,
-    cleanup: contextlib.ExitStack,
-    *,
-    of_any_size: bool = False,
-    adapts: bool = False,
+    form: Form, target: Context, cleanup: contextlib.ExitStack, *, of_any_size: bool = False
 ) -> BoundDrafter:
     """Load the drafter and bind it to `target`, whose threads and abort it shares.
 
-    One as large as the target cannot pay and is refused, unless it may be `of_any_size`. One that
-    `adapts` tells hidden states, too. Raises ModelFileError, NativeLibraryError or UsageError;
-    `cleanup` closes what was opened.
+    One as large as the target cannot pay and is refused, unless it may be `of_any_size`. Raises
+    ModelFileError, NativeLibraryError or UsageError; `cleanup` closes what was opened.
     """
     spoken, whole = None, None
-    if files.trimmed is not None:
-        spoken = cleanup.enter_context(Model(files.whole, ModelOptions(vocabulary_only=True)))
-        whole = WholeTables.of(files.whole)
-    running = load_running(
-        files.running, target, whole, files.adapter, of_any_size=of_any_size, adapts=adapts
-    )
-    model = running.draft_model
-    with contextlib.ExitStack() as opened:
-        opened.callback(running.close)
-        spoken = spoken or model.context.model
-        vocabularies = (ByteTokenizer(target.model.vocab), ByteTokenizer(spoken.vocab))
-        render = Renderer(spoken)
-        guess_ms = _guess_ms(model)
-        drafter = ModelDrafter(
-            ModelParts(
-                files.name,
-                running.draft_models,
-                vocabularies,
-                render,
-                guess_ms,
-                time.perf_counter,
-            )
+    if form.trimmed is not None:
+        spoken = cleanup.enter_context(Model(form.whole, ModelOptions(vocabulary_only=True)))
+        whole = WholeTables.of(form.whole)
+    weights = load_weights(form.running, target, whole)
+    with contextlib.ExitStack() as failed:
+        failed.callback(weights.close)
+        own = weights.draft_model.context.model
+        if not of_any_size:
+            _check_smaller(own, target.model)
+        spoken = spoken or own
+        parts = ModelParts(
+            form.name,
+            weights.draft_models,
+            (ByteTokenizer(target.model.vocab), ByteTokenizer(spoken.vocab)),
+            Renderer(spoken),
+            _guess_ms(weights.draft_model),
+            time.perf_counter,
         )
+        drafter = ModelDrafter(parts)
         drafter.warm_up()
-        opened.pop_all()
-    bound = BoundDrafter(drafter, running, whole, vocabularies, render)
-    cleanup.callback(bound.close)
+        failed.pop_all()
+    bound = BoundDrafter(drafter, weights, whole)
+    cleanup.callback(lambda: bound.weights.close())
     return bound
 
 
-def load_running(
+def load_weights(
     path: Path,
     target: Context,
     whole: WholeTables | None,
-    adapter: Path | None = None,
-    *,
-    of_any_size: bool = False,
-    adapts: bool = False,
     on_progress: Callable[[float], None] = lambda _share: None,
-) -> Running:
+) -> DraftWeights:
     """Load a drafter's file, a trimmed one if there are tables of the `whole` model.
 
-    `adapter` is a LoRA to be used with it. `on_progress` may raise Cancelled, between the steps,
-    too. Raises as `open_model_drafter`; nothing stays open then.
+    `on_progress` may raise Cancelled, between the steps, too. Raises as `open_model_drafter`;
+    nothing stays open then.
     """
     kept = _kept_tokens(path) if whole is not None else None
     options = ModelOptions(use_extra_buffers=target.model.options.use_extra_buffers)
     with contextlib.ExitStack() as opened:
         model = opened.enter_context(Model(path, options, on_progress))
-        lora = opened.enter_context(LoraAdapter(model, adapter)) if adapter is not None else None
-        _check(model, target.model, of_any_size)
+        if not model.can_roll_back or not model.can_generate:
+            raise UsageError(
+                f"{path.name} ({model.architecture}) cannot take back a wrong guess",
+                "use a decoder-only transformer as drafter",
+            )
         on_progress(1.0)
         lacks_rows = whole is not None and model.vocab.num_tokens < whole.num_tokens
         context_options = dataclasses.replace(
-            drafter_context(target.options, model.num_context_train),
-            hidden_states=adapts or lacks_rows,
+            drafter_context(target.options, model.num_context_train), hidden_states=lacks_rows
         )
         context = opened.enter_context(Context(model, context_options, beside=target))
-        context.use_adapter(lora)
         on_progress(1.0)
         if whole is None or kept is None:
             rows = np.arange(model.vocab.num_tokens, dtype=np.int32)
-            models = _for_each_sequence(LlamaDraftModel(context))
-            return Running(models, rows, opened.pop_all().close, lora)
-        draft_model = LlamaDraftModel(context, whole.embeddings, kept)
-        if lacks_rows and _is_linear(draft_model, whole.head, kept):
-            draft_model.spare = SpareRows(whole.head, kept, whole.num_tokens)
-        return Running(_for_each_sequence(draft_model), kept, opened.pop_all().close, lora)
+            draft_model = LlamaDraftModel(context)
+        else:
+            rows, draft_model = kept, LlamaDraftModel(context, whole.embeddings, kept)
+            if lacks_rows and _is_linear(draft_model, whole.head, kept):
+                draft_model.spare = SpareRows(whole.head, kept, whole.num_tokens)
+        return DraftWeights(_for_each_sequence(draft_model), rows, opened.pop_all().close)
 
 
 def _for_each_sequence(model: LlamaDraftModel) -> tuple[LlamaDraftModel, ...]:
@@ -217,14 +175,9 @@ def _is_linear(model: LlamaDraftModel, head: HeadLookup, kept: NDArray[np.int32]
     return bool(np.abs(expected - logits[some]).max() <= most)
 
 
-def _check(drafter: Model, target: Model, of_any_size: bool) -> None:
-    if not drafter.can_roll_back or not drafter.can_generate:
-        raise UsageError(
-            f"{drafter.path.name} ({drafter.architecture}) cannot take back a wrong guess",
-            "use a decoder-only transformer as drafter",
-        )
+def _check_smaller(drafter: Model, target: Model) -> None:
     sizes = [(model.num_parameters, model.num_bytes) for model in (drafter, target)]
-    if sizes[0] >= sizes[1] and not of_any_size:
+    if sizes[0] >= sizes[1]:
         raise UsageError(
             f"the drafter {drafter.path.name} is as large as {target.path.name}, or larger",
             "use a smaller drafter, or none",

@@ -18,11 +18,6 @@ class ModelPlace:
         self._cleanup = contextlib.ExitStack()
 
     @property
-    def is_empty(self) -> bool:
-        """Whether no model drafts."""
-        return self._drafter is None
-
-    @property
     def name(self) -> str:
         """The name of the drafter within."""
         return self._drafter.name if self._drafter is not None else ""

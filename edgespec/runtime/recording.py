@@ -8,35 +8,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from edgespec.cache.chats.journal import Journal
-from edgespec.cache.database import Database, open_database, open_in_memory
 from edgespec.cache.facts import Facts
 from edgespec.cache.tokens.sequences import VocabularyKey
 from edgespec.cache.tokens.suffix_lookup import TokenReader
 from edgespec.cache.tokens.token_memory import TokenMemory
 from edgespec.drafters.database import TokenCursor, TokenIndex
-from edgespec.errors import StorageError
 from edgespec.llama.model import Model
 from edgespec.machine.facts import file_fingerprint
 from edgespec.passes import Kept
 from edgespec.reports import Report
-from edgespec.types import Completion, CompletionRequest, EncodedPrompt, Message
+from edgespec.types import Completion, CompletionRequest, EncodedPrompt
 
 _VOCABULARY = "vocabulary"
-
-
-def open_or_go_without(path: Path, report: Report) -> Database:
-    """The database; one in memory where it cannot be used, after one line that says why."""
-    try:
-        database = open_database(path)
-    except StorageError as error:  # of a newer EdgeSpec: not to be touched
-        report(f"{error}; nothing is remembered")
-        return open_in_memory()
-    if database.notice:
-        report(database.notice)
-    return database
 
 
 def vocabulary_key(model: Model, facts: Facts) -> VocabularyKey:
@@ -80,21 +65,20 @@ class Remembering:
         self, request: CompletionRequest, prompt: EncodedPrompt, completion: Completion
     ) -> None:
         """Remember soon what the target said."""
-        if completion.token_ids and self.is_learning:
+        if completion.token_ids and self._is_recorded(request):
             entry = None
-            if not isinstance(request.prompt, str):
+            if turns := _journaled(request):
                 with self._lock:
-                    entry = self._journal.entry(
-                        _turns(request.prompt), completion.text, request.conversation
-                    )
-            self._memory.record(completion.token_ids, prompt.tokens, entry)
+                    entry = self._journal.entry(turns, completion.text)
+            self._memory.record(completion.token_ids, prompt.tokens, entry, request.conversation)
         self._tell()
 
     def asked(self, request: CompletionRequest) -> None:
         """Keep soon what was asked, should no answer come; returns at once and never raises."""
-        if self.is_learning and not isinstance(request.prompt, str):
+        turns = _journaled(request)
+        if turns and self._is_recorded(request):
             with self._lock:
-                entry = self._journal.question(_turns(request.prompt), request.conversation)
+                entry = self._journal.question(turns)
             self._memory.note(entry)
 
     def flush(self) -> bool:
@@ -107,6 +91,9 @@ class Remembering:
     def __exit__(self, *_exc: object) -> None:
         self._memory.close()
         self._tell()
+
+    def _is_recorded(self, request: CompletionRequest) -> bool:
+        return self.is_learning and request.record
 
     def _tell(self) -> None:
         notice = self._memory.notice
@@ -132,8 +119,11 @@ class Recording:
             self.owner.record(self.request, self.prompt, completion)
 
 
-def _turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
-    return [(message.role, message.content) for message in messages]
+def _journaled(request: CompletionRequest) -> list[tuple[str, str]]:
+    """The messages to write down: none of a named conversation, which its owner writes down."""
+    if request.conversation is not None or isinstance(request.prompt, str):
+        return []
+    return [(message.role, message.content) for message in request.prompt]
 
 
 class _Tier:

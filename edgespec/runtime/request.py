@@ -23,9 +23,9 @@ class LoadRequest:
     `drafter` is a model, "auto" (the best on disk), "context" (look-ups only) or "none".
     `remember` lets drafters use what was learned in earlier runs; with `learn`, what they learn now
     is kept. `memory_at` is a token database to be used in place of the user's own. `trim` lets a
-    drafting model run in its trimmed form, `adapt` lets it learn from the target. `idle` lets what
-    was not measured and made yet be so while nobody waits. `drafter_path` is the file of the model
-    that `drafter` names. `num_slots` answers may be open at a time.
+    drafting model run in its trimmed form. `idle` lets what was not measured and made yet be so
+    while nobody waits. `drafter_path` is the file of the model that `drafter` names. `num_slots`
+    answers may be open at a time.
     """
 
     model: str = DEFAULT_TARGET
@@ -37,7 +37,6 @@ class LoadRequest:
     learn: bool = True
     memory_at: Path | None = None
     trim: bool = True
-    adapt: bool = False
     idle: bool = True
     drafter_path: Path | None = None
     num_slots: int = 1
@@ -52,5 +51,10 @@ class LoadRequest:
                 f"a context of {self.num_context} tokens is too large",
                 f"give {MOST_CONTEXT} or less",
             )
-        if self.num_threads is not None and not 1 <= self.num_threads <= 1024:
-            raise UsageError(f"{self.num_threads} threads make no sense", "give 1 to 1024")
+        check_threads(self.num_threads)
+
+
+def check_threads(num_threads: int | None) -> None:
+    """Raises UsageError for a number of threads that makes no sense; None is left open."""
+    if num_threads is not None and not 1 <= num_threads <= 1024:
+        raise UsageError(f"{num_threads} threads make no sense", "give 1 to 1024")

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgespec.cache.database import open_or_go_without
 from edgespec.cache.facts import PairStore
 from edgespec.cache.tokens.token_memory import open_token_memory
 from edgespec.engine.completer import EngineCompleter
@@ -33,7 +34,7 @@ from edgespec.llama.sampler import SamplerChain
 from edgespec.llama.target import LlamaTarget
 from edgespec.machine.available import available_memory
 from edgespec.machine.curves import Kernels, kernels_of
-from edgespec.machine.facts import ModelFacts, starting_facts
+from edgespec.machine.facts import ModelFacts, model_key, starting_facts
 from edgespec.machine.identity import Machine, build_record, this_machine
 from edgespec.machine.probe import ROWS
 from edgespec.models.gguf_check import check_gguf
@@ -43,10 +44,12 @@ from edgespec.planning.cost import CostModel
 from edgespec.planning.planner import Planner
 from edgespec.reports import Report
 from edgespec.runtime.drafters import Drafters
-from edgespec.runtime.idle import IdleTask, IdleWorker
+from edgespec.runtime.idle import IdleTask, IdleWorker, LateTask
+from edgespec.runtime.insights import Insights
 from edgespec.runtime.measuring import CostKeeper, ProveRows
 from edgespec.runtime.observers import Observers
-from edgespec.runtime.recording import Remembering, open_or_go_without, vocabulary_key
+from edgespec.runtime.prompt_cache import PromptCache, prompt_key
+from edgespec.runtime.recording import Remembering, vocabulary_key
 from edgespec.runtime.request import BEST_DRAFTER, LoadRequest
 from edgespec.runtime.target import (
     Home,
@@ -60,7 +63,6 @@ from edgespec.signals import ending_at_once
 from edgespec.types import SamplingParams
 
 if TYPE_CHECKING:
-    from edgespec.learning.online.adaptations import AdaptationStore
     from edgespec.runtime.form import Form
     from edgespec.runtime.head_rows import Follow
     from edgespec.runtime.selection import Selection
@@ -70,7 +72,8 @@ if TYPE_CHECKING:
 class Running:
     """A completer and everything behind it; closing it remembers what the drafter learned.
 
-    `memory` is None where nothing is remembered. `idle` works while no answer is under way.
+    `memory` is None where nothing is remembered, `prompts` also where the target cannot forget
+    tokens. `idle` works while no answer is under way.
     """
 
     completer: EngineCompleter
@@ -79,7 +82,14 @@ class Running:
     machine: Machine
     memory: Remembering | None
     idle: IdleWorker
+    prompts: PromptCache | None
     _cleanup: contextlib.ExitStack = field(repr=False)
+
+    def forget(self, conversation: str) -> None:
+        """Delete what was computed of a conversation; from any thread."""
+        self.completer.disown(conversation)
+        if self.prompts is not None:
+            self.prompts.forget(conversation)
 
     def close(self) -> None:
         """Remember and free, last opened first; may be called twice."""
@@ -162,14 +172,19 @@ class _Wiring:
             memory.tiers if memory else (),
             home.report,
             cleanup,
-            _adaptations(home.paths) if request.adapt else None,
             _follow(request, target, home),
         )
         bridge = ModelBridge(target.model)
         verifier = LlamaTarget(context, target.facts.max_rows, request.num_slots)
         planner = Planner(drafters.all, self._costs, time.perf_counter)
-        engine = Engine(verifier, planner, bridge.is_end, time.perf_counter)
-        idle = self._idle(verifier, drafters, selection, form)
+        prompts = _prompts(request, target, home)
+        engine = Engine(verifier, planner, bridge.is_end, time.perf_counter, prompts)
+        if prompts is not None:
+            cleanup.callback(prompts.close, engine.keep_prompts)
+        proving = ProveRows(target, home.facts, verifier.prove)
+        idle = self._idle(proving, drafters, prompts, selection, form)
+        insights = Insights(lambda: proving.facts, lambda: idle.doing)
+        observers = [idle, memory, insights]
 
         def make_sampler(sampling: SamplingParams) -> SamplerChain:
             return SamplerChain(sampling, target.model.vocab, target.model.num_context_train)
@@ -179,11 +194,19 @@ class _Wiring:
             bridge,
             make_sampler,
             served_model(target, context.num_context, drafters.name),
-            Observers([each for each in (idle, drafters.studying, memory) if each is not None]),
+            Observers([each for each in observers if each is not None]),
+            insights.complete,
         )
         idle.start()
         return Running(
-            completer, target.model, target.facts, target.machine, memory, idle, cleanup.pop_all()
+            completer,
+            target.model,
+            target.facts,
+            target.machine,
+            memory,
+            idle,
+            prompts,
+            cleanup.pop_all(),
         )
 
     def _selection(self) -> Selection | None:
@@ -191,15 +214,22 @@ class _Wiring:
 
         For the best one on disk there must be another than the target.
         """
-        request, path = self._request, self._target.model.path
+        request = self._request
         may_be = request.drafter_path is not None
         if request.drafter == BEST_DRAFTER:
-            may_be = any(other != path for other in self._home.paths.models.rglob("*.gguf"))
+            may_be = self._has_others()
         if not may_be or not self._target.model.can_roll_back:
             return None
+        return self._opened_selection()
+
+    def _has_others(self) -> bool:
+        path = self._target.model.path
+        return any(other != path for other in self._home.paths.models.rglob("*.gguf"))
+
+    def _opened_selection(self) -> Selection:
         from edgespec.runtime.selection import Selection  # reads GGUF files: much to load
 
-        return Selection(request, self._target, self._home, self._num_free)
+        return Selection(self._request, self._target, self._home, self._num_free)
 
     def _form(self, selection: Selection) -> Form | None:
         """The drafter that is about to be loaded; its memory is told."""
@@ -211,35 +241,56 @@ class _Wiring:
 
     def _idle(
         self,
-        verifier: LlamaTarget,
+        proving: ProveRows,
         drafters: Drafters,
+        prompts: PromptCache | None,
         selection: Selection | None,
         form: Form | None,
     ) -> IdleWorker:
         """What is done while nobody waits: the surest things first."""
         target, facts = self._target, self._home.facts
-        proving = ProveRows(target, facts, verifier.prove)
         keeper = CostKeeper(target, facts, self._costs, proving)
         tasks: list[IdleTask] = [proving, keeper, drafters.following]
-        if drafters.studying is not None:
-            tasks.insert(0, drafters.studying)
         if not self._request.idle:
             tasks = []
         elif selection is not None:
-            from edgespec.runtime.selection import FormSearch
+            tasks.append(self._search(selection, form, drafters))
+        elif self._request.drafter == BEST_DRAFTER and target.model.can_roll_back:
 
-            def pass_ms() -> Mapping[int, float]:
-                return pass_costs(self._costs)
+            def search() -> IdleTask | None:
+                if not self._has_others():
+                    return None
+                return self._search(self._opened_selection(), None, drafters)
 
-            tasks.append(FormSearch(selection, pass_ms, form, drafters.exchange))
+            tasks.append(LateTask("drafters that come are weighed", search))
+        if prompts is not None:  # whatever else is done, an answer may wait for its memory
+            tasks.insert(0, prompts)
         self._cleanup.callback(keeper.keep)
         return self._cleanup.enter_context(IdleWorker(self._home.report, tasks))
 
+    def _search(self, selection: Selection, form: Form | None, drafters: Drafters) -> IdleTask:
+        from edgespec.runtime.selection import FormSearch
 
-def _adaptations(paths: Paths) -> AdaptationStore:
-    from edgespec.learning.online.adaptations import AdaptationStore  # seldom asked for
+        def pass_ms() -> Mapping[int, float]:
+            return pass_costs(self._costs)
 
-    return AdaptationStore(paths.adaptations)
+        return FormSearch(selection, pass_ms, form, drafters.exchange)
+
+
+def _prompts(request: LoadRequest, target: OpenTarget, home: Home) -> PromptCache | None:
+    """Where conversations are kept computed; None if nothing is to be, or cannot be."""
+    is_wanted = request.remember and request.memory_at is None
+    if not is_wanted or not target.model.can_roll_back:
+        return None
+    options = target.context
+    key = prompt_key(
+        model_key(target.model, target.machine),
+        options.type_k,
+        options.type_v,
+        options.flash_attention,
+        options.num_batch,
+    )
+    return PromptCache(home.paths, key, home.report, learns=request.learn)
 
 
 def _follow(request: LoadRequest, target: OpenTarget, home: Home) -> Callable[[], Follow] | None:
@@ -251,12 +302,11 @@ def _follow(request: LoadRequest, target: OpenTarget, home: Home) -> Callable[[]
 
     def follow() -> Follow:
         from edgespec.forms.trimmer import Trimmer
-        from edgespec.runtime.head_rows import AnswerSource, Follow
+        from edgespec.runtime.head_rows import Follow
 
         folder, options = home.paths.trimmed, target.model.options
         trimmer = Trimmer(folder, home.facts, target.machine, options, home.report, follows=True)
-        said = AnswerSource(path, vocabulary_key(target.model, home.facts))
-        return Follow(trimmer, said, home.paths.adaptations)
+        return Follow(trimmer, path, vocabulary_key(target.model, home.facts))
 
     return follow
 

@@ -119,8 +119,6 @@ class FormSearch:
     Implements `edgespec.runtime.idle.IdleTask`.
     """
 
-    name = "forms of drafters are weighed"
-
     def __init__(
         self,
         selection: Selection,
@@ -138,6 +136,13 @@ class FormSearch:
         self._exchange = exchange
         self._unsettled: list[Path] = []
         self._failed: set[Path] = set()
+
+    @property
+    def name(self) -> str:
+        """What is done no more after it failed."""
+        if not self._unsettled:
+            return "forms of drafters are weighed"
+        return f"{self._unsettled[0].stem} is weighed as a drafter"
 
     def run(self, pause: Pause) -> bool:
         """Weigh the next model; see `IdleTask.run`."""

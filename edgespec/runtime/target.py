@@ -12,7 +12,7 @@ from edgespec.errors import ModelFileError
 from edgespec.llama import library
 from edgespec.llama.context import ContextOptions
 from edgespec.llama.model import Model, ModelOptions
-from edgespec.llama.target import num_sequences
+from edgespec.llama.target import SINGLE_SLOT_SEQUENCES, num_sequences
 from edgespec.machine.facts import ModelFacts, SoundnessCheck
 from edgespec.machine.identity import Machine
 from edgespec.machine.probe import probe_single_rows
@@ -93,12 +93,12 @@ def context_options(
     trained = model.num_context_train
     num_batch = next(batch for limit, batch in _BATCH_BY_SIZE if model.num_parameters <= limit)
     num_context = request.num_context or min(DEFAULT_CONTEXT, trained)
-    num_slots = request.num_slots if model.can_roll_back else 1
+    sequences = num_sequences(request.num_slots) if request.num_slots > 1 else SINGLE_SLOT_SEQUENCES
     return ContextOptions(
         num_context=num_context,
         num_threads=machine.num_threads,
         num_batch=min(num_batch, num_context),
-        num_sequences=num_sequences(num_slots) if num_slots > 1 else 1,
+        num_sequences=sequences if model.can_roll_back else 1,
         type_k=facts.setting.type_k,
         type_v=facts.setting.type_v,
     )

@@ -21,9 +21,8 @@ from edgespec.forms.trimmer import Trimmer
 from edgespec.forms.weighing import USUAL_PASS_MS
 from edgespec.gguf.file import GgufFile
 from edgespec.gguf.trim import is_trimmed, read_trim_info
-from edgespec.learning.distillation.architecture import read_form
-from edgespec.learning.distillation.lessons import LEAST_ANSWERS, Course, course_of
-from edgespec.learning.distillation.sessions import SessionReader
+from edgespec.learning.architecture import read_form
+from edgespec.learning.lessons import LEAST_ANSWERS, Course, SessionReader, course_of
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.machine.facts import MODEL, ModelFacts, file_fingerprint, model_key
 from edgespec.machine.identity import Machine
@@ -77,28 +76,27 @@ class SubjectReader:
         self._facts = Facts(database)
         self._machine = machine
         self._options = options
-        self._report = report
+        folder, facts = paths.trimmed, self._facts
+        self._trimmer = Trimmer(folder, facts, machine, options, report, follows=True)
 
     def best_drafter(self) -> Path:
         """The one that `auto` would take, by what was measured of the models on disk.
 
         Raises UsageError if nothing was.
         """
-        folder, target = self._paths.trimmed, self._target
-        trimmer = Trimmer(folder, self._facts, self._machine, self._options)
-        speeds = {}
+        target, speeds = self._target, {}
         for stored in ModelStore(self._paths).list():
             if stored.path != target and stored.size_bytes < target.stat().st_size:
                 with contextlib.suppress(EdgeSpecError):  # nobody asked for it by name
-                    form = trimmer.decision(stored.path)
+                    form = self._trimmer.decision(stored.path)
                     if form is not None:
                         speeds[stored.path] = expected_speed_of(form)
         if not speeds:
             raise UsageError("no drafter was measured yet", "say which with --drafter")
         return max(speeds, key=lambda path: speeds[path])
 
-    def read(self, whole: Path) -> tuple[Subject, Course, int]:
-        """Who is trained, on what, and on how many answers.
+    def read(self, whole: Path) -> tuple[Subject, Course]:
+        """Who is trained, and on what.
 
         Raises ModelFileError for a drafter that cannot be trained, UsageError where too little is
         recorded, StorageError.
@@ -107,12 +105,8 @@ class SubjectReader:
         if is_trimmed(whole):
             raise UsageError(f"{whole.name} is trimmed", "give the model it was made from")
         read_form(GgufFile(whole))  # refuses what cannot be trained before anything takes time
-        folder = self._paths.trimmed
-        trimmer = Trimmer(
-            folder, self._facts, self._machine, self._options, self._report, follows=True
-        )
         with ending_at_once():
-            trimmed = trimmer.trimmed(whole, self.pass_ms)
+            trimmed = self._trimmer.trimmed(whole, self.pass_ms)
         only_words = ModelOptions(vocabulary_only=True)
         with contextlib.ExitStack() as opened:
             with ending_at_once():
@@ -123,34 +117,35 @@ class SubjectReader:
             info = read_trim_info(trimmed) if trimmed is not None else None
             kept = np.arange(num_tokens, dtype=np.int32) if info is None else info.kept
             key = VocabularyKey(vocabularies[0].fingerprint, target.vocab.num_tokens)
-            course, num_answers = self._course(vocabularies, drafter, key)
+            course = self._course(vocabularies, drafter, key)
         fingerprints = (key.fingerprint, file_fingerprint(whole))
-        subject = Subject(self._target, whole, trimmed, kept, num_tokens, fingerprints)
-        return subject, course, num_answers
+        return Subject(self._target, whole, trimmed, kept, num_tokens, fingerprints), course
 
     def _course(
         self, vocabularies: tuple[ByteTokenizer, ByteTokenizer], drafter: Model, key: VocabularyKey
-    ) -> tuple[Course, int]:
+    ) -> Course:
         conversations = Conversations(self._database.connection)
         reader = SessionReader(
             vocabularies,
             Renderer(drafter),
-            lambda name: [(turn.role, turn.content) for turn in conversations.messages(name)],
+            lambda name: [(t.role, t.content, t.before) for t in conversations.turns(name)],
         )
         try:
             latest = latest_answers(self._database.connection, key)
             answers = list(itertools.islice(latest, MOST_ANSWERS))[::-1]
-            read = list(reader.read_all((a.tokens, a.context, a.conversation) for a in answers))
+            read = [reader.read(each.tokens, each.context, each.conversation) for each in answers]
         except DAMAGE as error:
             raise StorageError(
                 f"the database cannot be read ({error})", "run `edgespec db check`"
             ) from error
-        if len(read) < LEAST_ANSWERS:
+        course = course_of(each for each in read if each is not None)
+        if course.num_answers < LEAST_ANSWERS:
             raise UsageError(
-                f"{len(read)} answers of {self._target.stem} are recorded, too few to learn from",
+                f"{course.num_answers} answers of {self._target.stem} are recorded,"
+                " too few to learn from",
                 f"chat on until there are {LEAST_ANSWERS}",
             )
-        return course_of(read), len(read)
+        return course
 
     def pass_ms(self) -> Mapping[int, float]:
         """T(r) of the target if it was measured."""

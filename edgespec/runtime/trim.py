@@ -8,15 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgespec.cache.database import DAMAGE, Database
+from edgespec.cache.database import DAMAGE, Database, open_or_go_without
 from edgespec.cache.facts import Facts
 from edgespec.cache.tokens.answers import latest_answers
 from edgespec.errors import ModelFileError, StorageError, UsageError
 from edgespec.forms.counts import TokenCounts
-from edgespec.forms.decision import Wanted
 from edgespec.forms.rows import OWN_WEIGHT
 from edgespec.forms.trimmer import Trimmer
-from edgespec.forms.trimming import AS_SHIPPED, Tried, count_shipped
+from edgespec.forms.trimming import AS_SHIPPED, Count, Tried, count_shipped
 from edgespec.forms.weighing import USUAL_PASS_MS
 from edgespec.forms.words import WordCounts, read_counts
 from edgespec.gguf.trim import is_trimmed
@@ -27,7 +26,8 @@ from edgespec.machine.identity import Machine, this_machine
 from edgespec.models.gguf_check import check_gguf
 from edgespec.paths import Paths
 from edgespec.reports import Report
-from edgespec.runtime.recording import open_or_go_without, vocabulary_key
+from edgespec.runtime.recording import vocabulary_key
+from edgespec.runtime.request import check_threads
 from edgespec.runtime.target import open_model, present_costs
 from edgespec.signals import ending_at_once
 from edgespec.vocab.tokenizer import ByteTokenizer
@@ -75,16 +75,18 @@ def trim(request: TrimRequest, paths: Paths, report: Report) -> Trimmed:
     with open_or_go_without(paths.database, report) as database:
         store = Facts(database)
         options = ModelOptions(use_extra_buffers=known_soundness(store, machine).use_extra_buffers)
-        counter = _Counter(request)
-        pass_ms = USUAL_PASS_MS
+        pass_ms, said = USUAL_PASS_MS, None
         if request.target is not None:
-            pass_ms = _ask_target(request.target, counter, database, machine, report)
-        folder = paths.trimmed
-        trimmer = Trimmer(folder, store, machine, options, report, ending_at_once)
-        kind = AS_SHIPPED if request.type_name == "none" else request.type_name
-        count = counter if counter.is_own else count_shipped
-        wanted = Wanted(request.keep, kind, count, pass_ms)
-        path, parent, choice = trimmer.trim(request.whole, wanted, request.out)
+            pass_ms, said = _ask_target(request.target, database, machine, report)
+        trimmer = Trimmer(paths.trimmed, store, machine, options, report)
+        path, parent, choice = trimmer.trim(
+            request.whole,
+            request.keep,
+            AS_SHIPPED if request.type_name == "none" else request.type_name,
+            _counting(request.counts_file, said),
+            pass_ms,
+            request.out,
+        )
     if request.save_counts is not None:
         parent.counts.save(request.save_counts)
     return Trimmed(
@@ -101,49 +103,39 @@ def trim(request: TrimRequest, paths: Paths, report: Report) -> Trimmed:
     )
 
 
-class _Counter:
-    """Counts a vocabulary's tokens over the user's file, or our words; and what a target said."""
+def _counting(file: Path | None, said: WordCounts | None) -> Count:
+    """Counts a vocabulary's tokens over the user's file, or our words, and what a target said."""
+    if file is None and said is None:
+        return count_shipped
 
-    def __init__(self, request: TrimRequest) -> None:
-        self._file = request.counts_file
-        self.said: WordCounts | None = None
-
-    @property
-    def is_own(self) -> bool:
-        """Whether the counts are not just those that came with EdgeSpec."""
-        return self._file is not None or self.said is not None
-
-    def __call__(self, tokenizer: ByteTokenizer) -> TokenCounts:
-        """Count; raises UsageError for a file of another vocabulary."""
-        counts = (
-            count_shipped(tokenizer) if self._file is None else read_counts(self._file, tokenizer)
-        )
-        if self.said is None:
+    def count(tokenizer: ByteTokenizer) -> TokenCounts:
+        counts = count_shipped(tokenizer) if file is None else read_counts(file, tokenizer)
+        if said is None:
             return counts
-        both = counts.plus(self.said.in_tokens(tokenizer), OWN_WEIGHT)
-        origin = f"{counts.origin} and {self.said.origin}"
-        return dataclasses.replace(both, origin=origin, is_own=True)
+        both = counts.plus(said.in_tokens(tokenizer), OWN_WEIGHT)
+        return dataclasses.replace(both, origin=f"{counts.origin} and {said.origin}", is_own=True)
+
+    return count
 
 
 def _ask_target(
-    path: Path, counter: _Counter, database: Database, machine: Machine, report: Report
-) -> Mapping[int, float]:
-    """T(r) of the target; `counter` gets what it said to this user, if that is recorded."""
+    path: Path, database: Database, machine: Machine, report: Report
+) -> tuple[Mapping[int, float], WordCounts | None]:
+    """T(r) of the target, and what it said to this user, if that is recorded."""
     store = Facts(database)
     check_gguf(path)
     with open_model(path, store, machine, report) as model:
-        piece = ByteTokenizer(model.vocab).piece
         texts, total = [], 0
         with contextlib.suppress(*DAMAGE):  # our own counts will do
-            key = vocabulary_key(model, store)
+            key, tokenizer = vocabulary_key(model, store), ByteTokenizer(model.vocab)
             for said in latest_answers(database.connection, key, _MOST_TOKENS):
                 total += len(said.tokens)
-                texts.append(b"".join(map(piece, said.tokens)).decode("utf-8", "ignore"))
-        if texts:
-            counter.said = WordCounts.of(texts, f"{total:,} tokens that {path.stem} said here")
+                texts.append(tokenizer.decode(said.tokens).decode("utf-8", "ignore"))
+        origin = f"{total:,} tokens that {path.stem} said here"
         with ending_at_once():
             facts = known_model_facts(model, store, machine, report)
-            return present_costs(model, facts, machine)
+            costs = present_costs(model, facts, machine)
+    return costs, WordCounts.of(texts, origin) if texts else None
 
 
 def _check(request: TrimRequest) -> None:
@@ -153,8 +145,7 @@ def _check(request: TrimRequest) -> None:
         raise ModelFileError(
             f"{request.whole.name} is trimmed already", "give the model it was made from"
         )
-    if request.num_threads is not None and not 1 <= request.num_threads <= 1024:
-        raise UsageError(f"{request.num_threads} threads make no sense", "give 1 to 1024")
+    check_threads(request.num_threads)
     for path in (request.out, request.save_counts):
         if path is not None and not path.absolute().parent.is_dir():
             raise StorageError(f"there is no folder {path.absolute().parent}", "make it first")

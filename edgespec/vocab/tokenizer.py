@@ -6,7 +6,7 @@ letters that the vocabulary spells otherwise. `ByteTokenizer` reads those too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -68,6 +68,10 @@ class ByteTokenizer:
     def piece(self, token: int) -> bytes:
         """The bytes of one token; empty for control and unused tokens and ids out of range."""
         return self.table[token] if 0 <= token < len(self.table) else b""
+
+    def decode(self, tokens: Iterable[int]) -> bytes:
+        """The bytes that `tokens` spell."""
+        return b"".join(map(self.piece, tokens))
 
     def encode(self, data: bytes) -> Encoded:
         """Tokens that spell `data`; a byte without any token is left out."""
@@ -133,7 +137,7 @@ class ByteTokenizer:
 
     @cached_property
     def _has_space_mark(self) -> bool:
-        return _SPACE_MARK not in self._render(self.vocab.tokenize(_SPACE_MARK))
+        return _SPACE_MARK not in self.decode(self.vocab.tokenize(_SPACE_MARK))
 
     @cached_property
     def _lead(self) -> bytes:
@@ -141,13 +145,13 @@ class ByteTokenizer:
 
         No token holds this letter, so that nothing of the text behind it can merge with it.
         """
-        if self._render(self.vocab.tokenize(b"a")) == b"a":
+        if self.decode(self.vocab.tokenize(b"a")) == b"a":
             return b""
         for letter in _UNLIKELY:
             lead = letter.encode()
             alone, with_text = self.vocab.tokenize(lead), self.vocab.tokenize(lead + b"a")
             is_prefix = with_text[: len(alone)] == alone
-            rest = self._render(with_text[len(alone) :])
+            rest = self.decode(with_text[len(alone) :])
             if is_prefix and rest == b"a" and lead not in self.table.blob:
                 return lead
         return b""
@@ -155,9 +159,6 @@ class ByteTokenizer:
     @cached_property
     def _num_lead_tokens(self) -> int:
         return len(self.vocab.tokenize(self._lead))
-
-    def _render(self, tokens: list[int]) -> bytes:
-        return b"".join(map(self.piece, tokens))
 
 
 def _letter_size(first: int) -> int:

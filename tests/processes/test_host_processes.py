@@ -246,7 +246,7 @@ HEAVY = (
 FACES = {
     "run": ("edgespec.cli.run", "edgespec.cli.loading"),
     "serve": ("edgespec.cli.serve", "edgespec.server"),
-    "chat": ("edgespec.cli.chat", "edgespec.tui"),
+    "chat": ("edgespec.cli.chat", "edgespec.runtime.catalog", "edgespec.tui.models_screen"),
 }
 
 

@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import signal
 import time
-from collections.abc import Iterator
 
 import pytest
-from terminal_support import Terminal, assert_restored
-
-PROGRAM = """
-import sys, time
-from edgespec.errors import ModelFileError
-from edgespec.tui import run_chat
-from tui_support import ScriptedCompleter
-
-def factory(report):
-    report("opening the model")
-    {load}
-    return ScriptedCompleter("Hello **there**.")
-
-end = run_chat(factory)
-print(f"outcome {{end.exit_code}} {{end.message}}", file=sys.stderr)
-sys.exit(end.exit_code)
-"""
-
-
-@contextlib.contextmanager
-def terminal(load: str = "pass", **env: str) -> Iterator[Terminal]:
-    opened = Terminal(PROGRAM.format(load=load), **env)
-    try:
-        yield opened
-    finally:
-        opened.close()
+from terminal_support import assert_restored, chat_terminal
 
 
 def test_a_chat_from_start_to_quit() -> None:
-    with terminal() as shown:
+    with chat_terminal() as shown:
         shown.until_shown("Enter send")
         shown.until_shown("ready")
         shown.press("Hi\r")
@@ -53,7 +26,7 @@ def test_a_chat_from_start_to_quit() -> None:
 @pytest.mark.parametrize("keys", ["\n", "\x1b[13;2u", "\x1b[200~\r\x1b[201~"])
 def test_newlines_as_terminals_send_them(keys: str) -> None:
     """Ctrl+J, Shift+Enter in the Kitty protocol, and a line end in a bracketed paste."""
-    with terminal() as shown:
+    with chat_terminal() as shown:
         shown.until_shown("ready")
         shown.press(f"first{keys}second\r")
         shown.until_shown("Hello there.")
@@ -63,13 +36,13 @@ def test_newlines_as_terminals_send_them(keys: str) -> None:
 
 
 def test_the_app_shows_while_the_model_loads() -> None:
-    with terminal("time.sleep(30)") as shown:
+    with chat_terminal("time.sleep(30)") as shown:
         shown.until_shown("opening the model")
         assert "Enter send" in shown.shown
 
 
 def test_ctrl_c_while_loading_ends_the_process() -> None:
-    with terminal("time.sleep(30)") as shown:
+    with chat_terminal("time.sleep(30)") as shown:
         shown.until_shown("opening the model")
         started = time.monotonic()
         shown.press("\x03")
@@ -80,7 +53,7 @@ def test_ctrl_c_while_loading_ends_the_process() -> None:
 
 
 def test_a_load_failure_is_one_line_after_the_app_is_gone() -> None:
-    with terminal("raise ModelFileError('m.gguf is truncated', 'pull it again')") as shown:
+    with chat_terminal("raise ModelFileError('m.gguf is truncated', 'pull it again')") as shown:
         assert shown.wait() == 3
         after = shown.written.rsplit("\x1b[?1049l", 1)[1]
         assert "outcome 3 m.gguf is truncated; pull it again" in after
@@ -90,7 +63,7 @@ def test_a_load_failure_is_one_line_after_the_app_is_gone() -> None:
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_restores_the_terminal(number: signal.Signals, status: int) -> None:
-    with terminal() as shown:
+    with chat_terminal() as shown:
         shown.until_shown("ready")
         shown.process.send_signal(number)
         assert shown.wait() == status
@@ -98,7 +71,7 @@ def test_a_signal_restores_the_terminal(number: signal.Signals, status: int) -> 
 
 
 def test_bytes_that_are_no_utf8_are_dropped_and_the_chat_goes_on() -> None:
-    with terminal() as shown:
+    with chat_terminal() as shown:
         shown.until_shown("ready")
         os.write(shown._leader, b"\xff\xfe")
         time.sleep(0.3)
@@ -111,7 +84,7 @@ def test_bytes_that_are_no_utf8_are_dropped_and_the_chat_goes_on() -> None:
 
 
 def test_no_color_is_respected() -> None:
-    with terminal(NO_COLOR="1") as shown:
+    with chat_terminal(NO_COLOR="1") as shown:
         shown.until_shown("ready")
         shown.press("Hi\r")
         shown.until_shown("there")

@@ -15,7 +15,7 @@ import pytest
 from edgespec.cli.loading import model_on_disk
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.models.registry import DEFAULT_DRAFTER, DEFAULT_TARGET
-from edgespec.paths import user_paths
+from edgespec.paths import Paths, user_paths
 from edgespec.protocols import Completer
 from edgespec.runtime.examination import examine
 from edgespec.runtime.request import LoadRequest
@@ -42,14 +42,20 @@ def drafter_path() -> Path:
 
 
 @pytest.fixture(scope="session")
-def real(target_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """The default model, as every command loads it once `edgespec doctor` has measured it.
+def real_paths(target_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Paths:
+    """A home in which `edgespec doctor` has measured the default model.
 
     Otherwise a busy machine may have proved but one row by then, and nothing would draft.
     """
     paths = dataclasses.replace(user_paths(), data=tmp_path_factory.mktemp("edgespec"))
     examine(str(target_path), paths, anew=False, verbose=False)
-    with load(LoadRequest(), target_path, paths, report=lambda _line: None) as loaded:
+    return paths
+
+
+@pytest.fixture(scope="session")
+def real(target_path: Path, real_paths: Paths) -> Iterator[Running]:
+    """The default model, as every command loads it."""
+    with load(LoadRequest(), target_path, real_paths, report=lambda _line: None) as loaded:
         yield loaded
 
 

@@ -18,7 +18,7 @@ from edgespec.gguf.trim import write_other_rows, write_trimmed
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.machine.identity import this_machine
-from edgespec.runtime.model_drafter import WholeTables, load_running
+from edgespec.runtime.model_drafter import WholeTables, load_weights
 from edgespec.vocab.tokenizer import ByteTokenizer
 
 KEPT = 8192
@@ -57,9 +57,9 @@ def test_what_was_read_is_guessed_as_by_the_whole_model(
     with contextlib.ExitStack() as cleanup:
         whole = cleanup.enter_context(Model(drafter_path))
         target = cleanup.enter_context(Context(whole, OPTIONS))
-        running = load_running(trimmed, target, WholeTables.of(drafter_path), of_any_size=True)
-        cleanup.callback(running.close)
-        model, kept = running.draft_model, set(running.kept.tolist())
+        weights = load_weights(trimmed, target, WholeTables.of(drafter_path))
+        cleanup.callback(weights.close)
+        model, kept = weights.draft_model, set(weights.kept.tolist())
         assert model.spare is not None
         num_right = num_spared = 0
         for place, token in enumerate(tokens):

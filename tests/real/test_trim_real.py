@@ -12,7 +12,6 @@ from edgespec.cache.database import open_in_memory
 from edgespec.cache.facts import Facts
 from edgespec.forms import search as trim_choice
 from edgespec.forms.counts import ranked
-from edgespec.forms.decision import Wanted
 from edgespec.forms.trimmer import Trimmer
 from edgespec.forms.trimming import AS_SHIPPED, Parent, Workshop, read_parent
 from edgespec.forms.weighing import OpenDrafter, read_text, samples, whole_head
@@ -45,7 +44,7 @@ def as_shipped(
 ) -> Path:
     """A third of the head, nothing re-typed."""
     out = tmp_path_factory.mktemp("out") / "as-shipped.gguf"
-    return trimmer.trim(drafter_path, Wanted(KEPT, AS_SHIPPED), out)[0]
+    return trimmer.trim(drafter_path, KEPT, AS_SHIPPED, out=out)[0]
 
 
 def test_the_shipped_words_cover_what_was_held_out(parent: Parent) -> None:
@@ -98,9 +97,9 @@ def test_the_first_use_trims_and_the_second_finds(
     assert info is not None
     form = trimmer.decision(drafter_path)
     assert form is not None
-    assert 8192 <= info.num_kept == form.choice.num_kept <= 49_152
-    if form.choice.is_sure:
-        agreements = [row.agreement for row in form.choice.tried if row.agreement is not None]
+    assert 8192 <= info.num_kept == form.num_kept <= 49_152
+    if form.is_sure:
+        agreements = [row.agreement for row in form.tried if row.agreement is not None]
         assert min(agreements) > 0.4
         monkeypatch.delattr(trim_choice, "token_costs")
         assert trimmer.trimmed(drafter_path) == path

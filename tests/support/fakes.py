@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from edgespec.engine.decoding import Limits
 from edgespec.engine.engine import Engine
 from edgespec.engine.tally import Tally
-from edgespec.errors import Cancelled
+from edgespec.errors import Cancelled, NativeLibraryError
 from edgespec.estimates.acceptance import Acceptance
-from edgespec.passes import Guesses, Kept, Part, PassRecord, Proposal
+from edgespec.passes import Guesses, Kept, Part, PassRecord, Proposal, Stretch
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.planning.planner import Planner
-from edgespec.protocols import Drafter, Quote, Sampler, Target
+from edgespec.protocols import Drafter, PromptCache, Quote, Sampler, Target
 from edgespec.types import TARGET, EncodedPrompt, Message
 
 _NUM_TABLED = 1024
@@ -119,6 +119,19 @@ class FakeTarget:
         assert num_tokens >= 0, f"truncate to {num_tokens}"
         if num_tokens < len(self.texts[slot]):
             del self.texts[slot][num_tokens if self.can_roll_back else 0 :]
+
+    def save(self, slot: int) -> tuple[Stretch, ...]:
+        text = self.texts[slot]
+        parts = [text[start : start + 8] for start in range(0, len(text), 8)]
+        return tuple(Stretch(len(part), bytes(part)) for part in parts)
+
+    def restore(self, slot: int, stretches: Sequence[Stretch]) -> None:
+        assert not self.texts[slot], "only an empty slot is restored"
+        tokens = [token for stretch in stretches for token in stretch.data]
+        assert len(tokens) == sum(stretch.num_tokens for stretch in stretches)
+        if sum(map(len, self.texts)) + len(tokens) > self.num_context:
+            raise NativeLibraryError("no place in the KV cache")
+        self.texts[slot].extend(tokens)
 
     def abort(self) -> None:
         self._aborted = True
@@ -341,11 +354,12 @@ def make_engine(
     costs: CostModel | None = None,
     ends: frozenset[int] = frozenset(),
     clock: Callable[[], float] | None = None,
+    prompts: PromptCache | None = None,
 ) -> Engine:
     """An engine over fakes; by default nothing is drafted, and drafting would pay."""
     ticking = clock or FakeClock()
     planner = Planner([drafter or FakeDrafter()], costs or flat_costs(), ticking)
-    return Engine(target, planner, ends.__contains__, ticking)
+    return Engine(target, planner, ends.__contains__, ticking, prompts)
 
 
 _SIXTEEN_TOKENS = Limits(max_tokens=16)

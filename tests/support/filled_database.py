@@ -10,9 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from token_support import OTHER_VOCABULARY, VOCABULARY, Recorded, on_disk
+from token_support import OTHER_VOCABULARY, VOCABULARY, Recorded, Talks, on_disk
 
-from edgespec.cache.chats.conversations import Conversations
 from edgespec.cache.database import open_database
 from edgespec.cache.facts import Facts, PairStore
 from edgespec.cache.tokens.sequences import Recording
@@ -71,7 +70,7 @@ def filled(path: Path) -> Kept:
 
 
 def _talk(recorded: Recorded, numbers: Iterable[int], stream: random.Random) -> None:
-    conversations = Conversations(recorded.connection)
+    conversations = Talks(recorded.connection)
     for number in numbers:
         known = conversations.start(f"question {number}")
         conversations.add(known, "user", f"question {number} " + "words " * stream.randrange(60))

@@ -36,7 +36,7 @@ class ThreadProcess:
         self._status: int | None = None
         self._ended = threading.Event()
         self._pipe = Pipe(self._theirs)
-        self._child = Child(self._pipe, open_model, lambda _child: None)
+        self._child = Child(self._pipe, open_model, self._end)
         threading.Thread(target=self._run, name="child", daemon=True).start()
 
     def die(self, status: int) -> None:
@@ -51,6 +51,10 @@ class ThreadProcess:
 
     def kill(self) -> None:
         self.die(-signal.SIGKILL)
+
+    def _end(self, child: Child) -> None:
+        if child.is_loading and self._status is None:
+            self.die(-signal.SIGTERM)
 
     def _run(self) -> None:
         try:
@@ -74,6 +78,7 @@ class Childhood:
         self.loads: list[Load] = []
         self.closed: list[Path] = []
         self.asked: list[CompletionRequest] = []
+        self.forgotten: list[str] = []
         self.completer = EchoCompleter()
         self.before_loading: Callable[[Load], None] = lambda _load: None
         self.said = b""
@@ -95,4 +100,9 @@ class Childhood:
         report(f"loading {load.path.name}")
         self.loads.append(load)
         self.before_loading(load)
-        return Opened(self.completer, self.asked.append, lambda: self.closed.append(load.path))
+        return Opened(
+            self.completer,
+            self.asked.append,
+            lambda: self.closed.append(load.path),
+            self.forgotten.append,
+        )

@@ -26,6 +26,7 @@ from edgespec.types import (
     CompletionRequest,
     DrafterCounts,
     FinishReason,
+    Insight,
     Message,
     ServedModel,
     SpeculationStats,
@@ -61,8 +62,13 @@ class EchoCompleter:
     def model(self) -> ServedModel:
         return ServedModel("echo/tiny", "says it again", NUM_CONTEXT, 1234, "context", "identical")
 
-    def count_tokens(self, messages: Sequence[Message]) -> int:
-        return sum(len(message.content.encode()) + 2 for message in messages)
+    def count_tokens(self, text: Sequence[Message] | str) -> int:
+        if isinstance(text, str):
+            return len(text.encode())
+        return sum(len(message.content.encode()) + 2 for message in text)
+
+    def insight(self) -> Insight:
+        return Insight({1: 50.0, 2: 55.0}, 3)
 
     def decode_token(self, token: int) -> bytes:
         return b"<end>" if token == END_OF_TURN else bytes([token])
@@ -122,7 +128,7 @@ class EchoCompleter:
         if grammar is not None and "root" not in grammar:
             raise GrammarError("the grammar has no rule 'root'", "add one")
         prompt = request.prompt
-        size = len(prompt.encode()) if isinstance(prompt, str) else self.count_tokens(prompt)
+        size = self.count_tokens(prompt)
         if size > NUM_CONTEXT:
             raise ContextOverflowError(f"{size} tokens do not fit {NUM_CONTEXT}", "shorten it")
         return size

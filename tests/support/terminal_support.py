@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import re
@@ -11,10 +12,27 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Iterator
 from fcntl import ioctl
 from pathlib import Path
 
 import tui_support
+
+CHAT = """
+import sys, time
+from edgespec.errors import ModelFileError
+from edgespec.tui import run_chat
+from tui_support import ScriptedCompleter
+
+def factory(report):
+    report("opening the model")
+    {load}
+    return ScriptedCompleter("Hello **there**.")
+
+end = run_chat(factory)
+print(f"outcome {{end.exit_code}} {{end.message}}", file=sys.stderr)
+sys.exit(end.exit_code)
+"""
 
 
 class Terminal:
@@ -84,3 +102,13 @@ def assert_restored(shown: Terminal) -> None:
     for sequence in ("\x1b[?1049l", "\x1b[?25h", "\x1b[?2004l", "\x1b[<u"):
         assert sequence in shown.written
     assert shown.attributes == shown.attributes_before
+
+
+@contextlib.contextmanager
+def chat_terminal(load: str = "pass", **env: str) -> Iterator[Terminal]:
+    """A chat in a terminal, whose model is loaded by the statement `load`."""
+    opened = Terminal(CHAT.format(load=load), **env)
+    try:
+        yield opened
+    finally:
+        opened.close()

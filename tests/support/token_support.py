@@ -1,13 +1,16 @@
-"""Databases in memory and on disk with recorded tokens, and a naive search to compare with."""
+"""Databases with recorded tokens and chats, and a naive search to compare with."""
 
 from __future__ import annotations
 
 import sqlite3
+import time
+import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edgespec.cache.database import Database, open_database, open_in_memory
+from edgespec.cache.chats.rows import add_chat, add_message, speak
+from edgespec.cache.database import Database, open_database, open_in_memory, transaction
 from edgespec.cache.tokens.sequences import (
     MAX_CONTEXT,
     Recording,
@@ -16,6 +19,7 @@ from edgespec.cache.tokens.sequences import (
     VocabularyKey,
 )
 from edgespec.cache.tokens.suffix_lookup import MAX_LENGTH, Cursor, TokenReader
+from edgespec.chats import ChatHead, ChatMessage, ChatSettings
 
 VOCABULARY = VocabularyKey("tiny", 1000)
 OTHER_VOCABULARY = VocabularyKey("other", 1000)
@@ -58,6 +62,42 @@ class Recorded:
 def votes(cursor: Cursor) -> Counter[int]:
     """How often each token came next."""
     return Counter(place.token for place in cursor.places)
+
+
+class Talks:
+    """Writes chats without branches, and reads them in the order in which messages came."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._connection = connection
+        self._clock = clock
+
+    def start(self, title: str, name: str | None = None) -> str:
+        name, now = name or uuid.uuid4().hex, self._clock()
+        with transaction(self._connection):
+            add_chat(self._connection, ChatHead(name, title, now, now, 0), ChatSettings())
+        return name
+
+    def add(self, name: str, role: str, content: str) -> int:
+        now = self._clock()
+        with transaction(self._connection):
+            (tip,) = self._connection.execute(
+                "SELECT tip FROM conversations WHERE id = ?", (name,)
+            ).fetchone()
+            message = ChatMessage(0, tip, role, content, now)
+            number = add_message(self._connection, name, message)
+            speak(self._connection, name, number, now)
+        return number
+
+    def turns(self, name: str) -> list[tuple[str, str]]:
+        return self._connection.execute(
+            "SELECT role, content FROM messages WHERE conversation = ? ORDER BY id", (name,)
+        ).fetchall()
+
+    def names(self) -> list[str]:
+        rows = self._connection.execute("SELECT id FROM conversations ORDER BY spoken DESC")
+        return [name for (name,) in rows]
 
 
 def in_memory() -> Recorded:

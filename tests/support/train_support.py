@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import ctypes
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +13,18 @@ from numpy.typing import NDArray
 
 from edgespec.cache.database import open_database
 from edgespec.cache.tokens.sequences import Recording, SequenceStore, VocabularyKey
-from edgespec.learning.distillation.lessons import Course, Lesson, course_of
-from edgespec.learning.distillation.lora import Lora, LowRank
-from edgespec.learning.distillation.lora_file import About
-from edgespec.learning.distillation.training import Arrays, Judged
+from edgespec.learning.lessons import Course, Lesson, course_of
+from edgespec.learning.lora import About, Lora, LowRank
+from edgespec.learning.training import Arrays, Judged
+from edgespec.llama.context import Context
+from edgespec.llama.library import api
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.llama.tiny.corpus import CORPUS
 from edgespec.vocab.tokenizer import ByteTokenizer
 
 _LETTERS = 160
 
-ABOUT = About("1" * 32, "2" * 32, "big", "small", "3" * 64, "merged", 40, 300, 900, 0.5, 0.6)
+ABOUT = About("1" * 32, "2" * 32, "big", "small", "3" * 64, 40, 300, 900, 0.5, 0.6)
 
 
 class BigramPupil:
@@ -108,6 +112,22 @@ def random_lora(
         # As float16, in which files keep them.
         changes[name] = LowRank(*(x.astype(np.float16).astype(np.float32) for x in (down, up)))
     return Lora(float(rank), changes)
+
+
+@contextlib.contextmanager
+def lora_beside(context: Context, lora: Path) -> Iterator[None]:
+    """Have llama.cpp itself compute with a LoRA beside the matrices, as others do who get one."""
+    handle = api.llama_adapter_lora_init(context.model.handle, os.fsencode(lora))
+    assert handle, "llama.cpp refuses it"
+    adapters = (ctypes.c_void_p * 1)(ctypes.cast(handle, ctypes.c_void_p).value)
+    pointer = ctypes.cast(adapters, ctypes.POINTER(api.llama_adapter_lora_p_ctypes))
+    scales = (ctypes.c_float * 1)(1.0)
+    assert api.llama_set_adapters_lora(context._handle, pointer, 1, scales) == 0
+    try:
+        yield
+    finally:
+        assert api.llama_set_adapters_lora(context._handle, pointer, 0, scales) == 0
+        api.llama_adapter_lora_free(handle)
 
 
 def _pairs(lesson: Lesson) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -10,19 +10,19 @@ from typing import Any
 from answer_support import GeneratedAnswer
 from textual import _wait
 from textual.pilot import Pilot
-from textual.widgets import Static
 
 from edgespec.protocols import Completer
 from edgespec.tui import ChatApp
 from edgespec.tui.message_input import MessageInput
 from edgespec.tui.status import Status, StatusBar
-from edgespec.tui.transcript import Answer, Question, Transcript
+from edgespec.tui.transcript import Transcript
 from edgespec.types import (
     Chunk,
     Completion,
     CompletionRequest,
     DrafterCounts,
     FinishReason,
+    Insight,
     Message,
     ServedModel,
     SpeculationStats,
@@ -88,8 +88,12 @@ class ScriptedCompleter:
         self.requests.append(request)
         return GeneratedAnswer(lambda cancelled: self._in_turn(request, index, cancelled))
 
-    def count_tokens(self, messages: Sequence[Message]) -> int:
-        return sum(len(words(message.content)) for message in messages)
+    def count_tokens(self, text: Sequence[Message] | str) -> int:
+        texts = [text] if isinstance(text, str) else [message.content for message in text]
+        return sum(len(words(each)) for each in texts)
+
+    def insight(self) -> Insight:
+        return Insight({1: 50.0}, 0)
 
     def decode_token(self, token: int) -> bytes:
         return str(token).encode()
@@ -220,7 +224,7 @@ async def ask(pilot: AppPilot, text: str) -> None:
 def _completer_requests(pilot: AppPilot) -> list[CompletionRequest]:
     app = pilot.app
     assert isinstance(app, ChatApp)
-    completer = app._worker._completer
+    completer = app.worker._completer
     assert isinstance(completer, ScriptedCompleter)
     return completer.requests
 
@@ -252,16 +256,16 @@ def transcript(pilot: AppPilot) -> Transcript:
 
 
 def answers(pilot: AppPilot) -> list[str]:
-    return [answer.source for answer in transcript(pilot).query(Answer)]
+    return lines(pilot, "answer")
 
 
 def questions(pilot: AppPilot) -> list[str]:
-    return [str(question.content) for question in transcript(pilot).query(Question)]
+    return lines(pilot, "question")
 
 
-def lines(pilot: AppPilot, css_class: str) -> list[str]:
-    """The lines of that class ("note", "error") in the transcript."""
-    return [str(line.content) for line in transcript(pilot).query(f".{css_class}").results(Static)]
+def lines(pilot: AppPilot, kind: str) -> list[str]:
+    """The texts of that kind ("note", "error") in the transcript."""
+    return [entry.text for entry in transcript(pilot).entries if entry.kind == kind]
 
 
 def screen(pilot: AppPilot) -> str:

@@ -219,7 +219,7 @@ def test_counts_of_another_vocabulary_are_refused(
     assert_refused(ended, USAGE, "another vocabulary of 1,024 tokens", "drafter's has 512")
     table.write_bytes(table.read_bytes()[:-9])
     ended = trim(cli, home, larger, "--keep", "600", "--counts", table)
-    assert_refused(ended, USAGE, "not a whole table of counts")
+    assert_refused(ended, STORAGE, "is cut off or damaged", "make it again")
 
 
 def test_what_cannot_be_trimmed_is_refused(cli: Cli, home: Path, tmp_path: Path) -> None:

@@ -12,9 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from adapt_support import random_examples
 from pause_support import Asking
 from rigs import EXACT, SMALL, OpenModel, WriteModel, ask, eager_completer, invariant_rows
 
@@ -26,28 +24,21 @@ from edgespec.engine.completer import EngineCompleter
 from edgespec.errors import Cancelled, NativeLibraryError
 from edgespec.estimates.guess_costs import GuessCosts
 from edgespec.forms.counts import TokenCounts, ranked
-from edgespec.forms.decision import Wanted
 from edgespec.forms.trimmer import Trimmer
 from edgespec.forms.trimming import count_shipped
 from edgespec.gguf.trim import forget_own_rows, read_trim_info
-from edgespec.learning.online.adaptations import AdaptationStore, History, Pair, Saved, read
-from edgespec.learning.online.datastore import Datastore
-from edgespec.learning.online.learner import LearnerState
-from edgespec.learning.online.trainer import Trainer, TrainingOptions
 from edgespec.llama.context import Context
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.llama.target import LlamaTarget
-from edgespec.machine.facts import file_fingerprint
 from edgespec.machine.identity import this_machine
 from edgespec.paths import Paths
 from edgespec.reports import is_progress
 from edgespec.runtime import head_rows as following
 from edgespec.runtime.form import Form
-from edgespec.runtime.head_rows import AnswerSource, Follow, HeadFollower, open_follower
+from edgespec.runtime.head_rows import Follow, HeadFollower, open_follower
 from edgespec.runtime.idle import IdleWorker
-from edgespec.runtime.model_drafter import BoundDrafter, Running, load_running, open_model_drafter
+from edgespec.runtime.model_drafter import BoundDrafter, DraftWeights, open_model_drafter
 from edgespec.runtime.observers import Observers
-from edgespec.runtime.online import Studying
 from edgespec.runtime.request import LoadRequest
 from edgespec.runtime.running import load
 from edgespec.types import Completion, CompletionRequest, SamplingParams
@@ -72,10 +63,9 @@ class Home:
         self.folder = folder / "trimmed"
         self.whole = whole
         self.database = database
-        self.adaptations = folder / "adaptations"
         self.tokenizer = ByteTokenizer(target.vocab)
         self.key = VocabularyKey(self.tokenizer.fingerprint, target.vocab.num_tokens)
-        self.trimmer().trim(whole, Wanted(NUM_KEPT, "q8_0"))
+        self.trimmer().trim(whole, NUM_KEPT, "q8_0")
 
     def trimmer(self, *, follows: bool = True) -> Trimmer:
         store = Facts(self.database)
@@ -83,6 +73,11 @@ class Home:
 
     def files(self, *, follows: bool = True) -> Form:
         return Form(self.whole, self.trimmer(follows=follows).trimmed(self.whole))
+
+    def follow(self) -> Follow:
+        path = self.database.path
+        assert path is not None
+        return Follow(self.trimmer(), path, self.key)
 
     def own(self) -> Path:
         """Where rows of the user's own are kept."""
@@ -140,7 +135,6 @@ class Rig:
     completer: EngineCompleter
     bound: BoundDrafter
     idle: IdleWorker
-    studying: Studying | None
     lines: list[str] = field(default_factory=list)
 
     def answer(
@@ -153,34 +147,23 @@ class Rig:
         assert self.idle.wait(PATIENCE_S)
 
     def kept(self) -> list[int]:
-        return [int(token) for token in self.bound.kept]
+        return [int(token) for token in self.bound.weights.kept]
 
 
 @contextlib.contextmanager
-def rig(home: Home, model: Model, *, adapts: bool = False) -> Iterator[Rig]:
+def rig(home: Home, model: Model) -> Iterator[Rig]:
     lines: list[str] = []
     with contextlib.ExitStack() as cleanup:
         context = cleanup.enter_context(Context(model, OPTIONS))
         target = LlamaTarget(context, invariant_rows(context, (30,)))
         files = home.files()
-        bound = open_model_drafter(files, context, cleanup, of_any_size=True, adapts=adapts)
+        bound = open_model_drafter(files, context, cleanup, of_any_size=True)
         bound.drafter.costs = GuessCosts(0.01)  # as if they cost nothing: ask at every chance
-        studying = None
-        if adapts:
-            store = AdaptationStore(home.adaptations)
-            studying = Studying(bound, store, "tiny", True, lines.append)
-            cleanup.callback(studying.close)
-        path = home.database.path
-        assert path is not None
-        follow = Follow(home.trimmer(), AnswerSource(path, home.key), home.adaptations)
-        follower = open_follower(follow, files, bound, context, studying)
+        follower = open_follower(home.follow(), files, bound, context)
         assert follower is not None
-        idle = cleanup.enter_context(
-            IdleWorker(lines.append, [*([studying] if studying else []), follower])
-        )
-        observers = Observers([idle, *([studying] if studying else [])])
-        completer = eager_completer(target, bound.drafter, observer=observers)
-        yield Rig(completer, bound, idle, studying, lines)
+        idle = cleanup.enter_context(IdleWorker(lines.append, [follower]))
+        completer = eager_completer(target, bound.drafter, observer=Observers([idle]))
+        yield Rig(completer, bound, idle, lines)
 
 
 def test_rows_follow_what_is_said_and_the_bytes_stay(home: Home, open_model: OpenModel) -> None:
@@ -222,46 +205,6 @@ def test_rows_follow_what_is_said_and_the_bytes_stay(home: Home, open_model: Ope
     with rig(home, model) as again:
         assert again.kept() == after
         assert again.answer().token_ids == expected[0]
-
-
-def learned(width: int) -> LearnerState:
-    """Something learned of a head of NUM_KEPT rows: of a good part of them, and of 1,100 places."""
-    trainer, memory = Trainer(NUM_KEPT, width, TrainingOptions()), Datastore(width)
-    for seed in range(12):
-        trainer.step(random_examples(seed, num_rows=NUM_KEPT, width=width))
-    hidden = random_examples(9, count=1100, width=width).hidden
-    memory.add(hidden, np.arange(1100, dtype=np.int32) % NUM_KEPT)
-    return LearnerState(trainer.state(), memory.state(), way=3)
-
-
-@pytest.mark.parametrize("adapts", [True, False])
-def test_what_was_learned_goes_along(home: Home, open_model: OpenModel, adapts: bool) -> None:
-    files, store = home.files(), AdaptationStore(home.adaptations)
-    assert files.trimmed is not None
-    pair = Pair(home.key.fingerprint, file_fingerprint(files.trimmed), "tiny", "drafter")
-    before = learned(DRAFTER.width)
-    store.save(Saved(pair, History(num_answers=7), before))
-    store.save(Saved(Pair("f" * 32, "e" * 32), History(), before))  # of others
-    with rig(home, open_model(TARGET), adapts=adapts) as learning:
-        old = learning.bound.kept
-        expected = learning.answer().token_ids
-        home.say()
-        assert learning.answer().token_ids == expected
-        learning.wait()
-        new = learning.bound.kept
-        assert new.tolist() != old.tolist()
-        assert learning.answer().token_ids == expected
-        assert learning.lines == []
-    (path,) = (path for path in store.all() if read(path).pair.target == pair.target)
-    saved = read(path)
-    assert saved.pair.drafter == file_fingerprint(home.own())
-    assert saved.history.num_answers >= 7
-    both = set(old[before.trainer.rows].tolist()) & set(new.tolist())
-    if not adapts:  # nothing more was learned
-        assert set(new[saved.state.trainer.rows].tolist()) == both
-        assert saved.state.way == 3
-    assert len(both) > 20
-    assert len(store.all()) == 2
 
 
 def test_too_little_new_text_is_not_looked_at(
@@ -321,28 +264,18 @@ class Direct:
         context = cleanup.enter_context(Context(model, OPTIONS))
         files = home.files()
         self.bound = open_model_drafter(files, context, cleanup, of_any_size=True)
-        self._target = context
-        path = home.database.path
-        assert path is not None
         self.free: int | None = None
         self._follower = HeadFollower(
-            files,
-            home.own(),
-            self.bound,
-            home.trimmer(),
-            AnswerSource(path, home.key),
-            self.load,
-            self.bound.exchange,
-            lambda: self.free,
+            home.follow(), files, home.own(), self.bound, context, lambda: self.free
         )
+
+    @property
+    def kept(self) -> list[int]:
+        return [int(token) for token in self.bound.weights.kept]
 
     def look(self, ask: Callable[[], None]) -> None:
         """Look once; `ask` is called again and again, and may raise."""
         assert not self._follower.run(Asking(ask))
-
-    def load(self, path: Path, on_progress: Callable[[float], None]) -> Running:
-        whole = self.bound.whole
-        return load_running(path, self._target, whole, of_any_size=True, on_progress=on_progress)
 
 
 @pytest.fixture
@@ -357,14 +290,14 @@ def go_on() -> None:
 
 def test_it_may_be_ended_anywhere_and_goes_on_later(home: Home, direct: Direct) -> None:
     home.say()
-    before = direct.bound.kept.tolist()
+    before = direct.kept
     calls: list[int] = []
     direct.look(lambda: calls.append(1))
     total = len(calls)
-    assert direct.bound.kept.tolist() != before
+    assert direct.kept != before
     home.forget()
     direct.look(go_on)
-    assert direct.bound.kept.tolist() == before
+    assert direct.kept == before
     home.say()
     for most in [*range(0, total, max(total // 40, 1)), *range(max(total - 30, 0), total)]:
         left = [0] * most
@@ -377,36 +310,36 @@ def test_it_may_be_ended_anywhere_and_goes_on_later(home: Home, direct: Direct) 
         try:
             direct.look(pause)
         except Cancelled:
-            assert direct.bound.kept.tolist() == before
+            assert direct.kept == before
             assert not list(home.folder.glob(".*.part"))
-            direct.bound.draft_model.read([5, 6])
-            direct.bound.draft_model.guess()
-            direct.bound.draft_model.truncate(0)
+            direct.bound.weights.draft_model.read([5, 6])
+            direct.bound.weights.draft_model.guess()
+            direct.bound.weights.draft_model.truncate(0)
     direct.look(go_on)
-    assert direct.bound.kept.tolist() != before
+    assert direct.kept != before
 
 
 def test_where_there_is_no_room_the_next_start_has_it(home: Home, direct: Direct) -> None:
     home.say()
-    before = direct.bound.kept.tolist()
+    before = direct.kept
     direct.free = 1000
     direct.look(go_on)
-    assert direct.bound.kept.tolist() == before
+    assert direct.kept == before
     assert home.files().trimmed == home.own()
     direct.free = 1 << 40
     direct.look(go_on)
-    assert direct.bound.kept.tolist() != before
+    assert direct.kept != before
 
 
 def test_a_file_that_does_not_load_is_told_and_the_old_one_serves(
     home: Home, open_model: OpenModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(*_args: object, **_options: object) -> Running:
+    def failing(*_args: object, **_options: object) -> DraftWeights:
         raise NativeLibraryError("llama.cpp refused", "")
 
     with rig(home, open_model(TARGET)) as following_:
         expected, before = following_.answer().token_ids, following_.kept()
-        monkeypatch.setattr(following, "load_running", failing)
+        monkeypatch.setattr(following, "load_weights", failing)
         home.say()
         for _ in range(3):
             assert following_.answer().token_ids == expected
@@ -446,10 +379,10 @@ def test_what_somebody_chose_does_not_follow(home: Home) -> None:
     def count(tokenizer: ByteTokenizer) -> TokenCounts:
         return dataclasses.replace(count_shipped(tokenizer), origin="mine")
 
-    path, _, _ = home.trimmer().trim(home.whole, Wanted(NUM_KEPT, "q8_0", count))
+    path, _, _ = home.trimmer().trim(home.whole, NUM_KEPT, "q8_0", count)
     assert home.trimmer().own_path(home.whole, path) is None
     assert home.trimmer(follows=False).own_path(home.whole, path) is None
-    home.trimmer().trim(home.whole, Wanted(NUM_KEPT, "q8_0"))
+    home.trimmer().trim(home.whole, NUM_KEPT, "q8_0")
     assert home.trimmer().own_path(home.whole, path) is not None
     assert home.trimmer(follows=False).own_path(home.whole, path) is None
     elsewhere = home.folder / "elsewhere.gguf"

@@ -11,17 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import filelock
 import pytest
 from pause_support import After, Asking
 from rigs import SMALL, WriteModel
 
 from edgespec.cache.database import Database, open_database
 from edgespec.cache.facts import Facts
-from edgespec.errors import BusyError, Cancelled, ModelFileError
+from edgespec.errors import Cancelled, ModelFileError
 from edgespec.forms import search
-from edgespec.forms.decision import Decision
 from edgespec.forms.trimmer import Trimmer
+from edgespec.forms.trimming import Decision
 from edgespec.forms.weighing import (
     Heads,
     OpenDrafter,
@@ -123,13 +122,6 @@ def test_what_is_computed_can_be_aborted(rig: Rig, measured: list[tuple[str, ...
     assert pause.computing == []
 
 
-def test_one_process_trims_at_a_time(rig: Rig, measured: list[tuple[str, ...]]) -> None:
-    rig.folder.mkdir()
-    with filelock.FileLock(rig.folder / ".lock"), pytest.raises(BusyError):
-        rig.trimmer().trimmed(rig.whole, pause=Asking())
-    assert rig.lines == []
-
-
 def test_what_was_read_on_a_busy_machine_is_not_read_again(
     rig: Rig, measured: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,13 +141,13 @@ def test_what_was_read_on_a_busy_machine_is_not_read_again(
     monkeypatch.setattr(search, "token_costs", costs)
     monkeypatch.setattr(search, "read_text", reading)
     assert rig.trimmer().trimmed(rig.whole, pause=Asking()) is not None
-    assert not _decision(rig).choice.is_sure
+    assert not _decision(rig).is_sure
     assert read
     read.clear()
     measured.clear()
     monkeypatch.setattr(search, "token_costs", quiet)
     assert rig.trimmer().trimmed(rig.whole, pause=Asking()) is not None
-    assert _decision(rig).choice.is_sure
+    assert _decision(rig).is_sure
     assert read == []
     assert measured
     assert all("q" in pair[0] for pair in measured)
@@ -165,13 +157,6 @@ def _decision(rig: Rig) -> Decision:
     found = rig.trimmer().decision(rig.whole)
     assert found is not None
     return found
-
-
-def test_without_a_place_to_write_it_is_told(rig: Rig) -> None:
-    rig.folder.write_text("a file where a folder should be")
-    assert rig.trimmer().trimmed(rig.whole, pause=Asking()) is None
-    (line,) = rig.lines
-    assert line.startswith("the drafter small runs untrimmed: cannot write to ")
 
 
 def test_retyping_apart_gives_the_same_file(write_model: WriteModel, tmp_path: Path) -> None:

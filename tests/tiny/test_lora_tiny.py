@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,19 +12,16 @@ import pytest
 from gguf import GGMLQuantizationType, quants
 from numpy.typing import NDArray
 from rigs import SMALL, OpenModel, WriteModel, corpus_tokens, file_size_limit
-from train_support import ABOUT, random_lora
+from train_support import ABOUT, lora_beside, random_lora
 
 from edgespec.errors import ModelFileError, StorageError, UsageError
 from edgespec.gguf.file import GgufFile
 from edgespec.gguf.quantize import quantized_rows, retype
 from edgespec.gguf.trim import write_trimmed
-from edgespec.learning.distillation.architecture import MATRICES
-from edgespec.learning.distillation.lora import Lora
-from edgespec.learning.distillation.lora_file import write_lora
-from edgespec.learning.distillation.lora_merge import merge
-from edgespec.learning.distillation.serving import merged, serving
-from edgespec.learning.distillation.trainings import TrainingStore
-from edgespec.llama.adapter import LoraAdapter
+from edgespec.learning.architecture import MATRICES
+from edgespec.learning.lora import Lora, merge, write_lora
+from edgespec.learning.trained import merged, serving
+from edgespec.learning.trainings import TrainingStore
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model
 from edgespec.llama.tiny import TinySpec, write_tiny_model
@@ -50,16 +48,11 @@ def lora_for(path: Path, size: float = 0.1, seed: int = 0) -> Lora:
 
 def logits(model: Model, tokens: Sequence[int], lora: Path | None = None) -> NDArray[np.float32]:
     """Logits after each token, with a LoRA beside the model or without."""
-    with Context(model, OPTIONS) as context:
-        if lora is None:
-            context.decode(tokens, 0, num_outputs=len(tokens))
-            return np.stack([context.logits(row).copy() for row in range(len(tokens))])
-        with LoraAdapter(model, lora) as adapter:
-            context.use_adapter(adapter)
-            context.decode(tokens, 0, num_outputs=len(tokens))
-            found = np.stack([context.logits(row).copy() for row in range(len(tokens))])
-            context.use_adapter(None)
-        return found
+    with Context(model, OPTIONS) as context, contextlib.ExitStack() as beside:
+        if lora is not None:
+            beside.enter_context(lora_beside(context, lora))
+        context.decode(tokens, 0, num_outputs=len(tokens))
+        return np.stack([context.logits(row).copy() for row in range(len(tokens))])
 
 
 @pytest.mark.parametrize("spec", [*KINDS, GEMMA], ids=lambda spec: spec.architecture)
@@ -81,48 +74,11 @@ def test_added_or_beside_is_the_same(
     assert np.array_equal(logits(model, tokens), plain)
 
 
-def test_a_context_can_change_its_adapter(
-    open_model: OpenModel, write_model: WriteModel, tmp_path: Path
-) -> None:
-    path, model = write_model(KINDS[0]), open_model(KINDS[0])
-    for seed in (1, 2):
-        write_lora(lora_for(path, seed=seed), ABOUT, "llama", tmp_path / f"{seed}.gguf")
-    tokens = corpus_tokens(model, 5)
-    expected = [logits(model, tokens, tmp_path / f"{seed}.gguf") for seed in (1, 2)]
-    with (
-        LoraAdapter(model, tmp_path / "1.gguf") as one,
-        LoraAdapter(model, tmp_path / "2.gguf") as other,
-        Context(model, OPTIONS) as context,
-    ):
-        for adapter, wanted in ((one, expected[0]), (other, expected[1]), (one, expected[0])):
-            context.clear()
-            context.use_adapter(adapter)
-            context.decode(tokens, 0)
-            np.testing.assert_allclose(context.logits(0), wanted[-1], atol=1e-4)
-        context.use_adapter(None)
-    one.close()  # twice is once
-    with pytest.raises(ValueError, match="closed"):
-        _ = one.handle
-
-
-def test_a_lora_of_another_model_is_refused(
-    open_model: OpenModel, write_model: WriteModel, tmp_path: Path
-) -> None:
-    lora = lora_for(write_model(GEMMA))
-    path = tmp_path / "lora.gguf"
-    write_lora(lora, ABOUT, "gemma3", path)
-    with pytest.raises(ModelFileError, match="arch mismatch"):
-        LoraAdapter(open_model(KINDS[0]), path)
-    odd = random_lora({"blk.0.attn_q.weight": (9, 9)})
-    write_lora(odd, ABOUT, "llama", path)
-    with pytest.raises(ModelFileError, match="incorrect shape"):
-        LoraAdapter(open_model(KINDS[0]), path)
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ModelFileError, match="train it anew"):
-        LoraAdapter(open_model(KINDS[0]), path)
+def test_a_lora_of_another_model_is_not_added(write_model: WriteModel, tmp_path: Path) -> None:
     whole = write_model(KINDS[0])
-    with pytest.raises(ModelFileError, match="form that was trained"):
-        merge(odd, whole, whole, tmp_path / "merged.gguf")
+    for name, shape in (("blk.0.attn_q.weight", (9, 9)), ("blk.9.attn_q.weight", (64, 64))):
+        with pytest.raises(ModelFileError, match="form that was trained"):
+            merge(random_lora({name: shape}), whole, whole, tmp_path / "merged.gguf")
     assert not (tmp_path / "merged.gguf").exists()
 
 
@@ -191,8 +147,7 @@ def test_a_merged_file_is_made_once_and_anew_for_another_form(
     store.ensure()
     about = dataclasses.replace(ABOUT, drafter=pair[1])
     write_lora(lora_for(whole), about, "llama", store.lora(*pair))
-    found = serving(store, *pair)
-    assert found == (store.lora(*pair), about)
+    assert serving(store, *pair) == store.lora(*pair)
 
     def file(running: Path) -> Path:
         return merged(store, store.lora(*pair), whole, running, file_fingerprint)

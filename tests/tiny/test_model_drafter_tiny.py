@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +159,7 @@ def test_what_was_read_can_be_said_by_a_trimmed_head(
         beside = cleanup.enter_context(Context(whole, OPTIONS, beside=target))
         files = Form(write_model(spec), trimmed)
         bound = open_model_drafter(files, target, cleanup, of_any_size=True)
-        model, expected = bound.draft_model, LlamaDraftModel(beside)
+        model, expected = bound.weights.draft_model, LlamaDraftModel(beside)
         assert model.spare is not None
         num_spared = 0
         for place, token in enumerate(tokens):
@@ -187,7 +187,57 @@ def test_a_model_that_bends_its_logits_gets_no_spare_rows(
         target = cleanup.enter_context(Context(open_model(SMALL), OPTIONS))
         files = Form(write_model(SMALL), trimmed)
         bound = open_model_drafter(files, target, cleanup, of_any_size=True)
-        assert bound.draft_model.spare is None
+        assert bound.weights.draft_model.spare is None
+
+
+@pytest.mark.parametrize(
+    ("num_read", "is_trimmed", "passes"),
+    [
+        (1, True, [(1, True)]),
+        (48, True, [(48, True)]),
+        (49, True, [(48, False), (1, True)]),
+        (60, False, [(60, True)]),  # there are no hidden states anyway
+    ],
+)
+def test_only_the_last_token_of_a_long_text_gets_a_hidden_state(
+    open_model: OpenModel,
+    write_model: WriteModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    num_read: int,
+    is_trimmed: bool,
+    passes: list[tuple[int, bool]],
+) -> None:
+    """With hidden states, which spare rows need, llama.cpp computes logits of a whole pass."""
+    seen: list[tuple[int, bool]] = []
+    decode = Context.decode
+
+    def noted(
+        self: Context,
+        rows: Sequence[int],
+        position: int,
+        *,
+        sequence: int = 0,
+        hidden_states: bool = True,
+    ) -> None:
+        seen.append((len(rows), hidden_states))
+        decode(self, rows, position, sequence=sequence, hidden_states=hidden_states)
+
+    form = Form(write_model(SMALL))
+    if is_trimmed:
+        form = Form(form.whole, tmp_path / "trimmed.gguf")
+        write_trimmed(form.whole, form.running, np.arange(3, 300, dtype=np.int32), "a test")
+    with contextlib.ExitStack() as cleanup:
+        target = cleanup.enter_context(Context(open_model(SMALL), OPTIONS))
+        bound = open_model_drafter(form, target, cleanup, of_any_size=True)
+        model, tokens = bound.weights.draft_model, corpus_tokens(open_model(SMALL), 60)
+        model.read(tokens[:num_read])
+        expected = model.guess()
+        model.truncate(0)
+        monkeypatch.setattr(Context, "decode", noted)
+        model.read(tokens[:num_read])
+        assert seen == passes
+        assert model.guess() == expected
 
 
 def test_a_drafter_that_fails_is_dropped_within_the_answer(

@@ -90,11 +90,21 @@ def test_the_named_drafter_serves_as_shipped_and_is_trimmed_later(
         assert answer(again) == plain
 
 
-def test_by_itself_a_model_drafts_once_it_was_weighed(paths: Paths, target: Path) -> None:
+@pytest.mark.parametrize("is_late", [False, True], ids=["here", "pulled-meanwhile"])
+def test_by_itself_a_model_drafts_once_it_was_weighed(
+    paths: Paths, target: Path, is_late: bool
+) -> None:
     lines: list[str] = []
+    small, elsewhere = paths.models / "small.gguf", paths.data / "pulling"
+    if is_late:
+        small.rename(elsewhere)
     with load(request(), target, paths, lines.append) as running:
         assert running.completer.model.drafter == "context+database"
         plain = answer(running, speculate=False)
+        if is_late:
+            assert running.idle.wait(PATIENCE_S)
+            elsewhere.rename(small)
+            assert answer(running) == plain
         assert running.idle.wait(PATIENCE_S)
         assert len(trimmed(paths)) == 1
         assert answer(running) == plain

@@ -14,15 +14,14 @@ from train_support import BigramPupil, record_answers, ring_course
 from edgespec.cache.database import Database, open_database
 from edgespec.cache.facts import Facts
 from edgespec.errors import ModelFileError, StorageError, UsageError
-from edgespec.forms.decision import Decision
 from edgespec.forms.trimmer import TRIM, Trimmer
-from edgespec.forms.trimming import AS_SHIPPED, FormChoice
+from edgespec.forms.trimming import AS_SHIPPED, Decision
 from edgespec.forms.weighing import USUAL_PASS_MS
 from edgespec.forms.words import shipped_words_id
 from edgespec.gguf.trim import write_trimmed
-from edgespec.learning.distillation.checkpoint import Checkpoint
-from edgespec.learning.distillation.lessons import HELD_OUT, LEAST_ANSWERS
-from edgespec.learning.distillation.training import Judged, Progress, TuningOptions
+from edgespec.learning.checkpoint import Checkpoint
+from edgespec.learning.lessons import HELD_OUT, LEAST_ANSWERS
+from edgespec.learning.training import Judged, Progress, TuningOptions
 from edgespec.llama.model import ModelOptions
 from edgespec.llama.tiny import write_tiny_model
 from edgespec.machine.facts import file_fingerprint
@@ -56,7 +55,7 @@ class Reading:
         """Remember that a drafter runs as it is, so that nothing is measured."""
         facts = Facts(self.database)
         trimmer = Trimmer(user_paths().trimmed, facts, MACHINE, OPTIONS)
-        form = Decision(FormChoice(384, AS_SHIPPED), shipped_words_id(), is_whole=True)
+        form = Decision(384, AS_SHIPPED, counts=shipped_words_id(), is_whole=True)
         facts.put(TRIM, trimmer.key(whole), form.to_json())
 
 
@@ -75,7 +74,7 @@ def reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reading
 
 def test_recorded_answers_become_a_course(reading: Reading) -> None:
     reading.decide(reading.whole)
-    subject, course, num_answers = reading.reader.read(reading.whole)
+    subject, course = reading.reader.read(reading.whole)
     assert (subject.whole, subject.trimmed, subject.running) == (
         reading.whole,
         None,
@@ -84,7 +83,7 @@ def test_recorded_answers_become_a_course(reading: Reading) -> None:
     assert np.array_equal(subject.kept, np.arange(384))
     assert subject.num_tokens == 384
     assert subject.fingerprints[1] == file_fingerprint(reading.whole)
-    assert num_answers == 3 * HELD_OUT
+    assert course.num_answers == 3 * HELD_OUT
     assert len(course.guide) == 2
     assert len(course.judge) == 1
     assert len(course.lessons) >= 2 * HELD_OUT
@@ -96,7 +95,7 @@ def test_the_best_drafter_is_one_that_was_measured(reading: Reading) -> None:
         reading.reader.best_drafter()
     reading.decide(reading.whole)
     assert reading.reader.best_drafter() == reading.whole
-    unsure = Decision(FormChoice(384, AS_SHIPPED, is_sure=False), shipped_words_id(), is_whole=True)
+    unsure = Decision(384, AS_SHIPPED, is_sure=False, counts=shipped_words_id(), is_whole=True)
     assert LEAST_SPEED > 1.0
     other = write_tiny_model(
         user_paths().models / "other.gguf", dataclasses.replace(DRAFTER, num_layers=1, seed=4)

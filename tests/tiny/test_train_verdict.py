@@ -11,14 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rigs import SMALL, corpus_tokens
-from train_support import ABOUT, random_lora
+from train_support import random_lora
 
-from edgespec.learning.distillation.architecture import MATRICES
-from edgespec.learning.distillation.lessons import Lesson
-from edgespec.learning.distillation.lora import Lora, LowRank
-from edgespec.learning.distillation.lora_file import Way, write_lora
-from edgespec.learning.distillation.lora_merge import merge
-from edgespec.learning.distillation.verdict import LEAST_LEAD, Figures, Verdict, _chosen, judge
+from edgespec.learning.architecture import MATRICES
+from edgespec.learning.lessons import Lesson
+from edgespec.learning.lora import Lora, LowRank, merge
+from edgespec.learning.verdict import LEAST_LEAD, Verdict, judge
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.llama.tiny import write_tiny_model
@@ -38,15 +36,9 @@ class School:
     folder: Path
 
     def judged(self, lora: Lora) -> Verdict:
-        beside, added = self.folder / "lora.gguf", self.folder / "merged.gguf"
-        write_lora(lora, ABOUT, SPEC.architecture, beside)
-        merge(lora, self.harmed, self.harmed, added)
-        forms: dict[Way | None, tuple[Path, Path | None]] = {
-            None: (self.harmed, None),
-            "adapter": (self.harmed, beside),
-            "merged": (added, None),
-        }
-        return judge(self.harmed, forms, self.lessons, PASS_MS, ModelOptions(), 1)
+        added, harmed = self.folder / "merged.gguf", self.harmed
+        merge(lora, harmed, harmed, added)
+        return judge(harmed, harmed, added, self.lessons, PASS_MS, ModelOptions(), 1)
 
 
 @pytest.fixture(scope="module")
@@ -84,32 +76,24 @@ def said(model: Model, start: int) -> Lesson:
     raise AssertionError
 
 
-def test_what_helps_serves_in_the_faster_way(school: School) -> None:
+def test_what_helps_serves(school: School) -> None:
     verdict = school.judged(school.remedy)
     assert verdict.num_judged == 12 * 32
-    assert verdict.alone.share < 0.9
-    assert verdict.alone.lead == 0.0
-    for way in ("adapter", "merged"):
-        assert verdict.ways[way].share > 0.97
-        assert verdict.ways[way].lead > 3.0
-        assert verdict.ways[way].speed > verdict.alone.speed
-    assert verdict.way is not None
-    best = max(figures.speed for figures in verdict.ways.values())
-    assert verdict.ways[verdict.way].speed == best
+    assert verdict.share_alone < 0.9
+    assert verdict.share_trained > 0.97
+    assert verdict.lead > 3.0
+    assert verdict.speed_trained > verdict.speed_alone
+    assert verdict.serves
 
 
 def test_what_harms_is_kept_out(school: School) -> None:
-    worse = random_lora(
-        {
-            name: (len(change.up), change.down.shape[1])
-            for name, change in school.remedy.changes.items()
-        },
-        size=0.6,
-        seed=9,
-    )
-    verdict = school.judged(worse)
-    assert verdict.way is None
-    assert all(figures.lead < LEAST_LEAD for figures in verdict.ways.values())
+    shapes = {
+        name: (len(change.up), change.down.shape[1])
+        for name, change in school.remedy.changes.items()
+    }
+    verdict = school.judged(random_lora(shapes, size=0.6, seed=9))
+    assert verdict.lead < LEAST_LEAD
+    assert not verdict.serves
 
 
 def test_what_changes_nothing_is_kept_out(school: School) -> None:
@@ -118,22 +102,16 @@ def test_what_changes_nothing_is_kept_out(school: School) -> None:
         for name, change in school.remedy.changes.items()
     }
     verdict = school.judged(Lora(4.0, nothing))
-    assert verdict.way is None
-    assert {figures.lead for figures in verdict.ways.values()} == {0.0}
-    assert {figures.share for figures in verdict.ways.values()} == {verdict.alone.share}
+    assert verdict.lead == 0.0
+    assert verdict.share_trained == verdict.share_alone
+    assert not verdict.serves
 
 
 @pytest.mark.parametrize(
-    ("adapter", "merged", "way"),
-    [
-        (Figures(0.8, 5.0, 1.4, 5.0), Figures(0.8, 4.0, 1.5, 5.0), "merged"),
-        (Figures(0.9, 5.0, 1.6, 9.0), Figures(0.8, 4.0, 1.5, 5.0), "adapter"),
-        (Figures(0.9, 9.0, 1.1, 9.0), Figures(0.71, 4.0, 1.21, 0.5), None),  # slow, or chance
-        (Figures(0.8, 4.0, 1.5, 5.0), Figures(0.79, 4.0, 1.5, 4.0), "adapter"),
-    ],
+    ("lead", "speed", "serves"),
+    [(5.0, 1.5, True), (0.5, 1.5, False), (5.0, 1.1, False), (1.0, 1.2, True)],
 )
-def test_the_way_is_that_which_promises_most(
-    adapter: Figures, merged: Figures, way: Way | None
+def test_it_must_be_better_by_more_than_chance_and_not_slower(
+    lead: float, speed: float, serves: bool
 ) -> None:
-    alone = Figures(0.7, 4.0, 1.2, 0.0)
-    assert _chosen(alone, {"adapter": adapter, "merged": merged}) == way
+    assert Verdict(900, 0.7, 0.8, lead, 1.2, speed).serves is serves

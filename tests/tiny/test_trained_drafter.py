@@ -1,4 +1,4 @@
-"""A trained drafter serves, from a merged file or with the LoRA beside it: the same bytes."""
+"""A trained drafter serves from a merged file: the same bytes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from train_support import ABOUT, random_lora
 
 from edgespec.gguf.file import GgufFile
 from edgespec.gguf.trim import write_trimmed
-from edgespec.learning.distillation.lora_file import Way, write_lora
-from edgespec.learning.distillation.trainings import TrainingStore
-from edgespec.learning.online.adaptations import AdaptationStore
+from edgespec.learning.lora import write_lora
+from edgespec.learning.trainings import TrainingStore
 from edgespec.llama.context import Context
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.llama.tiny import write_tiny_model
@@ -26,7 +25,6 @@ from edgespec.machine.facts import file_fingerprint
 from edgespec.paths import Paths
 from edgespec.runtime.form import Form, with_training
 from edgespec.runtime.model_drafter import BoundDrafter, open_model_drafter
-from edgespec.runtime.online import open_student
 from edgespec.runtime.request import LoadRequest
 from edgespec.runtime.running import load
 from edgespec.vocab.tokenizer import ByteTokenizer
@@ -37,12 +35,12 @@ T = TypeVar("T")
 TOKENS = [5, 80, 17, 200, 33]
 
 
-def train(store: TrainingStore, target: str, whole: Path, way: Way, seed: int = 0) -> Path:
+def train(store: TrainingStore, target: str, whole: Path) -> Path:
     """Put a LoRA of random numbers in place, as training does."""
     name = "blk.0.ffn_down.weight"
     shape = tuple(int(size) for size in reversed(GgufFile(whole).tensors[name].shape))
-    lora = random_lora({name: (shape[0], shape[1])}, size=2.0, seed=seed)
-    about = dataclasses.replace(ABOUT, target=target, drafter=file_fingerprint(whole), way=way)
+    lora = random_lora({name: (shape[0], shape[1])}, size=2.0)
+    about = dataclasses.replace(ABOUT, target=target, drafter=file_fingerprint(whole))
     store.ensure()
     path = store.lora(about.target, about.drafter)
     write_lora(lora, about, GgufFile(whole).architecture, path)
@@ -65,14 +63,14 @@ class Bench:
     def with_bound(self, files: Form, use: Callable[[BoundDrafter], T]) -> T:
         with contextlib.ExitStack() as cleanup:
             context = cleanup.enter_context(Context(self.model, EXACT))
-            return use(open_model_drafter(files, context, cleanup, of_any_size=True, adapts=True))
+            return use(open_model_drafter(files, context, cleanup, of_any_size=True))
 
     def guesses(self, files: Form) -> list[tuple[int, float]]:
         def guess(bound: BoundDrafter) -> list[tuple[int, float]]:
             found = []
             for token in TOKENS:
-                bound.draft_model.read([token])
-                found.append(bound.draft_model.guess())
+                bound.weights.draft_model.read([token])
+                found.append(bound.weights.draft_model.guess())
             return found
 
         return self.with_bound(files, guess)
@@ -92,49 +90,21 @@ def files(request: pytest.FixtureRequest, bench: Bench, tmp_path: Path) -> Form:
     return Form(bench.whole, path)
 
 
-def test_both_ways_serve_what_wwith_training(bench: Bench, files: Form) -> None:
+def test_what_was_trained_serves(bench: Bench, files: Form) -> None:
     assert bench.found(files) == files
     alone = bench.guesses(files)
-    train(bench.store, bench.vocabulary, bench.whole, "merged")
-    merged = bench.found(files)
-    assert merged.merged is not None
-    assert (merged.trimmed, merged.adapter) == (files.trimmed, None)
-    path = train(bench.store, bench.vocabulary, bench.whole, "adapter")
-    beside = bench.found(files)
-    assert beside == dataclasses.replace(files, adapter=path)
-    added, adapted = bench.guesses(merged), bench.guesses(beside)
-    assert [token for token, _ in added] == [token for token, _ in adapted]
-    np.testing.assert_allclose([sure for _, sure in added], [sure for _, sure in adapted], rtol=0.1)
-    assert added != alone != adapted
+    train(bench.store, bench.vocabulary, bench.whole)
+    assert with_training(files, bench.vocabulary, bench.store.folder, print, None) == files
+    found = bench.found(files)
+    assert found == dataclasses.replace(files, merged=found.running)
+    assert found.merged is not None
+    assert bench.guesses(found) != alone
     assert bench.guesses(files) == alone
     assert bench.lines == []
 
 
-def test_corrections_belong_to_a_drafter_as_it_wwith_training(bench: Bench, files: Form) -> None:
-    corrections = AdaptationStore(bench.store.folder)
-
-    def fingerprint(files: Form) -> str:
-        def name(bound: BoundDrafter) -> str:
-            with contextlib.ExitStack() as cleanup:
-                student = open_student(
-                    bound, corrections, "tiny", True, bench.lines.append, cleanup
-                )
-                assert student is not None
-                return student._keeping._pair.drafter
-
-        return bench.with_bound(files, name)
-
-    names = [fingerprint(files)]
-    for seed in (1, 2):
-        for way in ("adapter", "merged"):
-            train(bench.store, bench.vocabulary, bench.whole, way, seed)
-            names.append(fingerprint(bench.found(files)))
-    assert names[0] == file_fingerprint(files.running)
-    assert len(set(names)) == 5
-
-
 def test_what_cannot_be_used_costs_one_line(bench: Bench, files: Form) -> None:
-    path = train(bench.store, bench.vocabulary, bench.whole, "merged")
+    path = train(bench.store, bench.vocabulary, bench.whole)
     path.write_bytes(path.read_bytes()[:-60])
     assert bench.found(files) == files
     (line,) = bench.lines
@@ -147,8 +117,7 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
     return Cli.of(tmp_path_factory)
 
 
-@pytest.mark.parametrize("way", ["merged", "adapter"])
-def test_the_same_answer_with_a_trained_drafter(cli: Cli, tmp_path: Path, way: Way) -> None:
+def test_the_same_answer_with_a_trained_drafter(cli: Cli, tmp_path: Path) -> None:
     home = cli.remembered_in(tmp_path / "home").data
     whole = write_tiny_model(
         tmp_path / "small.gguf", dataclasses.replace(SMALL, num_layers=1, repetitive=True)
@@ -156,7 +125,7 @@ def test_the_same_answer_with_a_trained_drafter(cli: Cli, tmp_path: Path, way: W
     with Model(cli.quick, ModelOptions(vocabulary_only=True)) as model:
         vocabulary = ByteTokenizer(model.vocab).fingerprint
     store = TrainingStore(home / "adaptations")
-    path = train(store, vocabulary, whole, way)
+    path = train(store, vocabulary, whole)
     asked = ("--max-tokens", "30", "--json", "--no-learn", "Tell me a story.")
     command = ("run", *cli.on_quick, "--no-trim", "--drafter", whole, *asked)
     plain = cli.run("run", *cli.on_quick, "--no-speculation", *asked, home=home).json()
@@ -173,7 +142,7 @@ def test_the_same_answer_with_a_trained_drafter(cli: Cli, tmp_path: Path, way: W
     )
     with load(request, cli.quick, Paths(home, home / "cache"), lambda _line: None) as running:
         assert running.idle.wait(PATIENCE_S)
-    assert len(made()) == (1 if way == "merged" else 0)
+    assert len(made()) == 1
     trained = cli.run(*command, home=home).json()
     assert trained["token_ids"] == plain["token_ids"]
     assert trained["stats"]["proposed"] > 0

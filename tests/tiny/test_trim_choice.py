@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from rigs import SMALL, OpenModel, WriteModel
 
-from edgespec.errors import ModelFileError, UsageError
+from edgespec.errors import UsageError
 from edgespec.forms import search as trim_choice
 from edgespec.forms.counts import keep_tokens, ranked
 from edgespec.forms.search import body_types, choose, rungs_for
-from edgespec.forms.trimming import AS_SHIPPED, FormChoice, Parent, Workshop, make, read_parent
+from edgespec.forms.trimming import AS_SHIPPED, Decision, Parent, Workshop, make, read_parent
 from edgespec.forms.weighing import (
     Heads,
     OpenDrafter,
@@ -148,21 +148,12 @@ def test_the_parent_is_read(write_model: WriteModel, shop: Workshop) -> None:
     assert "answers of qwen2.5-coder-1.5b" in parent.counts.origin
 
 
-@pytest.mark.parametrize("architecture", ["mamba", "lfm2"])
-def test_recurrent_parents_are_refused(
-    write_model: WriteModel, shop: Workshop, architecture: str
-) -> None:
-    spec = TinySpec(architecture=architecture, width=64, ffn_width=128)  # type: ignore[arg-type]
-    with pytest.raises(ModelFileError, match="is recurrent"):
-        read_parent(write_model(spec), shop)
-
-
 def test_nothing_is_measured_where_nothing_is_open(
     write_model: WriteModel, shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parent = read_parent(write_model(SMALL), shop)
     monkeypatch.delattr(trim_choice, "token_costs")
-    assert choose(parent, shop, 300, "q4_0") == FormChoice(300, "q4_0")
+    assert choose(parent, shop, 300, "q4_0") == Decision(300, "q4_0")
     with pytest.raises(UsageError, match="cannot keep 513 tokens: the vocabulary has 512"):
         choose(parent, shop, 513)
     with pytest.raises(UsageError, match=r"cannot keep 7 tokens: .* are needed"):
@@ -292,7 +283,7 @@ def test_a_busy_machine_gets_what_is_rarely_wrong(
 ) -> None:
     parent = read_parent(write_model(dataclasses.replace(SMALL, quantization=own)), shop)
     give_costs(monkeypatch, lambda _drafter: 1.0, spread=2.0, rungs=(300, 350, 400))
-    expected = FormChoice(300, chosen, (), is_sure=False)
+    expected = Decision(300, chosen, (), is_sure=False)
     assert choose(parent, shop) == expected
     assert choose(parent, shop, None, "q4_0") == dataclasses.replace(expected, type_name="q4_0")
     assert choose(parent, shop, 444) == dataclasses.replace(expected, num_kept=444)

@@ -18,18 +18,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pause_support import Asking
 from rigs import SMALL, WriteModel, file_size_limit
 
 from edgespec.cache.database import Database, open_in_memory
 from edgespec.cache.facts import Facts
 from edgespec.errors import BusyError, ModelFileError, UsageError
-from edgespec.forms import decision as forms
 from edgespec.forms import search as trim_choice
 from edgespec.forms import trimmer as trimmed
+from edgespec.forms import trimming
 from edgespec.forms.counts import TokenCounts
-from edgespec.forms.decision import Decision, Wanted
 from edgespec.forms.trimmer import TRIM, Trimmer
-from edgespec.forms.trimming import AS_SHIPPED, FormChoice, Tried
+from edgespec.forms.trimming import AS_SHIPPED, Decision, Tried
 from edgespec.forms.weighing import OpenDrafter, TokenCosts
 from edgespec.gguf.trim import file_sha256, read_trim_info
 from edgespec.llama.model import ModelOptions
@@ -88,10 +88,10 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-def choice_of(rig: Rig) -> FormChoice:
+def choice_of(rig: Rig) -> Decision:
     form = rig.trimmer().decision(rig.whole)
     assert form is not None
-    return form.choice
+    return form
 
 
 def test_the_first_use_makes_it_and_the_second_finds_it(rig: Rig, measured: list[str]) -> None:
@@ -168,7 +168,7 @@ def test_other_threads_are_another_machine(rig: Rig, measured: list[str]) -> Non
 
 def ship_other_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """As an EdgeSpec with another table of words."""
-    for module in (trimmed, forms):
+    for module in (trimmed, trimming):
         monkeypatch.setattr(module, "shipped_words_id", lambda: "another")
 
 
@@ -193,8 +193,8 @@ def test_what_a_user_chose_stays(
         counts[400:440] = 5
         return TokenCounts(tokenizer.fingerprint, counts, "mine")
 
-    path, parent, choice = rig.trimmer().trim(rig.whole, Wanted(300, "q4_0", count))
-    assert (choice, parent.counts.origin) == (FormChoice(300, "q4_0"), "mine")
+    path, parent, choice = rig.trimmer().trim(rig.whole, 300, "q4_0", count)
+    assert (choice, parent.counts.origin) == (Decision(300, "q4_0"), "mine")
     ship_other_words(monkeypatch)
     assert rig.trimmed() == path
     assert measured == []
@@ -213,7 +213,7 @@ def test_a_file_elsewhere_changes_nothing_here(
     rig: Rig, measured: list[str], tmp_path: Path
 ) -> None:
     out = tmp_path / "elsewhere.gguf"
-    path, _, _ = rig.trimmer().trim(rig.whole, Wanted(300, AS_SHIPPED), out)
+    path, _, _ = rig.trimmer().trim(rig.whole, 300, AS_SHIPPED, out=out)
     assert path == out
     assert rig.files() == []
     assert rig.trimmer().decision(rig.whole) is None
@@ -245,7 +245,7 @@ def test_what_cannot_be_trimmed_is_told_once(
     assert rig.trimmer().trimmed(whole) is None
     assert rig.lines == [line]
     with pytest.raises(ModelFileError, match="is recurrent"):
-        rig.trimmer().trim(whole, Wanted(300))
+        rig.trimmer().trim(whole, 300)
 
 
 def test_a_busy_machine_is_asked_three_times(
@@ -299,12 +299,6 @@ def test_a_full_disk_is_told(rig: Rig, measured: list[str]) -> None:
     assert rig.trimmed() is not None, "another time there is space"
 
 
-def test_a_missing_drafter_is_told(rig: Rig) -> None:
-    rig.whole.unlink()
-    assert rig.trimmer().trimmed(rig.whole) is None
-    assert "runs untrimmed" in rig.lines[0]
-
-
 def test_only_one_process_trims(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trimmed, "_WAIT_S", 0.05)
     rig.folder.mkdir()
@@ -313,16 +307,21 @@ def test_only_one_process_trims(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> No
         (line,) = rig.lines
         assert line.endswith("runs untrimmed: another process is trimming a drafter; wait for it")
         with pytest.raises(BusyError):
-            rig.trimmer().trim(rig.whole, Wanted())
+            rig.trimmer().trim(rig.whole)
+        with pytest.raises(BusyError):
+            rig.trimmer().trimmed(rig.whole, pause=Asking())
+        assert rig.lines == [line]
 
 
 def test_what_interrupts_left_is_deleted(rig: Rig, measured: list[str]) -> None:
     rig.folder.mkdir()
-    (rig.folder / ".work-abc").mkdir()
-    (rig.folder / ".work-abc" / "300-shipped.gguf").write_bytes(b"x" * 100)
+    for name, days in ((".search-old-1", 70), (".search-recent-1", 30)):
+        (rig.folder / name).mkdir()
+        (rig.folder / name / "300-shipped.gguf").write_bytes(b"x" * 100)
+        os.utime(rig.folder / name, (time.time() - days * 86400,) * 2)
     (rig.folder / ".my drafter-1.gguf.x.part").write_bytes(b"x" * 100)
     path = rig.trimmed()
-    assert rig.files() == [path]
+    assert rig.files() == sorted([rig.folder / ".search-recent-1", path])
 
 
 def test_an_interrupt_leaves_nothing_and_the_next_use_goes_on(
@@ -356,47 +355,28 @@ def test_a_long_name_is_cut(rig: Rig, measured: list[str]) -> None:
     assert len(rig.trimmed().name) < 110
 
 
-def test_native_code_runs_where_interrupts_wait(rig: Rig, measured: list[str]) -> None:
-    entered: list[str] = []
-
-    class Native:
-        def __enter__(self) -> None:
-            entered.append("in")
-
-        def __exit__(self, *_exc: object) -> None:
-            entered.append("out")
-
-    trimmer = Trimmer(rig.folder, rig.store, MACHINE, ModelOptions(), native=Native)
-    trimmer.trim(rig.whole, Wanted())
-    assert entered == ["in", "out"] * (len(entered) // 2)
-    assert len(entered) >= 12, "the vocabulary, three bodies opened, two re-typed, one made"
-
-
 def test_nonsense_is_refused_and_nothing_remembered(rig: Rig) -> None:
     with pytest.raises(UsageError, match="cannot keep 5,000 tokens"):
-        rig.trimmer().trim(rig.whole, Wanted(5000))
+        rig.trimmer().trim(rig.whole, 5000)
     assert rig.trimmer().decision(rig.whole) is None
     assert rig.files() == []
 
 
 any_form = st.builds(
     Decision,
-    st.builds(
-        FormChoice,
-        st.integers(0, 10**6),
-        st.text(),
-        st.lists(
-            st.builds(
-                Tried,
-                st.integers(),
-                st.text(),
-                st.floats(0, 1e6),
-                st.none() | st.floats(0, 1),
-                st.floats(0, 1e6),
-            )
-        ).map(tuple),
-        st.booleans(),
-    ),
+    st.integers(0, 10**6),
+    st.text(),
+    st.lists(
+        st.builds(
+            Tried,
+            st.integers(),
+            st.text(),
+            st.floats(0, 1e6),
+            st.none() | st.floats(0, 1),
+            st.floats(0, 1e6),
+        )
+    ).map(tuple),
+    st.booleans(),
     st.none() | st.text(),
     st.booleans(),
     st.text(),
@@ -414,6 +394,6 @@ def test_forms_round_trip_through_the_store(form: Decision) -> None:
     assert Decision.from_json(value) == form
 
 
-@pytest.mark.parametrize("value", [{}, {"choice": 1}, {"choice": {"tried": [{"a": 1}]}}])
+@pytest.mark.parametrize("value", [{}, {"tried": 1}, {"tried": []}, {"tried": [{"a": 1}]}])
 def test_what_is_no_form_is_none(value: dict[str, object]) -> None:
     assert Decision.from_json(value) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -11,14 +12,12 @@ import torch
 from gguf import GGUFWriter
 from numpy.typing import NDArray
 from rigs import SMALL, corpus_tokens
-from train_support import ABOUT, random_lora
+from train_support import ABOUT, lora_beside, random_lora
 
 from edgespec.errors import ModelFileError
 from edgespec.gguf.file import GgufFile
-from edgespec.learning.distillation.decoder import Decoder, fastest_dtype
-from edgespec.learning.distillation.lora import Lora
-from edgespec.learning.distillation.lora_file import write_lora
-from edgespec.llama.adapter import LoraAdapter
+from edgespec.learning.decoder import Decoder, fastest_dtype
+from edgespec.learning.lora import Lora, write_lora
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model
 from edgespec.llama.tiny import TinySpec, write_tiny_model
@@ -40,9 +39,9 @@ each_spec = pytest.mark.parametrize(
 
 
 def reference(model: Model, tokens: list[int], lora: Path | None = None) -> NDArray[np.float32]:
-    with Context(model, OPTIONS) as context:
+    with Context(model, OPTIONS) as context, contextlib.ExitStack() as beside:
         if lora is not None:
-            context.use_adapter(LoraAdapter(model, lora))  # freed with the model
+            beside.enter_context(lora_beside(context, lora))
         context.decode(tokens, 0, num_outputs=len(tokens))
         return np.stack([context.logits(row).copy() for row in range(len(tokens))])
 

@@ -11,10 +11,10 @@ from rigs import SMALL
 from train_support import ring_course
 
 from edgespec.gguf.file import GgufFile
-from edgespec.learning.distillation.decoder import Decoder
-from edgespec.learning.distillation.lessons import Course, Lesson
-from edgespec.learning.distillation.pupil import TorchPupil
-from edgespec.learning.distillation.training import (
+from edgespec.learning.decoder import Decoder
+from edgespec.learning.lessons import Course, Lesson
+from edgespec.learning.pupil import TorchPupil
+from edgespec.learning.training import (
     Arrays,
     Limits,
     Progress,
@@ -49,7 +49,7 @@ def course() -> Course:
         )
 
     ring = ring_course()
-    return Course(even(ring.lessons), even(ring.guide), even(ring.judge))
+    return Course(even(ring.lessons), even(ring.guide), even(ring.judge), ring.num_answers)
 
 
 def run(

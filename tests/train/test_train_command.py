@@ -14,9 +14,9 @@ from rigs import SMALL
 from train_support import record_answers
 
 from edgespec import errors
-from edgespec.learning.distillation.lessons import LEAST_ANSWERS
-from edgespec.learning.distillation.lora_file import read_about
-from edgespec.learning.distillation.trainings import TrainingStore
+from edgespec.learning.lessons import LEAST_ANSWERS
+from edgespec.learning.lora import read_about
+from edgespec.learning.trainings import TrainingStore
 from edgespec.llama.tiny import write_tiny_model
 
 COMMAND = (sys.executable, "-P", "-m", "edgespec")

@@ -24,6 +24,7 @@ from edgespec.types import (
     Chunk,
     Completion,
     CompletionRequest,
+    Insight,
     Message,
     SamplingParams,
     ServedModel,
@@ -175,8 +176,11 @@ class Scripted:
         yield Chunk("te", timings=timings, stats=stats)
         yield Chunk("xt", timings=timings, stats=stats, completion=completion)
 
-    def count_tokens(self, messages: Sequence[Message]) -> int:
-        return len(messages)
+    def count_tokens(self, text: Sequence[Message] | str) -> int:
+        return len(text)
+
+    def insight(self) -> Insight:
+        return Insight({1: 2.0}, 0)
 
     def decode_token(self, token: int) -> bytes:
         return bytes([token])

@@ -7,12 +7,12 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from token_support import OTHER_VOCABULARY, VOCABULARY, Recorded, in_memory, on_disk
+from token_support import OTHER_VOCABULARY, VOCABULARY, Recorded, Talks, in_memory, on_disk
 
-from edgespec.cache.chats.conversations import Conversations
 from edgespec.cache.chats.transfer import export_lines
 from edgespec.cache.database import connect, open_database
 from edgespec.cache.tokens.answers import latest_answers
+from edgespec.cache.tokens.eviction import token_bytes
 from edgespec.cache.upkeep.check import content_problems, problems
 from edgespec.cache.upkeep.repair import repair
 from edgespec.cache.upkeep.usage import compact, statistics
@@ -22,7 +22,7 @@ SAID = "to the left \N{RIGHT-TO-LEFT OVERRIDE}and on"
 
 def filled(path: Path) -> str:
     recorded = on_disk(path)
-    conversations = Conversations(recorded.connection)
+    conversations = Talks(recorded.connection)
     known = conversations.start("title")
     conversations.add(known, "user", SAID)
     recorded.add(range(200), [7, 8], conversation=known)
@@ -51,8 +51,8 @@ def test_a_flipped_byte_of_a_text_is_found_and_mended(tmp_path: Path) -> None:
     assert begun.startswith("there is no sound backup")
     assert told.startswith("added 1 messages and 1 recorded sequences")
     with open_database(path) as database:
-        (said,) = Conversations(database.connection).messages(known)
-        assert said.content.replace("\N{REPLACEMENT CHARACTER}", "") == "to the left .and on"
+        ((_, said),) = Talks(database.connection).turns(known)
+        assert said.replace("\N{REPLACEMENT CHARACTER}", "") == "to the left .and on"
         assert len(list(export_lines(database.connection))) == 4
         assert problems(database.connection) == []
 
@@ -119,7 +119,7 @@ def test_statistics_count_what_is_there(tmp_path: Path) -> None:
     recorded.add([1, 2, 3])
     recorded.add([4, 5], tier="statistics")
     recorded.add([6], vocabulary=OTHER_VOCABULARY)
-    conversations = Conversations(recorded.connection)
+    conversations = Talks(recorded.connection)
     conversations.add(conversations.start("t"), "user", "hello")
     stats = statistics(recorded.connection, path)
     assert [(t.vocabulary, t.tier, t.num_sequences, t.num_tokens) for t in stats.tiers] == [
@@ -128,7 +128,7 @@ def test_statistics_count_what_is_there(tmp_path: Path) -> None:
         ("other", "model", 1, 1),
     ]
     assert (stats.num_tokens, stats.num_conversations, stats.num_messages) == (6, 1, 1)
-    assert stats.used_bytes > 0 and path.stat().st_size <= stats.file_bytes
+    assert stats.token_bytes == 150 and path.stat().st_size <= stats.file_bytes
 
 
 def test_compacting_frees_what_was_forgotten_and_keeps_the_rest(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_compacting_frees_what_was_forgotten_and_keeps_the_rest(tmp_path: Path) 
     limit = 1 << 20
     freed = compact(recorded.connection, path, limit)
     assert freed > 0
-    assert path.stat().st_size <= limit < before
+    assert token_bytes(recorded.connection) <= limit and path.stat().st_size < before
     assert path.with_name("edgespec.db-wal").stat().st_size == 0
     cursor = recorded.reader().lookup([900, 901, 902])
     assert cursor is not None and cursor.best().token == 903

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from token_support import VOCABULARY, Recorded, in_memory, on_disk
+from token_support import VOCABULARY, Talks, in_memory, on_disk
 
 from edgespec.cache.chats.conversations import Conversations, NewMessage
 from edgespec.cache.chats.journal import Entry, Journal
+from edgespec.cache.chats.search import search
+from edgespec.cache.chats.store import ChatStore
 from edgespec.cache.database import open_database, transaction
-from edgespec.cache.tokens.eviction import bytes_in_use, evict
-from edgespec.cache.tokens.sequences import Recording
+from edgespec.cache.tokens.eviction import evict, token_bytes
 from edgespec.cache.tokens.token_memory import open_token_memory
 from edgespec.cache.upkeep.forget import Forgetting, Forgotten
 
@@ -21,12 +22,10 @@ Turns = list[tuple[str, str]]
 TEXTS = st.text(max_size=12)
 
 
-def ask(
-    journal: Journal, turns: Turns, question: str, answer: str, conversation: str | None = None
-) -> Entry:
+def ask(journal: Journal, turns: Turns, question: str, answer: str) -> Entry:
     """Ask in a conversation, which `turns` becomes after the answer."""
     turns.append(("user", question))
-    entry = journal.entry(turns, answer, conversation)
+    entry = journal.entry(turns, answer)
     turns.append(("assistant", answer))
     return entry
 
@@ -45,8 +44,12 @@ class Written:
         return entry.conversation
 
     def texts(self, conversation: str) -> Turns:
-        messages = Conversations(self._recorded.connection).messages(conversation)
-        return [(message.role, message.content) for message in messages]
+        return Talks(self._recorded.connection).turns(conversation)
+
+    def followed(self, conversation: str) -> list[tuple[str, int | None]]:
+        """Each message, and the place of the one that it follows."""
+        turns = Conversations(self._recorded.connection).turns(conversation)
+        return [(turn.content, turn.before) for turn in turns]
 
 
 def test_a_conversation_that_grows_stays_one() -> None:
@@ -99,53 +102,37 @@ def test_a_changed_past_is_another_conversation() -> None:
     assert len(changed.said) == 4, "all that was said, since nothing of it is written down"
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), TEXTS, TEXTS, st.booleans()), max_size=20))
+@given(st.lists(st.tuples(st.integers(0, 3), TEXTS, TEXTS), max_size=20))
 def test_of_interleaved_conversations_each_is_written_down_whole(
-    asked: list[tuple[int, str, str, bool]],
+    asked: list[tuple[int, str, str]],
 ) -> None:
-    """Half of them have a name, and are known by it after a restart."""
     journal = Journal()
     written = Written()
     turns: dict[int, Turns] = {}
     names: dict[int, str] = {}
-    for number, question, answer, restarts in asked:
+    for number, question, answer in asked:
         # A number in each first question, or two conversations could not be told apart.
         known = turns.setdefault(number, [("system", str(number))])
-        name = f"named {number}" if number % 2 else None
-        if restarts and name is not None:
-            journal = Journal()
-            turns = {each: said for each, said in turns.items() if each % 2}
-            names = {each: said for each, said in names.items() if each % 2}
-        entry = written.down(journal.question([*known, ("user", question)], name))
+        entry = written.down(journal.question([*known, ("user", question)]))
         assert written.texts(entry) == [*known, ("user", question)]
-        assert written.down(ask(journal, known, question, answer, name)) == entry
+        assert written.down(ask(journal, known, question, answer)) == entry
         assert names.setdefault(number, entry) == entry
     for number, said in turns.items():
         assert written.texts(names[number]) == said
 
 
-def test_what_got_no_answer_is_kept_and_may_be_asked_again() -> None:
-    written = Written()
+def test_what_is_asked_again_and_answered_anew_are_versions() -> None:
+    written, journal = Written(), Journal()
     turns: Turns = []
-    ask(Journal(), turns, "One", "1", "c")
-    for question in ("Two", "Two", "Or three"):  # the engine died, twice; each time it is new
-        name = written.down(Journal().question([*turns, ("user", question)], "c"))
-    written.down(ask(Journal(), turns, "Or three", "3", "c"))
-    written.down(ask(Journal(), turns, "Four", "4", "c"))
-    assert name == "c"
-    assert [text for _, text in written.texts("c")] == [
-        "One",
-        "1",
-        "Two",
-        *["Or three", "3", "Four", "4"],
+    name = written.down(ask(journal, turns, "One", "1"))
+    for question in ("Two", "Two", "Or three"):  # the engine died, twice
+        written.down(Entry(name, "One", journal.question([*turns, ("user", question)]).said))
+    for answer in ("3", "drei"):
+        said = journal.entry([*turns, ("user", "Or three")], answer).said
+        written.down(Entry(name, "One", said))
+    assert written.followed(name) == [
+        *(("One", None), ("1", 0), ("Two", 1), ("Or three", 1), ("3", 3), ("drei", 3))
     ]
-
-
-def test_a_second_answer_comes_with_its_question() -> None:
-    written = Written()
-    for answer in ("1", "one"):
-        written.down(Journal().entry([("user", "One")], answer, "c"))
-    assert [text for _, text in written.texts("c")] == ["One", "1", "One", "one"]
 
 
 def test_only_the_latest_can_be_continued() -> None:
@@ -191,12 +178,11 @@ def test_messages_and_tokens_are_written_together_and_forgotten_together(tmp_pat
             memory.note(journal.question([*turns, ("user", "question 3")]))
             turns.append(("user", "question 3"))
     recorded = on_disk(path)
-    conversations = Conversations(recorded.connection)
-    [known] = conversations.all()
-    assert (known.title, known.num_messages) == ("question 0", 7)
-    assert [(m.role, m.content) for m in conversations.messages(known.id)] == turns
-    [hit] = conversations.search("question 2")
-    assert hit.conversation == known.id
+    [known] = ChatStore(recorded.connection).recent()
+    assert (known.title, known.num_messages, known.origin) == ("question 0", 7, "serve")
+    assert Talks(recorded.connection).turns(known.id) == turns
+    [hit] = search(recorded.connection, "question 2")
+    assert hit.chat == known.id
     assert Forgetting(recorded.connection).conversation(known.id) == Forgotten(1, 7, 9)
     assert recorded.reader().lookup([1, 2, 10, 11]) is None
     assert recorded.reader().lookup([6, 7, 8]) is not None
@@ -217,44 +203,17 @@ def test_what_cannot_be_recorded_leaves_no_messages(tmp_path: Path) -> None:
 # -- eviction ---------------------------------------------------------------------------------
 
 
-def remember(recorded: Recorded, conversation: str, tokens: list[int], text: str = "") -> None:
-    said = [NewMessage("user", text or f"about {conversation}"), NewMessage("assistant", "so")]
-    scope = recorded.store.scope(VOCABULARY, "model")
-    with transaction(recorded.connection):
-        recorded.store.add(scope, Recording(tokens, conversation=conversation))
-        Conversations(recorded.connection).append(conversation, conversation, said)
-
-
-def tokens_of(number: int, count: int = 400) -> list[int]:
-    return [(number * 131 + i * (number + 3)) % 1000 for i in range(count)]
-
-
-def test_a_conversation_goes_with_the_last_that_was_learned_from_it() -> None:
+def test_eviction_leaves_what_was_said() -> None:
     recorded = in_memory()
+    talks = Talks(recorded.connection)
     for number in range(30):
-        remember(recorded, f"c{number // 2}", tokens_of(number))
-    evict(recorded.connection, bytes_in_use(recorded.connection) // 2)
-    learned = {
-        name for (name,) in recorded.connection.execute("SELECT conversation FROM sequences")
-    }
-    kept = {known.id for known in Conversations(recorded.connection).all()}
-    assert kept == learned
-    assert 0 < len(kept) < 15
-    assert recorded.count("messages") == sum(
-        known.num_messages for known in Conversations(recorded.connection).all()
-    )
-
-
-def test_long_messages_do_not_break_the_limit() -> None:
-    """What takes most of the room may be text that nothing was learned from."""
-    recorded = in_memory()
-    conversations = Conversations(recorded.connection)
-    for number in range(20):
-        with transaction(recorded.connection):
-            conversations.append(f"c{number}", "t", [NewMessage("user", f"word{number} " * 4000)])
-    remember(recorded, "new", tokens_of(1), "word " * 4000)
-    limit = bytes_in_use(recorded.connection) // 2
-    evict(recorded.connection, limit)
-    assert bytes_in_use(recorded.connection) <= limit
-    kept = [known.id for known in conversations.all()]
-    assert kept == [f"c{number}" for number in reversed(range(20 - len(kept), 20))]
+        name = talks.start("t", f"c{number}")
+        talks.add(name, "user", f"about {number} " * 400)
+        tokens = [(number * 131 + i * (number + 3)) % 1000 for i in range(400)]
+        recorded.add(tokens, conversation=name)
+    before = token_bytes(recorded.connection)
+    evict(recorded.connection, before // 2)
+    assert 0 < token_bytes(recorded.connection) <= before // 2
+    assert recorded.count("messages") == recorded.count("conversations") == 30
+    evict(recorded.connection, 0)
+    assert recorded.count("sequences") == 0 and recorded.count("messages") == 30

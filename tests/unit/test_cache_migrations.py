@@ -10,14 +10,17 @@ from pathlib import Path
 
 import pytest
 import sqlite_utils
+from token_support import Talks
 
 from edgespec.cache import migrations
-from edgespec.cache.chats.conversations import Conversations
+from edgespec.cache.chats.search import search
+from edgespec.cache.chats.store import ChatStore
 from edgespec.cache.database import open_database
 from edgespec.cache.facts import Facts, PairStore
 from edgespec.cache.schema import NAMES
 from edgespec.cache.upkeep.check import problems
 from edgespec.cache.upkeep.repair import repair
+from edgespec.chats import ChatSettings, path_to
 
 SCHEMAS = range(1, len(NAMES) + 1)
 
@@ -27,6 +30,7 @@ TABLES = {
     2: {"vocabularies", "scopes", "files", "sequences", "blocks", "grams"},
     3: {"ngram_caches", "calibrations", "costs"},
     4: {"conversations", "messages", "messages_fts"},
+    5: {"messages_trigram"},
 }
 
 
@@ -64,9 +68,9 @@ def test_a_released_schema_is_migrated_and_keeps_what_was_there(
         assert database.notice == ""
         assert problems(database.connection) == []
         assert Facts(database).get("kind", "key") == {"v": 1}
-        conversations = Conversations(database.connection)
-        conversations.add(conversations.start("t"), "user", "hello")
-        assert len(conversations.search("hello")) == 1
+        talks = Talks(database.connection)
+        talks.add(talks.start("t"), "user", "hello")
+        assert len(search(database.connection, "hello")) == 1
     assert set().union(*TABLES.values()) <= table_names(path)
 
 
@@ -85,6 +89,68 @@ def test_a_backup_holds_the_old_schema(tmp_path: Path, schema: int) -> None:
     assert table_names(backups[0]) == before
     with contextlib.closing(sqlite3.connect(backups[0])) as connection:
         assert connection.execute("SELECT value FROM facts").fetchall() == [('{"v": 1}',)]
+
+
+def old_chats(path: Path) -> None:
+    """Three conversations of schema 4, two of them interleaved, under a clock that went back."""
+    made_by_schema(path, 4)
+    said = [
+        ("first", "user", "caffè?", 500.0),
+        ("second", "user", "天気はどうですか", 100.0),
+        ("first", "assistant", "Sì.", 90.0),
+        ("second", "assistant", "よく晴れています", 80.0),
+        ("first", "user", "Zucchero?", 70.0),
+    ]
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        for name in ("first", "second", "empty"):
+            connection.execute(
+                "INSERT INTO conversations (id, title, created) VALUES (?, ?, 60.0)", (name, name)
+            )
+        connection.executemany(
+            "INSERT INTO messages (conversation, role, content, created) VALUES (?, ?, ?, ?)", said
+        )
+
+
+def test_conversations_of_before_become_chats_without_branches(tmp_path: Path) -> None:
+    path = tmp_path / "edgespec.db"
+    old_chats(path)
+    with open_database(path) as database:
+        assert problems(database.connection) == []
+        store = ChatStore(database.connection)
+        assert [head.id for head in store.recent()] == ["first", "second", "empty"]
+        chat = store.load("first")
+        assert chat is not None and chat.settings == ChatSettings()
+        assert (chat.head.updated, chat.head.origin, chat.tip) == (70.0, "chat", 5)
+        assert [
+            (each.id, each.parent, each.role, each.content, each.created, each.state)
+            for each in chat.messages
+        ] == [
+            (1, None, "user", "caffè?", 500.0, "done"),
+            (3, 1, "assistant", "Sì.", 90.0, "done"),
+            (5, 3, "user", "Zucchero?", 70.0, "done"),
+        ]
+        assert [hit.message for hit in store.search("caffe")] == [1]
+        assert [hit.message for hit in store.search("天気は")] == [2]
+        store.begin("second", 4, "明日は？")
+        assert store.recent(1)[0].id == "second"
+
+
+def test_a_damaged_database_of_before_is_read_with_what_it_had(tmp_path: Path) -> None:
+    path = tmp_path / "edgespec.db"
+    old_chats(path)
+    path.replace(tmp_path / "edgespec.db.damaged-20310101-000000")
+    open_database(path).close()
+    (told,) = repair(path)
+    assert told.startswith("added 5 messages and 0 recorded sequences")
+    with open_database(path) as database:
+        store = ChatStore(database.connection)
+        chat = store.load("first")
+        assert chat is not None and chat.head.title == "first"
+        assert [each.content for each in path_to(chat.messages, chat.tip)] == [
+            *("caffè?", "Sì.", "Zucchero?")
+        ]
+        assert {head.id for head in store.recent()} == {"first", "second", "empty"}
+        assert problems(database.connection) == []
 
 
 def test_a_new_database_needs_no_backup(tmp_path: Path) -> None:

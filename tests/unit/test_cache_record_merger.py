@@ -1,75 +1,99 @@
-"""Merging conversations and sequences: nothing twice, nothing out of order."""
+"""Merging chats and sequences: nothing twice, every version kept, each below what it was below."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from token_support import VOCABULARY, Recorded, in_memory
 
-from edgespec.cache.chats.conversations import Conversations, StoredMessage
 from edgespec.cache.chats.record_merger import RecordMerger
+from edgespec.cache.chats.store import ChatStore
 from edgespec.cache.database import transaction
 from edgespec.cache.tokens.sequences import Recording
 from edgespec.cache.upkeep.check import problems
+from edgespec.chats import Chat, ChatHead, ChatMessage, ChatSettings, path_to
 
-said = st.lists(
-    st.builds(
-        StoredMessage,
-        st.sampled_from(["user", "assistant"]),
-        st.sampled_from(["yes", "no", "why"]),
-        st.sampled_from([1.0, 2.0]),
-    ),
-    max_size=6,
-)
+Way = tuple[tuple[str, str], ...]
+"""A message by all that is said on the way to it."""
 
 
-def merge(recorded: Recorded, messages: list[StoredMessage]) -> bool:
+def chat(messages: list[ChatMessage], title: str = "title", updated: float = 9.0) -> Chat:
+    head = ChatHead("c", title, 1.0, updated, len(messages), origin="import")
+    return Chat(head, ChatSettings(), tuple(messages), messages[-1].id if messages else None)
+
+
+@st.composite
+def chats(draw: st.DrawFn) -> Chat:
+    """A tree in which versions may be alike."""
+    messages: list[ChatMessage] = []
+    for number in range(1, draw(st.integers(0, 7)) + 1):
+        parent = draw(st.sampled_from([None, *(each.id for each in messages)]))
+        role, content = draw(st.sampled_from(["user", "assistant"])), draw(st.sampled_from("ab"))
+        messages.append(ChatMessage(number, parent, role, content, 1.0))
+    return chat(messages)
+
+
+def merge(recorded: Recorded, one: Chat) -> bool:
     merger = RecordMerger(recorded.connection)
     with transaction(recorded.connection):
-        return merger.conversation("c", "title", 1.0, messages)
+        return merger.chat(one)
 
 
-def messages(recorded: Recorded) -> list[StoredMessage]:
-    return Conversations(recorded.connection).messages("c")
+def ways(one: Chat) -> Counter[Way]:
+    """How often something is said after the same words, among versions of one message."""
+    most: Counter[Way] = Counter()
+    for message in one.messages:
+        beside = [
+            each
+            for each in one.messages
+            if (each.parent, each.role, each.content)
+            == (message.parent, message.role, message.content)
+        ]
+        way = tuple((each.role, each.content) for each in path_to(one.messages, message.id))
+        most[way] = max(most[way], len(beside))
+    return most
 
 
-@given(said, said)
-def test_incoming_messages_follow_in_their_order(
-    here: list[StoredMessage], incoming: list[StoredMessage]
-) -> None:
+def held(recorded: Recorded) -> Chat:
+    found = ChatStore(recorded.connection).load("c")
+    assert found is not None
+    return found
+
+
+@given(chats(), chats())
+def test_both_trees_are_kept_and_nothing_comes_twice(here: Chat, incoming: Chat) -> None:
     recorded = in_memory()
     merge(recorded, here)
-    assert messages(recorded) == here
+    assert ways(held(recorded)) == ways(here) and len(held(recorded).messages) == len(here.messages)
     merge(recorded, incoming)
-    merged = messages(recorded)
-    assert merged[: len(here)] == here
-    rest = iter(incoming)
-    assert all(message in rest for message in merged[len(here) :]), "in the order given"
-    assert sorted(map(repr, merged)) == sorted(map(repr, _union(here, incoming)))
-    assert not merge(recorded, incoming), "a second time adds nothing"
-    assert messages(recorded) == merged
+    merged = held(recorded)
+    assert set(ways(merged)) == set(ways(here)) | set(ways(incoming))
+    assert merged.messages[: len(here.messages)] == here.messages
+    for one in (here, incoming):
+        assert not merge(recorded, one), "a second time adds nothing"
+    assert held(recorded) == merged
     assert problems(recorded.connection) == []
     recorded.database.close()
 
 
-def _union(some: list[StoredMessage], others: list[StoredMessage]) -> list[StoredMessage]:
-    """Each message as often as it is in the one where it is more often."""
-    left = list(others)
-    for message in some:
-        if message in left:
-            left.remove(message)
-    return [*some, *left]
-
-
-def test_a_newer_copy_of_a_conversation_continues_it() -> None:
+def test_a_newer_copy_of_a_chat_continues_it_and_is_shown() -> None:
     recorded = in_memory()
-    turns = [StoredMessage("user", f"turn {number}", float(number)) for number in range(5)]
-    assert merge(recorded, turns[:3])
-    assert merge(recorded, turns)
-    assert messages(recorded) == turns
-    assert not merge(recorded, turns[:2])
-    assert messages(recorded) == turns
+    turns = [
+        ChatMessage(number, number - 1 or None, "user", f"turn {number}", float(number))
+        for number in range(1, 6)
+    ]
+    assert merge(recorded, chat(turns[:3]))
+    assert merge(recorded, chat(turns, "another title", 20.0))
+    whole = held(recorded)
+    assert (whole.tip, whole.head.title, whole.head.updated) == (5, "title", 20.0)
+    assert whole.messages == tuple(turns)
+    ChatStore(recorded.connection).delete("c")
+    assert not merge(recorded, chat(turns[:2]))
+    assert held(recorded).messages == tuple(turns), "it was asked for again"
+    assert held(recorded).tip == 5
 
 
 def test_a_sequence_that_was_there_before_is_not_added_again() -> None:

@@ -17,9 +17,9 @@ import pytest
 from filled_database import PAGE, Kept, filled, kept, overwrite, pages_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from token_support import VOCABULARY, Recorded, in_memory, on_disk
+from token_support import VOCABULARY, Recorded, Talks, in_memory, on_disk
 
-from edgespec.cache.chats.conversations import Conversations
+from edgespec.cache.chats.search import search
 from edgespec.cache.database import connect, open_database
 from edgespec.cache.facts import Facts
 from edgespec.cache.tokens.token_memory import open_token_memory
@@ -138,7 +138,7 @@ def test_what_was_said_since_a_backup_took_its_place_stays(home: Home, tmp_path:
     with open_database(path) as database:
         assert "took its place" in database.notice
         recorded = Recorded(database)
-        conversations = Conversations(database.connection)
+        conversations = Talks(database.connection)
         new = conversations.start("since then")
         conversations.add(new, "user", "hello")
         recorded.add([1, 2, 3], conversation=new)
@@ -307,7 +307,7 @@ def test_a_log_belongs_to_its_database(home: Home, tmp_path: Path) -> None:
     """What the log alone holds is read with the damaged file, and not taken for the backup's."""
     path = home.copy(tmp_path)
     live = on_disk(path)
-    Conversations(live.connection).start("only in the log")
+    Talks(live.connection).start("only in the log")
     for part in ("", "-wal"):
         shutil.copy(f"{path}{part}", f"{path}.copy{part}")
     live.database.close()
@@ -340,4 +340,4 @@ def test_a_search_index_that_does_not_fit_is_noticed_and_made_anew(
     assert repair(path) == ["the indexes were made anew; nothing was lost"]
     assert found(path) == []
     with contextlib.closing(connect(path, 1.0, 1 << 20)) as connection:
-        assert len(Conversations(connection).search('"question 3"')) > 0
+        assert len(search(connection, "question 3")) > 0

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from token_support import VOCABULARY, Recorded, in_memory, votes
+from token_support import VOCABULARY, Recorded, Talks, in_memory, votes
 
-from edgespec.cache.chats.conversations import Conversations
+from edgespec.cache.chats.search import search
 from edgespec.cache.chats.transfer import export_lines, import_lines, is_export
 from edgespec.cache.tokens import text_files
 from edgespec.cache.tokens.text_files import find_files, read_text
@@ -275,7 +275,7 @@ def test_a_file_that_cannot_be_read_does_not_end_the_import(tmp_path: Path) -> N
 
 def filled() -> Recorded:
     recorded = in_memory()
-    conversations = Conversations(recorded.connection)
+    conversations = Talks(recorded.connection)
     known = conversations.start("Grüße")
     conversations.add(known, "user", 'say "hi"\nplease')
     conversations.add(known, "assistant", "hi")
@@ -298,7 +298,7 @@ def test_an_export_carries_everything_to_an_empty_database() -> None:
     assert content(other) == lines
     cursor = other.reader().lookup([8, 1, 2])
     assert cursor is not None and len(votes(cursor)) == 2
-    assert len(Conversations(other.connection).search("hi please")) == 1
+    assert len(search(other.connection, "hi please")) == 1
 
 
 def test_what_is_known_is_not_added_twice() -> None:
@@ -351,5 +351,5 @@ def test_a_broken_export_is_refused_by_line(broken: str) -> None:
 
 
 def test_an_export_of_a_newer_version_is_refused() -> None:
-    with pytest.raises(UsageError, match="version 2"):
-        import_lines(in_memory().connection, ['{"edgespec": "export", "version": 2}'])
+    with pytest.raises(UsageError, match="version 3"):
+        import_lines(in_memory().connection, ['{"edgespec": "export", "version": 3}'])

@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from token_support import VOCABULARY, Recorded, count, in_memory, on_disk
+from token_support import VOCABULARY, Recorded, Talks, count, in_memory, on_disk
 
-from edgespec.cache.chats.conversations import Conversations, NewMessage
 from edgespec.cache.database import connect, open_database, open_in_memory, transaction
-from edgespec.cache.tokens.eviction import bytes_in_use, evict
+from edgespec.cache.tokens.eviction import evict, token_bytes
 from edgespec.cache.tokens.recorder import Recorder
 from edgespec.cache.tokens.sequences import Recording
 from edgespec.cache.tokens.token_memory import TokenMemory, open_token_memory
@@ -194,9 +193,9 @@ def test_the_unused_for_longest_go_first() -> None:
     numbers = fill(recorded, 60)
     with transaction(recorded.connection):
         recorded.store.touch(numbers[:5])
-    limit = bytes_in_use(recorded.connection) * 2 // 3
+    limit = token_bytes(recorded.connection) * 2 // 3
     assert evict(recorded.connection, limit) > 0
-    assert bytes_in_use(recorded.connection) <= limit
+    assert token_bytes(recorded.connection) <= limit
     remaining = kept(recorded)
     assert set(numbers[:5]) <= remaining
     forgotten = sorted(set(numbers) - remaining)
@@ -208,7 +207,7 @@ def test_imported_text_makes_room_before_the_targets_own_answers() -> None:
     answers = fill(recorded, 10)
     for number in range(50):
         recorded.add([(number * 37 + i * 5) % 1000 for i in range(400)], tier="statistics")
-    evict(recorded.connection, bytes_in_use(recorded.connection) // 2)
+    evict(recorded.connection, token_bytes(recorded.connection) // 2)
     assert set(answers) <= kept(recorded)
 
 
@@ -222,8 +221,9 @@ def test_an_impossible_limit_forgets_everything_and_ends() -> None:
 
 def test_a_sequence_whose_tier_is_lost_does_not_keep_eviction_busy_for_ever() -> None:
     recorded = in_memory()
+    talks = Talks(recorded.connection)
+    talks.add(talks.start("talk", "talk"), "user", "hello")
     recorded.add([1, 2, 3], conversation="talk")
-    Conversations(recorded.connection).append("talk", "talk", [NewMessage("user", "hello")])
     recorded.connection.execute("DELETE FROM scopes")
     recorded.connection.commit()
     assert evict(recorded.connection, 1) == 0
@@ -246,10 +246,10 @@ def test_eviction_keeps_the_limit_the_order_and_the_index(
     order = [
         n for (n,) in recorded.connection.execute("SELECT id FROM sequences ORDER BY touched, id")
     ]
-    limit = int(bytes_in_use(recorded.connection) * share)
+    limit = int(token_bytes(recorded.connection) * share)
     evict(recorded.connection, limit)
     remaining = kept(recorded)
-    assert bytes_in_use(recorded.connection) <= limit or not remaining
+    assert token_bytes(recorded.connection) <= limit or not remaining
     assert order[len(order) - len(remaining) :] == [n for n in order if n in remaining]
     expected = sum(max(length - 1, 0) for n, length in enumerate(lengths, 1) if n in remaining)
     assert recorded.count("grams") == expected
@@ -257,7 +257,7 @@ def test_eviction_keeps_the_limit_the_order_and_the_index(
 
 def test_a_recorder_keeps_its_database_within_the_limit(path: Path) -> None:
     with contextlib.closing(connect(path, 1.0, 1 << 20)) as connection:
-        limit = bytes_in_use(connection) + 200_000
+        limit = token_bytes(connection) + 200_000
         recorder = Recorder(path, VOCABULARY, limit)
         for number in range(60):
             tokens = [(number * 131 + i * (number + 3)) % 1000 for i in range(500)]
@@ -265,7 +265,7 @@ def test_a_recorder_keeps_its_database_within_the_limit(path: Path) -> None:
             recorder.flush()
         recorder.close()
         assert recorder.notice == ""
-        assert bytes_in_use(connection) <= limit
+        assert token_bytes(connection) <= limit
         [(oldest,)] = connection.execute("SELECT min(id) FROM sequences").fetchall()
         assert oldest > 1
         assert count(connection, "sequences") > 3

@@ -30,9 +30,9 @@ from edgespec.cli.db import parse_age
 from edgespec.cli.group import cli
 from edgespec.errors import BusyError, EdgeSpecError, StorageError, UsageError
 from edgespec.gguf.trim import write_trimmed
-from edgespec.learning.online.adaptations import SUFFIX
 from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.paths import user_paths
+from edgespec.runtime.prompt_files import file_name
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def recorded(path: Path) -> Iterator[Recorded]:
         scope = made.store.scope(VOCABULARY, "model")
         with transaction(made.connection):
             made.store.add(scope, Recording(range(number, number + 9), conversation=name))
-            Conversations(made.connection).append(
+            Conversations(made.connection).follow(
                 name, name, [NewMessage("user", said), NewMessage("assistant", "gladly")]
             )
     made.add([500, 501, 502], [499], tier="statistics")
@@ -69,7 +69,7 @@ def test_stats_tell_what_is_there(recorded: Recorded, path: Path) -> None:
     told = db("stats")
     assert told.stderr == ""
     assert f"file           {path}" in told.stdout
-    assert "of at most 268.4 MB" in told.stdout
+    assert "tokens         21, 525 bytes of at most 268.4 MB" in told.stdout
     assert "conversations  2, 4 messages" in told.stdout
     assert re.search(r"answers +18 in 2 sequences, vocabulary tiny", told.stdout)
     assert re.search(r"imported text +3 in 1 sequence, vocabulary tiny", told.stdout)
@@ -104,7 +104,10 @@ def test_search_shows_hits_with_their_conversation(recorded: Recorded) -> None:
 
 
 def test_forgetting_a_conversation_takes_what_it_taught(recorded: Recorded) -> None:
+    prompts = user_paths().ensure(user_paths().prompts)
+    (prompts / file_name("rain", "any model")).write_bytes(b"")
     told = db("forget", "--conversation", "rain")
+    assert not list(prompts.iterdir())
     assert told.stderr == "forgot 1 conversation, 2 messages, 9 recorded tokens\n"
     assert recorded.reader().lookup([10, 11, 12]) is None
     assert recorded.reader().lookup([20, 21, 22]) is not None
@@ -131,7 +134,7 @@ def test_forgetting_everything_wants_to_be_meant(recorded: Recorded) -> None:
 
 
 def test_what_drafters_learned_goes_with_any_conversation(recorded: Recorded) -> None:
-    learned = user_paths().adaptations / f"pair{SUFFIX}"
+    learned = user_paths().adaptations / "pair.training"
     learned.parent.mkdir(parents=True)
     learned.write_bytes(b"whatever")
     assert "learned" not in db("forget", "--older-than", "8w").stderr

@@ -49,12 +49,6 @@ def parse(*arguments: str, temperature: float = 0.0) -> tuple[LoadRequest, Sampl
     return taken[0]
 
 
-@pytest.mark.parametrize(("word", "adapts"), [("--adapt", True), ("--no-adapt", False)])
-def test_a_drafter_may_learn(word: str, adapts: bool) -> None:
-    assert not parse()[0].adapt
-    assert parse(word)[0].adapt is adapts
-
-
 def test_defaults() -> None:
     loading, sampling = parse(temperature=0.7)
     assert loading == LoadRequest(model=DEFAULT_TARGET, drafter="auto", verbose=True)

@@ -10,18 +10,16 @@ from pathlib import Path
 
 import click
 import pytest
-from adapt_support import learned
 from command_support import refusal, run_command
 from train_support import ABOUT, BigramPupil, random_lora
 
 from edgespec import signals
-from edgespec.cli.train import PlainTraining, check_torch, described
+from edgespec.cli.train import check_torch, described, training_display
 from edgespec.errors import EdgeSpecError, StorageError, UsageError
-from edgespec.learning.distillation.checkpoint import Checkpoint, write_checkpoint
-from edgespec.learning.distillation.lora_file import About, read_lora, write_lora
-from edgespec.learning.distillation.training import Judged, Progress, TuningOptions
-from edgespec.learning.distillation.trainings import TrainingStore
-from edgespec.learning.online.adaptations import AdaptationStore, History, Pair, Saved
+from edgespec.learning.checkpoint import Checkpoint, write_checkpoint
+from edgespec.learning.lora import About, read_lora, write_lora
+from edgespec.learning.training import Judged, Progress, TuningOptions
+from edgespec.learning.trainings import TrainingStore
 from edgespec.paths import user_paths
 
 OTHER = dataclasses.replace(ABOUT, drafter="4" * 32, drafter_name="other")
@@ -85,6 +83,15 @@ def test_nonsense_is_refused_before_anything_else(
     assert "PyTorch" not in refused(UsageError, "train", *arguments)
 
 
+def test_nothing_was_learned_at_first(store: TrainingStore) -> None:
+    store.folder.rmdir()
+    assert run_command("adapt", "status").stdout == ""
+    assert "nothing" in run_command("adapt", "status").stderr
+    assert json.loads(run_command("adapt", "status", "--json").stdout) == []
+    assert "nothing" in run_command("adapt", "reset").stderr
+    assert not store.folder.exists()
+
+
 def test_status_tells_of_trainings(store: TrainingStore) -> None:
     paths = keep(store)
     lines = run_command("adapt", "status").stdout.splitlines()
@@ -110,6 +117,7 @@ def test_status_tells_what_cannot_be_read(store: TrainingStore) -> None:
 
 def test_reset_deletes_every_file_of_a_drafter(store: TrainingStore) -> None:
     small, other = keep(store), keep(store, OTHER)
+    assert "add --yes" in refused(UsageError, "reset")
     run_command("adapt", "reset", "--drafter", "small", "--yes")
     assert store.all() == sorted(other)
     run_command("adapt", "reset", "--yes")
@@ -119,13 +127,12 @@ def test_reset_deletes_every_file_of_a_drafter(store: TrainingStore) -> None:
 
 def test_deleting_takes_what_killed_processes_left(store: TrainingStore) -> None:
     keep(store)
-    with store.scratch(store.lora(ABOUT.target, ABOUT.drafter)) as name:
+    with store.scratch() as name:
         (Path(name) / "candidate.gguf").write_bytes(b"private")
         left = store.folder / f".{ABOUT.target}.training.x1.part"
         left.write_bytes(b"private")
-        (store.folder / "of-others").write_bytes(b"stays")
         store.delete(store.all())
-        assert [path.name for path in store.folder.iterdir()] == ["of-others"]
+        assert list(store.folder.iterdir()) == []
         Path(name).mkdir()  # which the context wants to delete
 
 
@@ -135,14 +142,6 @@ def test_reset_of_a_training_that_never_served(store: TrainingStore) -> None:
     merged.unlink()
     run_command("adapt", "reset", "--drafter", "small", "--yes")
     assert not training.exists()
-
-
-def test_reset_deletes_what_both_ways_of_learning_left(store: TrainingStore) -> None:
-    keep(store)
-    pair = Pair(ABOUT.target, "5" * 32, "big", "small")
-    AdaptationStore(store.folder).save(Saved(pair, History(), learned()))
-    run_command("adapt", "reset", "--drafter", "small", "--yes")
-    assert list(store.folder.iterdir()) == []
 
 
 def test_a_lora_is_carried_elsewhere(store: TrainingStore, tmp_path: Path) -> None:
@@ -166,6 +165,8 @@ def test_which_lora_is_meant_must_be_clear(store: TrainingStore, tmp_path: Path)
     assert "nobody was not trained" in refused(UsageError, "export", out, "--drafter", "nobody")
     run_command("adapt", "export", out, "--drafter", "other")
     assert read_lora(out)[1] == OTHER
+    elsewhere = tmp_path / "missing" / "out.gguf"
+    assert "missing" in refused(StorageError, "export", elsewhere, "--drafter", "other")
 
 
 def test_a_damaged_lora_is_not_carried(store: TrainingStore, tmp_path: Path) -> None:
@@ -191,10 +192,10 @@ def test_what_is_told_of_a_training(capsys: pytest.CaptureFixture[str]) -> None:
     line = described(PROGRESS)
     assert line == "training: 30 steps, loss 0.750, held-out agreement 0.600, 0.500 before"
     assert described(Progress()) == "training: 0 steps"
-    display = PlainTraining()
-    display.step(PROGRESS, 0.5)
-    assert capsys.readouterr().err == ""
-    display.judged(PROGRESS)
+    with training_display() as show:
+        show(PROGRESS, 0.5, False)
+        assert capsys.readouterr().err == ""
+        show(PROGRESS, 0.5, True)
     assert capsys.readouterr().err == f"{line}\n"
 
 

@@ -216,13 +216,6 @@ def test_only_guesses_that_the_target_judged_are_learned_from(
     assert noted == rights
 
 
-def test_guesses_of_others_are_not_counted() -> None:
-    drafter = ContextDrafter()
-    noted = note_judged(drafter.calibration)
-    begun([5], drafter=drafter).learn(judged([Proposal(0, 0.5, evidence=0)], [0], "other"))
-    assert noted == []
-
-
 def test_kinds_of_evidence_tell_length_and_agreement_apart() -> None:
     kinds = {
         evidence_kind(Continuation(0, length + 1, support, total))

@@ -22,7 +22,6 @@ from edgespec.drafters.database import (
     evidence_kind,
     new_calibration,
 )
-from edgespec.estimates.acceptance import Acceptance
 from edgespec.lookup.resumption import PRIOR
 from edgespec.passes import Guesses, Proposal
 from edgespec.planning.planner import Planner, Want
@@ -284,21 +283,6 @@ def test_resumed_copies_are_calibrated_by_themselves() -> None:
     assert first_guess(resumed()).acceptance > guess.acceptance + 0.2
 
 
-def test_learning_raises_and_lowers_the_estimate_of_that_evidence() -> None:
-    """For the sessions to come, and for those that are open."""
-    recorded = in_memory()
-    recorded.add([0, 1, 2, 3, 4])
-    drafter = drafter_over(recorded)
-    other = opened(drafter, [0, 1, 2])
-    guess = first_guess(other)
-    for _ in range(30):
-        opened(drafter, [0, 1, 2]).learn(judged([guess], [guess.token], "database"))
-    assert first_guess(other).acceptance > max(guess.acceptance, 0.7)
-    for _ in range(200):
-        opened(drafter, [0, 1, 2]).learn(judged([guess], [guess.token + 1], "database"))
-    assert first_guess(other).acceptance < 0.2
-
-
 def test_answers_that_are_open_at_a_time_keep_apart() -> None:
     recorded = in_memory()
     recorded.add(range(100))
@@ -311,14 +295,6 @@ def test_answers_that_are_open_at_a_time_keep_apart() -> None:
         other.learn(told([55 + step]))
     one.close()
     assert proposed(other, 1) == [60]
-
-
-def test_nothing_is_learned_from_guesses_after_the_first_wrong_one() -> None:
-    drafter = DatabaseDrafter([in_memory().reader()])
-    noted = note_judged(drafter.calibration)
-    proposals = [Proposal(token, 0.5, token) for token in range(4)]
-    opened(drafter, [5]).learn(judged(proposals, [0, 9, 2, 3], "database"))
-    assert noted == [True, False]
 
 
 @pytest.mark.parametrize(("kept", "helped"), [(8, False), (3, True)])
@@ -385,30 +361,7 @@ def test_longer_and_more_unanimous_matches_start_out_surer() -> None:
             assert estimate(tier, length, 3, 3) < estimate(tier, 3 * length, 3, 3)
 
 
-def test_kinds_of_evidence_tell_places_in_a_draft_apart() -> None:
-    recorded = in_memory()
-    recorded.add(range(40))
-    guesses = list(opened(DatabaseDrafter([recorded.reader()]), range(32)).propose())
-    assert len({guess.evidence for guess in guesses}) == len(PLACES)
-
-
 def test_more_tiers_than_the_calibration_knows_are_refused() -> None:
     reader = in_memory().reader()
     with pytest.raises(ValueError, match="3 tiers"):
         DatabaseDrafter([reader, reader, reader])
-
-
-def test_a_calibration_is_used_as_it_was_kept() -> None:
-    recorded = in_memory()
-    recorded.add([0, 1, 2, 3])
-
-    def guess(calibration: Acceptance) -> Proposal:
-        drafter = DatabaseDrafter([recorded.reader()], calibration)
-        return next(iter(opened(drafter, [0, 1, 2]).propose()))
-
-    taught, again = new_calibration(), new_calibration()
-    fresh = guess(taught)
-    for _ in range(50):
-        taught.learn([fresh], [fresh.token])
-    assert again.restore(taught.export())
-    assert guess(again).acceptance > fresh.acceptance

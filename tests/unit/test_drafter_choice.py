@@ -10,9 +10,8 @@ from typing import cast
 import pytest
 
 from edgespec.errors import ModelFileError
-from edgespec.forms.decision import Decision
 from edgespec.forms.trimmer import Trimmer
-from edgespec.forms.trimming import FormChoice, Tried
+from edgespec.forms.trimming import Decision, Tried
 from edgespec.llama.model import Model
 from edgespec.models.store import ModelStore, StoredModel
 from edgespec.runtime.choice import LEAST_SPEED, best_drafter, candidates_for, expected_speed_of
@@ -64,7 +63,7 @@ def form(speed: float, counts: str | None = None) -> Decision:
         Tried(16384, "q8_0", 3.0, 0.7, speed),
         Tried(16384, "as shipped", 5.0, 0.7, speed - 0.1),
     )
-    return Decision(FormChoice(16384, "q8_0", tried), counts)
+    return Decision(16384, "q8_0", tried, counts=counts)
 
 
 def shelf(speeds: dict[str, float | Decision], *too_large: str) -> Shelf:
@@ -125,11 +124,11 @@ def test_what_cannot_be_read_is_passed_over() -> None:
 
 def test_the_speed_is_that_of_the_form_that_runs() -> None:
     assert expected_speed_of(form(1.3)) == 1.3
-    assert expected_speed_of(Decision(FormChoice(5, "q4_0"), None)) == 1.0
+    assert expected_speed_of(Decision(5, "q4_0")) == 1.0
 
 
 def test_what_a_busy_machine_could_not_measure_serves_if_nothing_better_is_known() -> None:
-    unsure = Decision(FormChoice(5, "q4_0", is_sure=False), None)
+    unsure = Decision(5, "q4_0", is_sure=False)
     assert choose(shelf({"a": unsure})) == "a"
     assert choose(shelf({"a": unsure, "b": LEAST_SPEED + 0.01})) == "b"
 

@@ -8,7 +8,6 @@ import pytest
 from fakes import (
     FakeClock,
     FakeDrafter,
-    FakeSampler,
     FakeTarget,
     certain,
     collect,
@@ -25,7 +24,7 @@ from edgespec.errors import UsageError
 from edgespec.passes import Proposal
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.planning.planner import Planner
-from edgespec.types import TARGET, EncodedPrompt, PrefillProgress
+from edgespec.types import TARGET, DrafterCounts, DrafterInsight, PrefillProgress
 
 
 def test_an_empty_prompt_is_a_usage_error() -> None:
@@ -102,14 +101,20 @@ def test_pass_times_are_observed() -> None:
     assert costs.pass_ms(1, 0) == pytest.approx(1.0, rel=0.1)
 
 
-def test_the_plain_cost_is_that_of_the_present_context() -> None:
-    target = FakeTarget(num_context=600)
-    costs = CostModel(CostTable(100, 500, {1: 10.0}, {1: 50.0}), 1)
-    engine = make_engine(target, costs=costs, clock=lambda: 0.0)
-    decoding = engine.open(EncodedPrompt((1,) * 300), FakeSampler(), Limits(1))
-    while not decoding.is_over:
-        engine.step([decoding])
-    assert engine.plain_token_ms(decoding) == pytest.approx(30.0)
+def test_an_insight_tells_costs_at_the_present_context_and_what_drafters_gave() -> None:
+    target = FakeTarget(num_context=600, max_rows=2)
+    costs = CostModel(CostTable(100, 500, {1: 10.0, 2: 11.0}, {1: 50.0, 2: 51.0}), 4)
+    drafter = FakeDrafter(oracle(target), cost_ms=0.5)
+    engine = make_engine(target, drafter, costs, clock=lambda: 0.0)
+    assert engine.insight().drafters == (DrafterInsight("fake", DrafterCounts()),)
+    collect(engine, (1,) * 298, limits=Limits(6))
+    insight = engine.insight()
+    assert insight.context == 302
+    assert insight.pass_ms == {1: pytest.approx(30.2), 2: pytest.approx(31.2)}
+    assert insight.plain_token_ms == insight.pass_ms[1]
+    [told] = insight.drafters
+    assert (told.name, told.counts, told.guess_ms) == ("fake", DrafterCounts(2, 2), 0.5)
+    assert told.balance_ms is not None
 
 
 def test_each_token_tells_where_it_came_from() -> None:

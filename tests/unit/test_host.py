@@ -21,11 +21,13 @@ from edgespec.errors import (
     EdgeSpecError,
     GrammarError,
     HostDied,
+    LoadCancelled,
     ModelFileError,
     NativeLibraryError,
 )
 from edgespec.runtime.host import REST_S, Host, HostAnswer
 from edgespec.runtime.host_messages import Load
+from edgespec.runtime.prompt_files import file_name
 from edgespec.types import Chunk, CompletionRequest, Message, SamplingParams
 
 MODEL = Path("model.gguf")
@@ -80,6 +82,8 @@ def test_what_is_asked_is_answered_by_the_child(children: Childhood, host: Host)
     assert there[-1].completion.text == "Grüße"
     assert children.asked == [request]
     assert host.count_tokens([Message("user", "abc")]) == 5
+    assert host.count_tokens("abc") == 3
+    assert host.insight() == children.completer.insight()
     assert [host.decode_token(token) for token in (97, 256, 97)] == [b"a", b"<end>", b"a"]
 
 
@@ -314,6 +318,110 @@ def test_another_model_takes_the_place_of_the_first(children: Childhood, host: H
         except HostDied:
             continue
     assert [each.path for each in children.loads] == [MODEL, OTHER, OTHER]
+
+
+def loading(host: Host, path: Path) -> tuple[threading.Thread, list[EdgeSpecError]]:
+    """A thread that loads a model, and the error that it meets."""
+    errors: list[EdgeSpecError] = []
+
+    def run() -> None:
+        try:
+            load(host, path)
+        except EdgeSpecError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_until(lambda: host._loading is not None)
+    return thread, errors
+
+
+def test_another_model_waits_for_the_answers_and_the_next_ones_for_it(
+    children: Childhood, host: Host
+) -> None:
+    load(host)
+    children.completer.token_s = 0.001
+    first = host.answer(CompletionRequest("x" * 200))
+    next(first)
+    thread, errors = loading(host, OTHER)
+    second = host.answer(CompletionRequest("second"))
+    assert len(text_of(first)) == 199
+    assert text_of(second) == "second"
+    thread.join()
+    assert not errors
+    assert [each.path for each in children.loads] == [MODEL, OTHER]
+
+
+def test_a_load_that_waits_for_answers_is_taken_back(children: Childhood, host: Host) -> None:
+    load(host)
+    answer = running(children, host)
+    thread, errors = loading(host, OTHER)
+    host.cancel_load()
+    answer.cancel()
+    list(answer)
+    thread.join()
+    assert [type(error) for error in errors] == [LoadCancelled]
+    children.completer.token_s = 0.0
+    assert text_of(host.answer(CompletionRequest("a"))) == "a"
+    assert [each.path for each in children.loads] == [MODEL]
+    assert children.closed == []
+    host.cancel_load()  # nothing is under way
+    load(host, OTHER)
+
+
+def test_a_load_under_way_is_ended_and_the_model_before_comes_back(
+    children: Childhood, host: Host
+) -> None:
+    load(host)
+    served, ended = host.model, threading.Event()
+
+    def wait(asked: Load) -> None:
+        if asked.path == OTHER:
+            ended.wait(10)
+
+    children.before_loading = wait
+    thread, errors = loading(host, OTHER)
+    wait_until(lambda: children.loads[-1].path == OTHER)
+    host.cancel_load()
+    thread.join()
+    ended.set()
+    assert [type(error) for error in errors] == [LoadCancelled]
+    assert host.model is served
+    wait_until(lambda: [each.path for each in children.loads] == [MODEL, OTHER, MODEL])
+    assert text_of(host.answer(CompletionRequest("a"))) == "a"
+    assert len(children.processes) == 2
+
+
+def test_a_first_load_may_be_cancelled_as_well(children: Childhood, host: Host) -> None:
+    ended = threading.Event()
+
+    def wait(_load: Load) -> None:
+        ended.wait(10)
+
+    children.before_loading = wait
+    thread, errors = loading(host, MODEL)
+    wait_until(lambda: bool(children.loads))
+    host.cancel_load()
+    thread.join()
+    ended.set()
+    assert [type(error) for error in errors] == [LoadCancelled]
+    load(host)
+    assert text_of(host.answer(CompletionRequest("a"))) == "a"
+
+
+def test_a_deleted_conversation_is_forgotten_on_disk_and_by_the_child(
+    children: Childhood, host: Host
+) -> None:
+    folder = children.paths.ensure(children.paths.prompts)
+    kept = [folder / file_name(name, "key") for name in ("a", "b")]
+    for path in kept:
+        path.write_bytes(b"")
+    host.forget("a")
+    assert [path.exists() for path in kept] == [False, True]
+    load(host)
+    host.forget("b")
+    wait_until(lambda: children.forgotten == ["b"])
+    assert not kept[1].exists()
 
 
 def test_where_the_other_cannot_be_loaded_the_first_serves_on(

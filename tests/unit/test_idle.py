@@ -12,7 +12,7 @@ import pytest
 from edgespec.errors import BusyError, StorageError
 from edgespec.pauses import Pause
 from edgespec.protocols import Observation
-from edgespec.runtime.idle import IdleTask, IdleWorker
+from edgespec.runtime.idle import IdleTask, IdleWorker, LateTask
 from edgespec.types import Completion, CompletionRequest, EncodedPrompt, SpeculationStats, Timings
 
 PATIENCE_S = 30.0
@@ -191,6 +191,18 @@ def test_what_others_are_at_is_tried_again(error: Exception) -> None:
             assert idle.wait(PATIENCE_S)
     assert calls == [1, 1, 1]
     assert lines == []
+
+
+def test_a_task_without_a_reason_yet_is_looked_for_after_each_answer() -> None:
+    found: list[IdleTask] = []
+    done: list[str] = []
+    late = LateTask("late ones are done", lambda: found[0] if found else None)
+    with IdleWorker(lambda _line: None, [late]) as idle:
+        idle.start()
+        assert idle.wait(PATIENCE_S) and not done
+        found.append(Task(lambda _pause: done.append("work")))
+        answer(idle)
+        assert idle.wait(PATIENCE_S) and done == ["work"]
 
 
 def test_closing_ends_the_work() -> None:

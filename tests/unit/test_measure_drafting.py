@@ -94,7 +94,7 @@ def test_the_usual_target_is_one_that_drafting_helps() -> None:
 
 def test_samples_are_there() -> None:
     assert len(samples()) == 16
-    assert all(sample.prompt and sample.answer for sample in samples())
+    assert all(prompt and answer for prompt, answer in samples())
 
 
 def test_steady_guesses_are_worth_what_they_add() -> None:

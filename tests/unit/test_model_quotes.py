@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 
 import pytest
-from fakes import FakeClock, judged, note_judged, told
+from fakes import FakeClock, judged, told
 from pseudo_model import (
     NOTHING,
     PAIRS,
@@ -25,7 +25,6 @@ from edgespec.drafters.model import (
     evidence_kind,
     new_calibration,
 )
-from edgespec.passes import Proposal
 from edgespec.types import EncodedPrompt, Message, Prompt
 
 
@@ -110,17 +109,6 @@ def test_what_reading_costs_is_measured() -> None:
         guesses(session, 1)
         session.close()
     assert start_ms(strategy, [10] * 101) == pytest.approx(100.0, rel=0.1)
-
-
-def test_guesses_behind_a_wrong_one_are_not_judged() -> None:
-    strategy = drafter_of("bpe", "bpe", PseudoModel(chatter(TOKENIZERS["bpe"])))
-    session = strategy.open(NOTHING)
-    proposals = [Proposal(9, 0.5, kind) for kind in range(4)]
-    noted = note_judged(strategy.calibration)
-    session.learn(judged(proposals, [9, 8, 9, 9], "pseudo"))
-    assert noted == [True, False]
-    session.learn(judged(proposals, [9], "pseudo"))
-    assert noted == [True, False, True]
 
 
 def slow_chatter(clock: FakeClock) -> PseudoModel:

@@ -16,11 +16,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from edgespec.errors import Cancelled
+from edgespec.errors import Cancelled, NativeLibraryError
 from edgespec.llama.batch import Rows
 from edgespec.llama.context import Context
 from edgespec.llama.target import LlamaTarget, num_sequences
-from edgespec.passes import EMPTY_DRAFT, Draft, Part
+from edgespec.passes import EMPTY_DRAFT, Draft, Part, Stretch
 
 NUM_CELLS = 96
 SLIDING_WINDOW = 7
@@ -93,6 +93,10 @@ class CellContext:
         positions, tokens = [each[0] for each in held], [each[1] for each in held]
         self.place(Rows(tokens, positions, ((sequence,),) * len(held), ()))
 
+    def last_position(self, sequence: int) -> int:
+        held = (cell.position for cell in self.cells if sequence in cell.sequences)
+        return max(held, default=-1)
+
     def synchronize(self) -> None:
         """Nothing is under way."""
 
@@ -161,6 +165,21 @@ class Layout(RuleBasedStateMachine):
         num_tokens = data.draw(st.integers(0, len(self.texts[slot])))
         self.target.truncate(slot, num_tokens)
         del self.texts[slot][num_tokens:]
+
+    @rule(data=st.data(), fails=st.booleans())
+    def restore(self, data: st.DataObject, fails: bool) -> None:
+        """The text of one slot comes back into any slot, which is emptied before."""
+        source, slot = (data.draw(st.sampled_from(range(len(self.texts)))) for _ in range(2))
+        saved = self.target.save(source)
+        text = list(self.texts[source])
+        self.target.truncate(slot, 0)
+        self.texts[slot] = []
+        if len(text) > self.room() or fails:
+            with pytest.raises(NativeLibraryError):
+                self.target.restore(slot, [*saved, Stretch(int(fails), b"[]")])
+            return
+        self.target.restore(slot, saved)
+        self.texts[slot] = text
 
     @invariant()
     def each_slot_holds_its_text_in_order(self) -> None:

@@ -1,20 +1,25 @@
-"""Recorded answers, cut into lessons: every token taught once, the latest answers held out."""
+"""Recorded answers as lessons: after their questions, each token taught once, the latest kept."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_vocabularies import TOYS
 
-from edgespec.learning.distillation.lessons import (
+from edgespec.learning.lessons import (
     HELD_OUT,
     LESSON_TOKENS,
     MOST_HELD_OUT,
     WINDOW,
     Lesson,
+    SessionReader,
+    Turns,
     course_of,
     lessons_of,
     order_of,
 )
+from edgespec.types import Prompt
+from edgespec.vocab.tokenizer import ByteTokenizer
 
 TOKENS = st.lists(st.integers(0, 9), max_size=900)
 
@@ -69,7 +74,7 @@ def test_answers_without_text_do_not_count() -> None:
     course = course_of([([], []), ([], [1]), *[([1], [2])] * HELD_OUT])
     assert len(course.lessons) == HELD_OUT - 1
     assert len(course.guide) == 1
-    assert course.judge == ()
+    assert (course.judge, course.num_answers) == ((), HELD_OUT)
 
 
 def test_the_order_of_lessons_is_always_the_same_and_another_each_time() -> None:
@@ -77,3 +82,74 @@ def test_the_order_of_lessons_is_always_the_same_and_another_each_time() -> None
     assert orders == [order_of(50, epoch) for epoch in range(3)]
     assert all(sorted(order) == list(range(50)) for order in orders)
     assert orders[0] != orders[1] != orders[2]
+
+
+NAMES = sorted(TOYS)
+TARGET, DRAFTER = (ByteTokenizer(TOYS[name]()) for name in NAMES[:2])
+END = min(TARGET.specials.ends)
+TALK: Turns = (
+    ("user", "say the same", None),
+    ("assistant", "the token", 0),
+    ("user", "again", 1),
+    ("assistant", "the token", 2),
+    ("assistant", "another version", 2),
+    ("user", "more", 3),
+    ("assistant", "and more ", 5),
+)
+
+
+def render(prompt: Prompt) -> list[int]:
+    """The roles and texts, as bytes of the drafter."""
+    assert not isinstance(prompt, str)
+    return DRAFTER.encode("|".join(f"{m.role}:{m.content}" for m in prompt).encode()).tokens
+
+
+def reader(turns: Turns = TALK) -> SessionReader:
+    return SessionReader((TARGET, DRAFTER), render, lambda name: turns if name == "talk" else ())
+
+
+def text(tokens: list[int]) -> str:
+    return b"".join(map(DRAFTER.piece, tokens)).decode()
+
+
+def said(answer: str) -> list[int]:
+    return TARGET.encode(answer.encode()).tokens
+
+
+def test_an_answer_comes_after_its_question() -> None:
+    found = reader().read(said("the token"), said("x"), "talk")
+    assert found is not None
+    assert text(found[0]) == "user:say the same"
+    assert text(found[1]) == "the token"
+
+
+def test_equal_answers_of_a_conversation_are_told_apart_by_their_order() -> None:
+    answers = [(said(words), said("x"), "talk") for words in ("the token", "the token", "and more")]
+    one = reader()
+    found = [one.read(*answer) for answer in answers]
+    before = [text(each[0]) for each in found if each is not None]
+    assert before[0] == "user:say the same"
+    assert before[1] == "user:say the same|assistant:the token|user:again"
+    assert before[2] == f"{before[1]}|assistant:the token|user:more", "other versions left out"
+
+
+def test_without_a_known_question_the_recorded_context_has_to_do() -> None:
+    one = reader()
+    for conversation in (None, "gone", "talk"):
+        found = one.read(said("another answer"), said("what came before"), conversation)
+        assert found is not None
+        assert text(found[0]) == "what came before"
+        assert text(found[1]) == "another answer"
+
+
+def test_the_end_of_a_turn_is_learned_as_the_drafters_own() -> None:
+    found = reader().read([*said("the end"), END], [], None)
+    assert found is not None
+    own = TARGET.specials.counterpart(END, DRAFTER.specials)
+    assert own is not None
+    assert found[1][-1] == own
+    assert text(found[1][:-1]) == "the end"
+
+
+def test_an_answer_without_text_is_left_out() -> None:
+    assert reader().read([], said("context"), None) is None

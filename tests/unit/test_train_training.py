@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from train_support import BigramPupil, ring_course
 
-from edgespec.learning.distillation.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from edgespec.learning.distillation.training import (
+from edgespec.learning.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from edgespec.learning.training import (
     Arrays,
     Judged,
     Limits,
@@ -126,15 +126,19 @@ def test_a_step_that_is_interrupted_is_dropped_as_a_whole() -> None:
 
 def test_checkpoints_are_due_with_each_judgement_and_at_the_end() -> None:
     kept: list[int] = []
-    steps: list[int] = []
+    shown: list[tuple[int, float, bool]] = []
     watcher = Watcher(
-        told=lambda progress, _seconds: steps.append(progress.num_steps),
+        show=lambda progress, share, is_judged: shown.append(
+            (progress.num_steps, share, is_judged)
+        ),
         keep=lambda progress, _state: kept.append(progress.num_steps),
     )
     limits = Limits(num_steps=7, judged_every=3, patience=99)
     assert training(BigramPupil(NUM_TOKENS)).run(limits, watcher, never)
     assert kept == [3, 6, 7]
-    assert steps == [1, 2, 3, 4, 5, 6, 7]
+    assert [steps for steps, _, _ in shown] == [1, 2, 3, 4, 5, 6, 7, 7]
+    assert [steps for steps, _, is_judged in shown if is_judged] == [3, 6, 7]
+    assert [share for _, share, _ in shown] == [*(steps / 7 for steps in range(7)), 1.0]
 
 
 def test_a_share_of_nothing_is_nothing() -> None:

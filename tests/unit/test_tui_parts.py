@@ -13,15 +13,13 @@ from hypothesis import strategies as st
 from tui_support import MODEL
 
 from edgespec.errors import ContextOverflowError
-from edgespec.tui import ChatOptions
-from edgespec.tui.conversation import Conversation
 from edgespec.tui.failure import describe
 from edgespec.tui.history import InputHistory
 from edgespec.tui.pacing import Pacer
 from edgespec.tui.plain import plain
 from edgespec.tui.remarks import remarks
 from edgespec.tui.status import Status, acceptance, context, fit, ranked_parts, speed, speedup
-from edgespec.types import Completion, Message, SpeculationStats, Timings
+from edgespec.types import Completion, SpeculationStats, Timings
 
 TIMINGS = Timings(
     prompt_ms=300.0,
@@ -46,55 +44,6 @@ def test_the_examples_in_docstrings_hold(name: str) -> None:
     results = doctest.testmod(importlib.import_module(f"edgespec.tui.{name}"))
     assert results.attempted > 0
     assert results.failed == 0
-
-
-# Conversation
-
-
-def test_a_question_enters_for_good_only_with_its_answer() -> None:
-    conversation = Conversation(ChatOptions())
-    conversation.ask("a")
-    assert conversation.retract() == "a"
-    assert not conversation.messages
-    conversation.ask("b")
-    conversation.answer("B")
-    assert conversation.messages == (Message("user", "b"), Message("assistant", "B"))
-
-
-def test_clearing_keeps_the_system_message() -> None:
-    conversation = Conversation(ChatOptions(system="Be brief."))
-    conversation.ask("a")
-    conversation.clear()
-    assert conversation.messages == (Message("system", "Be brief."),)
-
-
-@pytest.mark.parametrize("misuse", ["answer", "retract", "ask"])
-def test_misuse_of_a_conversation_is_refused(misuse: str) -> None:
-    conversation = Conversation(ChatOptions())
-    with pytest.raises(RuntimeError):
-        if misuse == "answer":
-            conversation.answer("A")
-        elif misuse == "retract":
-            conversation.retract()
-        else:
-            conversation.ask("a")
-            conversation.ask("b")
-
-
-@given(st.lists(st.sampled_from(["answered", "stopped", "retracted"]), max_size=12))
-def test_user_and_assistant_always_take_turns(ends: list[str]) -> None:
-    conversation = Conversation(ChatOptions(system="s"))
-    for number, end in enumerate(ends):
-        request = conversation.ask(f"q{number}")
-        roles = [message.role for message in request.prompt if isinstance(message, Message)]
-        assert roles == ["system", *["user", "assistant"] * (len(roles) // 2 - 1), "user"]
-        if end == "retracted":
-            conversation.retract()
-        else:
-            conversation.answer("" if end == "stopped" else "a")
-
-
-# History
 
 
 def test_history_goes_back_to_the_oldest_and_forward_to_nothing() -> None:
@@ -157,6 +106,11 @@ def test_plain_text_cannot_drive_a_terminal(text: str) -> None:
 
 # Remarks
 
+FULL = (
+    "cut off: the context is full · /continue leaves out the oldest questions,"
+    " /summary goes on in a new conversation"
+)
+
 
 def test_an_ordinary_answer_needs_no_remark() -> None:
     assert remarks(COMPLETION, None, 0) == []
@@ -165,9 +119,9 @@ def test_an_ordinary_answer_needs_no_remark() -> None:
 @pytest.mark.parametrize(
     ("changes", "max_tokens", "expected"),
     [
-        ({"finish_reason": "length"}, None, "cut off: the context is full"),
-        ({"finish_reason": "length"}, 38, "cut off: the context is full"),
-        ({"finish_reason": "length"}, 37, "cut off: the limit is 37 tokens"),
+        ({"finish_reason": "length"}, None, FULL),
+        ({"finish_reason": "length"}, 38, FULL),
+        ({"finish_reason": "length"}, 37, "cut off: the limit is 37 tokens · /continue goes on"),
         ({"finish_reason": "cancelled"}, None, "stopped"),
         ({"text": ""}, None, "the model had nothing to say"),
         ({"num_dropped_messages": 2}, None, "2 oldest messages no longer fit and were left out"),

@@ -35,9 +35,11 @@ def read_model(path: Path) -> KnownModel:
     entry = json.loads(path.read_text())
     packages = entry.pop("packages")
     hub = entry.pop("hub")
+    roles = tuple(entry.pop("roles"))
     return KnownModel(
         hub=HubFile(**hub),
         packages=PackageSet(tuple(packages["names"]), packages["version"], packages["member"]),
+        roles=roles,
         **entry,
     )
 

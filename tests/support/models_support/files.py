@@ -87,5 +87,6 @@ def known_model(
         size_bytes=len(content),
         licence="Apache-2.0",
         licence_url="https://www.apache.org/licenses/LICENSE-2.0",
+        roles=("drafter",),
         terms=terms,
     )

@@ -1,1 +1,0 @@
-"""Deeper training: low-rank changes of a drafter's layers, learned from recorded answers."""

@@ -1,1 +1,0 @@
-"""Online adaptation: the drafter learns from what the target says while the user chats."""

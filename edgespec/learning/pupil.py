@@ -1,0 +1,173 @@
+"""A drafter that is trained, in torch: factors beside its matrices, and Adam that moves them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from edgespec.learning.decoder import Decoder
+from edgespec.learning.lessons import Lesson
+from edgespec.learning.lora import Lora, LowRank
+from edgespec.learning.training import Arrays, Judged, TuningOptions
+
+_UNKNOWN = -1
+_ROWS_AT_ONCE = 128
+"""Positions whose logits are in memory at a time."""
+
+
+class TorchPupil:
+    """Implements `edgespec.learning.training.Pupil` over a decoder."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        kept: NDArray[np.int32],
+        num_tokens: int,
+        options: TuningOptions,
+    ) -> None:
+        """`kept` are the tokens of the head's rows, of `num_tokens` in the vocabulary."""
+        self._decoder = decoder
+        self._options = options
+        self._row_of = np.full(num_tokens, _UNKNOWN, np.int64)
+        self._row_of[kept] = np.arange(len(kept))
+        random = torch.Generator().manual_seed(0)
+        self._factors: dict[str, tuple[Tensor, Tensor]] = {}
+        for name, (num_out, num_in) in decoder.matrices.items():
+            down = torch.randn(options.rank, num_in, generator=random) * num_in**-0.5
+            up = torch.zeros(num_out, options.rank)
+            self._factors[name] = (down.requires_grad_(), up.requires_grad_())
+        self._optimizer = torch.optim.Adam(
+            [factor for pair in self._factors.values() for factor in pair],
+            lr=options.learning_rate,
+            betas=(0.9, 0.99),
+        )
+        self._scale = options.alpha / options.rank
+        self._num_steps = 0
+
+    def study(self, lesson: Lesson) -> float:
+        """Add one lesson's gradients; the mean negative log-likelihood of what it teaches."""
+        targets = self._targets(lesson)
+        count = int((targets != _UNKNOWN).sum())
+        if not count:
+            return 0.0
+        total = 0.0
+
+        def learn(hidden: Tensor) -> Tensor:
+            nonlocal total
+            gradients = []
+            for start in range(0, len(targets), _ROWS_AT_ONCE):
+                rows = hidden[start : start + _ROWS_AT_ONCE].clone().requires_grad_()
+                wanted = targets[start : start + _ROWS_AT_ONCE]
+                logits = self._decoder.logits(rows)
+                surprise = functional.cross_entropy(
+                    logits, wanted, ignore_index=_UNKNOWN, reduction="sum"
+                )
+                (surprise / self._options.tokens_a_step).backward()
+                total += float(surprise.detach())
+                assert rows.grad is not None
+                gradients.append(rows.grad)
+            return torch.cat(gradients)
+
+        told = lesson.tokens[:-1], lesson.first - 1
+        self._decoder.study(*told, self._factors, self._scale, learn)
+        return total / count
+
+    def step(self) -> None:
+        """Change the factors by what was added up since the last step."""
+        self._num_steps += 1
+        warm = min(1.0, self._num_steps / self._options.num_warm)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._options.learning_rate * warm
+        factors = [factor for pair in self._factors.values() for factor in pair]
+        torch.nn.utils.clip_grad_norm_(factors, self._options.most_gradient)
+        self._optimizer.step()
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what was added up."""
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def judge(self, lessons: Sequence[Lesson]) -> Judged:
+        """How well it guesses lessons now."""
+        num_tokens, num_known, num_right, total = 0, 0, 0, 0.0
+        with torch.no_grad():
+            for lesson in lessons:
+                targets = self._targets(lesson)
+                told = lesson.tokens[:-1], lesson.first - 1
+                hidden = self._decoder.hidden(*told, self._factors, self._scale)
+                for start in range(0, len(targets), _ROWS_AT_ONCE):
+                    part = slice(start, start + _ROWS_AT_ONCE)
+                    logits, wanted = self._decoder.logits(hidden[part]), targets[part]
+                    num_right += int((logits.argmax(dim=-1) == wanted).sum())
+                    known = wanted != _UNKNOWN
+                    total += float(
+                        functional.cross_entropy(logits[known], wanted[known], reduction="sum")
+                    )
+                    num_known += int(known.sum())
+                num_tokens += len(targets)
+        return Judged(num_tokens, num_right, total / max(num_known, 1))
+
+    def state(self) -> Arrays:
+        """All that it needs to go on, by name."""
+        arrays: dict[str, NDArray[np.float32]] = {
+            "num_steps": np.array([self._num_steps], np.float32)
+        }
+        for name, pair in self._factors.items():
+            for part, factor in zip(_PARTS, pair, strict=True):
+                arrays[f"{name}.{part}"] = _array(factor)
+                moments = self._optimizer.state.get(factor, {})
+                for moment in _MOMENTS:
+                    if moment in moments:
+                        arrays[f"{name}.{part}.{moment}"] = _array(moments[moment])
+        return arrays
+
+    def restore(self, arrays: Arrays) -> None:
+        """Go on from a state; raises ValueError, and changes nothing, if it is of another form."""
+        for name, pair in self._factors.items():
+            for part, factor in zip(_PARTS, pair, strict=True):
+                for key in (f"{name}.{part}", *(f"{name}.{part}.{moment}" for moment in _MOMENTS)):
+                    found = arrays.get(key)
+                    if key in arrays and found is not None and found.shape != tuple(factor.shape):
+                        raise ValueError(f"{key} is of another form")
+                if f"{name}.{part}" not in arrays:
+                    raise ValueError(f"{name} is missing")
+        self._num_steps = int(arrays["num_steps"][0])
+        for name, pair in self._factors.items():
+            for part, factor in zip(_PARTS, pair, strict=True):
+                key = f"{name}.{part}"
+                with torch.no_grad():
+                    factor.copy_(_tensor(arrays[key]))
+                if f"{key}.{_MOMENTS[0]}" in arrays:
+                    self._optimizer.state[factor] = {
+                        "step": torch.tensor(float(self._num_steps)),
+                        **{moment: _tensor(arrays[f"{key}.{moment}"]) for moment in _MOMENTS},
+                    }
+
+    def lora(self) -> Lora:
+        """What it learned."""
+        changes = {
+            name: LowRank(_array(down), _array(up)) for name, (down, up) in self._factors.items()
+        }
+        return Lora(self._options.alpha, changes)
+
+    def _targets(self, lesson: Lesson) -> Tensor:
+        """Rows of the head that are to be guessed, _UNKNOWN where it has none."""
+        return torch.from_numpy(self._row_of[np.array(lesson.tokens[lesson.first :])])
+
+
+_PARTS = ("down", "up")
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = tensor.detach().numpy().copy()
+    return array
+
+
+def _tensor(array: NDArray[np.float32]) -> Tensor:
+    return torch.from_numpy(np.array(array, np.float32))

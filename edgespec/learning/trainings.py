@@ -1,0 +1,86 @@
+"""What training leaves on disk, for each pair of a target's vocabulary and a drafter's whole file.
+
+PAIR.lora.gguf          what serves: a LoRA
+PAIR-FORM.merged.gguf   the same, added to the form of the drafter that runs; made when needed
+PAIR.training           a training under way, or ended, that can go on
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from edgespec.errors import StorageError
+
+_LORA, _MERGED, _TRAINING = ".lora.gguf", ".merged.gguf", ".training"
+_PAIR = 33
+"""Letters of a pair's name: two halves of 16 and a dash."""
+
+
+class TrainingStore:
+    """A folder of such files and nothing else; made when the first is written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def lora(self, target: str, drafter: str) -> Path:
+        """Where the LoRA of a pair is kept, by the fingerprints of vocabulary and file."""
+        return self.folder / f"{target[:16]}-{drafter[:16]}{_LORA}"
+
+    def training(self, target: str, drafter: str) -> Path:
+        """Where a training of a pair is kept."""
+        return self.folder / f"{target[:16]}-{drafter[:16]}{_TRAINING}"
+
+    def merged(self, lora: Path, digest: str) -> Path:
+        """Where a LoRA is kept that was added to a form of the drafter, which `digest` names."""
+        return self.folder / f"{lora.name[:_PAIR]}-{digest}{_MERGED}"
+
+    def merged_of(self, lora: Path) -> list[Path]:
+        """Every file with this LoRA, or one before it of the same pair, added."""
+        return sorted(self.folder.glob(f"{lora.name[:_PAIR]}-*{_MERGED}"))
+
+    def loras(self) -> list[Path]:
+        """Every LoRA kept, whether or not it can be read."""
+        return sorted(self.folder.glob(f"*{_LORA}"))
+
+    def trainings(self) -> list[Path]:
+        """Every training that can go on."""
+        return sorted(self.folder.glob(f"*{_TRAINING}"))
+
+    def all(self) -> list[Path]:
+        """Everything kept, and what killed processes left."""
+        return sorted(self.folder.iterdir()) if self.folder.exists() else []
+
+    def of_same_pair(self, paths: Iterable[Path]) -> list[Path]:
+        """Every file of the pairs that `paths` belong to."""
+        pairs = {path.name[:_PAIR] for path in paths}
+        return [path for path in self.all() if path.name[:_PAIR] in pairs]
+
+    def ensure(self) -> None:
+        """Make the folder, its owner's only; raises StorageError."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise StorageError(
+                f"cannot create {self.folder}: {error.strerror or error}",
+                "free space there or set EDGESPEC_HOME to a folder you can write to",
+            ) from error
+
+    def delete(self, paths: Iterable[Path]) -> None:
+        """Forget files of this folder; raises StorageError."""
+        for path in paths:
+            try:
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+            except OSError as error:
+                raise StorageError(
+                    f"cannot delete {path}: {error.strerror or error}", "delete it by hand"
+                ) from error
+
+    def scratch(self) -> tempfile.TemporaryDirectory[str]:
+        """A folder for files that are to be judged."""
+        return tempfile.TemporaryDirectory(prefix=".judged-", dir=self.folder)

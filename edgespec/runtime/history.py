@@ -1,0 +1,77 @@
+"""The history of chats for a face: the user's own, or one in memory that is gone with the process.
+
+Both implement `edgespec.chats.History`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from pathlib import Path
+
+from edgespec.cache.chats.store import ChatStore
+from edgespec.cache.database import connect, open_in_memory, open_or_go_without
+from edgespec.errors import StorageError
+from edgespec.reports import Report
+
+DELETED_FOR_S = 7 * 86400.0
+"""How long a deleted chat can be brought back."""
+
+_BUSY_TIMEOUT_S = 2.0
+_CACHE_BYTES = 8 << 20
+_PURGE_S = 0.05
+"""How long opening may purge; the rest goes next time."""
+
+
+def open_history(path: Path, report: Report) -> ChatStore:
+    """The chats in the database at `path`; in memory where that cannot be used, told in one line.
+
+    Deleted chats whose time is over are purged with their tokens.
+    """
+    database = open_or_go_without(path, report)
+    if database.path is None:
+        return ChatStore(database.connection)
+    database.close()
+    try:
+        connection = connect(path, _BUSY_TIMEOUT_S, _CACHE_BYTES)
+    except sqlite3.Error as error:
+        report(f"the database {path} cannot be used ({error}); nothing is remembered")
+        return open_incognito()
+    with contextlib.suppress(sqlite3.Error):
+        # The log is copied back after an answer, not before one.
+        connection.execute("PRAGMA wal_autocheckpoint=0").fetchall()
+    store = ChatStore(connection, path)
+    with contextlib.suppress(StorageError):  # locked, full: another time
+        store.close_the_cut()
+    with contextlib.suppress(sqlite3.Error):
+        purge(connection, time.time() - DELETED_FOR_S)
+    return store
+
+
+def open_incognito() -> ChatStore:
+    """A history that nothing is left of."""
+    return ChatStore(open_in_memory().connection)
+
+
+def purge(connection: sqlite3.Connection, before: float, most_s: float = _PURGE_S) -> int:
+    """Forget chats deleted before a time, with what was learned from them; how many.
+
+    Ends after `most_s` seconds with those that are left. Raises sqlite3.Error.
+    """
+    end = time.monotonic() + most_s
+    rows = connection.execute(
+        "SELECT id FROM conversations WHERE deleted < ? ORDER BY deleted", (before,)
+    ).fetchall()
+    if not rows:
+        return 0
+    from edgespec.cache.upkeep.forget import Forgetting  # loads numpy
+
+    forgetting = Forgetting(connection)
+    num_purged = 0
+    for (chat,) in rows:
+        if time.monotonic() > end:
+            break
+        forgetting.conversation(chat)
+        num_purged += 1
+    return num_purged

@@ -1,0 +1,36 @@
+"""What waits for the disk, in one thread, in the order in which it was asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Disk:
+    """One thread for the history: a slow or locked disk never holds up the screen."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="history")
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do `work` after all that was asked for before, and wait for it."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def start(self, work: Callable[[], object]) -> Future[object] | None:
+        """Do `work` some time soon; None once this is closed."""
+        with contextlib.suppress(RuntimeError):  # the app is leaving
+            return self._thread.submit(work)
+        return None
+
+    def close(self, last: Callable[[], object], timeout_s: float = 2.0) -> None:
+        """Do `last` after all else, and wait for it, but no longer than that."""
+        future = self.start(last)
+        self._thread.shutdown(wait=False)
+        if future is not None:
+            with contextlib.suppress(Exception):  # what cannot be kept was told before
+                future.result(timeout_s)
