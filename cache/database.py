@@ -12,10 +12,9 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from edgespec.cache.schema import is_newest, newest_schema
+from edgespec.cache.schema import is_newest
 from edgespec.errors import EdgeSpecError, StorageError
 from edgespec.files.scratch import taking_the_place_of
 from edgespec.reports import Report
@@ -64,17 +63,6 @@ def storage_error(error: Exception, path: Path | None) -> StorageError:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseHealth:
-    """What `edgespec doctor` tells of the database."""
-
-    path: str
-    num_bytes: int
-    schema: int
-    integrity: str
-    notice: str
-
-
 class Database:
     """The open database; `notice` is empty, or one line on why it is not the usual file."""
 
@@ -83,17 +71,6 @@ class Database:
         self.connection = connection
         self.path = path
         self.notice = notice
-
-    def health(self) -> DatabaseHealth:
-        """Check the whole file (PRAGMA integrity_check) and describe it."""
-        try:
-            row = self.connection.execute("PRAGMA integrity_check(1)").fetchone()
-            integrity = str(row[0])
-        except DAMAGE as error:
-            integrity = str(error)
-        size = self.path.stat().st_size if self.path and self.path.exists() else 0
-        where = str(self.path) if self.path else "in memory"
-        return DatabaseHealth(where, size, newest_schema(), integrity, self.notice)
 
     def close(self) -> None:
         """Close the connection; what was committed is on disk."""
@@ -182,7 +159,7 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
 def connect(path: Path, busy_timeout_s: float, num_cache_bytes: int) -> sqlite3.Connection:
     """One more connection to a database that `open_database` has opened, for any one thread.
 
-    Transactions are the caller's own (`edgespec.cache.tokens.transaction`). Raises sqlite3.Error.
+    Transactions are the caller's own (`transaction`). Raises sqlite3.Error.
     """
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw",  # never makes a new, empty file

@@ -21,11 +21,6 @@ UNSPACED = (
 """Letters of scripts without spaces between words, as ranges; part of the schema (m005_chats)."""
 
 
-def newest_schema() -> int:
-    """Number of the newest migration that this EdgeSpec knows."""
-    return len(NAMES)
-
-
 def is_newest(connection: sqlite3.Connection) -> bool:
     """True if every migration was applied, and no other; raises sqlite3.Error.
 

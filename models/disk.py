@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from edgespec.errors import StorageError
+from edgespec.files.scratch import taking_the_place_of
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What the system says when a file cannot grow: no space, over quota, over the size limit."""
@@ -18,12 +19,12 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 def storage_error(folder: Path, error: OSError, needed: int = 0) -> StorageError:
     """A StorageError for `error` on `folder`; `needed` bytes were still to be written."""
-    if error.errno not in FULL:
-        return StorageError(
-            f"cannot write in {folder}: {error.strerror or error}",
-            "make it writable or set EDGESPEC_HOME to another folder",
-        )
-    return full_disk(folder, needed, error.errno)
+    if error.errno in FULL:
+        return full_disk(folder, needed, error.errno)
+    return StorageError(
+        f"cannot write in {folder}: {error.strerror or error}",
+        "make it writable or set EDGESPEC_HOME to another folder",
+    )
 
 
 def full_disk(folder: Path, needed: int, code: int | None = errno.ENOSPC) -> StorageError:
@@ -61,16 +62,8 @@ def disk_errors(folder: Path, needed: int = 0) -> Iterator[None]:
 
 def write_json(path: Path, value: Mapping[str, object]) -> None:
     """Replace `path` by `value` as JSON, whole or not at all; raises StorageError."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with disk_errors(path.parent):
-        try:
-            with scratch.open("w", encoding="utf-8") as file:
-                json.dump(value, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            scratch.replace(path)
-        finally:
-            scratch.unlink(missing_ok=True)
+    with disk_errors(path.parent), taking_the_place_of(path) as scratch:
+        scratch.write_text(json.dumps(value, indent=1), encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, object]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import mmap
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgespec.errors import ModelFileError
@@ -26,23 +25,14 @@ _PULL_AGAIN = "pull it again"
 _TOKENS = b"tokenizer.ggml.tokens"
 
 
-@dataclass(frozen=True, slots=True)
-class GgufSummary:
-    """What the header says: the format's version, the tensors, and the bytes the file must have."""
-
-    version: int
-    num_tensors: int
-    required_bytes: int
-
-
 def check_gguf(path: Path) -> None:
     """Raise ModelFileError unless `path` is a sound GGUF file; reads the header at most."""
     if not is_verified(path):
-        read_gguf_summary(path)
+        gguf_size(path)
 
 
-def read_gguf_summary(path: Path) -> GgufSummary:
-    """Read the header of `path`; raises ModelFileError if it is missing, foreign or truncated.
+def gguf_size(path: Path) -> int:
+    """Bytes that `path` must have by its header; raises ModelFileError if it has fewer, or is none.
 
     And for a vocabulary that has a token twice.
     """
@@ -52,17 +42,16 @@ def read_gguf_summary(path: Path) -> GgufSummary:
             if size == 0:
                 raise ModelFileError(f"{path} is empty", _PULL_AGAIN)
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-                summary = _Header(path, view, size).read()
+                required = _Header(path, view, size).read()
     except FileNotFoundError as error:
         raise ModelFileError(f"there is no file {path}", "check the path or pull it") from error
     except OSError as error:
         raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error
-    if size < summary.required_bytes:
+    if size < required:
         raise ModelFileError(
-            f"{path} is truncated: it has {size:,} of {summary.required_bytes:,} bytes",
-            _PULL_AGAIN,
+            f"{path} is truncated: it has {size:,} of {required:,} bytes", _PULL_AGAIN
         )
-    return summary
+    return required
 
 
 class _Header:
@@ -74,8 +63,8 @@ class _Header:
         self._size = size
         self._at = 0
 
-    def read(self) -> GgufSummary:
-        """Magic and version, the key-value pairs, the tensor table."""
+    def read(self) -> int:
+        """Magic, version, key-value pairs, tensor table; returns the bytes the file must have."""
         magic = self._view[:4]
         if magic != _MAGIC:
             raise ModelFileError(
@@ -95,7 +84,7 @@ class _Header:
         alignment = self._pairs(num_pairs)
         end = self._tensors(num_tensors)
         data = -(-self._at // alignment) * alignment
-        return GgufSummary(version, num_tensors, data + end if num_tensors else self._at)
+        return data + end if num_tensors else self._at
 
     def _pairs(self, count: int) -> int:
         """Skip the key-value pairs; returns the alignment of the tensor data."""

@@ -146,8 +146,8 @@ class Hub:
         while size is None or part.size < size:
             before = part.size
             try:
-                self._read_on(url, part, size)
-                if size is None:
+                ended = self._read_on(url, part, size)
+                if size is None and ended:
                     return
                 problem: Exception = NetworkError("the Hub sent less than the file")
             except (httpx2.HTTPError, OfflineModeIsEnabled) as error:
@@ -160,8 +160,11 @@ class Hub:
             if size is None or part.size < size:
                 time.sleep(self._retry_wait)
 
-    def _read_on(self, url: str, part: PartFile, size: int | None) -> None:
-        """One request for everything after what `part` holds; returns when the answer ends."""
+    def _read_on(self, url: str, part: PartFile, size: int | None) -> bool:
+        """One request for everything after what `part` holds; returns when the answer ends.
+
+        False if there is nothing after it: then `part` is begun anew.
+        """
         headers = build_hf_headers(library_name=_LIBRARY)
         headers["Accept-Encoding"] = "identity"  # the bytes are counted and hashed as they come
         if part.size:
@@ -169,7 +172,7 @@ class Hub:
         with get_session().stream("GET", url, headers=headers, timeout=self._timeout) as response:
             if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 part.cut(0)
-                return
+                return False
             if response.is_client_error and response.status_code not in _TRANSIENT:
                 raise NetworkError(f"the Hub answered with status {response.status_code}")
             response.raise_for_status()
@@ -182,6 +185,7 @@ class Hub:
                     raise ChecksumError(
                         "the Hub sent more than the file", "nothing was kept; pull again"
                     )
+        return True
 
 
 def _require_same(file: HubFile, expected: Expected, offered: Expected) -> None:

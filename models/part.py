@@ -1,4 +1,4 @@
-"""A file that is being fetched: hashed while it is written, kept when the fetch is cut off."""
+"""A file that is being fetched: hashed while it is written, kept when it is cut off."""
 
 from __future__ import annotations
 
@@ -60,11 +60,6 @@ class PartFile:
     ) -> None:
         with disk_errors(self._path.parent, self._missing()):
             self._file.close()
-
-    @property
-    def path(self) -> Path:
-        """Where the bytes are."""
-        return self._path
 
     @property
     def size(self) -> int:

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,12 +20,18 @@ from typing import Literal
 import filelock
 
 from edgespec.catalog import PullProgress
-from edgespec.errors import ModelFileError, NetworkError, UnknownModelError, UsageError
+from edgespec.errors import (
+    ChecksumError,
+    ModelFileError,
+    NetworkError,
+    UnknownModelError,
+    UsageError,
+)
 from edgespec.models.disk import disk_errors
-from edgespec.models.gguf_check import check_gguf, read_gguf_summary
+from edgespec.models.gguf_check import check_gguf, gguf_size
 from edgespec.models.hub import Hub
 from edgespec.models.packages import PackageIndex
-from edgespec.models.part import Expected, Fetched, file_sha256
+from edgespec.models.part import Expected, Fetched
 from edgespec.models.records import read_record
 from edgespec.models.registry import KNOWN_MODELS, HubFile, KnownModel
 from edgespec.models.resolve import LocalFile, download_stem, resolve, stored_path
@@ -108,8 +115,8 @@ class Puller:
             return None
         if path.stat().st_size == target.size_bytes:
             progress.begin("disk", target.size_bytes)
-            if file_sha256(path, progress.at) == target.sha256:
-                stored = self._store.adopt(target, target.sha256, "local")
+            with contextlib.suppress(ChecksumError):
+                stored = self._store.verify(target.name, progress.at)
                 return PulledModel(stored.path, "disk", stored.sha256)
         progress.say(f"{path} is not the file it should be: pulling it again")
         return None
@@ -146,7 +153,7 @@ class Puller:
         """A file of which only the Hub knows what it should be: its header is checked too."""
         fetched = self._hub_fetch(file, expected, download_stem(file), progress)
         try:
-            read_gguf_summary(fetched.path)
+            gguf_size(fetched.path)
         except ModelFileError as error:
             fetched.path.unlink(missing_ok=True)
             raise ModelFileError(

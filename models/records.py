@@ -6,7 +6,7 @@ models verify` hashes it anew.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgespec.models.disk import read_json, write_json
@@ -31,15 +31,7 @@ def write_record(path: Path, sha256: str, source: str) -> FileRecord:
     """Remember that `path`, as it is now, has this SHA-256; raises StorageError."""
     stat = path.stat()
     record = FileRecord(sha256, stat.st_size, stat.st_mtime_ns, source)
-    write_json(
-        record_path(path),
-        {
-            "sha256": record.sha256,
-            "size_bytes": record.size_bytes,
-            "mtime_ns": record.mtime_ns,
-            "source": record.source,
-        },
-    )
+    write_json(record_path(path), asdict(record))
     return record
 
 
@@ -59,11 +51,7 @@ def read_record(path: Path) -> FileRecord | None:
 def is_verified(path: Path) -> bool:
     """True if `path` is as it was when its recorded SHA-256 was computed."""
     record = read_record(path)
-    try:
-        stat = path.stat()
-    except OSError:
+    if record is None or not path.is_file():
         return False
-    return record is not None and (record.size_bytes, record.mtime_ns) == (
-        stat.st_size,
-        stat.st_mtime_ns,
-    )
+    stat = path.stat()
+    return (record.size_bytes, record.mtime_ns) == (stat.st_size, stat.st_mtime_ns)

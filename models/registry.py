@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
 
-ModelRole = Literal["target", "drafter"]
+from edgespec.catalog import Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ class KnownModel:
     size_bytes: int
     licence: str
     licence_url: str
-    roles: tuple[ModelRole, ...]
+    roles: tuple[Role, ...]
     terms: str | None = None
 
     def __str__(self) -> str:

@@ -8,7 +8,6 @@ of a whole, checked file, so whatever bears the suffix `.gguf` is never half-wri
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgespec.errors import BusyError, ChecksumError, UnknownModelError, UsageError
+from edgespec.files.scratch import taking_the_place_of
 from edgespec.models.disk import disk_errors, require_space, sync_folder
 from edgespec.models.part import Fetched, file_sha256
 from edgespec.models.records import is_verified, read_record, record_path, write_record
@@ -87,12 +87,6 @@ class ModelStore:
             sync_folder(path.parent)
         write_record(path, fetched.sha256, source)
         self.drop_downloads(ref)
-        return self._describe(path)
-
-    def adopt(self, ref: KnownModel | HubFile, sha256: str, source: str) -> StoredModel:
-        """Record that the file already there was found to have this SHA-256."""
-        path = stored_path(ref, self._paths.models)
-        write_record(path, sha256, source)
         return self._describe(path)
 
     def remove(self, ref: str) -> int:
@@ -207,12 +201,6 @@ def _move(source: Path, destination: Path) -> None:
         if error.errno != errno.EXDEV:
             raise
     require_space(destination.parent, source.stat().st_size)
-    scratch = destination.with_name(f".{destination.name}.part")
-    try:
-        shutil.copyfile(source, scratch)
-        with scratch.open("rb+") as file:
-            os.fsync(file.fileno())
-        scratch.replace(destination)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with taking_the_place_of(destination) as scratch:
+        shutil.copy(source, scratch)  # with its mode
     source.unlink()

@@ -54,7 +54,18 @@ QUIET_S = 30.0
 
 KILLS_OF_A_CHAT = 10
 ESCAPES = re.compile(r"\x1b(\[[0-9;?<>=$]*[a-zA-Z]|\][^\x07]*\x07|[()][A-Z0-9])")
-ALL_MESSAGES = "SELECT role, content FROM messages ORDER BY id"
+SAID = """
+    WITH RECURSIVE path(id, parent, role, content, state) AS (
+        SELECT messages.id, parent, role, content, state
+        FROM messages JOIN conversations ON messages.id = tip
+        UNION ALL
+        SELECT messages.id, messages.parent, messages.role, messages.content, messages.state
+        FROM messages JOIN path ON messages.id = path.parent
+    )
+    SELECT role, content FROM path WHERE state = 'done' ORDER BY id
+"""
+"""The conversation as it is read, without answers that were cut off: asked again, others follow."""
+
 ASKS_AGAIN = "Ctrl+Rasksagain"
 
 
@@ -178,14 +189,12 @@ class Chat:
         os.write(self._leader, keys.encode())
 
     def messages(self) -> list[tuple[str, str]]:
-        """What the database has of the conversation."""
+        """What the database has of the conversation, whole answers only."""
         if not self._database.exists():
             return []
         with contextlib.closing(sqlite3.connect(self._database, timeout=5)) as connection:
             try:
-                return connection.execute(
-                    "SELECT role, content FROM messages ORDER BY id"
-                ).fetchall()
+                return connection.execute(SAID).fetchall()
             except sqlite3.OperationalError:  # not made yet
                 return []
 

@@ -23,23 +23,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 WORKER = """
-import dataclasses, json, os, sys, time
+import json, sys, time
 from pathlib import Path
 from edgespec.paths import user_paths
+from edgespec.runtime.request import LoadRequest
+from edgespec.runtime.running import load
 from edgespec.types import CompletionRequest, Message, SamplingParams
 say = lambda line: print(line, file=sys.stderr, flush=True)
 model, drafter, settle = sys.argv[1], sys.argv[2], sys.argv[3] == "settle"
-path = Path(model)
-try:
-    from edgespec.runtime.running import load
-    from edgespec.runtime.request import LoadRequest as Options
-except ImportError:
-    from edgespec.runtime.compose import load
-    from edgespec.runtime.request import LoadOptions as Options
-running = load(Options(model=model, drafter=drafter, learn=False), path, user_paths(), say)
+request = LoadRequest(model=model, drafter=drafter, learn=False)
+running = load(request, Path(model), user_paths(), say)
 completer = running.completer
-if hasattr(running, "idle"):
-    running.idle.wait(600.0 if settle else 0.0)
+running.idle.wait(600.0 if settle else 0.0)
 if settle:
     running.close()
     sys.exit()
@@ -51,19 +46,29 @@ for line in sys.stdin:
         speculate=asked["speculate"],
     )
     completer.forget()
-    answer = completer.answer if hasattr(completer, "answer") else completer.stream
     started, first = time.perf_counter(), None
-    for chunk in answer(request):
+    for chunk in completer.answer(request):
         now = time.perf_counter()
         if chunk.stats.emitted and first is None:
             first = now
-    took, timings = now - started, chunk.completion.timings
     print(json.dumps({
         "ids": chunk.completion.token_ids, "first_ms": (first - started) * 1e3,
-        "decode_ms": (now - first) * 1e3, "whole_ms": took * 1e3,
+        "decode_ms": (now - first) * 1e3, "whole_ms": (now - started) * 1e3,
         "accepted": chunk.stats.accepted, "passes": chunk.stats.target_passes,
     }), flush=True)
 """
+
+
+Way = tuple[str, bool]
+"""A commit, and whether it drafts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The tokens of one answer, and its figures by name: times in ms, counts."""
+
+    ids: tuple[int, ...]
+    figures: dict[str, float]
 
 
 @dataclass
@@ -83,15 +88,15 @@ class Side:
         assert self.process.stdout is not None
         print(self.folder, self.process.stdout.readline().strip(), file=sys.stderr)
 
-    def ask(self, text: str, tokens: int, speculate: bool) -> dict[str, object]:
+    def ask(self, text: str, tokens: int, speculate: bool) -> Asked:
         """One answer, with its times."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         line = json.dumps({"text": text, "tokens": tokens, "speculate": speculate})
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
-        answer: dict[str, object] = json.loads(self.process.stdout.readline())
-        return answer
+        answer = json.loads(self.process.stdout.readline())
+        return Asked(tuple(answer.pop("ids")), answer)
 
     def _start(self, mode: str) -> subprocess.Popen[str]:
         home = self.folder / ".home"
@@ -117,8 +122,13 @@ class Side:
         )
 
 
-def interval(ratios: Sequence[float]) -> str:
-    """Median and its 95 % interval by bootstrap."""
+def ratio(found: Sequence[dict[Way, Asked]], way: Way, other: Way, what: str) -> str:
+    """How much faster `other` is, question by question: median and 95 % interval by bootstrap."""
+    ratios = [
+        each[way].figures[what] / each[other].figures[what]
+        for each in found
+        if each[other].figures[what] > 0
+    ]
     noise = random.Random(1)
     medians = sorted(statistics.median(noise.choices(ratios, k=len(ratios))) for _ in range(2000))
     return f"{statistics.median(ratios):.3f} [{medians[50]:.3f}, {medians[-51]:.3f}]"
@@ -144,39 +154,31 @@ def main() -> None:
         name: Side(folder.absolute(), arguments.model, arguments.drafter)
         for name, folder in (("before", arguments.before), ("after", arguments.after))
     }
-    found: list[dict[tuple[str, bool], dict[str, object]]] = []
+    found: list[dict[Way, Asked]] = []
     for number, text in enumerate(questions):
         ways = [(name, speculate) for name in sides for speculate in (False, True)]
         order.shuffle(ways)
         answers = {way: sides[way[0]].ask(text, arguments.tokens, way[1]) for way in ways}
         found.append(answers)
-        same = len({tuple(answer["ids"]) for answer in answers.values()}) == 1  # type: ignore[arg-type]
-        print(
-            f"[{number + 1}/{len(questions)}] {'same bytes' if same else 'DIFFERENT'}", flush=True
-        )
+        same = len({answer.ids for answer in answers.values()}) == 1
+        told = "same bytes" if same else "DIFFERENT"
+        print(f"[{number + 1}/{len(questions)}] {told}", flush=True)
     if arguments.json is not None:
         rows = [
-            {"question": number, "commit": name, "speculate": speculate, **answer}
+            {"question": number, "commit": name, "speculate": speculate, "ids": answer.ids}
+            | answer.figures
             for number, answers in enumerate(found)
             for (name, speculate), answer in answers.items()
         ]
-        arguments.json.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+        arguments.json.write_text("\n".join(map(json.dumps, rows)) + "\n")
     for speculate in (False, True):
+        name = "drafted" if speculate else "plain"
         for what in ("first_ms", "decode_ms", "whole_ms"):
-            ratios = [
-                float(each[("before", speculate)][what]) / float(each[("after", speculate)][what])  # type: ignore[arg-type]
-                for each in found
-                if float(each[("after", speculate)][what]) > 0  # type: ignore[arg-type]
-            ]
-            name = "drafted" if speculate else "plain"
-            print(f"{name:8} speed after/before by {what:10} {interval(ratios)}")
+            told = ratio(found, ("before", speculate), ("after", speculate), what)
+            print(f"{name:8} speed after/before by {what:10} {told}")
     for name in sides:
-        ratios = [
-            float(each[(name, False)]["decode_ms"]) / float(each[(name, True)]["decode_ms"])  # type: ignore[arg-type]
-            for each in found
-            if float(each[(name, True)]["decode_ms"]) > 0  # type: ignore[arg-type]
-        ]
-        print(f"{name:8} drafted/plain by decoding        {interval(ratios)}")
+        told = ratio(found, (name, False), (name, True), "decode_ms")
+        print(f"{name:8} drafted/plain by decoding        {told}")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgespec.bench.runner import complete
 from edgespec.bench.suite import read_suite, select
@@ -61,12 +60,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """One guess: the drafter's token, its probability, the entropy in nats, the second's share."""
+    """One guess: the drafter's token and its probability."""
 
     token: int
     probability: float
-    entropy: float
-    second: float
 
 
 def key_of(answer: int, cells: Sequence[int]) -> int:
@@ -101,36 +98,22 @@ class Recorder:
 
     def guess(self) -> tuple[int, float]:
         """Pass on, and record."""
-        token, probability = self._model.guess()
-        logits = self._model.context.logits(0)
-        self.guesses[key_of(self.answer, self._cells)] = recorded(token, logits)
-        return token, probability
-
-
-def recorded(token: int, logits: NDArray[np.float32]) -> Recorded:
-    """What is kept of one row of logits."""
-    below = logits - logits.max()
-    weights = np.exp(below)
-    total = float(weights.sum())
-    entropy = float(np.log(total)) - float((weights * below).sum()) / total
-    weights[int(logits.argmax())] = 0.0
-    return Recorded(token, 1.0 / total, entropy, float(weights.max()) / total)
+        guess = self._model.guess()
+        self.guesses[key_of(self.answer, self._cells)] = Recorded(*guess)
+        return guess
 
 
 class Playback:
     """Implements `DraftModel` from what was recorded; `answer` is the number of the one under way.
 
     A state that was never reached (behind a wrong guess of another drafter) gives some guess, which
-    no target keeps; `num_missing` counts them.
+    no target keeps.
     """
 
     num_context = 1 << 20
 
     def __init__(self, guesses: dict[int, Recorded]) -> None:
         self.answer = 0
-        self.num_missing = 0
-        self.num_guesses = 0
-        self.last = Recorded(0, 0.0, 0.0, 0.0)
         self._guesses = guesses
         self._any = list(guesses.values())
         self._cells: list[int] = []
@@ -146,12 +129,7 @@ class Playback:
     def guess(self) -> tuple[int, float]:
         """What was recorded."""
         key = key_of(self.answer, self._cells)
-        self.num_guesses += 1
-        found = self._guesses.get(key)
-        if found is None:
-            self.num_missing += 1
-            found = self._any[key % len(self._any)]
-        self.last = found
+        found = self._guesses.get(key) or self._any[key % len(self._any)]
         return found.token, found.probability
 
 
@@ -188,18 +166,15 @@ def save_guesses(path: Path, guesses: dict[int, Recorded]) -> None:
         path,
         key=np.array(list(guesses), dtype=np.uint64),
         token=np.array([guess.token for guess in guesses.values()], dtype=np.int32),
-        numbers=np.array(
-            [(guess.probability, guess.entropy, guess.second) for guess in guesses.values()],
-            dtype=np.float32,
-        ),
+        probability=np.array([guess.probability for guess in guesses.values()], dtype=np.float32),
     )
 
 
 def load_guesses(path: Path) -> dict[int, Recorded]:
     """What `save_guesses` wrote."""
     with np.load(path) as data:
-        rows = zip(data["key"].tolist(), data["token"].tolist(), data["numbers"], strict=True)
-        return {key: Recorded(token, *map(float, numbers)) for key, token, numbers in rows}
+        columns = (data[name].tolist() for name in ("key", "token", "probability"))
+        return {key: Recorded(*guess) for key, *guess in zip(*columns, strict=True)}
 
 
 def record_answers(target: Path, suite: Path, out: Path, counts: dict[str, int]) -> None:

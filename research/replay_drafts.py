@@ -1,32 +1,50 @@
 """The decode loop, planner and drafters over recorded answers and guesses, on a clock of its own.
 
+    python research/replay_drafts.py TARGET.gguf DRAFTER.gguf ANSWERS.npz GUESSES.npz \\
+        GUESS_MS READ_MS [SEEDS]
+
 Nothing is computed by a model: the target says what it said when it was recorded, a pass over r
-rows takes T(r), the drafter guesses what it guessed then (research/record_drafts.py) and takes
-what a guess is said to take. So two ways to plan differ by nothing but the planning. What the parts
-of the planner buy, research/ablate.py tells so.
+rows takes T(r), the drafter guesses what it guessed then (research/record_drafts.py), in GUESS_MS
+and READ_MS for each further token read. So two ways to plan differ by nothing but the planning.
+Prints, as JSON, speed against plain decoding by category: of look-ups alone, with the drafter, and
+of both if they never guessed wrong; over SEEDS (3) random orders of the answers, learning from one
+to the next.
 """
 
 from __future__ import annotations
 
+import json
+import random
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from record_drafts import MAX_TOKENS, Answer, Playback, Recorded
+from record_drafts import (
+    MAX_TOKENS,
+    Answer,
+    Playback,
+    Recorded,
+    load_answers,
+    load_guesses,
+)
 
+from edgespec.drafters.context import ContextDrafter
 from edgespec.drafters.model import ModelDrafter, ModelParts
 from edgespec.engine.decoding import Limits
 from edgespec.engine.engine import Engine
 from edgespec.engine.tally import Tally
-from edgespec.llama.model import Model
+from edgespec.llama.model import Model, ModelOptions
 from edgespec.passes import EMPTY_DRAFT, Kept, Part, Proposal, Stretch
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.planning.planner import Planner
 from edgespec.protocols import Drafter, DraftSession, Quote, Target
 from edgespec.runtime.model_drafter import Renderer
 from edgespec.types import EncodedPrompt
-from edgespec.vocab.tokenizer import ByteTokenizer, Encoded, Tokenizer
+from edgespec.vocab.tokenizer import ByteTokenizer, Encoded
+from edgespec.vocab.vocabulary import Tokenizer
 
 PASS_MS = (30.0, 31.8, 34.3, 33.8, 36.0, 37.8, 39.5, 41.0, 45.0, 49.0, 52.5, 56.0, 61.2, 66.5)
 """T(r) of Qwen2.5-Coder-1.5B Q4_K_M with the kernel that fetches weights ahead, two cores."""
@@ -105,10 +123,11 @@ class RecordedTarget:
     max_branches = 0
     can_roll_back = True
 
-    def __init__(self, pass_ms: Sequence[float], clock: Clock) -> None:
-        """A pass over r rows takes `pass_ms[r - 1]`."""
-        self.max_rows = len(pass_ms)
-        self._pass_ms, self._clock = pass_ms, clock
+    max_rows = len(PASS_MS)
+
+    def __init__(self, clock: Clock) -> None:
+        """A pass over r rows takes `PASS_MS[r - 1]`."""
+        self._clock = clock
         self._num_cached = 0
         self._part = Part(0, (), EMPTY_DRAFT)
         self._tokens: tuple[int, ...] = ()
@@ -124,10 +143,6 @@ class RecordedTarget:
         """Whether the last token said ends the answer."""
         return self._ends and self._num_said == len(self._tokens)
 
-    def take_ms(self, num_rows: int) -> float:
-        """What a pass takes now."""
-        return self._pass_ms[num_rows - 1]
-
     def num_cached(self, slot: int) -> int:
         """Tokens of the only slot."""
         return self._num_cached
@@ -136,7 +151,7 @@ class RecordedTarget:
         """Let a pass go by."""
         [self._part] = parts
         if self._num_cached:
-            self._clock.now_ms += self.take_ms(len(self._part))
+            self._clock.now_ms += PASS_MS[len(self._part) - 1]
 
     def keep(self, slot: int, path: Sequence[int]) -> None:
         """Keep so many tokens of the draft."""
@@ -249,7 +264,6 @@ class Run:
     num_passes: int
     num_proposed: int
     num_accepted: int
-    num_guesses: int
 
 
 class Replay:
@@ -260,19 +274,19 @@ class Replay:
         drafters: Sequence[Drafter],
         clock: Clock,
         playback: Playback | None = None,
-        target: RecordedTarget | None = None,
-        costs: CostModel | None = None,
         max_tokens: int = MAX_TOKENS,
     ) -> None:
         """`clock` and `playback` are those that `drafters` were made with.
 
-        `target` takes PASS_MS and `costs` know it, if they are not given. `max_tokens` is where
-        answers were cut when they were recorded: what ended before ended by itself.
+        `max_tokens` is where answers were cut when they were recorded: what ended before ended by
+        itself.
         """
         self._drafters, self._clock, self._playback = tuple(drafters), clock, playback
         self._max_tokens = max_tokens
-        self._target = target or RecordedTarget(PASS_MS, clock)
-        planner = Planner(drafters, costs or known_costs(PASS_MS), clock)
+        self._target = RecordedTarget(clock)
+        table = dict(enumerate(PASS_MS, 1))
+        costs = CostModel(CostTable(1, 2, table, table), len(PASS_MS))
+        planner = Planner(drafters, costs, clock)
         self._engine = Engine(self._target, planner, self._target.is_end, clock)
 
     def run(self, number: int, answer: Answer) -> Run:
@@ -282,7 +296,6 @@ class Replay:
         for drafter in self._drafters:
             if isinstance(drafter, Hindsight):
                 drafter.know(answer.tokens)
-        num_guesses = self._num_guesses
         tally, started = Tally(self._clock), self._clock.now_ms
         self._answer(answer, tally)
         stats = tally.stats()
@@ -293,12 +306,7 @@ class Replay:
             stats.target_passes,
             stats.proposed,
             stats.accepted,
-            self._num_guesses - num_guesses,
         )
-
-    @property
-    def _num_guesses(self) -> int:
-        return self._playback.num_guesses if self._playback is not None else 0
 
     def _answer(self, answer: Answer, tally: Tally) -> None:
         target, engine = self._target, self._engine
@@ -315,12 +323,6 @@ class Replay:
         assert said == list(answer.tokens)
 
 
-def known_costs(pass_ms: Sequence[float]) -> CostModel:
-    """A model of costs that begins with `pass_ms` at every length of context."""
-    table = dict(enumerate(pass_ms, 1))
-    return CostModel(CostTable(1, 2, table, table), len(pass_ms))
-
-
 def speeds(runs: Sequence[Run]) -> dict[str, float]:
     """Speed against plain decoding by category, and "overall" as the mean over answers."""
     by_category: dict[str, list[float]] = {}
@@ -330,3 +332,37 @@ def speeds(runs: Sequence[Run]) -> dict[str, float]:
     everything = [speed for values in by_category.values() for speed in values]
     named = {name: float(np.mean(values)) for name, values in by_category.items()}
     return {**named, "overall": float(np.mean(everything))}
+
+
+WAYS = ("look-ups", "with the drafter", "with hindsight")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Replay and print."""
+    target, drafter, said, guessed = map(Path, arguments[:4])
+    guess_ms, read_ms = map(float, arguments[4:6])
+    num_seeds = int(arguments[6]) if len(arguments) > 6 else 3
+    answers, guesses = load_answers(said), load_guesses(guessed)
+    options = ModelOptions(vocabulary_only=True)
+    with Model(target, options) as one, Model(drafter, options) as other:
+        pair = Pair(one, other)
+        for way in WAYS:
+            runs: list[Run] = []
+            for seed in range(num_seeds):
+                clock = Clock()
+                playback = TimedPlayback(guesses, clock, guess_ms, read_ms)
+                drafters: list[Drafter] = [ContextDrafter()]
+                if way != WAYS[0]:
+                    drafters.append(pair.drafter_over(playback))
+                if way == WAYS[2]:
+                    drafters = [Hindsight(each, clock) for each in drafters]
+                replay = Replay(drafters, clock, playback)
+                order = random.Random(seed).sample(range(len(answers)), len(answers))
+                runs += [replay.run(number, answers[number]) for number in order]
+            print(way, json.dumps({name: round(speed, 4) for name, speed in speeds(runs).items()}))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 7:
+        sys.exit(__doc__)
+    main(sys.argv[1:])

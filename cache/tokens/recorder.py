@@ -24,11 +24,12 @@ from edgespec.cache.chats.conversations import Conversations
 from edgespec.cache.chats.journal import Entry
 from edgespec.cache.database import DAMAGE, connect, is_damage, transaction
 from edgespec.cache.tokens.eviction import DEFAULT_LIMIT, evict
-from edgespec.cache.tokens.sequences import Recording, SequenceStore, Tier, VocabularyKey
+from edgespec.cache.tokens.sequences import Recording, SequenceStore, VocabularyKey
 from edgespec.cache.upkeep.backup import back_up, is_due
 from edgespec.errors import BusyError, Cancelled
 
 _MAX_WAITING = 64
+_PATIENCE_S = 10.0
 _BUSY_TIMEOUT_S = 5.0
 _QUESTION_TIMEOUT_S = 0.5
 _CACHE_BYTES = 8 << 20
@@ -39,40 +40,27 @@ _LAST_BACKUP_S, _LAST_BACKUP_BYTES = 0.3, 32 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """A sequence to record, the conversation it belongs to, and what it was drafted from."""
+    """An answer and what it was drafted from, with its conversation; or a question only."""
 
-    vocabulary: VocabularyKey
-    tier: Tier
-    recording: Recording
+    recording: Recording | None
     entry: Entry | None
-    used: frozenset[int]
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """A conversation that waits for its answer."""
-
-    entry: Entry
-
-
-@dataclass(frozen=True, slots=True)
-class _Flush:
-    """Everything before this is written when `done` is set."""
-
-    done: threading.Event
+    used: frozenset[int] = frozenset()
 
 
 class Recorder:
-    """Records in a thread of its own; every method returns at once except `flush` and `close`.
+    """Records answers in a thread of its own; only `flush` and `close` wait.
 
     `notice` is empty, or one line on the last recording that failed.
     """
 
-    def __init__(self, path: Path, limit_bytes: int = DEFAULT_LIMIT) -> None:
-        """`path` is a database that `open_database` has opened."""
+    def __init__(
+        self, path: Path, vocabulary: VocabularyKey, limit_bytes: int = DEFAULT_LIMIT
+    ) -> None:
+        """`path` is a database that `open_database` has opened; answers are in `vocabulary`."""
         self._path = path
+        self._vocabulary = vocabulary
         self._limit_bytes = limit_bytes
-        self._jobs: queue.Queue[_Turn | _Question | _Flush | None] = queue.Queue(_MAX_WAITING)
+        self._jobs: queue.Queue[_Turn | threading.Event | None] = queue.Queue(_MAX_WAITING)
         self._connection: sqlite3.Connection | None = None
         self._is_changed = self._is_backup_failing = False
         self.notice = ""
@@ -80,52 +68,44 @@ class Recorder:
         self._worker.start()
 
     def record(
-        self,
-        vocabulary: VocabularyKey,
-        tier: Tier,
-        recording: Recording,
-        entry: Entry | None = None,
-        used: Iterable[int] = (),
-    ) -> bool:
-        """Remember a sequence and its messages soon; False if too much is waiting already.
+        self, recording: Recording, entry: Entry | None = None, used: Iterable[int] = ()
+    ) -> None:
+        """Remember an answer and its messages soon, unless too much is waiting already.
 
         `used` are sequences that drafts were kept from: they are forgotten later.
         """
-        return self._queue(_Turn(vocabulary, tier, recording, entry, frozenset(used)))
+        self._queue(_Turn(recording, entry, frozenset(used)))
 
-    def note(self, entry: Entry) -> bool:
-        """Keep what was asked soon, whatever comes of it; False as for `record`."""
-        return self._queue(_Question(entry))
+    def note(self, entry: Entry) -> None:
+        """Keep what was asked soon, whatever comes of it."""
+        self._queue(_Turn(None, entry))
 
-    def _queue(self, job: _Turn | _Question) -> bool:
+    def _queue(self, job: _Turn) -> None:
         try:
             self._jobs.put_nowait(job)
         except queue.Full:
             self.notice = "the database is too slow to keep up; an answer was not remembered"
-            return False
-        return True
 
-    def flush(self, timeout_s: float = 10.0) -> bool:
-        """Wait until all that came before is written; False if it takes longer."""
-        flush = _Flush(threading.Event())
+    def flush(self) -> bool:
+        """Wait until all that came before is written; False if that takes too long."""
+        done = threading.Event()
         try:
-            self._jobs.put(flush, timeout=timeout_s)
+            self._jobs.put(done, timeout=_PATIENCE_S)
         except queue.Full:
             return False
-        return flush.done.wait(timeout_s)
+        return done.wait(_PATIENCE_S)
 
-    def close(self, timeout_s: float = 10.0) -> bool:
-        """Write what is waiting and end the thread; False if it takes longer."""
+    def close(self) -> None:
+        """Write what is waiting and end the thread, or leave it to its work if that takes long."""
         with contextlib.suppress(queue.Full):
-            self._jobs.put(None, timeout=timeout_s)
-        self._worker.join(timeout_s)
-        return not self._worker.is_alive()
+            self._jobs.put(None, timeout=_PATIENCE_S)
+        self._worker.join(_PATIENCE_S)
 
     def _work(self) -> None:
         try:
             while (job := self._jobs.get()) is not None:
-                if isinstance(job, _Flush):
-                    job.done.set()
+                if isinstance(job, threading.Event):  # what came before is written
+                    job.set()
                 else:
                     self._try(job)
                     if not self._is_backup_failing and self._jobs.empty() and is_due(self._path):
@@ -137,11 +117,11 @@ class Recorder:
             if self._connection is not None:
                 self._connection.close()
 
-    def _try(self, job: _Turn | _Question) -> None:
+    def _try(self, job: _Turn) -> None:
         try:
             self._write(job)
         except sqlite3.OperationalError as error:  # locked, full, read-only: may pass
-            if isinstance(job, _Question):  # its answer brings it along, or tells
+            if job.recording is None:  # its answer brings it along, or tells
                 return
             self.notice = f"an answer was not remembered ({error})"
         except DAMAGE as error:
@@ -166,29 +146,23 @@ class Recorder:
             else:
                 self.notice = f"the database could not be backed up ({error})"
 
-    def _write(self, job: _Turn | _Question) -> None:
+    def _write(self, job: _Turn) -> None:
         if self._connection is None:
             self._connection = connect(self._path, _BUSY_TIMEOUT_S, _CACHE_BYTES)
             # Copying the log back is done after the commit, while nobody waits.
             self._connection.execute("PRAGMA wal_autocheckpoint=0")
-        patience_s = _BUSY_TIMEOUT_S if isinstance(job, _Turn) else _QUESTION_TIMEOUT_S
+        patience_s = _BUSY_TIMEOUT_S if job.recording else _QUESTION_TIMEOUT_S
         self._connection.execute(f"PRAGMA busy_timeout={patience_s * 1e3:.0f}").fetchall()
-        if isinstance(job, _Question):
-            with transaction(self._connection):
-                self._follow(self._connection, job.entry)
-            self._is_changed = True
-            return
         store = SequenceStore(self._connection)
-        scope = store.scope(job.vocabulary, job.tier)
+        scope = store.scope(self._vocabulary, "model") if job.recording else 0
         with transaction(self._connection):
-            store.add(scope, job.recording)
-            store.touch(job.used)
-            if job.entry is not None:
-                self._follow(self._connection, job.entry)
+            if job.recording:
+                store.add(scope, job.recording)
+                store.touch(job.used)
+            if (entry := job.entry) is not None:
+                conversations = Conversations(self._connection)
+                conversations.follow(entry.conversation, entry.title, entry.said)
         self._is_changed = True
-        evict(self._connection, self._limit_bytes)
-        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-
-    @staticmethod
-    def _follow(connection: sqlite3.Connection, entry: Entry) -> None:
-        Conversations(connection).follow(entry.conversation, entry.title, entry.said)
+        if job.recording:
+            evict(self._connection, self._limit_bytes)
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()

@@ -38,6 +38,10 @@ _MOST = 1 << 48
 _AT_ONCE = 64
 """Sequences indexed in one transaction: others can write in between."""
 
+_ADD_SEQUENCE = (
+    "INSERT INTO sequences (id, scope, conversation, file, first_block, num_context, num_tokens,"
+    " created, touched) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 _ADD_GRAM = "INSERT OR IGNORE INTO grams (scope, key, position) VALUES (?, ?, ?)"
 
 
@@ -104,14 +108,13 @@ class SequenceStore:
             return None
         context = as_array(recording.context[-MAX_CONTEXT:])
         whole = np.concatenate([context, tokens])
-        first_block = self._next("blocks")
-        sequence = self._add_sequence(recording, scope, first_block, len(context), len(tokens))
+        first_block, sequence = self._next("blocks"), self._next("sequences")
+        whose = (sequence, scope, recording.conversation, recording.file)
+        place = (first_block, len(context), len(tokens))
+        self._connection.execute(_ADD_SEQUENCE, (*whose, *place, self._clock(), sequence))
         self._connection.executemany(
             "INSERT INTO blocks (block, sequence, tokens) VALUES (?, ?, ?)",
-            (
-                (block, sequence, packed)
-                for block, packed in enumerate(blocks(whole), start=first_block)
-            ),
+            ((block, sequence, packed) for block, packed in enumerate(blocks(whole), first_block)),
         )
         self._connection.executemany(_ADD_GRAM, _grams(scope, whole, len(context), first_block))
         return sequence
@@ -205,27 +208,6 @@ class SequenceStore:
             " (SELECT 1 FROM sequences WHERE file = ?)",
             (file, file),
         )
-
-    def _add_sequence(
-        self, recording: Recording, scope: int, first_block: int, num_context: int, num_tokens: int
-    ) -> int:
-        number = self._next("sequences")
-        self._connection.execute(
-            "INSERT INTO sequences (id, scope, conversation, file, first_block, num_context,"
-            " num_tokens, created, touched) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                number,
-                scope,
-                recording.conversation,
-                recording.file,
-                first_block,
-                num_context,
-                num_tokens,
-                self._clock(),
-                number,
-            ),
-        )
-        return number
 
     def _next(self, table: str) -> int:
         """The number that AUTOINCREMENT gives next."""

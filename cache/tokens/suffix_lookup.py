@@ -89,8 +89,9 @@ class Place(NamedTuple):
 class TokenReader:
     """Looks up one tier of one vocabulary; a database that fails gives no matches, never an error.
 
-    Not for several threads at once. `problem` is empty, or one line on why nothing is found; `used`
-    holds the sequences that drafts were kept from.
+    Not for several threads at once. Token ids run from 0 to `num_tokens`, exclusive. `problem` is
+    empty, or one line on why nothing is found; `used` holds the sequences that drafts were kept
+    from.
     """
 
     def __init__(
@@ -105,21 +106,11 @@ class TokenReader:
         self._vocabulary = vocabulary
         self._tier = tier
         self._scope: int | None = None
-        self._num_tokens = vocabulary.num_tokens  # a damaged file may hold any number
+        self.num_tokens = vocabulary.num_tokens  # a damaged file may hold any number
         self._neighbours = neighbours
         self._blocks: dict[int, Block] = {}
         self.used: set[int] = set()
         self.problem = ""
-
-    @property
-    def num_tokens(self) -> int:
-        """Token ids run from 0 to this, exclusive."""
-        return self._num_tokens
-
-    @property
-    def num_cached_blocks(self) -> int:
-        """Blocks in memory, at most MAX_CACHED_BLOCKS."""
-        return len(self._blocks)
 
     def lookup(self, suffix: Sequence[int]) -> Cursor | None:
         """What followed the longest recorded suffix of a text that ends with `suffix`."""
@@ -160,7 +151,7 @@ class TokenReader:
             if block is None or block.sequence != place.block.sequence:
                 return None
             place = Place(place.number + 1, 0, block)
-        if place.offset >= len(place.block.tokens) or place.token >= self._num_tokens:
+        if place.offset >= len(place.block.tokens) or place.token >= self.num_tokens:
             return None
         return place
 
@@ -251,14 +242,8 @@ class Cursor:
         standing = reader.standing(places)
         return Cursor(reader, standing, length) if standing else None
 
-    def candidates(self) -> list[Candidate]:
-        """Every token that came next, the most supported first; of equals, the latest."""
-        total = len(self.places)
-        ranked = sorted(self._votes.items(), key=_rank, reverse=True)
-        return [Candidate(token, self.length, len(votes), total) for token, votes in ranked]
-
     def best(self) -> Candidate:
-        """The first of `candidates`."""
+        """The token that came next most often; of equals, the latest."""
         token, votes = max(self._votes.items(), key=_rank)
         return Candidate(token, self.length, len(votes), len(self.places))
 

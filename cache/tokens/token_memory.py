@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from edgespec.cache.chats.journal import Entry
 from edgespec.cache.database import DAMAGE, Database, connect
-from edgespec.cache.tokens.eviction import DEFAULT_LIMIT
 from edgespec.cache.tokens.recorder import Recorder
 from edgespec.cache.tokens.sequences import MAX_CONTEXT, Recording, VocabularyKey
 from edgespec.cache.tokens.suffix_lookup import TokenReader
@@ -37,7 +36,6 @@ class TokenMemory:
         """Use `open_token_memory`; without a recorder nothing new is learned."""
         self._connection = connection
         self._recorder = recorder
-        self._vocabulary = vocabulary
         self.model = TokenReader(connection, vocabulary, "model")
         self.statistics = TokenReader(connection, vocabulary, "statistics")
 
@@ -64,7 +62,7 @@ class TokenMemory:
         conversation = entry.conversation if entry else conversation
         recording = Recording(tuple(tokens), tuple(context[-MAX_CONTEXT:]), conversation)
         used = self.model.used | self.statistics.used
-        self._recorder.record(self._vocabulary, "model", recording, entry, used)
+        self._recorder.record(recording, entry, used)
         self.model.used.clear()
         self.statistics.used.clear()
 
@@ -91,11 +89,7 @@ class TokenMemory:
 
 
 def open_token_memory(
-    database: Database,
-    vocabulary: VocabularyKey,
-    *,
-    learn: bool = True,
-    limit_bytes: int = DEFAULT_LIMIT,
+    database: Database, vocabulary: VocabularyKey, *, learn: bool = True
 ) -> TokenMemory | None:
     """What is remembered of a vocabulary; None if the database is in memory or cannot be opened."""
     if database.path is None:
@@ -104,5 +98,5 @@ def open_token_memory(
         connection = connect(database.path, _READ_TIMEOUT_S, _CACHE_BYTES)
     except DAMAGE:
         return None
-    recorder = Recorder(database.path, limit_bytes) if learn else None
+    recorder = Recorder(database.path, vocabulary) if learn else None
     return TokenMemory(connection, recorder, vocabulary)

@@ -26,7 +26,6 @@ TYPES: dict[str, dict[str, str]] = {
     "blocks": {"sequence": _INT, "tokens": _BLOB},
     "ngram_caches": _PAIR,
     "calibrations": _PAIR,
-    "costs": _PAIR,
     "conversations": {
         **{"id": _TEXT, "title": _TEXT, "created": _REAL, "updated": _REAL, "spoken": _REAL},
         **{"tip": _INT, "pinned": _INT, "deleted": _REAL, "origin": _TEXT, "settings": _TEXT},

@@ -17,7 +17,7 @@ from edgespec.cache.chats.search import optimize_search
 from edgespec.cache.database import DAMAGE, transaction
 from edgespec.cache.tokens.sequences import SequenceStore
 from edgespec.cache.upkeep.backup import backups, write_backup
-from edgespec.cache.upkeep.quarantine import delete_all, delete_read
+from edgespec.cache.upkeep.quarantine import delete_damaged
 
 _AT_ONCE = 64
 """Sequences forgotten in one transaction: others can write in between."""
@@ -111,7 +111,7 @@ class Forgetting:
             write_backup(path)
         for backup in earlier:
             backup.unlink(missing_ok=True)
-        delete_all(path) if everything else delete_read(path)
+        delete_damaged(path, everything=everything)
 
     def _conversation(self, conversation: str) -> Forgotten:
         execute = self._connection.execute

@@ -63,14 +63,11 @@ def unread(path: Path) -> list[Path]:
     return sorted(file for file in found if not file.name.endswith(("-wal", "-shm")))
 
 
-def delete_read(path: Path) -> None:
-    """Delete the damaged files whose content is in the database at `path`; raises OSError."""
-    _delete(path, *_READ)
-
-
-def delete_all(path: Path) -> None:
-    """Delete every damaged file of the database at `path`; raises OSError."""
-    _delete(path, _UNREAD, *_READ)
+def delete_damaged(path: Path, *, everything: bool) -> None:
+    """Delete damaged files whose content is in the database at `path`, or all; raises OSError."""
+    for kind in (_UNREAD, *_READ) if everything else _READ:
+        for file in path.parent.glob(f"{path.name}.{kind}"):  # a log without its database, too
+            file.unlink(missing_ok=True)
 
 
 def _restore(backup: Path, scratch: Path) -> None:
@@ -116,12 +113,6 @@ def _free_name(path: Path, suffix: str) -> Path:
         number += 1
         new = path.with_name(f"{path.name}.{suffix}-{number}")
     return new
-
-
-def _delete(path: Path, *kinds: str) -> None:
-    for kind in kinds:
-        for file in path.parent.glob(f"{path.name}.{kind}"):  # a log without its database, too
-            file.unlink(missing_ok=True)
 
 
 def _named(file: Path, part: str) -> Path:

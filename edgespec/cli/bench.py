@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import json
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgespec.cli.answering import InThread
 from edgespec.cli.loading import load_completer
 from edgespec.cli.options import (
     check_max_tokens,
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from edgespec.bench.runner import Pair
     from edgespec.bench.suite import Question
     from edgespec.bench.warm import Warm, WarmPlan
+    from edgespec.protocols import Completer
     from edgespec.runtime.running import Running
     from edgespec.types import SamplingParams, ServedModel
 
@@ -125,33 +125,36 @@ def _measure(
     max_tokens: int,
     pairs: list[Pair],
 ) -> None:
-    """Append to `pairs` what is measured, telling on stderr how far it is."""
-    from edgespec.bench.runner import Stoppable, run_suite
-    from edgespec.bench.warm import run_warm
+    """Append to `pairs` what is measured, telling on stderr how far it is.
 
-    completer, memory = Stoppable(loaded.completer), loaded.memory
+    In a thread: Python runs signal handlers between byte codes of the main thread, and one that
+    waits inside llama.cpp would notice a signal only when the pass is over.
+    """
+    from edgespec.bench.runner import Stoppable
+
+    completer = Stoppable(loaded.completer)
     questions = asked if isinstance(asked, tuple) else asked.questions
+    stopped = threading.Event()
 
-    def measured(stopped: threading.Event) -> Iterator[Pair]:
-        def say(line: str) -> None:
-            if stopped.is_set():
-                raise _Stopped
-            click.echo(line, err=True)
+    def say(line: str) -> None:
+        if stopped.is_set():
+            raise _Stopped
+        click.echo(line, err=True)
 
-        if isinstance(asked, tuple):
-            suite = run_suite(completer, asked, sampling, max_tokens)
-        elif memory is None:
-            raise StorageError("there is no place for a database", "free space for temporary files")
-        else:
-            suite = run_warm(completer, memory, asked, sampling, max_tokens, say)
+    def measure() -> None:
         with contextlib.suppress(_Stopped):
-            # After a stop the pair under way is cut short: it is no measurement.
-            yield from itertools.takewhile(lambda _pair: not stopped.is_set(), suite)
+            for pair in _suite(completer, loaded, asked, sampling, max_tokens, say):
+                if stopped.is_set():  # cut short: it is no measurement
+                    return
+                pairs.append(pair)
+                _show_progress(pair, len(pairs), len(questions))
 
-    with InThread(measured, completer.stop) as arriving:
-        for pair in arriving:
-            pairs.append(pair)
-            _show_progress(pair, len(pairs), len(questions))
+    with ThreadPoolExecutor(1) as pool:  # leaving it waits until the thread is out of llama.cpp
+        try:
+            pool.submit(measure).result()
+        finally:
+            stopped.set()
+            completer.stop()
     num_left_out = len(questions) - len(pairs)
     if not pairs:
         raise ContextOverflowError("no question fits the context", "use a larger --context")
@@ -162,6 +165,24 @@ def _measure(
 
 class _Stopped(Exception):
     """The run was stopped while it learned."""
+
+
+def _suite(
+    completer: Completer,
+    loaded: Running,
+    asked: WarmPlan | tuple[Question, ...],
+    sampling: SamplingParams,
+    max_tokens: int,
+    say: Callable[[str], None],
+) -> Iterator[Pair]:
+    from edgespec.bench.runner import run_suite
+    from edgespec.bench.warm import run_warm
+
+    if isinstance(asked, tuple):
+        return run_suite(completer, asked, sampling, max_tokens)
+    if loaded.memory is None:
+        raise StorageError("there is no place for a database", "free space for temporary files")
+    return run_warm(completer, loaded.memory, asked, sampling, max_tokens, say)
 
 
 def _show_progress(pair: Pair, done: int, total: int) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sqlite3
 from pathlib import Path
 
@@ -12,25 +10,18 @@ import click
 from edgespec.cache.chats.transfer import export_lines, import_lines, is_export
 from edgespec.cache.tokens.eviction import DEFAULT_LIMIT, evict
 from edgespec.errors import StorageError, UsageError
+from edgespec.files.scratch import taking_the_place_of
 
 
 def export_to(connection: sqlite3.Connection, file: Path) -> None:
     """Write an export that is there in full or not at all, readable by its owner only."""
-    part = file.with_name(file.name + ".part")
     try:
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()
-        descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as output:
+        with taking_the_place_of(file) as scratch, scratch.open("w", encoding="utf-8") as output:
             output.writelines(export_lines(connection))
-        part.replace(file)
     except OSError as error:
         raise StorageError(
             f"cannot write {file}: {error.strerror or error}", "export to another place"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
 
 
 def import_export(connection: sqlite3.Connection, path: Path) -> None:

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from edgespec.cache.tokens.sequences import VocabularyKey
 from edgespec.cache.tokens.text_files import Found, find_files
 from edgespec.cache.tokens.text_import import Imported, Importer
+from edgespec.cli.db_export import counted
 from edgespec.cli.loading import model_on_disk
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.models.gguf_check import check_gguf
@@ -57,12 +58,12 @@ def _with_progress(imported: Iterable[Imported], files: Sequence[Found]) -> Iter
 
 
 def _tell(outcomes: Counter[str], num_tokens: int, num_gone: int, num_forgotten: int) -> None:
-    parts = [f"{outcomes['imported']} files imported ({num_tokens} tokens)"]
+    files, tokens = counted(outcomes["imported"], "file"), counted(num_tokens, "token")
+    parts = [f"{files} imported ({tokens})"]
     parts += [f"{outcomes[name]} {name}" for name in outcomes if name != "imported"]
     if num_gone:
         parts.append(f"{num_gone} gone and forgotten")
     click.echo(", ".join(parts), err=True)
     if num_forgotten:
-        click.echo(
-            f"the size limit was reached: {num_forgotten} older tokens were forgotten", err=True
-        )
+        older = counted(num_forgotten, "older token")
+        click.echo(f"the size limit was reached, so that it forgot {older}", err=True)

@@ -9,6 +9,7 @@ import click
 
 from edgespec.errors import UsageError
 from edgespec.paths import user_paths
+from edgespec.reports import human_bytes
 
 if TYPE_CHECKING:
     from edgespec.runtime.examination import Examination
@@ -39,10 +40,11 @@ def doctor(verbose: bool, /, model: str | None, measure: bool, as_json: bool) ->
 def describe(found: Examination) -> list[str]:
     """The examination in plain words."""
     machine = found.machine
-    memory, copies = _gb(machine["memory_bytes"]), machine["copy_bandwidth_bytes_per_second"]
+    memory = human_bytes(machine["memory_bytes"])
+    copies = human_bytes(int(machine["copy_bandwidth_bytes_per_second"]))
     lines = [
         f"Machine    {machine['cpu']}, {machine['threads']} threads, {memory} of memory",
-        f"           copies {_gb(copies)} a second (read plus written)",
+        f"           copies {copies} a second (read plus written)",
         f"Library    llama-cpp-python {found.library['version']}",
         f"           built with {found.library['compiler']}",
         f"           {' '.join(found.library['features'])}",
@@ -51,7 +53,7 @@ def describe(found: Examination) -> list[str]:
         "           sound: decodes correctly with and without its fast weight layouts"
     ]
     database = found.database
-    size, integrity = _gb(database["bytes"]), database["integrity"]
+    size, integrity = human_bytes(database["bytes"]), database["integrity"]
     about = f"{size}, integrity {integrity}, backups {database['backups']}"
     lines.append(f"Database   {database['path']}, {about}")
     for model in found.models:
@@ -64,7 +66,7 @@ def describe(found: Examination) -> list[str]:
 
 
 def _describe_model(model: dict[str, Any]) -> list[str]:
-    lines = [f"Model      {model['name']} ({_gb(model['bytes'])}) at {model['path']}"]
+    lines = [f"Model      {model['name']} ({human_bytes(model['bytes'])}) at {model['path']}"]
     if "error" in model:
         return [*lines, f"           {model['error']}"]
     exactness = model["invariance"]
@@ -84,11 +86,3 @@ def _describe_model(model: dict[str, Any]) -> list[str]:
         curve = ", ".join(f"{rows}: {ms:.0f}" for rows, ms in costs.items())
         lines.append(f"           ms by rows after {context} tokens: {curve}")
     return lines
-
-
-def _gb(count: float) -> str:
-    for unit in ("B", "KB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"

@@ -141,42 +141,29 @@ def _verify_one(store: ModelStore, name: str, display: PullDisplay) -> StoredMod
 
 
 def _print_models(as_json: bool) -> None:
-    store = ModelStore(user_paths())
-    rows = [*(_stored_row(stored) for stored in store.list())]
-    on_disk = {row["name"] for row in rows}
-    rows += [_known_row(model) for name, model in KNOWN_MODELS.items() if name not in on_disk]
+    stored = {found.name: found for found in ModelStore(user_paths()).list()}
+    rows = [_row(name, stored.get(name)) for name in dict.fromkeys([*stored, *KNOWN_MODELS])]
     if as_json:
         click.echo(json.dumps({"folder": str(user_paths().models), "models": rows}, indent=2))
     else:
         _print_table(rows)
 
 
-def _stored_row(stored: StoredModel) -> dict[str, object]:
-    known = KNOWN_MODELS.get(stored.name)
+def _row(name: str, stored: StoredModel | None) -> dict[str, object]:
+    """What is told of a model that is on disk, or known, or both."""
+    known = KNOWN_MODELS.get(name)
+    told = stored or known
+    assert told is not None
     return {
-        "name": stored.name,
+        "name": name,
         "title": known.title if known else None,
-        "on_disk": True,
-        "path": str(stored.path),
-        "size_bytes": stored.size_bytes,
-        "verified": stored.verified,
-        "sha256": stored.sha256,
-        "source": stored.source,
+        "on_disk": stored is not None,
+        "path": str(stored.path) if stored else None,
+        "size_bytes": told.size_bytes,
+        "verified": stored is not None and stored.verified,
+        "sha256": told.sha256,
+        "source": stored.source if stored else None,
         "licence": known.licence if known else None,
-    }
-
-
-def _known_row(model: KnownModel) -> dict[str, object]:
-    return {
-        "name": model.name,
-        "title": model.title,
-        "on_disk": False,
-        "path": None,
-        "size_bytes": model.size_bytes,
-        "verified": False,
-        "sha256": model.sha256,
-        "source": None,
-        "licence": model.licence,
     }
 
 

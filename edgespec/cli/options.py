@@ -64,39 +64,44 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def memory_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --no-learn and --incognito to a command."""
-    command = click.option(
-        "--incognito",
-        is_flag=True,
-        help="Neither use nor keep anything that is remembered.",
-    )(command)
-    return click.option(
-        "--no-learn",
-        is_flag=True,
-        help="Use what is remembered, but remember nothing of this session.",
-    )(command)
+    for name, text in (
+        ("incognito", "Neither use nor keep anything that is remembered."),
+        ("no-learn", "Use what is remembered, but remember nothing of this session."),
+    ):
+        command = click.option(f"--{name}", is_flag=True, help=text)(command)
+    return command
+
+
+_DEFAULTS = SamplingParams()
+_SAMPLING: dict[str, tuple[float, str]] = {
+    "temperature": (_DEFAULTS.temperature, "0 always takes the likeliest token."),
+    "top_k": (40, "Choose among the K likeliest tokens; 0 for all."),
+    "top_p": (0.95, "Choose among the likeliest that make up this share."),
+    "min_p": (0.05, "Leave out tokens below this share of the likeliest."),
+    "typical_p": (_DEFAULTS.typical_p, "Locally typical sampling; 1 is off."),
+    "repeat_penalty": (_DEFAULTS.repeat_penalty, "1 is off."),
+    "frequency_penalty": (_DEFAULTS.frequency_penalty, "0 is off."),
+    "presence_penalty": (_DEFAULTS.presence_penalty, "0 is off."),
+    "penalty_last_n": (_DEFAULTS.penalty_last_n, "Tokens the penalties look back."),
+    "dry_multiplier": (_DEFAULTS.dry_multiplier, "DRY repetition penalty; 0 is off."),
+}
+"""Default and explanation of each of the sampler's options."""
 
 
 def sampling_options(default_temperature: float) -> Decorator:
     """Add the sampler's options to a command; `collect_sampling` reads them."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        defaults = SamplingParams()
-        numbers: tuple[tuple[str, type, float, str], ...] = (
-            ("temperature", float, default_temperature, "0 always takes the likeliest token."),
-            ("top-k", int, 40, "Choose among the K likeliest tokens; 0 for all."),
-            ("top-p", float, 0.95, "Choose among the likeliest that make up this share."),
-            ("min-p", float, 0.05, "Leave out tokens below this share of the likeliest."),
-            ("typical-p", float, defaults.typical_p, "Locally typical sampling; 1 is off."),
-            ("repeat-penalty", float, defaults.repeat_penalty, "1 is off."),
-            ("frequency-penalty", float, defaults.frequency_penalty, "0 is off."),
-            ("presence-penalty", float, defaults.presence_penalty, "0 is off."),
-            ("penalty-last-n", int, defaults.penalty_last_n, "Tokens the penalties look back."),
-            ("dry-multiplier", float, defaults.dry_multiplier, "DRY repetition penalty; 0 is off."),
-        )
-        for name, kind, default, text in reversed(numbers):
-            command = click.option(
-                f"--{name}", type=kind, default=default, show_default=True, help=text
-            )(command)
+        for name, (usual, text) in reversed(_SAMPLING.items()):
+            default = default_temperature if name == "temperature" else usual
+            option = click.option(
+                f"--{name.replace('_', '-')}",
+                type=type(default),
+                default=default,
+                show_default=True,
+                help=text,
+            )
+            command = option(command)
         return command
 
     return decorate
@@ -104,19 +109,7 @@ def sampling_options(default_temperature: float) -> Decorator:
 
 def collect_sampling(values: dict[str, Any], seed: int) -> SamplingParams:
     """Take the sampler's options out of a command's values and make them `SamplingParams`."""
-    names = (
-        "temperature",
-        "top_k",
-        "top_p",
-        "min_p",
-        "typical_p",
-        "repeat_penalty",
-        "frequency_penalty",
-        "presence_penalty",
-        "penalty_last_n",
-        "dry_multiplier",
-    )
-    return SamplingParams(seed=seed, **{name: values.pop(name) for name in names})
+    return SamplingParams(seed=seed, **{name: values.pop(name) for name in _SAMPLING})
 
 
 def collect_loading(values: dict[str, Any], verbose: bool) -> LoadRequest:

@@ -6,7 +6,6 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import click
 from rich.console import Console
@@ -20,33 +19,16 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from edgespec.catalog import PullProgress
 from edgespec.reports import human_bytes
 
 _SECONDS_BETWEEN_LINES = 5.0
-
-
-class PullDisplay(PullProgress, Protocol):
-    """Shows several pulls, one after another."""
-
-    def model(self, name: str) -> contextlib.AbstractContextManager[None]:
-        """While the block runs, progress is of the model `name`."""
-        ...
-
-    def print(self, line: str) -> None:
-        """Write a line of data to stdout."""
-        ...
-
-    def paused(self) -> contextlib.AbstractContextManager[None]:
-        """While the block runs, the terminal is free for a question."""
-        ...
 
 
 @contextlib.contextmanager
 def pull_display() -> Iterator[PullDisplay]:
     """The display that suits stderr; what it drew is finished when the block ends."""
     if not sys.stderr.isatty():
-        yield PlainDisplay()
+        yield PullDisplay()
         return
     columns = (
         TextColumn("{task.description}"),
@@ -59,67 +41,11 @@ def pull_display() -> Iterator[PullDisplay]:
         yield BarDisplay(progress)
 
 
-class BarDisplay:
-    """One bar per model: bytes, speed and time left."""
+class PullDisplay:
+    """Shows several pulls, one after another; implements `edgespec.catalog.PullProgress`.
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._name = ""
-        self._task: TaskID | None = None
-        self._fresh = True
-
-    @contextlib.contextmanager
-    def model(self, name: str) -> Iterator[None]:
-        """Give the model a bar as soon as it begins."""
-        self._name, self._task = name, None
-        try:
-            yield
-        finally:
-            self._stop_clock()
-
-    def begin(self, label: str, total: int | None) -> None:
-        """Start the bar anew for this source."""
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-        description = f"{self._name} ({label})"
-        self._task = self._progress.add_task(description, total=total)
-        self._fresh = True
-
-    def at(self, num_bytes: int) -> None:
-        """Move the bar; what was there before this run does not count as speed."""
-        if self._task is None:
-            return
-        if self._fresh and num_bytes:
-            self._progress.reset(self._task, completed=num_bytes)
-        else:
-            self._progress.update(self._task, completed=num_bytes)
-        self._fresh = self._fresh and not num_bytes
-
-    def say(self, text: str) -> None:
-        """Print a sentence above the bar."""
-        self._progress.console.print(text, highlight=False, markup=False)
-
-    def print(self, line: str) -> None:
-        """Write to stdout with the bar out of the way."""
-        with self.paused():
-            click.echo(line)
-
-    def _stop_clock(self) -> None:
-        if self._task is not None:
-            self._progress.stop_task(self._task)
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Take the bar off the terminal for a while."""
-        self._progress.stop()
-        try:
-            yield
-        finally:
-            self._progress.start()
-
-
-class PlainDisplay:
-    """A line at the start, one every few seconds, and one at the end; for logs and pipes."""
+    A line at the start, one every few seconds, and one at the end: for logs and pipes.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -129,7 +55,7 @@ class PlainDisplay:
 
     @contextlib.contextmanager
     def model(self, name: str) -> Iterator[None]:
-        """Name the model in the lines that follow."""
+        """While the block runs, progress is of the model `name`."""
         self._name = name
         yield
 
@@ -149,14 +75,68 @@ class PlainDisplay:
         self.say(f"{self._name}: {human_bytes(num_bytes)}{share}")
 
     def say(self, text: str) -> None:
-        """Print a line."""
+        """Print a line for people."""
         click.echo(text, err=True)
 
     def print(self, line: str) -> None:
-        """Write to stdout."""
-        click.echo(line)
+        """Write a line of data to stdout."""
+        with self.paused():
+            click.echo(line)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """There is nothing in the way."""
+        """While the block runs, the terminal is free for a question."""
         yield
+
+
+class BarDisplay(PullDisplay):
+    """One bar per model: bytes, speed and time left."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self._progress = progress
+        self._task: TaskID | None = None
+        self._fresh = True
+
+    @contextlib.contextmanager
+    def model(self, name: str) -> Iterator[None]:
+        """Give the model a bar as soon as it begins."""
+        self._name, self._task = name, None
+        try:
+            yield
+        finally:
+            self._stop_clock()
+
+    def begin(self, label: str, total: int | None) -> None:
+        """Start the bar anew for this source."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(f"{self._name} ({label})", total=total)
+        self._fresh = True
+
+    def at(self, num_bytes: int) -> None:
+        """Move the bar; what was there before this run does not count as speed."""
+        if self._task is None:
+            return
+        if self._fresh and num_bytes:
+            self._progress.reset(self._task, completed=num_bytes)
+        else:
+            self._progress.update(self._task, completed=num_bytes)
+        self._fresh = self._fresh and not num_bytes
+
+    def say(self, text: str) -> None:
+        """Print a sentence above the bar."""
+        self._progress.console.print(text, highlight=False, markup=False)
+
+    def _stop_clock(self) -> None:
+        if self._task is not None:
+            self._progress.stop_task(self._task)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Take the bar off the terminal for a while."""
+        self._progress.stop()
+        try:
+            yield
+        finally:
+            self._progress.start()

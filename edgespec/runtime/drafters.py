@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from edgespec.cache.pairs import PairStore
+from edgespec.cache.facts import PairStore
 from edgespec.drafters import Parts, build, is_always_asked, strategies
 from edgespec.drafters.database import TokenIndex
 from edgespec.errors import EdgeSpecError, NativeLibraryError

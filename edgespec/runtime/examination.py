@@ -6,9 +6,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgespec.cache.database import Database, open_database
+from edgespec.cache.database import DAMAGE, Database, open_database
 from edgespec.cache.facts import Facts
+from edgespec.cache.schema import NAMES
 from edgespec.cache.upkeep.backup import backups
+from edgespec.cache.upkeep.check import problems
 from edgespec.cache.upkeep.quarantine import unread
 from edgespec.errors import EdgeSpecError, NativeLibraryError
 from edgespec.machine.identity import Machine, build_record, copy_bandwidth, this_machine
@@ -60,24 +62,28 @@ def examine(reference: str | None, paths: Paths, *, anew: bool, verbose: bool) -
 
 
 def _examine_database(found: Examination, database: Database) -> None:
-    health = database.health()
+    path = database.path
+    try:
+        integrity = " ".join(next(iter(problems(database.connection)), "ok").split())
+    except DAMAGE as error:  # locked, or the disk fails
+        integrity = str(error)
     found.database = {
-        "path": health.path,
-        "bytes": health.num_bytes,
-        "schema": health.schema,
-        "integrity": health.integrity,
-        "backups": len(backups(database.path)) if database.path else 0,
+        "path": str(path or "in memory"),
+        "bytes": path.stat().st_size if path else 0,
+        "schema": len(NAMES),
+        "integrity": integrity,
+        "backups": len(backups(path)) if path else 0,
     }
-    if health.notice:
-        found.problems.append(health.notice)
-    if health.integrity != "ok":
+    if database.notice:
+        found.problems.append(database.notice)
+    if integrity != "ok":
         found.problems.append(
-            f"the database is damaged ({health.integrity}): run `edgespec db check --repair`"
+            f"the database is damaged ({integrity}): run `edgespec db check --repair`"
         )
-    if database.path is not None and not health.notice:
+    if path is not None and not database.notice:
         found.problems += [
             f"{damaged.name} holds what the database does not: run `edgespec db check --repair`"
-            for damaged in unread(database.path)
+            for damaged in unread(path)
         ]
 
 

@@ -143,8 +143,8 @@ class HeadFollower:
         target, newest, texts = self._bound.drafter.vocabularies[0], 0, []
         for said in latest_answers(connection, self._follow.vocabulary, MOST_TOKENS):
             pause()
-            newest = max(newest, said.sequence)
-            texts.append(target.decode(said.tokens.tolist()).decode("utf-8", "ignore"))
+            newest = max(newest, said.number)
+            texts.append(target.decode(said.tokens).decode("utf-8", "ignore"))
         return newest, texts
 
     def _serve(self, there: tuple[int, int] | None, pause: Pause) -> None:

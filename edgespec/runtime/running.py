@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgespec.cache.database import open_or_go_without
-from edgespec.cache.pairs import PairStore
+from edgespec.cache.facts import PairStore
 from edgespec.cache.tokens.token_memory import open_token_memory
 from edgespec.engine.completer import EngineCompleter
 from edgespec.engine.engine import Engine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from edgespec.cache.chats.conversations import Conversations
 from edgespec.cache.database import DAMAGE, Database
 from edgespec.cache.facts import Facts
-from edgespec.cache.tokens.answers import recorded_answers
+from edgespec.cache.tokens.answers import latest_answers
 from edgespec.cache.tokens.sequences import VocabularyKey
 from edgespec.errors import EdgeSpecError, StorageError, UsageError
 from edgespec.forms.trimmer import Trimmer
@@ -130,7 +131,8 @@ class SubjectReader:
             lambda name: [(t.role, t.content, t.before) for t in conversations.turns(name)],
         )
         try:
-            answers = list(recorded_answers(self._database.connection, key, MOST_ANSWERS))
+            latest = latest_answers(self._database.connection, key)
+            answers = list(itertools.islice(latest, MOST_ANSWERS))[::-1]
             read = [reader.read(each.tokens, each.context, each.conversation) for each in answers]
         except DAMAGE as error:
             raise StorageError(

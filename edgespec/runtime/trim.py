@@ -130,7 +130,7 @@ def _ask_target(
             key, tokenizer = vocabulary_key(model, store), ByteTokenizer(model.vocab)
             for said in latest_answers(database.connection, key, _MOST_TOKENS):
                 total += len(said.tokens)
-                texts.append(tokenizer.decode(said.tokens.tolist()).decode("utf-8", "ignore"))
+                texts.append(tokenizer.decode(said.tokens).decode("utf-8", "ignore"))
         origin = f"{total:,} tokens that {path.stem} said here"
         with ending_at_once():
             facts = known_model_facts(model, store, machine, report)

@@ -21,7 +21,7 @@ from bisect import bisect_left
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.vocab.pieces import PieceTable
+from edgespec.vocab.vocabulary import PieceTable
 
 _KEY_BYTES = 2
 

@@ -46,8 +46,6 @@ class NgramCache:
 
     def __init__(self, capacity: int = 65536) -> None:
         """65,536 entries take about 15 MB in memory and half a MB stored."""
-        if capacity < 1:
-            raise ValueError(f"a cache of {capacity} entries holds nothing")
         self.capacity = capacity
         self._entries: dict[Run, _Entry] = {}
         self._first_seen = [0] * NUM_GROUPS

@@ -60,11 +60,6 @@ class DrafterReader:
         return self._tokens
 
     @property
-    def num_pending_bytes(self) -> int:
-        """Bytes held back because they may become a character."""
-        return self._num_pending
-
-    @property
     def can_draft(self) -> bool:
         """False while `tokens` do not tell all that was said."""
         return self._num_pending == 0

@@ -9,64 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
 
 from edgespec.vocab.boundaries import Boundaries
-from edgespec.vocab.fingerprint import fingerprint
-from edgespec.vocab.pieces import PieceTable
-from edgespec.vocab.roles import SpecialTokens
+from edgespec.vocab.vocabulary import PieceTable, SpecialTokens, Tokenizer, fingerprint
 
 _SPACE_MARK = "▁".encode()
 """How SentencePiece writes a space, so that this letter itself comes back as one."""
 
 _UNLIKELY = ("\U0010fffd", "\U000ffffd", "\uf8ff", "\x01")
 """Letters of which hardly any vocabulary has a token."""
-
-
-class Tokenizer(Protocol):
-    """A model's own vocabulary; `edgespec.llama.vocabulary.Vocabulary` is one."""
-
-    @property
-    def num_tokens(self) -> int:
-        """Ids run from 0 to this, exclusive."""
-        ...
-
-    @property
-    def kind(self) -> str:
-        """Family: "bpe" merges within words, "spm" (SentencePiece) merges over the whole text."""
-        ...
-
-    @property
-    def bos(self) -> int | None:
-        """Beginning-of-sequence token."""
-        ...
-
-    @property
-    def eos(self) -> int | None:
-        """End-of-sequence token."""
-        ...
-
-    @property
-    def eot(self) -> int | None:
-        """End-of-turn token, as far as the file tells."""
-        ...
-
-    @property
-    def end_tokens(self) -> frozenset[int]:
-        """Every token that ends an answer."""
-        ...
-
-    def piece(self, token: int, *, special: bool = False) -> bytes:
-        """The bytes of one token; control tokens are empty unless `special`."""
-        ...
-
-    def pieces(self) -> list[bytes]:
-        """The bytes of every token in id order, control tokens empty."""
-        ...
-
-    def tokenize(self, text: bytes) -> list[int]:
-        """Token ids of valid UTF-8, no special tokens added or read."""
-        ...
 
 
 @dataclass(slots=True)
@@ -123,11 +74,7 @@ class ByteTokenizer:
         return b"".join(map(self.piece, tokens))
 
     def encode(self, data: bytes) -> Encoded:
-        """Tokens that spell `data`; a byte without any token is left out.
-
-        >>> encoded.ends[-1] == len(data)  # doctest: +SKIP
-        True
-        """
+        """Tokens that spell `data`; a byte without any token is left out."""
         encoded = Encoded()
         for start, end, is_text in self._spans(data):
             if is_text:

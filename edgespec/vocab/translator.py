@@ -23,14 +23,11 @@ Worked example, the target knowing "low", "lower" and "est" besides single lette
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from typing import NamedTuple
 
 from edgespec.vocab.ngrams import NgramCache, ending_group, run_from
 from edgespec.vocab.tokenizer import ByteTokenizer, Encoded, num_unfinished
-
-BridgeKind = Literal["direct", "settled", "followed", "ngram", "unsettled"]
 
 MIN_ESTIMATE = 0.8
 """Least estimate for which the target's token is not waited for (bench/LOG.md, byte bridge)."""
@@ -42,20 +39,15 @@ _UNKNOWN = 0.5
 """Estimate for what is left of a draft that ends within a character."""
 
 
-@dataclass(frozen=True, slots=True)
-class BridgedToken:
+class BridgedToken(NamedTuple):
     """One target token to be proposed.
 
-    `acceptance` is the product of the probabilities of the `num_drafter_tokens` drafter tokens that
-    no earlier proposal spanned, times the estimate of its end where it is not settled. `run` holds
-    all drafter tokens that the token overlaps, those counted before included.
+    `acceptance` is the product of the probabilities of the drafter tokens that no earlier proposal
+    spanned, times the estimate of its end where it is not settled.
     """
 
     token: int
     acceptance: float
-    num_drafter_tokens: int
-    kind: BridgeKind
-    run: tuple[int, ...]
 
 
 class DraftTranslator:
@@ -112,9 +104,9 @@ class DraftTranslator:
             return ()
         if self._is_same:
             self._is_over = drafter_token in self._drafter.specials.ends
-            return (BridgedToken(drafter_token, probability, 1, "direct", (drafter_token,)),)
+            return (BridgedToken(drafter_token, probability),)
         if drafter_token in self._drafter.specials.ends:
-            return self._push_end(drafter_token, probability)
+            return self._push_end(probability)
         piece = self._drafter.piece(drafter_token)
         if not piece:
             return self.finish()
@@ -131,7 +123,7 @@ class DraftTranslator:
         self._is_over = True
         encoded = self._encode(self._whole_characters())
         estimate = self._estimate(encoded)
-        return self._take(encoded, "unsettled", _UNKNOWN if estimate is None else estimate)
+        return self._take(encoded, _UNKNOWN if estimate is None else estimate)
 
     def _propose(self) -> tuple[BridgedToken, ...]:
         text = self._whole_characters()
@@ -140,29 +132,29 @@ class DraftTranslator:
             return ()
         cut = self._target.boundaries.last(text)
         settled = _part(encoded, bisect_right(encoded.ends, cut) if cut in encoded.ends else 0)
-        proposed = self._take(settled, "settled", 1.0)
+        proposed = self._take(settled, 1.0)
         if self._min_estimate <= FOLLOWED:
             followed = _part(encoded, max(0, len(encoded.tokens) - 1))
-            proposed += self._take(followed, "followed", FOLLOWED)
+            proposed += self._take(followed, FOLLOWED)
         estimate = self._estimate(encoded)
         if estimate is not None and estimate >= self._min_estimate:
-            proposed += self._take(encoded, "ngram", estimate)
+            proposed += self._take(encoded, estimate)
         if settled.tokens:
             self._num_settled_bytes += cut
             del self._guessed[: len(settled.tokens)]
         return proposed
 
-    def _push_end(self, token: int, probability: float) -> tuple[BridgedToken, ...]:
+    def _push_end(self, probability: float) -> tuple[BridgedToken, ...]:
         """The turn ends here, so nothing can grow any more; half a character stays half."""
         encoded = self._encode(self._data[self._num_settled_bytes :])
         if self._is_over:
             return ()
         self._is_over = True
-        proposed = self._take(encoded, "settled", 1.0)
+        proposed = self._take(encoded, 1.0)
         end = self._target.specials.end_of_turn
         if end is None:
             return proposed
-        return (*proposed, BridgedToken(end, probability, 1, "direct", (token,)))
+        return (*proposed, BridgedToken(end, probability))
 
     def _whole_characters(self) -> bytes:
         """What is not settled, but for half a character at the end."""
@@ -185,7 +177,7 @@ class DraftTranslator:
         group = ending_group(self._data[start:], run)
         return self._ngrams.estimate(run, encoded.tokens[-1], group)
 
-    def _take(self, encoded: Encoded, kind: BridgeKind, factor: float) -> tuple[BridgedToken, ...]:
+    def _take(self, encoded: Encoded, factor: float) -> tuple[BridgedToken, ...]:
         """Propose what of `encoded`, which begins at the settled bytes, was not proposed before.
 
         `factor` is the estimate on which all of it rests; it counts once, on the first.
@@ -193,19 +185,17 @@ class DraftTranslator:
         proposed = []
         for token, end in zip(encoded.tokens, encoded.ends, strict=True):
             if self._num_settled_bytes + end > self._num_proposed_bytes:
-                proposed.append(self._bridge(token, self._num_settled_bytes + end, kind, factor))
+                proposed.append(self._bridge(token, self._num_settled_bytes + end, factor))
                 self._guessed.append(token)
                 factor = 1.0
         return tuple(proposed)
 
-    def _bridge(self, token: int, end: int, kind: BridgeKind, factor: float) -> BridgedToken:
-        first = bisect_right(self._ends, self._num_proposed_bytes)
+    def _bridge(self, token: int, end: int, factor: float) -> BridgedToken:
         last = bisect_left(self._ends, end) + 1
         acceptance = factor * prod(self._probabilities[self._num_counted : last])
-        num_new = max(0, last - self._num_counted)
         self._num_counted = max(self._num_counted, last)
         self._num_proposed_bytes = end
-        return BridgedToken(token, acceptance, num_new, kind, tuple(self._tokens[first:last]))
+        return BridgedToken(token, acceptance)
 
 
 def _part(encoded: Encoded, count: int) -> Encoded:

@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from edgespec.cli.models import models, pull
-from edgespec.cli.pull_progress import BarDisplay, PlainDisplay, pull_display
-from edgespec.errors import ChecksumError, EdgeSpecError, UnknownModelError, UsageError
+from edgespec.cli.pull_progress import BarDisplay, PullDisplay
+from edgespec.errors import ChecksumError, UnknownModelError, UsageError
 from edgespec.models.records import write_record
 from edgespec.models.registry import KNOWN_MODELS
 from edgespec.reports import human_bytes
@@ -253,7 +253,7 @@ def test_a_bar_counts_only_new_bytes_as_speed() -> None:
 
 def test_plain_lines_come_every_few_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     now = [0.0]
-    display = PlainDisplay(clock=lambda: now[0])
+    display = PullDisplay(clock=lambda: now[0])
     with display.model("tiny"):
         display.begin("the Hub", 2000)
         for second in range(11):
@@ -275,11 +275,6 @@ def test_plain_lines_come_every_few_seconds(capsys: pytest.CaptureFixture[str]) 
     assert captured.out == "data\n"
 
 
-def test_the_display_suits_what_stderr_is() -> None:
-    with pull_display() as display:
-        assert isinstance(display, PlainDisplay)
-
-
 @pytest.mark.parametrize(
     ("count", "text"),
     [
@@ -294,28 +289,6 @@ def test_the_display_suits_what_stderr_is() -> None:
 )
 def test_bytes_are_said_in_decimal_units(count: int, text: str) -> None:
     assert human_bytes(count) == text
-
-
-@pytest.mark.parametrize("arguments", [["pull"], ["models"], ["models", "verify"]])
-def test_every_command_explains_itself(arguments: list[str]) -> None:
-    result = invoke(*arguments, "--help")
-    assert result.exit_code == 0
-    assert "Usage:" in result.stdout
-
-
-def test_errors_are_those_the_command_line_knows(home: Path) -> None:
-    """Every failure here is an EdgeSpecError with an exit code of its own."""
-    codes = set()
-    for arguments in (
-        ("pull", "zzzz"),
-        ("pull", str(home / "none.gguf")),
-        ("pull", "hf:a/b:c-00001-of-00002.gguf"),
-        ("models", "remove", str(put(home / "outside.gguf"))),
-    ):
-        error = invoke(*arguments).exception
-        assert isinstance(error, EdgeSpecError), arguments
-        codes.add(error.exit_code)
-    assert codes == {10, 3, 2}
 
 
 def on_a_terminal(

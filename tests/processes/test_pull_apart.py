@@ -85,11 +85,12 @@ HEAVY = ("llama_cpp", "edgespec.llama.library", "huggingface_hub", "httpx2")
 def test_a_face_lists_and_pulls_without_the_native_library(hub: FakeHub) -> None:
     program = f"""
 import sys
-from edgespec.models.progress import SilentProgress
+sys.path[:0] = {sys.path}
+from models_support.progress import RecordingProgress
 from edgespec.paths import user_paths
 from edgespec.runtime.catalog import LocalCatalog
 catalog = LocalCatalog(user_paths())
-catalog.pull({REF!r}, SilentProgress(), lambda _: False, lambda: False)
+catalog.pull({REF!r}, RecordingProgress(), lambda _: False, lambda: False)
 assert catalog.models()[0].is_on_disk
 print(*sys.modules)
 """

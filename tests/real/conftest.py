@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from edgespec.cli.loading import model_on_disk
 from edgespec.llama.model import Model, ModelOptions
-from edgespec.models.progress import SilentProgress
-from edgespec.models.pull import pull
 from edgespec.models.registry import DEFAULT_DRAFTER, DEFAULT_TARGET
 from edgespec.paths import Paths, user_paths
 from edgespec.protocols import Completer
@@ -32,20 +31,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.real)
 
 
-def on_disk(name: str) -> Path:
-    """Path of a known model, pulled if it is not there."""
-    # The default models have no terms to accept.
-    return pull(name, user_paths(), SilentProgress(), accept_terms=lambda _model: False).path
-
-
 @pytest.fixture(scope="session")
 def target_path() -> Path:
-    return on_disk(DEFAULT_TARGET)
+    return model_on_disk(DEFAULT_TARGET)
 
 
 @pytest.fixture(scope="session")
 def drafter_path() -> Path:
-    return on_disk(DEFAULT_DRAFTER)
+    return model_on_disk(DEFAULT_DRAFTER)
 
 
 @pytest.fixture(scope="session")

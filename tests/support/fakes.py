@@ -412,9 +412,9 @@ _ROLE_TOKENS = {"system": 1, "user": 2, "assistant": 3, "tool": 4}
 class TinyBridge:
     """Implements `edgespec.protocols.TextBridge`: a token is one of `pieces`, token 0 ends a turn.
 
-    Its texts are made of a, b, c, spaces and é, and are cut greedily into the longest pieces. A
-    message becomes its role's token, its text and the end token; the assistant's role token closes
-    the prompt.
+    Its texts are made of a, b, c, spaces and é (other letters are read as a), and are cut greedily
+    into the longest pieces. A message becomes its role's token, its text and the end token; the
+    assistant's role token closes the prompt.
     """
 
     END = 0
@@ -429,7 +429,7 @@ class TinyBridge:
         return len(self.pieces)
 
     def encode(self, text: str) -> list[int]:
-        data, tokens = text.encode(), []
+        data, tokens = "".join(c if c in "abc \u00e9" else "a" for c in text).encode(), []
         while data:
             token = max(
                 (

@@ -13,8 +13,7 @@ from pathlib import Path
 from token_support import OTHER_VOCABULARY, VOCABULARY, Recorded, Talks, on_disk
 
 from edgespec.cache.database import open_database
-from edgespec.cache.facts import Facts
-from edgespec.cache.pairs import PairStore
+from edgespec.cache.facts import Facts, PairStore
 from edgespec.cache.tokens.sequences import Recording
 from edgespec.cache.upkeep.backup import back_up
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from edgespec.cache.tokens.sequences import (
     Tier,
     VocabularyKey,
 )
-from edgespec.cache.tokens.suffix_lookup import MAX_LENGTH, TokenReader
+from edgespec.cache.tokens.suffix_lookup import MAX_LENGTH, Cursor, TokenReader
 from edgespec.chats import ChatHead, ChatMessage, ChatSettings
 
 VOCABULARY = VocabularyKey("tiny", 1000)
@@ -56,6 +57,11 @@ class Recorded:
 
     def count(self, table: str) -> int:
         return count(self.connection, table)
+
+
+def votes(cursor: Cursor) -> Counter[int]:
+    """How often each token came next."""
+    return Counter(place.token for place in cursor.places)
 
 
 class Talks:

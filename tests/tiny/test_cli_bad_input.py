@@ -47,34 +47,15 @@ def test_every_kind_of_error_has_an_exit_status_of_its_own() -> None:
 # Model files
 
 
-@pytest.mark.parametrize("share", [0.01, 0.3, 0.999])
-def test_a_truncated_file(cli: Cli, tmp_path: Path, share: float) -> None:
-    data = cli.quick.read_bytes()
+def test_a_file_that_is_no_model_or_cut_off(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "cut.gguf"
-    path.write_bytes(data[: int(len(data) * share)])
+    path.write_bytes(cli.quick.read_bytes()[:-100])
     assert_refused(run_file(cli, path), MODEL_FILE, str(path), "truncated", "pull it again")
+    path.write_bytes(random.Random(0).randbytes(4096))
+    assert_refused(run_file(cli, path), MODEL_FILE, str(path), "not a GGUF file")
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "word"),
-    [
-        ("text.gguf", b"This is a letter, not a model.\n" * 40, "not a GGUF file"),
-        ("random.gguf", random.Random(0).randbytes(4096), "not a GGUF file"),
-        ("empty.gguf", b"", "empty"),
-        ("magic.gguf", b"GGUF", "truncated or damaged"),
-        ("future.gguf", b"GGUF" + (99).to_bytes(4, "little") + bytes(64), "version 99"),
-        ("noise.gguf", b"GGUF\x03\0\0\0" + random.Random(1).randbytes(4096), "damaged"),
-    ],
-)
-def test_a_file_that_is_no_model(
-    cli: Cli, tmp_path: Path, name: str, content: bytes, word: str
-) -> None:
-    path = tmp_path / name
-    path.write_bytes(content)
-    assert_refused(run_file(cli, path), MODEL_FILE, str(path), word)
-
-
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_flipped_bytes_in_the_header(cli: Cli, tmp_path: Path, seed: int) -> None:
     """Some flips change a harmless name; none may crash, and those that matter are told."""
     chance = random.Random(seed)
@@ -169,18 +150,9 @@ def test_an_argument_that_is_not_utf8_is_read_all_the_same(cli: Cli) -> None:
     ("options", "words"),
     [
         (("--temperature", "-1"), ("temperature is -1.0", "0.0 to 100.0")),
-        (("--temperature", "nan"), ("temperature is nan",)),
-        (("--temperature", "inf"), ("temperature is inf",)),
-        (("--top-p", "2"), ("top_p is 2.0", "0.0 to 1.0")),
-        (("--top-k", "-1"), ("top_k is -1",)),
-        (("--min-p", "nan"), ("min_p is nan",)),
-        (("--repeat-penalty", "0"), ("repeat_penalty is 0.0",)),
-        (("--penalty-last-n", "-1"), ("penalty_last_n is -1",)),
         (("--seed", "-1"), ("seed is -1",)),
-        (("--seed", "4294967295"), ("seed is 4294967295",)),
         (("--max-tokens", "0"), ("--max-tokens is 0",)),
         (("--context", "3"), ("context of 3 tokens is too small",)),
-        (("--context", "5000000000"), ("context of 5000000000 tokens is too large",)),
         (("--threads", "0"), ("0 threads",)),
         (("--raw", "--system", "Be brief."), ("--raw and --system",)),
     ],
@@ -237,9 +209,6 @@ def test_what_the_command_line_does_not_know(cli: Cli, arguments: tuple[str, ...
     ("content", "words"),
     [
         ('root ::= "a" | (', ()),
-        ("", ()),
-        ('answer ::= "a"', ("root",)),
-        ("root ::= missing", ()),
         ("\0", ("NUL",)),
     ],
 )
@@ -251,7 +220,7 @@ def test_a_grammar_that_does_not_parse(
     assert_refused(run(cli, "--grammar", path, "hello"), GRAMMAR, "grammar", *words)
 
 
-@pytest.mark.parametrize("content", ["{", "[1, 2", '{"type": "thing"}', '{"$ref": "#/none"}', "7"])
+@pytest.mark.parametrize("content", ["{", '{"type": "thing"}'])
 def test_a_schema_that_is_none(cli: Cli, tmp_path: Path, content: str) -> None:
     path = tmp_path / "bad.json"
     path.write_text(content)

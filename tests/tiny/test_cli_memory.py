@@ -218,7 +218,7 @@ def test_text_is_imported_into_a_tier_of_its_own_once(cli: Cli, tmp_path: Path) 
     (notes / "picture.bin").write_bytes(bytes(range(256)))
     imported = cli.run("db", "import", notes, "--model", cli.quick)
     assert imported.returncode == 0, imported.stderr
-    assert "1 files imported" in imported.stderr and "1 not text" in imported.stderr
+    assert "1 file imported" in imported.stderr and "1 not text" in imported.stderr
     assert "1 unchanged" in cli.run("db", "import", notes, "--model", cli.quick).stderr
     found = stats(cli)
     assert found["num_files"] == 1

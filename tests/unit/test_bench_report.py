@@ -172,19 +172,14 @@ def test_answers_of_one_token_have_no_speed_and_spoil_none() -> None:
     both = figures([timed, silent])
     assert (both.speedup, both.tokens_per_second) == (2.0, 20.0)
     assert both.questions == 2
+    lopsided = pair(Run(10, 1.0, 11, 11, 0, 0), ONE_TOKEN, identical=False)
+    assert figures([lopsided]).speedup == 0.0, "a speed needs both"
     alone = figures([silent])
     assert (alone.speedup, alone.tokens_per_second, alone.block_efficiency) == (0.0, 0.0, 1.0)
     assert all(
         math.isfinite(number)
         for number in (alone.speedup, alone.acceptance_rate, alone.plain_tokens_per_second)
     )
-
-
-def test_a_pair_cut_short_on_one_side_counts_on_neither() -> None:
-    """Different answers may differ in length; a speed needs both."""
-    lopsided = pair(Run(10, 1.0, 11, 11, 0, 0), ONE_TOKEN, identical=False)
-    value = figures([lopsided])
-    assert (value.speedup, value.plain_tokens_per_second, value.identical) == (0.0, 0.0, False)
 
 
 def test_nothing_measured() -> None:

@@ -36,19 +36,12 @@ GREEDY = SamplingParams()
 NUM_VOCAB = TinyBridge().num_vocab
 
 
-class Bridge(TinyBridge):
-    """Reads any text, such as the pseudo-model's answers: strange letters are taken for a."""
-
-    def encode(self, text: str) -> list[int]:
-        return super().encode("".join(c if c in "abc \u00e9" else "a" for c in text))
-
-
 class Recording(EngineCompleter):
     """The real completer, which also notes what it was asked."""
 
     def __init__(self, target: FakeTarget, drafter: FakeDrafter) -> None:
         model = ServedModel("fake", "", target.num_context, 0, "fake", "identical")
-        super().__init__(make_engine(target, drafter), Bridge(), lambda _: FakeSampler(), model)
+        super().__init__(make_engine(target, drafter), TinyBridge(), lambda _: FakeSampler(), model)
         self.requests: list[CompletionRequest] = []
 
     def answer(self, request: CompletionRequest) -> EngineAnswer:

@@ -27,13 +27,6 @@ from edgespec.types import (
 GREEDY = SamplingParams()
 
 
-class Bridge(TinyBridge):
-    """Reads any text: strange letters are taken for a."""
-
-    def encode(self, text: str) -> list[int]:
-        return super().encode("".join(c if c in "abc \u00e9" else "a" for c in text))
-
-
 class Remembering:
     """Remembers answers while it learns, and knows the target's mind while it is used."""
 
@@ -79,7 +72,7 @@ class Asked(EngineCompleter):
         self.asked: list[tuple[CompletionRequest, bool, bool]] = []
         model = ServedModel("fake", "", num_context, 0, "fake", "identical")
         engine = make_engine(target, FakeDrafter(self.memory.guess))
-        super().__init__(engine, Bridge(), lambda _: FakeSampler(), model, self.memory)
+        super().__init__(engine, TinyBridge(), lambda _: FakeSampler(), model, self.memory)
 
     def answer(self, request: CompletionRequest) -> EngineAnswer:
         self.asked.append((request, self.memory.is_learning, self.memory.is_used))

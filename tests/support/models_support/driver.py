@@ -16,10 +16,19 @@ from edgespec.cli.models import models, pull
 from edgespec.errors import EXIT_INTERRUPTED, EdgeSpecError
 from edgespec.models.hub import Hub
 from edgespec.models.packages import PackageIndex
-from edgespec.models.progress import SilentProgress
 from edgespec.models.pull import Puller
 from edgespec.models.registry import HubFile, KnownModel, PackageSet
 from edgespec.paths import user_paths
+
+
+class Silent:
+    """Shows nothing."""
+
+    def begin(self, label: str, total: int | None) -> None: ...
+
+    def at(self, num_bytes: int) -> None: ...
+
+    def say(self, text: str) -> None: ...
 
 
 def read_model(path: Path) -> KnownModel:
@@ -38,7 +47,7 @@ def read_model(path: Path) -> KnownModel:
 def pull_model(path: Path, endpoint: str) -> None:
     model = read_model(path)
     puller = Puller(user_paths(), Hub(endpoint), PackageIndex(), {model.name: model})
-    pulled = puller.pull(model.name, SilentProgress(), lambda _: False)
+    pulled = puller.pull(model.name, Silent(), lambda _: False)
     print(json.dumps({"path": str(pulled.path), "source": pulled.source}))
 
 

@@ -149,6 +149,7 @@ class HubEntry:
     accepts_ranges: bool = True
     lies_about: bytes | None = None
     announced_size: int | None = None
+    hides_size: bool = False
 
     @property
     def sha256(self) -> str:
@@ -200,6 +201,8 @@ class FakeHub(LoopbackServer):
                 "X-Linked-Size": str(entry.announced_size or len(entry.content)),
                 "ETag": '"of-the-pointer"',
             }
+            if entry.hides_size and request.command == "HEAD":
+                del headers["X-Linked-Size"], headers["Content-Length"]
         send_head(request, 302, headers)
 
     def _send_file(self, request: BaseHTTPRequestHandler, entry: HubEntry) -> None:
