@@ -141,15 +141,17 @@ async def test_estimates_are_corrected_in_idle_moments_and_what_is_in_view_stays
 async def test_another_width_keeps_in_view_what_was(is_followed: bool) -> None:
     async with TranscriptApp().run_test(size=(90, 20)) as pilot:
         shown = transcript(pilot)
-        shown.show([Entry(f"a{n}", "answer", f"begin{n} " + "word " * 150) for n in range(20)])
+        shown.show([Entry(f"a{n}", "answer", f"begin{n} {'word ' * 150}end{n}") for n in range(20)])
         await pilot.pause()
         if not is_followed:
             shown.jump_to("a7")
             await pilot.pause()
-            assert place(pilot, "begin7")[1] == 1
-        for width in (40, 120, 200, 50):
+        for width in (90, 40, 120, 200, 50):
             await pilot.resize_terminal(width, 20)
-            await until(pilot, lambda: ("begin19" if is_followed else "begin7") in screen(pilot))
+            await until(pilot, lambda width=width: shown._column.frame.total == width)  # type: ignore[misc]
+            await pilot.pause()
+            row = place(pilot, "end19" if is_followed else "begin7")[1]
+            assert row == (18 if is_followed else 1)
         assert transcript(pilot).is_at_end is is_followed
 
 

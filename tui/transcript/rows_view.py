@@ -92,16 +92,24 @@ class RowsView(ScrollView, can_focus=False):
         height = self._column.tops()[-1] if self._column.messages else 0
         size = Size(self.size.width, height)
         if size != self.virtual_size:
-            # without the layout of the whole screen that a change of this value brings along
+            # Without the layout of the whole screen that a change of this value brings along. Where
+            # it shrinks Textual scrolls up: that is not the user's doing.
             self.set_reactive(Widget.virtual_size, size)
-            self._scroll_update(size)
+            with self._placing():
+                self._scroll_update(size)
 
     def _scroll_to_row(self, row: int) -> None:
-        self._is_placing = True
-        try:
+        with self._placing():
             self.set_scroll(None, min(max(0, row), self.max_scroll_y))
+
+    @contextmanager
+    def _placing(self) -> Iterator[None]:
+        """What scrolls meanwhile is not the user."""
+        was_placing, self._is_placing = self._is_placing, True
+        try:
+            yield
         finally:
-            self._is_placing = False
+            self._is_placing = was_placing
 
     def _correct(self) -> None:
         """In an idle moment, replace some estimates by true heights."""
