@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import sqlite3
@@ -143,11 +144,12 @@ def test_what_was_asked_is_written_down_before_its_answer(
     paths: Paths, write_model: WriteModel
 ) -> None:
     asked = (Message("system", "Be brief."), Message("user", "Where is my message?"))
-    request = CompletionRequest(asked, max_tokens=1500)
+    request = CompletionRequest(asked, max_tokens=30_000)  # more than it takes to write it down
     told = [(message.role, message.content) for message in asked]
     others = host_pids()
     with Host(paths) as host:
-        host.load(OPTIONS, write_model(QUICK), lambda _line: None)
+        long = dataclasses.replace(OPTIONS, num_context=1 << 15)
+        host.load(long, write_model(QUICK), lambda _line: None)
         answer = host.answer(request)
         while recorded(paths) != told:
             next(answer)
