@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgespec.catalog import AcceptTerms, Catalog, PullMeter, PullState
-from edgespec.cli.chats import chat_id, chats_command
 from edgespec.cli.loading import check_names, with_drafter_path
 from edgespec.cli.options import (
     check_max_tokens,
@@ -33,6 +32,7 @@ from edgespec.runtime.host import Host
 from edgespec.runtime.request import BEST_DRAFTER, LoadRequest
 
 _CACHE_BYTES = 8 << 20
+_OF_CHATS = ("continued", "is_list", "search", "export", "imported")
 
 if TYPE_CHECKING:
     from edgespec.tui import Services, TermsQuestion
@@ -69,10 +69,13 @@ def chat(verbose: bool, /, message: str | None, **values: Any) -> int:  # noqa: 
 
     An ID may be cut short as long as it is the only one that begins so.
     """
-    if chats_command(values):
-        return 0
-    name = values["continued"]
-    continued = chat_id(name) if name is not None else None
+    continued = values["continued"]
+    if any(values[name] not in (None, False) for name in _OF_CHATS):
+        from edgespec.cli.chats import chat_id, chats_command  # reads the database
+
+        if chats_command(values):
+            return 0
+        continued = chat_id(continued)
     loading = collect_loading(values, bool(verbose))
     seed = values.pop("seed")
     sampling = collect_sampling(values, secrets.randbits(31) if seed is None else seed)

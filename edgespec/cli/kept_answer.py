@@ -9,12 +9,10 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 
-from edgespec.cache.chats.store import ChatStore
-from edgespec.chats import Begun, ChatSettings, MessageState
+from edgespec.chats import Begun, ChatSettings, History, MessageState
 from edgespec.cli.loading import say
 from edgespec.errors import StorageError
 from edgespec.paths import user_paths
-from edgespec.runtime.history import open_history
 from edgespec.types import Completion, CompletionRequest
 
 
@@ -27,15 +25,17 @@ class KeptAnswer:
     def __init__(self, request: CompletionRequest, keeps: bool) -> None:
         """Without `keeps` this does nothing."""
         self.request = request
-        self._history: ChatStore | None = None
+        self._history: History | None = None
         self._begun: Begun | None = None
         if keeps and not isinstance(request.prompt, str):
+            from edgespec.runtime.history import open_history  # while the model is loaded
+
             self._history = open_history(user_paths().database, _untold)
             # Where this fails, whoever records the answer keeps the question, too, or tells.
             with contextlib.suppress(StorageError):
                 self._begin(self._history)
 
-    def _begin(self, history: ChatStore) -> None:
+    def _begin(self, history: History) -> None:
         said = {message.role: message.content for message in self.request.prompt}  # type: ignore[union-attr]
         sampling = self.request.sampling
         settings = ChatSettings(
