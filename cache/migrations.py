@@ -128,10 +128,16 @@ def m005_chats(db: Database) -> None:
         "ALTER TABLE conversations ADD COLUMN deleted REAL",
         "ALTER TABLE conversations ADD COLUMN origin TEXT NOT NULL DEFAULT 'chat'",
         "ALTER TABLE conversations ADD COLUMN settings TEXT",
+        "ALTER TABLE conversations ADD COLUMN num_messages INTEGER NOT NULL DEFAULT 0",
         "UPDATE messages SET parent = (SELECT max(before.id) FROM messages AS before"
         " WHERE before.conversation = messages.conversation AND before.id < messages.id)",
         "UPDATE conversations SET"
-        " tip = (SELECT max(id) FROM messages WHERE conversation = conversations.id)",
+        " tip = (SELECT max(id) FROM messages WHERE conversation = conversations.id),"
+        " num_messages = (SELECT count(*) FROM messages WHERE conversation = conversations.id)",
+        "CREATE TRIGGER messages_more AFTER INSERT ON messages BEGIN UPDATE conversations"
+        " SET num_messages = num_messages + 1 WHERE id = new.conversation; END",
+        "CREATE TRIGGER messages_less AFTER DELETE ON messages BEGIN UPDATE conversations"
+        " SET num_messages = num_messages - 1 WHERE id = old.conversation; END",
         "UPDATE conversations SET updated ="
         " coalesce((SELECT created FROM messages WHERE messages.id = tip), created)",
         "UPDATE conversations SET spoken = placed.spoken FROM (SELECT number, max(updated) OVER"

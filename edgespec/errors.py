@@ -57,6 +57,8 @@ class HostDied(NativeLibraryError):
 class LoadCancelled(EdgeSpecError):
     """Whoever asked for a model took it back before it was there."""
 
+    exit_code = 12
+
 
 class NetworkError(EdgeSpecError):
     """No source of a file answered."""

@@ -1,7 +1,7 @@
 """Kills the host at random moments of a chat and of a server, and looks for what is lost.
 
-    python research/host_faults.py chat --kills 100
-    python research/host_faults.py server --kills 100
+    PYTHONPATH=tests/support python research/host_faults.py chat --kills 100
+    PYTHONPATH=tests/support python research/host_faults.py server --kills 100
 
 The model is a tiny generated one. A host is killed by SIGKILL, SIGABRT or SIGSEGV in turns, at a
 random moment: idle, loading, reading a prompt, answering. Checked in a chat in a pseudo-terminal:
@@ -36,7 +36,8 @@ from fcntl import ioctl
 from pathlib import Path
 from typing import TypeVar
 
-from edgespec.llama.tiny import TinySpec, write_tiny_model
+from tiny_models import TinySpec, write_tiny_model
+
 from edgespec.paths import Paths
 from edgespec.runtime.host import Host
 from edgespec.runtime.request import LoadRequest

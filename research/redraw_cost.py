@@ -1,6 +1,6 @@
-"""What drawing the conversation costs, for any commit's transcript, in one process without a terminal.
+"""What drawing the conversation costs, for any commit's transcript, without a terminal.
 
-    python research/redraw_cost.py [--answers 20] [--rounds 3]
+    python research/redraw_cost.py [--answers 20] [--words 3] [--rounds 3]
 
 An answer with lists, tables and code streams word by word, with a redraw after each 50 ms worth of
 them (three words), below `--answers` long answers: CPU time of the screen's thread for each redraw,
@@ -24,7 +24,6 @@ from edgespec.tui.transcript import Transcript
 
 SIZE = (120, 40)
 WIDTHS = (110, 100, 90, 80, 70, 84, 102, 120)
-NUM_WORDS = 3
 ANSWER = """\
 ## Searching
 
@@ -112,7 +111,7 @@ async def idle(pilot: Any) -> None:  # noqa: ANN401 - textual's Pilot is generic
     await pilot.pause()
 
 
-async def measure(num_answers: int) -> tuple[list[float], list[float], list[float]]:
+async def measure(num_answers: int, num_words: int) -> tuple[list[float], list[float], list[float]]:
     """Milliseconds of each redraw, and for each width: seconds, milliseconds of CPU time."""
     app = Bare()
     async with app.run_test(size=SIZE) as pilot:
@@ -125,9 +124,9 @@ async def measure(num_answers: int) -> tuple[list[float], list[float], list[floa
         idle_ms = await cost_of_idling(pilot)
         redraws: list[float] = []
         words = (ANSWER * 3).split(" ")
-        for start in range(0, len(words), NUM_WORDS):
+        for start in range(0, len(words), num_words):
             before = time.thread_time()
-            await writer.grow(" ".join(words[start : start + NUM_WORDS]) + " ")
+            await writer.grow(" ".join(words[start : start + num_words]) + " ")
             await idle(pilot)
             redraws.append(1000 * (time.thread_time() - before) - idle_ms)
         seconds: list[float] = []
@@ -155,10 +154,11 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--answers", type=int, default=20)
+    parser.add_argument("--words", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     for _ in range(options.rounds):
-        redraws, seconds, cpu = asyncio.run(measure(options.answers))
+        redraws, seconds, cpu = asyncio.run(measure(options.answers, options.words))
         redraws.sort()
         print(
             f"redraw, ms of CPU: median {statistics.median(redraws):.1f},"

@@ -53,6 +53,40 @@ class LibraryScreen(ModalScreen[Opened | None]):
         Binding("ctrl+z", "undo", "Undo", show=False, priority=True),
     ]
 
+    DEFAULT_CSS = """
+    LibraryScreen {
+        align: center middle;
+        background: $background 60%;
+    }
+    #library {
+        width: 100;
+        max-width: 100%;
+        height: 100%;
+        max-height: 40;
+        padding: 0 1;
+        border: round $primary;
+        background: $surface;
+    }
+    #library > Input {
+        padding: 0 1;
+        margin-bottom: 1;
+        background: transparent;
+    }
+    #library > OptionList {
+        height: 1fr;
+        border: none;
+        padding: 0;
+        background: transparent;
+        scrollbar-size-vertical: 1;
+    }
+    #library > Static {
+        height: auto;
+        margin-top: 1;
+        padding: 0 1;
+        color: $text-muted;
+    }
+    """
+
     def __init__(self, history: History, disk: Disk, text: str = "") -> None:
         """Begin with a search for `text`, if there is any."""
         super().__init__()
@@ -67,8 +101,12 @@ class LibraryScreen(ModalScreen[Opened | None]):
         """Box, list, keys."""
         with Vertical(id="library") as column:
             column.border_title = "Conversations"
-            yield Input(self._first_text, placeholder="Search all that was said", id="search")
-            yield OptionList(id="found")
+            yield Input(
+                self._first_text, placeholder="Search all that was said", id="search", compact=True
+            )
+            found = OptionList(id="found", compact=True)
+            found.can_focus = False
+            yield found
             yield Static(_HINT, id="library-hint", markup=False)
 
     def on_mount(self) -> None:

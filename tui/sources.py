@@ -44,7 +44,6 @@ _LOOK_UPS: dict[str, Category] = {
     TARGET: "target",
     "context": "context",
     "database": "model",
-    "database-statistics": "statistics",
     "model": "model",
     "statistics": "statistics",
     "grammar": "grammar",

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from edgespec.cache.chats.rows import add_chat, add_message, speak
+from edgespec.cache.chats.rows import add_chat, add_message, settings_of, speak
 from edgespec.chats import ChatHead, ChatMessage, ChatSettings
 
 
@@ -69,13 +69,22 @@ class Conversations:
             speak(self._connection, conversation, tip, now)
 
     def turns(self, conversation: str) -> list[Turn]:
-        """Every version of every message of a conversation, in the order in which they came."""
+        """Every version of every message of a conversation, in the order in which they came.
+
+        What it is set to tell the model comes first, as a system message.
+        """
         rows = self._connection.execute(
             "SELECT id, parent, role, content FROM messages WHERE conversation = ? ORDER BY id",
             (conversation,),
         ).fetchall()
-        places = {number: place for place, (number, *_) in enumerate(rows)}
-        return [
-            Turn(role, content, places.get(parent) if parent is not None else None)
+        set_to = self._connection.execute(
+            "SELECT settings FROM conversations WHERE id = ?", (conversation,)
+        ).fetchone()
+        system = settings_of(set_to[0]).system if set_to else None
+        first = [Turn("system", system, None)] if system else []
+        root = 0 if first else None
+        places = {number: place for place, (number, *_) in enumerate(rows, start=len(first))}
+        return first + [
+            Turn(role, content, places.get(parent, root) if parent is not None else root)
             for _, parent, role, content in rows
         ]

@@ -19,8 +19,8 @@ from edgespec.chats import ChatHead, ChatMessage, ChatSettings, MessageState, Or
 MESSAGE = "id, parent, role, content, created, state, model, figures, sources"
 """The columns that `message_of` reads."""
 
-HEAD = "id, title, created, updated, pinned, origin"
-"""The columns that `head_of` reads, before the number of messages."""
+HEAD = "id, title, created, updated, num_messages, pinned, origin"
+"""The columns that `head_of` reads."""
 
 _ADD_MESSAGE = (
     "INSERT INTO messages (conversation, parent, role, content, created, state, model, figures,"
@@ -92,12 +92,13 @@ def speak(connection: sqlite3.Connection, chat: str, tip: int, now: float) -> No
     )
 
 
-def head_of(row: Sequence[Any], num_messages: int) -> ChatHead:
+def head_of(row: Sequence[Any]) -> ChatHead:
     """A row of HEAD as a value."""
-    chat, title, created, updated, pinned, origin = row
+    chat, title, created, updated, num_messages, pinned, origin = row
     known: Origin = origin if origin in get_args(Origin) else "chat"
     return ChatHead(
-        *(str(chat), _text(title), _time(created), _time(updated), num_messages),
+        *(str(chat), _text(title), _time(created), _time(updated)),
+        num_messages=num_messages if isinstance(num_messages, int) else 0,
         is_pinned=bool(pinned),
         origin=known,
     )

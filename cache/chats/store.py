@@ -47,10 +47,8 @@ _LATEST = 50_000
 """Messages among which `questions` looks."""
 
 _RECENT = (
-    f"SELECT {HEAD}, (SELECT count(*) FROM messages WHERE conversation = listed.id) FROM"
-    f" (SELECT {HEAD}, spoken, number FROM conversations WHERE deleted IS NULL"
-    " ORDER BY pinned DESC, spoken DESC, number DESC LIMIT ? OFFSET ?) AS listed"
-    " ORDER BY pinned DESC, spoken DESC, number DESC"
+    f"SELECT {HEAD} FROM conversations WHERE deleted IS NULL"
+    " ORDER BY pinned DESC, spoken DESC, number DESC LIMIT ? OFFSET ?"
 )
 _QUESTIONS = (
     "SELECT content FROM messages JOIN conversations ON conversations.id = conversation"
@@ -174,7 +172,7 @@ class ChatStore(ChatRows):
         """Chats, pinned ones first, then the one spoken in last first."""
         with self._told():
             rows = self._connection.execute(_RECENT, (limit, offset))
-            return [head_of(row, number) for *row, number in rows]
+            return [head_of(row) for row in rows]
 
     def search(self, text: str, limit: int = 50) -> list[ChatHit]:
         """Messages with every word of `text`, the last one as a beginning; the latest first."""
@@ -197,7 +195,7 @@ class ChatStore(ChatRows):
             messages = tuple(self._messages(chat))
         if tip not in {message.id for message in messages}:
             tip = messages[-1].id if messages else None
-        return Chat(head_of(head, len(messages)), settings_of(settings), messages, tip)
+        return Chat(head_of(head), settings_of(settings), messages, tip)
 
     def questions(self, limit: int = 200) -> list[str]:
         """What was asked lately in chats, the oldest first."""

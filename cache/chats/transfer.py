@@ -137,7 +137,7 @@ def _chats(connection: sqlite3.Connection) -> Iterator[Chat]:
             f"SELECT {MESSAGE} FROM messages WHERE conversation = ? ORDER BY id", (head[0],)
         )
         messages = tuple(linked(map(message_of, rows)))
-        yield Chat(head_of(head, len(messages)), settings_of(settings), messages, tip)
+        yield Chat(head_of(head), settings_of(settings), messages, tip)
 
 
 def _sequence_lines(connection: sqlite3.Connection) -> Iterator[str]:

@@ -29,6 +29,7 @@ TYPES: dict[str, dict[str, str]] = {
     "conversations": {
         **{"id": _TEXT, "title": _TEXT, "created": _REAL, "updated": _REAL, "spoken": _REAL},
         **{"tip": _INT, "pinned": _INT, "deleted": _REAL, "origin": _TEXT, "settings": _TEXT},
+        **{"num_messages": _INT},
     },
     "messages": {
         **{"conversation": _TEXT, "parent": _INT, "role": _TEXT, "content": _TEXT},

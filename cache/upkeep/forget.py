@@ -24,7 +24,7 @@ _AT_ONCE = 64
 
 _LEARNED = (
     *("grams", "blocks", "sequences", "files"),
-    *("messages", "conversations"),
+    *("conversations", "messages"),
     *("ngram_caches", "calibrations"),
 )
 

@@ -37,6 +37,7 @@ _MAY_BE_NULL = (
 )
 _BEFORE = {
     **{"parent": str(_LARGEST), "state": "'done'", "origin": "'chat'", "pinned": "0"},
+    "num_messages": "0",
     **dict.fromkeys(("updated", "spoken"), "created"),
 }
 """What stood for a column in schemas that did not have it; NULL for all others.
@@ -235,7 +236,7 @@ class _Recovery:
             head = ChatHead(name, title_of(asked), *times, len(messages))
             chat = Chat(head, ChatSettings(), tuple(messages), messages[-1].id)
         else:
-            head = head_of([row[column] for column in HEAD.split(", ")], len(messages))
+            head = head_of([row[column] for column in HEAD.split(", ")])
             chat = Chat(head, settings_of(row["settings"]), tuple(messages), row["tip"])
         with transaction(self._target):
             self._merger.chat(chat, here, None if row is None else row["deleted"])

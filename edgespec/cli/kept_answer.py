@@ -31,7 +31,8 @@ class KeptAnswer:
         self._begun: Begun | None = None
         if keeps and not isinstance(request.prompt, str):
             self._history = open_history(user_paths().database, _untold)
-            with _told():
+            # Where this fails, whoever records the answer keeps the question, too, or tells.
+            with contextlib.suppress(StorageError):
                 self._begin(self._history)
 
     def _begin(self, history: ChatStore) -> None:

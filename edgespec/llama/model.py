@@ -19,11 +19,10 @@ class ModelOptions:
     """How weights are loaded.
 
     `use_extra_buffers` allows repacked and AMX weight layouts (faster; unsound in some builds).
-    `num_gpu_layers` below 0 puts every layer on the GPU, if the build has one.
+    Every layer is on the GPU, if the build has one.
     """
 
     use_extra_buffers: bool = True
-    num_gpu_layers: int = -1
     vocabulary_only: bool = False
 
 
@@ -142,7 +141,7 @@ def _load(path: Path, options: ModelOptions, on_progress: Callable[[float], None
         raise ModelFileError(f"there is no model file {path}", "check the path or pull the model")
     params = api.llama_model_default_params()
     params.use_extra_bufts = options.use_extra_buffers
-    params.n_gpu_layers = options.num_gpu_layers
+    params.n_gpu_layers = -1
     params.vocab_only = options.vocabulary_only
     interrupts: list[BaseException] = []
 

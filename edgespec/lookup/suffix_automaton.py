@@ -63,11 +63,6 @@ class SuffixAutomaton:
         self._support = [0]
         self._end = [0]  # one past the last position at which the state's strings ended
 
-    @property
-    def num_states(self) -> int:
-        """States in use: at most twice the tokens."""
-        return len(self._length)
-
     def extend(self, tokens: Iterable[int]) -> None:
         """Append `tokens`; amortized constant time each."""
         for token in tokens:

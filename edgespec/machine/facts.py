@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,16 +21,14 @@ from edgespec.machine.curves import Kernels, scaled_table
 from edgespec.machine.identity import Machine
 from edgespec.machine.probe import (
     CANDIDATES,
-    NUM_LONG,
-    NUM_SHORT,
+    CONTEXTS,
     ROWS,
     USUAL,
     KVSetting,
     SettingResult,
     probe_model,
-    probe_single_rows,
+    probe_setting,
 )
-from edgespec.machine.quick_probe import QUICK_CONTEXTS, quick_probe
 from edgespec.machine.soundness import Soundness, check_soundness
 from edgespec.planning.cost import CostTable
 from edgespec.protocols import FactStore
@@ -68,6 +67,11 @@ class ModelFacts:
     def is_sure(self) -> bool:
         """Whether all of it was measured, on a quiet machine."""
         return not self.is_provisional and self.spread <= MAX_SPREAD
+
+    @property
+    def is_proved(self) -> bool:
+        """Whether no more rows can be proved: all are, or the next count differs."""
+        return self.max_rows == ROWS[-1] or self.margin > 0
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> ModelFacts | None:
@@ -110,47 +114,42 @@ class SoundnessCheck:
         self._key = f"{library.build_id()}|{machine.key}"
         self._num_threads = machine.num_threads
         remembered = store.get(SOUNDNESS, self._key)
-        self._found = Soundness.from_json(remembered) if remembered else None
-        self._error: BaseException | None = None
-        self._is_new = self._found is None
-        # Not `Thread.join`, which an interrupt ends for good.
-        self._stopped, self._ended = threading.Event(), threading.Event()
-        if self._is_new:
+        self._known = Soundness.from_json(remembered) if remembered else None
+        self._found: Future[Soundness] = Future()
+        self._stopped = threading.Event()
+        if self._known is None:
             threading.Thread(target=self._check, name="self-check", daemon=True).start()
 
     @property
     def expected(self) -> bool:
         """Whether weights may be loaded with the extra layouts, as far as is known."""
-        return self._found is None or self._found.use_extra_buffers
+        return self._known is None or self._known.use_extra_buffers
 
     def result(self) -> Soundness:
         """What was found, to be known before the first pass (about a second, the first time).
 
         Raises NativeLibraryError when the library cannot be used at all.
         """
-        if self._is_new:
-            self._ended.wait()
-            if self._error is not None:
-                raise self._error
-            if self._found is not None and self._found.is_final:
-                self._store.put(SOUNDNESS, self._key, self._found.to_json())
-        assert self._found is not None
-        return self._found
+        if self._known is None:
+            found = self._found.result()
+            if found.is_final:
+                self._store.put(SOUNDNESS, self._key, found.to_json())
+            self._known = found
+        return self._known
 
     def __enter__(self) -> SoundnessCheck:
         return self
 
     def __exit__(self, *_exc: object) -> None:
         self._stopped.set()
-        if self._is_new:
-            self._ended.wait()
+        if self._known is None:
+            wait([self._found])
 
     def _check(self) -> None:
         try:
-            self._found = check_soundness(self._num_threads, self._stopped.is_set)
-        except BaseException as error:  # noqa: BLE001 - handed over and raised where it is asked for
-            self._error = error
-        self._ended.set()
+            self._found.set_result(check_soundness(self._num_threads, self._stopped.is_set))
+        except BaseException as error:  # noqa: BLE001 - raised where it is asked for
+            self._found.set_exception(error)
 
 
 def known_soundness(store: FactStore, machine: Machine) -> Soundness:
@@ -171,32 +170,34 @@ def starting_facts(
 ) -> ModelFacts:
     """The facts that an answer can begin with: remembered ones, or what half a second can prove.
 
-    Provisional ones are improved for as long at each start. Where the usual KV setting is not
-    invariant, every setting is measured now (seconds), and one line tells so.
+    Provisional ones are improved for as long at each start, while there are rows to prove. Where
+    the usual KV setting is not invariant, every setting is measured now (seconds), and one line
+    tells so.
     """
     key = model_key(model, machine)
     facts = _remembered(store, key)
-    if facts is not None and not facts.is_provisional:
+    if facts is not None and (not facts.is_provisional or facts.is_proved):
         return facts
     started = time.perf_counter()
     setting = CANDIDATES[0] if kernels == "gpu" else USUAL
     setting, proved = (facts.setting, facts.max_rows) if facts is not None else (setting, 1)
     try:
-        found = quick_probe(model, setting, machine.num_threads, QUICK_S, proved)
+        found = probe_setting(model, setting, machine.num_threads, QUICK_S, proved)
     except NativeLibraryError:  # llama.cpp refuses the setting
         return known_model_facts(model, store, machine, report)
-    if found.differs and found.max_rows == 1:
+    if found.margin and found.max_rows == 1:
         return known_model_facts(model, store, machine, report)
     table = facts.table if facts is not None else None
+    singles = found.short_ms[1], found.long_ms[1]
     facts = ModelFacts(
         setting=setting,
         max_rows=found.max_rows,
         exactness="identical",
-        margin=0.0,
-        table=table or scaled_table(kernels, QUICK_CONTEXTS, (found.short_ms, found.long_ms)),
+        margin=found.margin,
+        table=table or scaled_table(kernels, CONTEXTS, singles),
         measured_in_s=time.perf_counter() - started,
         spread=1.0,
-        tried=((setting.name, found.max_rows, 0.0, found.long_ms),),
+        tried=((setting.name, found.max_rows, found.margin, singles[1]),),
         is_provisional=model.can_roll_back,
     )
     store.put(MODEL, key, facts.to_json())
@@ -234,7 +235,8 @@ def measure_model(
     """Probe a model and decide how it is run; `pinned` is that of `probe_model`."""
     started = time.perf_counter()
     if not model.can_roll_back:
-        results: tuple[SettingResult, ...] = (probe_single_rows(model, machine.num_threads),)
+        results: tuple[SettingResult, ...]
+        results = (probe_setting(model, CANDIDATES[0], machine.num_threads),)
         max_rows, exactness = 1, "identical"
     else:
         results = probe_model(model, machine.num_threads, report, pinned)
@@ -247,7 +249,7 @@ def measure_model(
         max_rows=max_rows,
         exactness="identical" if exactness == "identical" else "near-ties",
         margin=chosen.margin,
-        table=_table(chosen),
+        table=table_of(chosen.short_ms, chosen.long_ms),
         measured_in_s=time.perf_counter() - started,
         spread=chosen.spread,
         tried=tuple((r.setting.name, r.max_rows, r.margin, r.long_ms[1]) for r in results),
@@ -260,20 +262,13 @@ def model_key(model: Model, machine: Machine) -> str:
     return f"{file_fingerprint(model.path)}|{library.build_id()}|{machine.key}|{layouts}"
 
 
-def _table(result: SettingResult) -> CostTable:
-    """The times as a table, without the spikes that a busy machine leaves in single measurements.
+def table_of(short_ms: Mapping[int, float], long_ms: Mapping[int, float]) -> CostTable:
+    """Times by number of rows, without the spikes that a busy machine leaves in single ones.
 
     A longer context is never cheaper, and r rows never cost more than two passes that make r.
     """
-    return table_of((NUM_SHORT, NUM_LONG), result.short_ms, result.long_ms)
-
-
-def table_of(
-    contexts: tuple[int, int], short_ms: Mapping[int, float], long_ms: Mapping[int, float]
-) -> CostTable:
-    """Times by number of rows after two numbers of cached tokens, without spikes."""
     short = {rows: min(ms, long_ms.get(rows, ms)) for rows, ms in short_ms.items()}
-    return CostTable(*contexts, _without_spikes(short), _without_spikes(long_ms))
+    return CostTable(*CONTEXTS, _without_spikes(short), _without_spikes(long_ms))
 
 
 def _without_spikes(times: Mapping[int, float]) -> dict[int, float]:

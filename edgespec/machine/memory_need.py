@@ -9,7 +9,6 @@ first that the system takes back.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -41,21 +40,13 @@ class MemoryNeed:
 
 
 def memory_need(
-    path: Path, options: ContextOptions, max_rows: int, spoken: Path | None = None
-) -> MemoryNeed:
-    """What the model at `path` takes with a context of `options`, from its metadata alone.
-
-    `max_rows` is the most rows of one pass that get logits; `spoken` is the model whose vocabulary
-    is used where `path` has none of its own (trimmed drafters). Raises ModelFileError.
-    """
-    spoken_file = GgufFile(spoken) if spoken is not None else None
-    return need_of(GgufFile(path), options, max_rows, spoken_file)
-
-
-def need_of(
     file: GgufFile, options: ContextOptions, max_rows: int, spoken: GgufFile | None = None
 ) -> MemoryNeed:
-    """`memory_need` of files whose metadata was read already, which takes time."""
+    """What the model of `file` takes with a context of `options`, from its metadata alone.
+
+    `max_rows` is the most rows of one pass that get logits; `spoken` is the model whose vocabulary
+    is used where `file` has none of its own (trimmed drafters).
+    """
     num_vocab = _num_vocab(file)
     num_spoken = num_vocab if spoken is None else _num_vocab(spoken)
     width = int(file.value(f"{file.architecture}.embedding_length", 0))

@@ -2,20 +2,26 @@
 
 A row of a pass over r rows must have the logits, bit for bit, of the same token decoded alone: only
 then is sampling with speculation the same as without. Whether it does depends on kernels, KV types
-and context length, so it is measured. Each setting is probed at a long context first (beyond 512
-cells, where ggml's kernels change) and then at a short one: single rows give the reference logits
-and T(1), passes of r rows are compared with them and give T(r).
+and context length, so it is measured: two rows first, then one more at a time. A number of rows
+counts as proved once its pass gave the bits of single rows both at a short context and at a long
+one, beyond 512 cells, where ggml's kernels change.
 
-The long context costs no prefill: the cells of a short one are saved and loaded several times into
-the same sequence. Attention over repeated cells is as costly, and as sensitive to rounding, as over
-any others.
+    short   t0 | t1            single rows from an empty cache: reference, and T(1)
+            [t0 t1]            a pass of two rows from an empty cache: compared
+    long    the short cells, copied until they fill 576; then the same
+    3, 4..  further reference rows come from passes of as many rows as are proved already
+
+The long context costs no prefill: attention over repeated cells is as costly, and as sensitive to
+rounding, as over any others. Before an answer there is half a second, for one setting (`USUAL` is
+usually right); whatever is proved is used, and the next start, or idle time, tries more.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,26 +30,24 @@ from numpy.typing import NDArray
 from edgespec.errors import NativeLibraryError
 from edgespec.llama.context import Context, ContextOptions, KVType
 from edgespec.llama.model import Model
+from edgespec.pauses import NO_PAUSE, Pause
 
-ROWS = (2, 3, 4, 6, 8, 16)
-"""Row counts that are compared and timed, beside one, at the long context."""
+ROWS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
+"""Row counts that are compared and timed, one after another, beside one."""
 
-SHORT_ROWS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
-"""The same at the short context: more of them, because a pass over one row more may cost a step
-more, or even less; what a longer context adds has no such steps."""
+NUM_LONG = 576
+CONTEXTS = 1, NUM_LONG
+"""Cached tokens at the two context lengths, as T(r) tells them."""
 
-NUM_SINGLES = 8
-"""Most rows that are decoded one at a time for reference."""
+_NUM_BLOCK = 32
+"""Cells that are copied on together."""
 
-NUM_SHORT = 64
-NUM_COPIES = 8
-NUM_LONG = NUM_SHORT * (1 + NUM_COPIES)
-"""Cached tokens at the two context lengths."""
+_FEW_SINGLES, _MANY_SINGLES = 2, 8
+"""Single rows that are timed in haste, and with time."""
 
-FEW_ROWS = 4
-"""Up to so many rows a pass is timed twice: the first builds a graph, much of a short pass."""
+_FEW_ROWS = 4
+"""With time, up to so many rows a pass is timed twice: the first builds a graph."""
 
-_MAX_ROWS = ROWS[-1]
 _NUM_CONTEXT = 1024
 
 
@@ -77,18 +81,32 @@ USUAL = CANDIDATES[1]
 
 @dataclass(frozen=True, slots=True)
 class SettingResult:
-    """What one setting gave: invariance, largest logit difference beyond it, times in ms by rows.
+    """What one setting gave: the most rows proved, the largest difference of logits beyond them.
 
-    `max_rows` is the most rows for which every tested pass up to it was bit-identical. `spread` is
-    the median of the single-row times over the least of them: near 1 on a quiet machine.
+    `short` and `long` hold milliseconds of each pass by number of rows, one at least, at the two
+    context lengths.
     """
 
     setting: KVSetting
     max_rows: int
     margin: float
-    short_ms: dict[int, float]
-    long_ms: dict[int, float]
-    spread: float = 1.0
+    short: Mapping[int, Sequence[float]]
+    long: Mapping[int, Sequence[float]]
+
+    @property
+    def short_ms(self) -> dict[int, float]:
+        """The least times at the short context: what a busy machine adds is not the model's."""
+        return {rows: min(times) for rows, times in self.short.items()}
+
+    @property
+    def long_ms(self) -> dict[int, float]:
+        """The least times at the long context."""
+        return {rows: min(times) for rows, times in self.long.items()}
+
+    @property
+    def spread(self) -> float:
+        """Median of the single-row times over the least of them: near 1 on a quiet machine."""
+        return max(statistics.median(each[1]) / min(each[1]) for each in (self.short, self.long))
 
 
 def probe_model(
@@ -119,7 +137,7 @@ def probe_model(
             continue
         longest_s = max(longest_s, time.perf_counter() - started)
         results.append(result)
-        if result.max_rows == _MAX_ROWS or (setting == pinned and result.max_rows > 1):
+        if result.max_rows == ROWS[-1] or (setting == pinned and result.max_rows > 1):
             break
     if not results:
         raise NativeLibraryError(f"no KV cache type works for {model.path.name}")
@@ -127,7 +145,7 @@ def probe_model(
     best = max(results, key=lambda result: result.max_rows)
     worse = tuple(result for result in results if result is not best)
     if best.max_rows == 1:  # drafts will be verified all the same, so T(r) is needed for all rows
-        best = probe_setting(model, best.setting, num_threads, stop_at_difference=False)
+        best = probe_setting(model, best.setting, num_threads, to_the_end=True)
     return (*worse, best)
 
 
@@ -135,125 +153,107 @@ def probe_setting(
     model: Model,
     setting: KVSetting,
     num_threads: int,
+    seconds: float = math.inf,
+    proved: int = 1,
     *,
-    stop_at_difference: bool = True,
+    to_the_end: bool = False,
+    clock: Callable[[], float] = time.perf_counter,
+    pause: Pause = NO_PAUSE,
 ) -> SettingResult:
-    """Probe one setting at both context lengths; the short one only for the rows that passed."""
+    """Prove more than `proved` rows until a count differs, all are proved or `seconds` are over.
+
+    Two single rows are always computed. With all the time in the world times are taken more often,
+    and `to_the_end` goes on behind a difference. A model that cannot roll back never verifies
+    a draft: of it there is T(1). Raises NativeLibraryError if llama.cpp refuses the setting, and
+    what `pause` raises.
+    """
     options = ContextOptions(
         num_context=_NUM_CONTEXT,
         num_threads=num_threads,
-        num_batch=NUM_SHORT,
+        num_batch=ROWS[-1],
         num_sequences=2,
         type_k=setting.type_k,
         type_v=setting.type_v,
     )
-    with Context(model, options) as context:
-        tokens = probe_tokens(model.vocab.num_tokens, NUM_SHORT + _MAX_ROWS)
-        context.decode(tokens[:NUM_SHORT], 0)
+    started, has_time = clock(), seconds == math.inf
+    tokens = _probe_tokens(model.vocab.num_tokens)
+    with Context(model, options) as context, pause.aborting(context):
+        short = _Place(context, tokens, has_time)
+        num_singles = _MANY_SINGLES if has_time else _FEW_SINGLES
+        short.refer(num_singles, 1)
+        if not model.can_roll_back or clock() - started > seconds:
+            return SettingResult(setting, proved, 0.0, short.times, short.times)
+        with Context(model, options, beside=context) as copies:
+            _append_copies(copies, context.save_state(), _NUM_BLOCK // num_singles)
+            _append_copies(copies, copies.save_state(), NUM_LONG // _NUM_BLOCK - 1)
+            long = _Place(copies, tokens, has_time)
+            long.refer(num_singles if has_time else 1, 1)
+            margin = 0.0
+            for rows in (count for count in ROWS if count > proved):
+                left = seconds - (clock() - started)
+                if (margin and not to_the_end) or left < sum(
+                    place.expected_s(rows, proved) for place in (short, long)
+                ):
+                    break
+                margin = max(margin, *(place.difference(rows, proved) for place in (short, long)))
+                proved = proved if margin else rows
+            return SettingResult(setting, proved, margin, short.times, long.times)
+
+
+class _Place:
+    """The end of a context, where passes are compared with single rows; times in milliseconds."""
+
+    def __init__(self, context: Context, tokens: Sequence[int], has_time: bool) -> None:
+        self._context = context
+        self._tokens = tokens
+        self._has_time = has_time
+        self._start = context.last_position() + 1
+        self._references: list[NDArray[np.float32]] = []
+        self._pass_ms = 0.0
+        self.times: dict[int, list[float]] = {}
+
+    def expected_s(self, rows: int, proved: int) -> float:
+        """Seconds that `difference` is expected to take, by the last pass."""
+        num_lacking = max(rows - len(self._references), 0)
+        return (1 + -(-num_lacking // proved)) * self._pass_ms / 1e3
+
+    def difference(self, rows: int, proved: int) -> float:
+        """By how much the logits of a pass of `rows` rows differ from those of single rows."""
+        self.refer(rows, proved)
+        for _ in range(2 if self._has_time and rows <= _FEW_ROWS else 1):
+            together = self._pass(0, rows)
+        pairs = zip(self._references, together, strict=False)
+        return max(
+            0.0
+            if np.array_equal(one, other)
+            else float(np.nan_to_num(np.abs(one - other), nan=np.inf).max())
+            for one, other in pairs
+        )
+
+    def refer(self, count: int, proved: int) -> None:
+        """Have the logits of the first `count` tokens, by passes of `proved` rows.
+
+        Those give what single rows do. The cache holds as many tokens as there are references, or
+        more.
+        """
+        while len(self._references) < count:
+            start = len(self._references)
+            self._references += self._pass(start, min(proved, count - start))
+
+    def _pass(self, start: int, rows: int) -> list[NDArray[np.float32]]:
+        """Decode `rows` tokens from `start` on: each row's logits."""
+        context, position = self._context, self._start + start
+        if context.last_position() >= position:
+            context.remove(position)
+        started = time.perf_counter()
+        context.decode(self._tokens[start : start + rows], position, num_outputs=rows)
         context.synchronize()
-        state = context.save_state()
-        following = tokens[NUM_SHORT:]
-        append_copies(context, state, NUM_COPIES)
-        long = _compare(context, following, ROWS, stop_at_difference)
-        context.clear()
-        context.load_state(state)
-        if long.max_rows == 1 and stop_at_difference:  # of no use, so T(1) will do
-            counts: Sequence[int] = ()
-        else:
-            limit = long.max_rows if stop_at_difference else ROWS[-1]
-            counts = [rows for rows in SHORT_ROWS if rows <= limit]
-        short = _compare(context, following, counts, stop_at_difference)
-    agreed = not counts or short.max_rows == counts[-1]
-    return SettingResult(
-        setting,
-        long.max_rows if agreed else min(long.max_rows, short.max_rows),
-        max(long.margin, short.margin),
-        short.times,
-        long.times,
-        max(long.spread, short.spread),
-    )
+        self._pass_ms = (time.perf_counter() - started) * 1e3
+        self.times.setdefault(rows, []).append(self._pass_ms)
+        return [context.logits(row).copy() for row in range(rows)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Comparison:
-    """Most rows that agreed with single rows, largest difference seen, milliseconds by rows."""
-
-    max_rows: int
-    margin: float
-    times: dict[int, float]
-    spread: float
-
-
-def _compare(
-    context: Context, tokens: Sequence[int], counts: Sequence[int], stop_at_difference: bool
-) -> _Comparison:
-    """Time one row and each of `counts` rows, up to the first count that differs from one row."""
-    single_ms: list[float] = []
-    reference = _single_rows(context, tokens[:2], single_ms)
-    times: dict[int, float] = {}
-    max_rows, margin = 1, 0.0
-    for rows in counts:
-        if rows > len(reference):
-            _extend_reference(context, tokens, reference, single_ms, max_rows)
-        passes = []
-        for _ in range(2 if rows <= FEW_ROWS else 1):
-            context.remove(NUM_SHORT)
-            passes.append(timed_pass(context, tokens[:rows]))
-        logits, times[rows] = min(passes, key=lambda timed: timed[1])
-        differences = (float(np.abs(a - b).max()) for a, b in zip(reference, logits, strict=False))
-        margin = max(margin, *differences)
-        if margin == 0:
-            max_rows = rows
-        elif stop_at_difference:
-            break
-    context.remove(NUM_SHORT)
-    # The least is what the work takes; whatever a busy machine adds is no property of the model.
-    times[1] = min(single_ms)
-    return _Comparison(max_rows, margin, times, statistics.median(single_ms) / times[1])
-
-
-def _single_rows(
-    context: Context, tokens: Sequence[int], single_ms: list[float]
-) -> list[NDArray[np.float32]]:
-    """Logits of `tokens` decoded one at a time; their times are appended to `single_ms`."""
-    passes = [timed_pass(context, [token]) for token in tokens]
-    single_ms.extend(elapsed for _, elapsed in passes)
-    return [row for rows, _ in passes for row in rows]
-
-
-def _extend_reference(
-    context: Context,
-    tokens: Sequence[int],
-    reference: list[NDArray[np.float32]],
-    single_ms: list[float],
-    max_rows: int,
-) -> None:
-    """Add the logits of all further tokens; the cache holds those of `reference` on entry.
-
-    The first NUM_SINGLES are decoded alone. Passes of `max_rows` rows, already proven equal to
-    single rows, give the rest faster.
-    """
-    reference.extend(_single_rows(context, tokens[len(reference) : NUM_SINGLES], single_ms))
-    while len(reference) < len(tokens):
-        start = len(reference)
-        logits, _ = timed_pass(context, tokens[start : start + max_rows])
-        reference.extend(logits)
-
-
-def probe_single_rows(model: Model, num_threads: int) -> SettingResult:
-    """T(1) of a model that cannot roll back, and so never verifies a draft."""
-    options = ContextOptions(num_context=_NUM_CONTEXT, num_threads=num_threads, num_batch=NUM_SHORT)
-    single_ms: list[float] = []
-    with Context(model, options) as context:
-        tokens = probe_tokens(model.vocab.num_tokens, NUM_SHORT + NUM_SINGLES)
-        context.decode(tokens[:NUM_SHORT], 0)
-        _single_rows(context, tokens[NUM_SHORT:], single_ms)
-    elapsed = min(single_ms)
-    spread = statistics.median(single_ms) / elapsed
-    return SettingResult(CANDIDATES[0], 1, 0.0, {1: elapsed}, {1: elapsed}, spread)
-
-
-def append_copies(context: Context, state: bytes, num_copies: int) -> None:
+def _append_copies(context: Context, state: bytes, num_copies: int) -> None:
     """Give sequence 0 the cells of `state` so many times more, at the positions that they have."""
     for _ in range(num_copies):
         context.load_state(state, sequence=1)
@@ -261,17 +261,7 @@ def append_copies(context: Context, state: bytes, num_copies: int) -> None:
         context.remove(0, sequence=1)
 
 
-def timed_pass(context: Context, tokens: Sequence[int]) -> tuple[list[NDArray[np.float32]], float]:
-    """Decode `tokens` at the end of sequence 0: each row's logits, and milliseconds."""
-    position = context.last_position() + 1
-    started = time.perf_counter()
-    context.decode(tokens, position, num_outputs=len(tokens))
-    context.synchronize()
-    elapsed = (time.perf_counter() - started) * 1e3
-    return [context.logits(row).copy() for row in range(len(tokens))], elapsed
-
-
-def probe_tokens(num_vocab: int, count: int) -> list[int]:
+def _probe_tokens(num_vocab: int) -> list[int]:
     """Token ids spread over the vocabulary, the same on every run."""
     rng = np.random.default_rng(0)
-    return [int(token) for token in rng.integers(0, num_vocab, count)]
+    return [int(token) for token in rng.integers(0, num_vocab, ROWS[-1])]

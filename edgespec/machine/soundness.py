@@ -80,13 +80,10 @@ def check_soundness(num_threads: int, is_stopped: Callable[[], bool] = lambda: F
     Raises NativeLibraryError when it cannot be used at all, Cancelled soon after `is_stopped`.
     """
     # Needs gguf, which takes long to import, and is seldom done.
-    from edgespec.llama.tiny import SELF_CHECK_SPECS, write_tiny_model
+    from edgespec.machine.check_models import write_check_models
 
     with tempfile.TemporaryDirectory(prefix="edgespec-") as folder:
-        paths = [
-            write_tiny_model(Path(folder) / f"{index}.gguf", spec)
-            for index, spec in enumerate(SELF_CHECK_SPECS)
-        ]
+        paths = write_check_models(Path(folder))
         plain = _ask(paths, num_threads, is_stopped, use_extra_buffers=False)
         if plain.ended_by == "others":
             raise NativeLibraryError(

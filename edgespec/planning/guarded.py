@@ -57,8 +57,8 @@ class GuardedDrafter:
 class GuardedSession:
     """Implements `edgespec.protocols.DraftSession` around another one."""
 
-    def __init__(self, owner: GuardedDrafter, session: DraftSession | None) -> None:
-        """Use `GuardedDrafter.open`; without a `session` it is silent."""
+    def __init__(self, owner: GuardedDrafter | None, session: DraftSession | None) -> None:
+        """Use `GuardedDrafter.open`; without an owner or a `session` it is silent."""
         self._owner = owner
         self._session = session
 
@@ -77,7 +77,7 @@ class GuardedSession:
     def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
         """Yield what the session within does, up to its first failure."""
         session = self._live()
-        if session is None:
+        if session is None or self._owner is None:
             return
         try:
             yield from session.propose(prefix)
@@ -89,13 +89,13 @@ class GuardedSession:
     def learn(self, kept: Kept) -> None:
         """Tell the session within."""
         session = self._live()
-        if session is not None:
+        if session is not None and self._owner is not None:
             self._owner.attempt(lambda: session.learn(kept))
 
     def close(self) -> None:
         """End the session within."""
-        if self._session is not None:
+        if self._session is not None and self._owner is not None:
             self._owner.attempt(self._session.close)
 
     def _live(self) -> DraftSession | None:
-        return None if self._owner.has_failed else self._session
+        return None if self._owner is None or self._owner.has_failed else self._session

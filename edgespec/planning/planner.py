@@ -17,12 +17,6 @@ draft.
 
 A draft must promise MIN_GAIN over plain decoding, because the estimates are never exact and a wrong
 "yes" costs more than a wrong "no".
-
->>> costs = [10.0, 12.0, 13.0]   # T(1), T(2), T(3)
->>> best_length([0.5, 0.5], costs)
-2
->>> best_length([0.1, 0.1], costs)
-0
 """
 
 from __future__ import annotations
@@ -201,13 +195,3 @@ class Planner:
 
 def _mean_context(wants: Sequence[Want]) -> int:
     return sum(want.context for want in wants) // len(wants)
-
-
-def best_length(acceptance: Sequence[float], costs_ms: Sequence[float]) -> int:
-    """The number of guesses that a plan verifies which cost nothing and have these estimates."""
-    outcome = Outcome(costs_ms, num_answers=1, num_rows=1)
-    reach = 1.0
-    for estimate in acceptance[: len(costs_ms) - 1]:
-        reach *= estimate
-        outcome.add(reach)
-    return outcome.best_added

@@ -13,6 +13,7 @@ from edgespec.cache.database import Database, open_database
 from edgespec.cache.facts import Facts
 from edgespec.errors import ModelFileError, StorageError
 from edgespec.files.fingerprint import file_fingerprint
+from edgespec.gguf.file import GgufFile
 from edgespec.llama.options import ContextOptions
 from edgespec.machine.available import MOST_SHARE, available_memory
 from edgespec.machine.identity import this_machine
@@ -54,7 +55,7 @@ class MachineFacts:
     def fits(self, path: Path) -> str:
         """Whether the model at `path` fits into memory as a target."""
         try:
-            return fits_in(memory_need(path, self._options, 1).total, self._num_free)
+            return fits_in(memory_need(GgufFile(path), self._options, 1).total, self._num_free)
         except ModelFileError:
             return "cannot be read"
 

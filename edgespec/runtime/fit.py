@@ -10,7 +10,7 @@ from edgespec.llama.context import ContextOptions
 from edgespec.llama.model import Model
 from edgespec.llama.target import SINGLE_SLOT_SEQUENCES
 from edgespec.machine.available import MOST_SHARE
-from edgespec.machine.memory_need import memory_need, need_of
+from edgespec.machine.memory_need import memory_need
 from edgespec.runtime.form import Form
 
 MOST_FOLLOWED = 2
@@ -63,7 +63,7 @@ class MemoryRoom:
         self._available = available
         self._context = context
         try:
-            self._target_bytes = memory_need(target.path, context, max_rows).total
+            self._target_bytes = memory_need(GgufFile(target.path), context, max_rows).total
         except ModelFileError:  # one of several files, which llama.cpp reads and gguf does not
             self._target_bytes = target.num_bytes
 
@@ -77,7 +77,7 @@ class MemoryRoom:
         trained = int(whole.value(f"{whole.architecture}.context_length", 0))
         context = drafter_context(self._context, trained)
         running = whole if form.trimmed is None else GgufFile(form.trimmed)
-        return need_of(running, context, 1, whole).total
+        return memory_need(running, context, 1, whole).total
 
 
 def _gigabytes(num_bytes: int) -> str:

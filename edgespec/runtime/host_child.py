@@ -96,11 +96,17 @@ class _OpenAnswer:
 class Child:
     """Serves one parent until the pipe ends."""
 
-    def __init__(self, pipe: Pipe, open_model: Open, on_end: Callable[[Child], None]) -> None:
+    def __init__(
+        self,
+        pipe: Pipe,
+        open_model: Open,
+        on_end: Callable[[Child], None],
+        end_load: Callable[[Child], None],
+    ) -> None:
         """`on_end` is called in the reader, once the pipe has ended and answers are cancelled.
 
-        Or once a load is cancelled that is under way, which nothing but the end of the process
-        ends.
+        `end_load` is so when a load under way is cancelled; nothing ends that but the process's
+        end.
         """
         self.is_loading = False
         self._loading: int | None = None  # the number of the load that may be cancelled
@@ -108,6 +114,7 @@ class Child:
         self._pipe = pipe
         self._open_model = open_model
         self._on_end = on_end
+        self._end_load = end_load
         self._jobs: queue.SimpleQueue[tuple[int, object] | None] = queue.SimpleQueue()
         self._answers: dict[int, _OpenAnswer] = {}
         self._threads: list[threading.Thread] = []
@@ -153,7 +160,7 @@ class Child:
             return
         self._cancelled_load = number
         if self.is_loading and self._loading == number:
-            self._on_end(self)
+            self._end_load(self)
 
     def _cancel_all(self) -> None:
         for answer in list(self._answers.values()):
@@ -302,11 +309,16 @@ def _remember_nothing(_request: CompletionRequest) -> None:
     """Nothing is remembered."""
 
 
-def end_process(child: Child) -> None:
-    """End this process, in order if that is possible."""
+def end_load(child: Child) -> None:
+    """End this process if it still loads."""
     child.withdraw_marks()
     if child.is_loading:  # native code: nothing else interrupts it
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def end_process(child: Child) -> None:
+    """End this process, in order if that is possible."""
+    end_load(child)
     time.sleep(_PATIENCE_S)
     os._exit(1)
 
@@ -327,7 +339,7 @@ def main(arguments: list[str]) -> NoReturn:
     end.set_inheritable(False)
     with contextlib.suppress(Exception):  # loading tells what is wrong
         import edgespec.runtime.running  # noqa: F401 - takes long, while the parent gets ready
-    Child(Pipe(end), open_model, end_process).run()
+    Child(Pipe(end), open_model, end_process, end_load).run()
     sys.stderr.flush()
     os._exit(0)
 

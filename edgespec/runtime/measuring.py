@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from edgespec.machine.facts import MODEL, QUICK_S, ModelFacts, model_key, table_of
-from edgespec.machine.quick_probe import COUNTS, QUICK_CONTEXTS, quick_probe
+from edgespec.machine.probe import ROWS, SettingResult, probe_setting
 from edgespec.pauses import Pause
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.protocols import FactStore
@@ -53,14 +53,14 @@ class ProveRows:
             self._target.facts.setting,
         )
         threads, proved = machine.num_threads, self._proved
-        found = quick_probe(model, setting, threads, self._seconds, proved, pause=pause)
+        found = probe_setting(model, setting, threads, self._seconds, proved, pause=pause)
         for known, new in zip(self._times, (found.short, found.long), strict=True):
             for rows, times in new.items():
                 known.setdefault(rows, []).extend(times)
         if found.max_rows == proved:  # a busy machine: it takes longer
             self._seconds *= 2
         self._proved = found.max_rows
-        self.is_done = found.differs or found.max_rows == COUNTS[-1]
+        self.is_done = bool(found.margin) or found.max_rows == ROWS[-1]
         facts = self._facts()
         self.facts = facts
         self._store.put(MODEL, model_key(model, machine), facts.to_json())
@@ -71,18 +71,16 @@ class ProveRows:
         """What is known by now; T(r) as it was until everything is measured."""
         facts, (short, long) = self._target.facts, self._times
         max_rows = self._proved if self.is_done else max(self._proved, facts.max_rows)
-        least_short, least_long = (
-            {rows: min(times) for rows, times in each.items()} for each in (short, long)
-        )
+        all_of_it = SettingResult(facts.setting, max_rows, 0.0, short, long)
         table = facts.table
         if self.is_done:
-            table = table_of(QUICK_CONTEXTS, least_short, least_long)
+            table = table_of(all_of_it.short_ms, all_of_it.long_ms)
         return dataclasses.replace(
             facts,
             max_rows=max_rows,
             table=table,
-            spread=statistics.median(short[1]) / least_short[1],
-            tried=((facts.setting.name, max_rows, facts.margin, least_long[1]),),
+            spread=statistics.median(short[1]) / min(short[1]),
+            tried=((facts.setting.name, max_rows, facts.margin, all_of_it.long_ms[1]),),
             is_provisional=not self.is_done or max_rows == 1,  # then the next start searches
         )
 

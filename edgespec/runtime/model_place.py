@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from edgespec.passes import Kept, Proposal
-from edgespec.protocols import FREE, Drafter, DraftSession
+from edgespec.planning.guarded import GuardedSession
+from edgespec.protocols import Drafter, DraftSession
 from edgespec.types import EncodedPrompt
 
 
@@ -36,21 +36,6 @@ class ModelPlace:
 
     def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> DraftSession:
         """Have the drafter within follow an answer."""
-        return Silence() if self._drafter is None else self._drafter.open(prompt, said)
-
-
-class Silence:
-    """Implements `edgespec.protocols.DraftSession` by proposing nothing."""
-
-    quote = FREE
-    bridge_ms = 0.0
-
-    def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
-        """Yield nothing."""
-        return iter(())
-
-    def learn(self, kept: Kept) -> None:
-        """Nothing to learn."""
-
-    def close(self) -> None:
-        """Nothing to let go of."""
+        if self._drafter is None:
+            return GuardedSession(None, None)
+        return self._drafter.open(prompt, said)

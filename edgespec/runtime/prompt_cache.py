@@ -93,7 +93,8 @@ class PromptCache:
                 break
             try:
                 saved = read_prompt(path, self._heads[path][1], num_shared)
-                os.utime(path)  # the one that was not used for longest goes first
+                with contextlib.suppress(OSError):
+                    os.utime(path)  # the one that was not used for longest goes first
             except ValueError:
                 _delete(path)
             except (OSError, MemoryError):

@@ -15,7 +15,7 @@ from edgespec.llama.model import Model, ModelOptions
 from edgespec.llama.target import SINGLE_SLOT_SEQUENCES, num_sequences
 from edgespec.machine.facts import ModelFacts, SoundnessCheck
 from edgespec.machine.identity import Machine
-from edgespec.machine.probe import probe_single_rows
+from edgespec.machine.probe import probe_setting
 from edgespec.paths import Paths
 from edgespec.planning.cost import CostModel
 from edgespec.reports import Report
@@ -111,7 +111,7 @@ def pass_costs(costs: CostModel) -> dict[int, float]:
 
 def present_costs(model: Model, facts: ModelFacts, machine: Machine) -> dict[int, float]:
     """T(r) as it is now, told by a few single rows."""
-    now = probe_single_rows(model, machine.num_threads).short_ms[1]
+    now = probe_setting(model, facts.setting, machine.num_threads, seconds=0.0).short_ms[1]
     drift = min(max(now / facts.table.short_ms[1], 1 / _MOST_DRIFT), _MOST_DRIFT)
     costs = CostModel(facts.table, facts.max_rows)
     return {rows: drift * ms for rows, ms in pass_costs(costs).items()}

@@ -14,7 +14,7 @@ import pytest
 from edgespec.llama import library
 from edgespec.machine.facts import MAX_SPREAD
 from edgespec.machine.identity import this_machine
-from edgespec.machine.probe import NUM_LONG, NUM_SHORT
+from edgespec.machine.probe import CONTEXTS
 from edgespec.models.registry import DEFAULT_DRAFTER, DEFAULT_TARGET
 from edgespec.runtime.running import Running
 
@@ -79,7 +79,7 @@ def test_both_models_are_examined(
         assert model["plain_token_ms"] > 0
         assert model["roofline_share"] > 0
         assert model["spread"] >= 1
-        assert model["pass_ms"].keys() == {str(NUM_SHORT), str(NUM_LONG)}
+        assert model["pass_ms"].keys() == set(map(str, CONTEXTS))
         for costs in model["pass_ms"].values():
             assert "1" in costs
             assert min(costs.values()) > 0

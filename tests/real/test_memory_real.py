@@ -20,6 +20,7 @@ from edgespec.runtime.target import context_options
 from edgespec.runtime.form import Form
 from edgespec.runtime.request import LoadRequest
 from edgespec.runtime.fit import MemoryRoom
+from edgespec.gguf.file import GgufFile
 from edgespec.machine.memory_need import memory_need
 from edgespec.paths import Paths
 from edgespec.types import CompletionRequest
@@ -43,11 +44,11 @@ with load(options, target, Paths(folder, folder), lines.append) as loaded:
     context = context_options(options, loaded.model, loaded.facts, loaded.machine)
     room = MemoryRoom(None, loaded.model, context, loaded.facts.max_rows)
     now_own, now_shared = held()
-    need = memory_need(target, context, loaded.facts.max_rows)
+    need = memory_need(GgufFile(target), context, loaded.facts.max_rows)
 print(json.dumps({
     "own": now_own - own,
     "files": now_shared - shared,
-    "weights": need.weights + memory_need(drafter, context, 1).weights,
+    "weights": need.weights + memory_need(GgufFile(drafter), context, 1).weights,
     "needed": need.total,
     "told": [line for line in lines if line.startswith("loading the drafter")],
     "served": loaded.completer.model.drafter,

@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_models import TinySpec, write_tiny_model
 
 from edgespec.cache.database import open_database
 from edgespec.cache.facts import Facts
 from edgespec.llama.model import Model, ModelOptions
-from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.machine.facts import MODEL, known_soundness, measure_model, model_key
 from edgespec.machine.identity import Machine, this_machine
 from edgespec.paths import Paths

@@ -23,6 +23,7 @@ from edgespec.errors import Cancelled, NativeLibraryError
 from edgespec.estimates.acceptance import Acceptance
 from edgespec.passes import Guesses, Kept, Part, PassRecord, Proposal, Stretch
 from edgespec.planning.cost import CostModel, CostTable
+from edgespec.planning.growth import Outcome
 from edgespec.planning.planner import Planner
 from edgespec.protocols import Drafter, PromptCache, Quote, Sampler, Target
 from edgespec.types import TARGET, EncodedPrompt, Message
@@ -468,3 +469,13 @@ def note_judged(calibration: Acceptance) -> list[bool]:
 
     calibration.observe = note  # type: ignore[method-assign]
     return rights
+
+
+def best_length(acceptance: Sequence[float], costs_ms: Sequence[float]) -> int:
+    """The number of guesses that a plan verifies which cost nothing and have these estimates."""
+    outcome = Outcome(costs_ms, num_answers=1, num_rows=1)
+    reach = 1.0
+    for estimate in acceptance[: len(costs_ms) - 1]:
+        reach *= estimate
+        outcome.add(reach)
+    return outcome.best_added

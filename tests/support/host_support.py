@@ -36,7 +36,7 @@ class ThreadProcess:
         self._status: int | None = None
         self._ended = threading.Event()
         self._pipe = Pipe(self._theirs)
-        self._child = Child(self._pipe, open_model, self._end)
+        self._child = Child(self._pipe, open_model, lambda _child: None, self._end)
         threading.Thread(target=self._run, name="child", daemon=True).start()
 
     def die(self, status: int) -> None:

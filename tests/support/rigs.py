@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tiny_models import TinySpec
+from tiny_models.corpus import CORPUS
 
 from edgespec.engine.completer import EngineCompleter
 from edgespec.engine.decoding import Limits
@@ -21,8 +23,6 @@ from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model
 from edgespec.llama.sampler import SamplerChain
 from edgespec.llama.target import LlamaTarget
-from edgespec.llama.tiny import TinySpec
-from edgespec.llama.tiny.corpus import CORPUS
 from edgespec.passes import Draft, Kept, Part, Proposal
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.planning.planner import Planner

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tiny_models.corpus import CORPUS
 
 from edgespec.cache.database import open_database
 from edgespec.cache.tokens.sequences import Recording, SequenceStore, VocabularyKey
@@ -19,7 +20,6 @@ from edgespec.learning.training import Arrays, Judged
 from edgespec.llama.context import Context
 from edgespec.llama.library import api
 from edgespec.llama.model import Model, ModelOptions
-from edgespec.llama.tiny.corpus import CORPUS
 from edgespec.vocab.tokenizer import ByteTokenizer
 
 _LETTERS = 160

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from rigs import OpenModel, Sabotage, WriteModel
+from tiny_models import TinySpec, write_tiny_model
 
 from edgespec.cache.database import Database, open_in_memory
 from edgespec.llama import library
 from edgespec.llama.model import Model
-from edgespec.llama.tiny import TinySpec, write_tiny_model
 
 
 @pytest.fixture(autouse=True)

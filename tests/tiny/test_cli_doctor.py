@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from cli_support import FLAT_COSTS, Cli, Ended, remember
+from tiny_models import TinySpec, write_tiny_model
 
-from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.machine.identity import this_machine
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 from cli_support import QUICK, Cli, Ended, assert_refused
+from tiny_models import TinySpec, write_tiny_model, writer
+from tiny_models.spec import Architecture, VocabularyKind
+from tiny_models.vocabulary import Vocabulary, build_vocabulary
 
 from edgespec import errors
 from edgespec.errors import NativeLibraryError
 from edgespec.llama.context import Context
-from edgespec.llama.tiny import TinySpec, write_tiny_model, writer
-from edgespec.llama.tiny.spec import Architecture, VocabularyKind
-from edgespec.llama.tiny.vocabulary import Vocabulary, build_vocabulary
 from edgespec.planning.budget import Account
 from edgespec.runtime.fit import DRAFTER_BATCH
 from edgespec.runtime.request import LoadRequest

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from cli_support import Cli, Ended
+from tiny_models import TinySpec, write_tiny_model
 
 from edgespec.drafters import context, database
 from edgespec.estimates.acceptance import Acceptance
-from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.vocab.ngrams import NgramCache
 
 PROMPT = "Please write a short list of things to do."
@@ -92,9 +92,9 @@ def test_what_was_said_is_found_and_forgotten(cli: Cli) -> None:
     answer(cli, "Tell me about zebrawood.", "--system", "Be brief.")
     [hit] = json.loads(cli.run("db", "search", "zebrawood", "--json").stdout)
     assert (hit["role"], hit["title"]) == ("user", "Tell me about zebrawood.")
-    assert stats(cli)["num_messages"] == before["num_messages"] + 3
+    assert stats(cli)["num_messages"] == before["num_messages"] + 2
     ended = cli.run("db", "forget", "--conversation", hit["conversation"])
-    assert ended.stderr == "forgot 1 conversation, 3 messages, 40 recorded tokens\n"
+    assert ended.stderr == "forgot 1 conversation, 2 messages, 40 recorded tokens\n"
     after = stats(cli)
     assert after["tiers"] == before["tiers"]
     assert after["num_messages"] == before["num_messages"]

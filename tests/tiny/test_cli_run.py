@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 from cli_support import COMMAND, PATIENCE_S, Cli, Ended
-
-from edgespec.llama.tiny import TinySpec, write_tiny_model
+from tiny_models import TinySpec, write_tiny_model
 
 PROMPT = "Please write a short list of things to do."
 

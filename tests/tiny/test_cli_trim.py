@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from cli_support import Cli, Ended, assert_refused
 from rigs import file_size_limit
+from tiny_models import TinySpec, write_tiny_model
 
 from edgespec import errors
 from edgespec.cache.database import open_database
 from edgespec.cache.tokens.sequences import Recording, SequenceStore, VocabularyKey
 from edgespec.gguf.trim import read_trim_info
 from edgespec.llama.model import Model, ModelOptions
-from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.vocab.tokenizer import ByteTokenizer
 
 USAGE = errors.UsageError.exit_code

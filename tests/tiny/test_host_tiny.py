@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import sqlite3
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cli_support import Cli, Ended, assert_refused
 from rigs import WriteModel
+from server_support import wait_until
+from tiny_models import TinySpec
 
-from edgespec.errors import ContextOverflowError, GrammarError, HostDied, ModelFileError, UsageError
-from edgespec.llama.tiny import TinySpec
+from edgespec.errors import (
+    ContextOverflowError,
+    GrammarError,
+    HostDied,
+    LoadCancelled,
+    ModelFileError,
+    UsageError,
+)
 from edgespec.models.trials import Trials
 from edgespec.paths import Paths
 from edgespec.runtime.host import Host, try_again
@@ -134,11 +144,12 @@ def test_what_was_asked_is_written_down_before_its_answer(
     paths: Paths, write_model: WriteModel
 ) -> None:
     asked = (Message("system", "Be brief."), Message("user", "Where is my message?"))
-    request = CompletionRequest(asked, max_tokens=1500)
+    request = CompletionRequest(asked, max_tokens=30_000)  # more than it takes to write it down
     told = [(message.role, message.content) for message in asked]
     others = host_pids()
     with Host(paths) as host:
-        host.load(OPTIONS, write_model(QUICK), lambda _line: None)
+        long = dataclasses.replace(OPTIONS, num_context=1 << 15)
+        host.load(long, write_model(QUICK), lambda _line: None)
         answer = host.answer(request)
         while recorded(paths) != told:
             next(answer)
@@ -156,7 +167,7 @@ def test_what_was_asked_is_written_down_before_its_answer(
 
 @pytest.fixture
 def crash_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """llama.cpp crashes on files that are called killer, in host processes."""
+    """llama.cpp crashes on files that are called killer, and takes long for slow ones, in hosts."""
     shim = tmp_path / "shim"
     shim.mkdir()
     (shim / "sitecustomize.py").write_text(
@@ -167,6 +178,9 @@ def crash_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "    def load(path, params):\n"
         "        if path.endswith(b'killer.gguf'):\n"
         "            ctypes.string_at(0)\n"
+        "        if path.endswith(b'slow.gguf'):\n"
+        "            open(path + b'.begun', 'w').close()\n"
+        "            ctypes.CDLL(None).sleep(600)\n"
         "        return real(path, params)\n"
         "    library.api.llama_model_load_from_file = load\n"
     )
@@ -203,3 +217,26 @@ def test_a_killer_is_left_out_refused_and_tried_again_by_doctor(
     assert "error" not in found["models"][0]
     assert not Trials(paths.trials).is_marked(killer)
     assert run("--model", killer, environment={}).returncode == 0
+
+
+@pytest.mark.usefixtures("crash_on")
+def test_a_load_that_takes_too_long_is_cancelled(tmp_path: Path, write_model: WriteModel) -> None:
+    paths = Paths(tmp_path / "home", tmp_path / "cache")
+    slow, begun = tmp_path / "slow.gguf", tmp_path / "slow.gguf.begun"
+    slow.write_bytes(write_model(OTHER).read_bytes())
+    with Host(paths) as host:
+        host.load(OPTIONS, write_model(QUICK), lambda _line: None)
+        before = text_of(list(host.answer(REQUESTS[0])))
+
+        def cancel() -> None:
+            wait_until(begun.exists)
+            host.cancel_load()
+
+        thread = threading.Thread(target=cancel)
+        thread.start()
+        with pytest.raises(LoadCancelled):
+            host.load(OPTIONS, slow, lambda _line: None)
+        thread.join()
+        assert not Trials(paths.trials).is_marked(slow), "it is not at fault"
+        assert text_of(list(host.answer(REQUESTS[0]))) == before
+        assert host.insight().pass_ms[1] > 0

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tiny_models import TinySpec, write_tiny_model
 
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model, ModelOptions
-from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.machine.identity import this_machine
 from edgespec.machine.probe import ROWS, probe_model
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from gguf import GGUFReader, quants
 from rigs import SMALL, WriteModel, corpus_tokens, file_size_limit
+from tiny_models import TinySpec
 
 from edgespec.errors import ModelFileError, StorageError, UsageError
 from edgespec.gguf.quantize import FILE_TYPES, retype
 from edgespec.gguf.trim import read_trim_info, write_trimmed
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model
-from edgespec.llama.tiny import TinySpec
 
 KEPT = np.arange(0, 256, dtype=np.int32)
 UNTIED = TinySpec(num_layers=1, quantization="Q8_0", head_quantization="Q6_K", tied=False)

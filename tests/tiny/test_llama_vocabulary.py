@@ -8,12 +8,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from rigs import SMALL, OpenModel
+from tiny_models import VocabularyKind, build_vocabulary
 
 from edgespec.errors import UsageError
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.model import Model
 from edgespec.llama.template import ChatTemplate
-from edgespec.llama.tiny import VocabularyKind, build_vocabulary
 from edgespec.llama.vocabulary import Vocabulary
 from edgespec.types import Message
 

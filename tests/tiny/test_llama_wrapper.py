@@ -22,13 +22,13 @@ from rigs import (
     rows_in_one_pass,
     score,
 )
+from tiny_models import Architecture, TinySpec
 
 from edgespec.errors import Cancelled, NativeLibraryError
 from edgespec.llama import library
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.llama.target import LlamaTarget
-from edgespec.llama.tiny import Architecture, TinySpec
 
 OPTIONS = ContextOptions(num_context=256, num_threads=1)
 FULL = dataclasses.replace(SMALL, quantization="F32")

@@ -12,6 +12,7 @@ import pytest
 from gguf import GGMLQuantizationType, quants
 from numpy.typing import NDArray
 from rigs import SMALL, OpenModel, WriteModel, corpus_tokens, file_size_limit
+from tiny_models import TinySpec, write_tiny_model
 from train_support import ABOUT, lora_beside, random_lora
 
 from edgespec.errors import ModelFileError, StorageError, UsageError
@@ -24,7 +25,6 @@ from edgespec.learning.trained import merged, serving
 from edgespec.learning.trainings import TrainingStore
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model
-from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.machine.facts import file_fingerprint
 
 PLAIN = dataclasses.replace(SMALL, quantization="F32", num_context=256)

@@ -13,20 +13,18 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from rigs import SMALL, OpenModel, corpus_tokens, prefill, score
+from tiny_models import Architecture, Quantization, TinySpec
 
 from edgespec.errors import NativeLibraryError
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model
 from edgespec.llama.target import LlamaTarget
-from edgespec.llama.tiny import Architecture, Quantization, TinySpec
 from edgespec.machine.facts import measure_model
 from edgespec.machine.identity import this_machine
 from edgespec.machine.probe import (
     CANDIDATES,
-    NUM_LONG,
-    NUM_SHORT,
+    CONTEXTS,
     ROWS,
-    SHORT_ROWS,
     KVSetting,
     SettingResult,
     probe_model,
@@ -96,8 +94,7 @@ def check_claims(model: Model, num_threads: int) -> SettingResult:
         tried = [result.setting for result in results]
         assert tried == list(CANDIDATES[: len(tried)])
     elif chosen.max_rows == 1:  # drafts are verified all the same, whatever the rows
-        assert sorted(chosen.long_ms) == [1, *ROWS]
-        assert sorted(chosen.short_ms) == [1, *SHORT_ROWS]
+        assert sorted(chosen.long_ms) == sorted(chosen.short_ms) == [1, *ROWS]
     return chosen
 
 
@@ -106,7 +103,7 @@ def check_form(result: SettingResult) -> None:
     assert result.max_rows in (1, *ROWS)
     assert (result.margin > 0) == (result.max_rows < ROWS[-1])
     assert {rows for rows in (1, *ROWS) if rows <= result.max_rows} <= result.long_ms.keys()
-    assert {rows for rows in (1, *SHORT_ROWS) if rows <= result.max_rows} <= result.short_ms.keys()
+    assert result.long_ms.keys() == result.short_ms.keys()
     assert min(*result.long_ms.values(), *result.short_ms.values()) > 0
     assert result.spread >= 1
 
@@ -142,7 +139,7 @@ def test_a_setting_that_differs_is_not_probed_further(open_model: OpenModel) -> 
     model = open_model(TinySpec(quantization="F32", num_layers=1))
     f16 = CANDIDATES[0]
     stopped = probe_setting(model, f16, 1)
-    whole = probe_setting(model, f16, 1, stop_at_difference=False)
+    whole = probe_setting(model, f16, 1, to_the_end=True)
     check_form(stopped)
     check_form(whole)
     assert stopped.max_rows == whole.max_rows
@@ -202,7 +199,7 @@ def test_a_model_that_cannot_forget_gets_one_row(
     assert (facts.max_rows, facts.exactness, facts.margin) == (1, "identical", 0.0)
     assert facts.setting == CANDIDATES[0]
     assert facts.table.short_ms.keys() == facts.table.long_ms.keys() == {1}
-    assert (facts.table.short_context, facts.table.long_context) == (NUM_SHORT, NUM_LONG)
+    assert (facts.table.short_context, facts.table.long_context) == CONTEXTS
     assert CostModel(facts.table, 1).pass_ms(1, 300) > 0
     options = ContextOptions(num_context=256, num_threads=1)
     with Context(model, options) as context:  # the claim itself: the last token stays

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from raw_llama import RawModel
 from rigs import Sabotage, WriteModel
+from tiny_models import TinySpec
 
 from edgespec.cache.database import Database
 from edgespec.cache.facts import Facts
 from edgespec.errors import NativeLibraryError
-from edgespec.llama.tiny import SELF_CHECK_SPECS, TinySpec
 from edgespec.machine import soundness
+from edgespec.machine.check_models import write_check_models
 from edgespec.machine.facts import known_soundness
 from edgespec.machine.identity import Machine, this_machine
 from edgespec.machine.soundness import ChildReport, Soundness, check_soundness, run_child
@@ -107,12 +108,11 @@ def test_a_python_that_is_gone_is_a_death(
     assert "could not be started" in report.death
 
 
-def test_this_build_gets_the_verdict_that_its_numbers_deserve(write_model: WriteModel) -> None:
+def test_this_build_gets_the_verdict_that_its_numbers_deserve(tmp_path: Path) -> None:
     verdict = check_soundness(this_machine().num_threads)
     assert verdict.use_extra_buffers == (not verdict.findings)
     if verdict.use_extra_buffers:  # otherwise it may crash, as it would here
-        for spec in SELF_CHECK_SPECS:
-            path = write_model(spec)
+        for path in write_check_models(tmp_path):
             fast, plain = _logits_here(path, True), _logits_here(path, False)
             np.testing.assert_allclose(fast, plain, atol=1.0)
 

@@ -12,10 +12,11 @@ import pytest
 from cli_support import Cli
 from rigs import SMALL, OpenModel, WriteModel
 from server_support import wait_until
+from tiny_models import TinySpec, write_tiny_model
+from tiny_models.spec import Architecture
 
+from edgespec.gguf.file import GgufFile
 from edgespec.llama.context import ContextOptions
-from edgespec.llama.tiny import TinySpec, write_tiny_model
-from edgespec.llama.tiny.spec import Architecture
 from edgespec.machine.memory_need import memory_need
 from edgespec.paths import Paths
 from edgespec.runtime.fit import MemoryRoom, drafter_context
@@ -112,8 +113,8 @@ def test_both_models_count(
     files = Form(write_model(DRAFTER))
     context = drafter_context(OPTIONS, SMALL.num_context)
     needs = [
-        memory_need(write_model(SMALL), OPTIONS, 8),
-        memory_need(files.whole, context, 1),
+        memory_need(GgufFile(write_model(SMALL)), OPTIONS, 8),
+        memory_need(GgufFile(files.whole), context, 1),
     ]
     total = sum(need.total for need in needs)
     assert memory(int(total / 0.95) + 1).fit(files).is_room
@@ -123,17 +124,17 @@ def test_both_models_count(
 
 def test_the_parts_of_what_is_needed(write_model: WriteModel) -> None:
     path = write_model(SMALL)
-    need = memory_need(path, OPTIONS, 8)
+    need = memory_need(GgufFile(path), OPTIONS, 8)
     assert path.stat().st_size * 0.5 < need.weights < path.stat().st_size
     head_bytes = SMALL.width // SMALL.num_heads * (2 + 2)
     assert need.kv_cache == 1024 * SMALL.num_layers * SMALL.num_kv_heads * head_bytes
     double = dataclasses.replace(OPTIONS, num_context=2048, num_batch=128)
-    larger = memory_need(path, double, 8)
+    larger = memory_need(GgufFile(path), double, 8)
     assert larger.kv_cache == 2 * need.kv_cache
     assert larger.compute > 2 * need.compute - 8 * 4 * SMALL.num_vocab
     assert larger.weights == need.weights
     quantized = dataclasses.replace(OPTIONS, type_k="q8_0", type_v="q8_0")
-    assert memory_need(path, quantized, 8).kv_cache < 0.6 * need.kv_cache
+    assert memory_need(GgufFile(path), quantized, 8).kv_cache < 0.6 * need.kv_cache
 
 
 @pytest.mark.parametrize("architecture", get_args(Architecture))
@@ -141,7 +142,7 @@ def test_every_architecture_can_be_told(
     write_model: WriteModel, architecture: Architecture
 ) -> None:
     path = write_model(dataclasses.replace(SMALL, architecture=architecture))
-    need = memory_need(path, OPTIONS, 8)
+    need = memory_need(GgufFile(path), OPTIONS, 8)
     assert 0 < need.weights < path.stat().st_size
     assert need.compute > 0
     assert need.vocabulary > 0

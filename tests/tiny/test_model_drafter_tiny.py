@@ -22,6 +22,7 @@ from rigs import (
     eager_engine,
     invariant_rows,
 )
+from tiny_models import TinySpec
 
 from edgespec.drafters.model import ModelDrafter
 from edgespec.engine.decoding import Decoding, Limits
@@ -33,7 +34,6 @@ from edgespec.llama.context import Context
 from edgespec.llama.draft_model import LlamaDraftModel
 from edgespec.llama.sampler import SamplerChain
 from edgespec.llama.target import LlamaTarget, num_sequences
-from edgespec.llama.tiny import TinySpec
 from edgespec.planning.guarded import GuardedDrafter
 from edgespec.runtime.form import Form
 from edgespec.runtime.model_drafter import open_model_drafter

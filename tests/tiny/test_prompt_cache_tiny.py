@@ -23,6 +23,8 @@ from rigs import (
     eager_completer,
     prefill,
 )
+from tiny_models import TinySpec
+from tiny_models.spec import Architecture
 
 from edgespec.drafters.context import ContextDrafter
 from edgespec.engine.decoding import Limits
@@ -31,8 +33,6 @@ from edgespec.errors import NativeLibraryError
 from edgespec.llama.context import Context
 from edgespec.llama.sampler import SamplerChain
 from edgespec.llama.target import LlamaTarget, num_sequences
-from edgespec.llama.tiny import TinySpec
-from edgespec.llama.tiny.spec import Architecture
 from edgespec.passes import Part, Stretch
 from edgespec.paths import Paths
 from edgespec.pauses import NO_PAUSE

@@ -28,12 +28,12 @@ from rigs import (
     invariant_rows,
     next_answer,
 )
+from tiny_models import Architecture, Quantization, VocabularyKind
 
 from edgespec.drafters.context import ContextDrafter
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model
 from edgespec.llama.target import LlamaTarget
-from edgespec.llama.tiny import Architecture, Quantization, VocabularyKind
 from edgespec.protocols import Drafter
 from edgespec.types import Completion, CompletionRequest, SamplingParams
 

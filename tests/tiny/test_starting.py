@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from cli_support import PATIENCE_S
+from tiny_models import TinySpec, write_tiny_model
 
 from edgespec.forms import search
 from edgespec.forms.weighing import OpenDrafter, TokenCosts
-from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.paths import Paths
 from edgespec.runtime.request import BEST_DRAFTER, LoadRequest
 from edgespec.runtime.running import Running, load

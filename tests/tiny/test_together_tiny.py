@@ -11,11 +11,11 @@ import itertools
 
 import pytest
 from rigs import EXACT, SMALL, OpenModel, corpus_tokens, invariant_rows
+from tiny_models import Architecture, VocabularyKind
 from together import Bench, FreeingTarget, Known, Talk, num_differing
 
 from edgespec.llama.context import Context
 from edgespec.llama.model import Model
-from edgespec.llama.tiny import Architecture, VocabularyKind
 from edgespec.protocols import Drafter
 from edgespec.types import SamplingParams
 

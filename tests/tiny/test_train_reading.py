@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rigs import SMALL
+from tiny_models import write_tiny_model
 from train_support import BigramPupil, record_answers, ring_course
 
 from edgespec.cache.database import Database, open_database
@@ -23,7 +24,6 @@ from edgespec.learning.checkpoint import Checkpoint
 from edgespec.learning.lessons import HELD_OUT, LEAST_ANSWERS
 from edgespec.learning.training import Judged, Progress, TuningOptions
 from edgespec.llama.model import ModelOptions
-from edgespec.llama.tiny import write_tiny_model
 from edgespec.machine.facts import file_fingerprint
 from edgespec.machine.identity import this_machine
 from edgespec.paths import user_paths

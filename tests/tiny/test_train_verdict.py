@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rigs import SMALL, corpus_tokens
+from tiny_models import write_tiny_model
 from train_support import random_lora
 
 from edgespec.learning.architecture import MATRICES
@@ -19,7 +20,6 @@ from edgespec.learning.lora import Lora, LowRank, merge
 from edgespec.learning.verdict import LEAST_LEAD, Verdict, judge
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model, ModelOptions
-from edgespec.llama.tiny import write_tiny_model
 
 SPEC = dataclasses.replace(SMALL, quantization="F32")
 PASS_MS = {1: 1000.0, 8: 1001.0}

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from cli_support import PATIENCE_S, Cli
 from rigs import EXACT, SMALL, OpenModel, WriteModel
+from tiny_models import write_tiny_model
 from train_support import ABOUT, random_lora
 
 from edgespec.gguf.file import GgufFile
@@ -20,7 +21,6 @@ from edgespec.learning.lora import write_lora
 from edgespec.learning.trainings import TrainingStore
 from edgespec.llama.context import Context
 from edgespec.llama.model import Model, ModelOptions
-from edgespec.llama.tiny import write_tiny_model
 from edgespec.machine.facts import file_fingerprint
 from edgespec.paths import Paths
 from edgespec.runtime.form import Form, with_training

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import pytest
 from rigs import SMALL, OpenModel, WriteModel
+from tiny_models import TinySpec
 
 from edgespec.errors import UsageError
 from edgespec.forms import search as trim_choice
@@ -34,7 +35,6 @@ from edgespec.gguf.embeddings import EmbeddingTable
 from edgespec.gguf.trim import read_trim_info, write_trimmed
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model, ModelOptions
-from edgespec.llama.tiny import TinySpec
 
 SPECS = {
     "llama": SMALL,

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pause_support import Asking
 from rigs import SMALL, WriteModel, file_size_limit
+from tiny_models import TinySpec
 
 from edgespec.cache.database import Database, open_in_memory
 from edgespec.cache.facts import Facts
@@ -33,7 +34,6 @@ from edgespec.forms.trimming import AS_SHIPPED, Decision, Tried
 from edgespec.forms.weighing import OpenDrafter, TokenCosts
 from edgespec.gguf.trim import file_sha256, read_trim_info
 from edgespec.llama.model import ModelOptions
-from edgespec.llama.tiny import TinySpec
 from edgespec.machine.identity import this_machine
 from edgespec.vocab.tokenizer import ByteTokenizer
 

@@ -11,8 +11,8 @@ from bridge_checks import ALWAYS, DATA, NEVER
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rigs import SMALL, OpenModel
+from tiny_models import TinySpec
 
-from edgespec.llama.tiny import TinySpec
 from edgespec.vocab.tokenizer import ByteTokenizer
 
 SPECS: dict[str, TinySpec] = {

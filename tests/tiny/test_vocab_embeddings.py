@@ -11,11 +11,11 @@ from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, quants
 from hypothesis import given
 from hypothesis import strategies as st
 from rigs import SMALL, WriteModel
+from tiny_models import TinySpec, write_tiny_model
 
 from edgespec.errors import ModelFileError
 from edgespec.gguf import embeddings
 from edgespec.gguf.embeddings import EmbeddingTable, HeadTable
-from edgespec.llama.tiny import TinySpec, write_tiny_model
 
 QUANTIZATIONS = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q6_K")
 

@@ -12,6 +12,7 @@ import pytest
 from gguf import GGUFReader, GGUFWriter
 from numpy.typing import NDArray
 from rigs import SMALL, OpenModel, WriteModel, corpus_tokens, file_size_limit
+from tiny_models import TinySpec, write_tiny_model
 
 from edgespec.errors import ModelFileError, StorageError, UsageError
 from edgespec.gguf.embeddings import EmbeddingTable
@@ -26,7 +27,6 @@ from edgespec.gguf.trim import (
 )
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model
-from edgespec.llama.tiny import TinySpec, write_tiny_model
 
 OPTIONS = ContextOptions(num_context=256, num_threads=1)
 WIDE = TinySpec(num_layers=1, quantization="Q4_K", head_quantization="Q6_K")

@@ -12,6 +12,7 @@ import torch
 from gguf import GGUFWriter
 from numpy.typing import NDArray
 from rigs import SMALL, corpus_tokens
+from tiny_models import TinySpec, write_tiny_model
 from train_support import ABOUT, lora_beside, random_lora
 
 from edgespec.errors import ModelFileError
@@ -20,7 +21,6 @@ from edgespec.learning.decoder import Decoder, fastest_dtype
 from edgespec.learning.lora import Lora, write_lora
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model
-from edgespec.llama.tiny import TinySpec, write_tiny_model
 
 PLAIN = dataclasses.replace(SMALL, quantization="F32", num_layers=4)
 SPECS = [

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from rigs import SMALL
+from tiny_models import write_tiny_model
 from train_support import ring_course
 
 from edgespec.gguf.file import GgufFile
@@ -22,7 +23,6 @@ from edgespec.learning.training import (
     TuningOptions,
     Watcher,
 )
-from edgespec.llama.tiny import write_tiny_model
 
 OPTIONS = TuningOptions(rank=4, alpha=4.0, learning_rate=5e-3, tokens_a_step=100, num_warm=3)
 KEPT = np.arange(0, 512, 2, dtype=np.int32)

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from cli_support import Cli, Ended
 from rigs import SMALL
+from tiny_models import write_tiny_model
 from train_support import record_answers
 
 from edgespec import errors
 from edgespec.learning.lessons import LEAST_ANSWERS
 from edgespec.learning.lora import read_about
 from edgespec.learning.trainings import TrainingStore
-from edgespec.llama.tiny import write_tiny_model
 
 COMMAND = (sys.executable, "-P", "-m", "edgespec")
 DRAFTER = dataclasses.replace(SMALL, architecture="qwen2", num_vocab=384)

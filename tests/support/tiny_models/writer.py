@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFWriter, quants
 from numpy.typing import NDArray
 
-from edgespec.errors import StorageError
-from edgespec.llama.tiny.kquants import quantize_q4_k, quantize_q6_k
-from edgespec.llama.tiny.spec import Quantization, TinySpec
-from edgespec.llama.tiny.vocabulary import Vocabulary, build_vocabulary
-from edgespec.llama.tiny.weights import (
+from tiny_models.kquants import quantize_q4_k, quantize_q6_k
+from tiny_models.spec import Quantization, TinySpec
+from tiny_models.vocabulary import Vocabulary, build_vocabulary
+from tiny_models.weights import (
     CONV_WIDTH,
     STATE_WIDTH,
     random_tensors,
@@ -29,30 +26,12 @@ _NORM_EPSILON = 1e-6
 def write_tiny_model(path: Path, spec: TinySpec) -> Path:
     """Write the model that `spec` describes to `path` and return it; same spec, same bytes.
 
-    The file appears whole or not at all. Takes about a tenth of a second and one megabyte at the
-    default sizes. Raises StorageError if it cannot be written, ValueError if `num_vocab` is smaller
-    than the vocabulary's bytes.
+    Takes about a tenth of a second and one megabyte at the default sizes. A file that was there is
+    replaced, not changed: it may be open.
     """
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            _write(temporary, spec)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror or error}",
-            "free space there or choose another folder",
-        ) from error
-    return path
-
-
-def _write(path: Path, spec: TinySpec) -> None:
     vocabulary = build_vocabulary(spec.vocabulary, spec.num_vocab)
-    writer = GGUFWriter(path, spec.architecture)
+    scratch = path.with_suffix(".part")
+    writer = GGUFWriter(scratch, spec.architecture)
     try:
         _add_sizes(writer, spec)
         _add_vocabulary(writer, spec, vocabulary)
@@ -62,6 +41,7 @@ def _write(path: Path, spec: TinySpec) -> None:
         writer.write_tensors_to_file()
     finally:
         writer.close()
+    return scratch.replace(path)
 
 
 def _add_sizes(writer: GGUFWriter, spec: TinySpec) -> None:

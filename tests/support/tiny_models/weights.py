@@ -21,8 +21,8 @@ import numpy as np
 from gguf import TokenType
 from numpy.typing import NDArray
 
-from edgespec.llama.tiny.spec import TinySpec
-from edgespec.llama.tiny.vocabulary import Vocabulary
+from tiny_models.spec import TinySpec
+from tiny_models.vocabulary import Vocabulary
 
 Weights = NDArray[np.float32]
 

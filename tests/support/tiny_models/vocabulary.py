@@ -16,8 +16,8 @@ from itertools import pairwise
 
 from gguf import TokenType
 
-from edgespec.llama.tiny.corpus import CORPUS
-from edgespec.llama.tiny.spec import VocabularyKind
+from tiny_models.corpus import CORPUS
+from tiny_models.spec import VocabularyKind
 
 _BPE_CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _SPM_CONTROL = ("<unk>", "<s>", "</s>", "<start_of_turn>", "<end_of_turn>")
@@ -124,9 +124,7 @@ def _join(parts: list[str], pair: tuple[str, str]) -> None:
 
 
 def _pad(texts: list[str], types: list[int], num_vocab: int) -> None:
-    """Fill up to `num_vocab` with unused tokens; raises ValueError if there are already more."""
-    if len(texts) > num_vocab:
-        raise ValueError(f"a vocabulary of {num_vocab} is too small, {len(texts)} at least")
+    """Fill up to `num_vocab` with unused tokens."""
     missing = num_vocab - len(texts)
     texts.extend(f"<unused{index}>" for index in range(missing))
     types.extend([int(TokenType.UNUSED)] * missing)
@@ -183,8 +181,5 @@ def _build_spm(num_vocab: int) -> Vocabulary:
 
 @cache
 def build_vocabulary(kind: VocabularyKind, num_vocab: int) -> Vocabulary:
-    """The vocabulary of `num_vocab` tokens; raises ValueError if the bytes alone are more.
-
-    What the text cannot fill is filled with unused tokens.
-    """
+    """The vocabulary of `num_vocab` tokens; what the text cannot fill are unused ones."""
     return _build_bpe(num_vocab) if kind == "bpe" else _build_spm(num_vocab)
