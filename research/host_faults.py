@@ -55,16 +55,16 @@ QUIET_S = 30.0
 KILLS_OF_A_CHAT = 10
 ESCAPES = re.compile(r"\x1b(\[[0-9;?<>=$]*[a-zA-Z]|\][^\x07]*\x07|[()][A-Z0-9])")
 SAID = """
-    WITH RECURSIVE path(id, parent, role, content, state) AS (
-        SELECT messages.id, parent, role, content, state
+    WITH RECURSIVE path(id, parent, role, content, model) AS (
+        SELECT messages.id, parent, role, content, model
         FROM messages JOIN conversations ON messages.id = tip
         UNION ALL
-        SELECT messages.id, messages.parent, messages.role, messages.content, messages.state
+        SELECT messages.id, messages.parent, messages.role, messages.content, messages.model
         FROM messages JOIN path ON messages.id = path.parent
     )
-    SELECT role, content FROM path WHERE state = 'done' ORDER BY id
+    SELECT role, content FROM path WHERE role = 'user' OR model IS NOT NULL ORDER BY id
 """
-"""The conversation as it is read, without answers that were cut off: asked again, others follow."""
+"""The conversation as it is read; answers that a death cut off do not count."""
 
 ASKS_AGAIN = "Ctrl+Rasksagain"
 
