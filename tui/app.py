@@ -57,6 +57,7 @@ from edgespec.types import Chunk, ServedModel
 STATUS_INTERVAL = 0.25
 """Seconds between two changes of the numbers in the status bar: faster cannot be read."""
 
+_FIRST_STEPS = "/ commands · @ files · F1 all keys"
 _FLUSH_S = 2.0
 
 
@@ -212,6 +213,12 @@ class ChatApp(SteadyApp):
         busy = state in ("prefilling", "answering", "stopping")
         self.box.usual_hint = f"{'Esc stop' if busy else 'Enter send'} · F1 help"
 
+    def show_welcome(self) -> None:
+        """Say who answers and where to begin, as long as nothing was said."""
+        if self.model is not None:
+            kept = ["", "nothing of this conversation is kept"] * self._status.is_incognito
+            self.transcript.welcome([self.model.description, "", _FIRST_STEPS, *kept])
+
     def change_status(self, **changes: object) -> None:
         """Show something else in the status line, in the same state."""
         self._status = replace(self._status, **changes)  # type: ignore[arg-type]
@@ -271,7 +278,7 @@ class ChatApp(SteadyApp):
         if not self._leaving:
             self._failed = None
             self._set_state("ready", model=event.model)
-            self.transcript.welcome([event.model.description])
+            self.show_welcome()
             missing, self._missing = self._missing, None
             if self.pulls is not None and missing:
                 self.pulls.start(missing, lambda _model: False)

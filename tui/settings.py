@@ -72,5 +72,6 @@ def setting_lines(settings: ChatSettings) -> list[str]:
     lines = []
     for setting in SETTINGS:
         value = getattr(settings, setting.name)
-        lines.append(f"{setting.name} {'default' if value is None else value} · {setting.meaning}")
+        shown = "default" if value is None else str(value)
+        lines.append(f"{setting.name:14}  {shown:7}  {setting.meaning}")
     return lines

@@ -21,10 +21,10 @@ CATEGORIES: tuple[Category, ...] = (
 )
 
 CATEGORY_LABELS: dict[Category, str] = {
-    "target": "the model itself",
-    "context": "this conversation",
-    "model": "earlier answers",
-    "statistics": "imported texts",
+    "target": "the model",
+    "context": "this chat",
+    "model": "past answers",
+    "statistics": "imported",
     "drafter": "drafter",
     "grammar": "grammar",
 }

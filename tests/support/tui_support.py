@@ -25,6 +25,7 @@ from edgespec.types import (
     Insight,
     Message,
     ServedModel,
+    Span,
     SpeculationStats,
     Timings,
 )
@@ -68,6 +69,7 @@ class ScriptedCompleter:
         num_dropped: Sequence[int] = (),
         finish: FinishReason = "stop",
         model: ServedModel = MODEL,
+        sources: Sequence[str] = (),
     ) -> None:
         self.requests: list[CompletionRequest] = []
         self.model = model
@@ -75,6 +77,7 @@ class ScriptedCompleter:
         self._scripts = scripts
         self._num_dropped = num_dropped
         self._finish = finish
+        self._sources = sources
         self._gated = gated
         self._permits = threading.Semaphore(0)
         self._busy = threading.Lock()
@@ -118,7 +121,10 @@ class ScriptedCompleter:
                 reason = "cancelled"
                 break
             said.append(word)
-            yield Chunk(word, stats=_stats(len(said)), timings=_timings(len(said), num_prompt))
+            timings = _timings(len(said), num_prompt)
+            yield Chunk(
+                word, stats=_stats(len(said)), timings=timings, spans=self._spans(word, len(said))
+            )
         if isinstance(script, tuple):
             raise script[1]
         if isinstance(script, Exception):
@@ -136,6 +142,12 @@ class ScriptedCompleter:
                 num_dropped_messages=self._num_dropped[index] if self._num_dropped else 0,
             ),
         )
+
+    def _spans(self, word: str, number: int) -> tuple[Span, ...]:
+        """Who guessed the n-th word: the `sources` in turns."""
+        if not self._sources:
+            return ()
+        return (Span(len(word), self._sources[number % len(self._sources)]),)
 
     def _permitted(self, cancelled: threading.Event) -> bool:
         while not cancelled.is_set():
