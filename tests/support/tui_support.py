@@ -9,6 +9,7 @@ from typing import Any
 
 from answer_support import GeneratedAnswer
 from textual import _wait
+from textual._compositor import LayoutUpdate
 from textual.pilot import Pilot
 
 from edgespec.protocols import Completer
@@ -281,7 +282,10 @@ def lines(pilot: AppPilot, kind: str) -> list[str]:
 
 
 def screen(pilot: AppPilot) -> str:
-    """What a user sees, as text."""
+    """What a user sees, as text, screens that lie below others included."""
     width, height = pilot.app.size
-    strips = pilot.app.screen._compositor.render_strips()
-    return "\n".join("".join(s.text for s in strip)[:width].rstrip() for strip in strips[:height])
+    compositor, below = pilot.app.screen._compositor, pilot.app._background_screens
+    update = compositor.render_update(full=True, screen_stack=below)
+    assert isinstance(update, LayoutUpdate)
+    rows = update.strips[:height]
+    return "\n".join("".join(s.text for s in strip)[:width].rstrip() for strip in rows)

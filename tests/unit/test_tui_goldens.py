@@ -13,6 +13,7 @@ import pytest
 from catalog_support import still
 from chat_scenes import NOW, SCENES, scene_app
 from goldens import golden_in
+from tui_support import transcript, until
 
 FOLDER = Path(__file__).parent / "goldens"
 SIZES = {"80x24": (80, 24), "200x50": (200, 50)}
@@ -34,6 +35,8 @@ async def test_how_it_looks(
     app, completer = scene_app(name)
     async with app.run_test(size=SIZES[size]) as pilot:
         await SCENES[name](pilot, completer, tmp_path)
+        column = transcript(pilot)._column
+        await until(pilot, lambda: not any(column.estimated()))  # how long the scrollbar is
         shown = await still(pilot)
     golden_in(FOLDER, pytestconfig)(f"{name}-{size}", f"{shown}\n")
 

@@ -100,6 +100,8 @@ class RowsView(ScrollView, can_focus=False):
         self._is_placing = True
         try:
             self.set_scroll(None, min(max(0, row), self.max_scroll_y))
+            if self.show_vertical_scrollbar:  # `set_scroll` tells no watcher
+                self.vertical_scrollbar.position = self.scroll_y
         finally:
             self._is_placing = False
 
