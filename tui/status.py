@@ -120,8 +120,6 @@ class StatusBar(Widget):
         state = plain(f"● {self.status.detail or self.status.state}")
         room = self.content_size.width - len(state) - len(SEPARATOR)
         if self.status.legend is not None:
-            return Content.assemble(
-                ("● ", STATE_STYLES[self.status.state]), self.status.legend
-            )
+            return Content.assemble(("● ", STATE_STYLES[self.status.state]), self.status.legend)
         rest = "".join(SEPARATOR + text for text in fit(ranked_parts(self.status), room))
         return Content.assemble((state, STATE_STYLES[self.status.state]), (rest, "$text-muted"))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 from catalog_support import FakeCatalog
@@ -245,7 +246,8 @@ _LONG = ("conversation", "tinted", "panel")
 _WITH_CHATS = ("library", "library-hits", "library-renaming")
 
 
-def scene_app(name: str) -> tuple[ChatApp, ScriptedCompleter]:
+@contextlib.contextmanager
+def scene_app(name: str) -> Iterator[tuple[ChatApp, ScriptedCompleter]]:
     """The app in which a scene happens, and what answers there."""
     sources = ("target", "context", "smollm2-135m", "smollm2-135m", "database")
     completer = ScriptedCompleter(
@@ -260,6 +262,9 @@ def scene_app(name: str) -> tuple[ChatApp, ScriptedCompleter]:
     history = filled_history() if name in _WITH_CHATS else empty_history()
     services = Services(history=history, catalog=FakeCatalog(), load=lambda *_: None)
     options = ChatOptions(max_tokens=20 if name == "remarks" else None)
-    if name == "loading":
-        return ChatApp(GatedFactory(completer), options, services), completer
-    return ChatApp(completer, options, services), completer
+    factory = GatedFactory(completer)
+    if name != "loading":
+        factory.opened.set()
+    yield ChatApp(factory, options, services), completer
+    factory.opened.set()
+    history.close()

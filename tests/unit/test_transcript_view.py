@@ -141,7 +141,7 @@ async def test_estimates_are_corrected_in_idle_moments_and_what_is_in_view_stays
 async def test_another_width_keeps_in_view_what_was(is_followed: bool) -> None:
     async with TranscriptApp().run_test(size=(90, 20)) as pilot:
         shown = transcript(pilot)
-        shown.show([Entry(f"a{n}", "answer", f"begin{n} " + "word " * 150) for n in range(20)])
+        shown.show([Entry(f"a{n}", "answer", f"begin{n} " + "word " * 60) for n in range(20)])
         await pilot.pause()
         if not is_followed:
             shown.jump_to("a7")
@@ -284,7 +284,7 @@ async def test_tinting_shows_answers_as_they_were_written() -> None:
         shown.tint = False
         await until(pilot, lambda: "**" not in screen(pilot))
         assert [part.strip() for part in shown.legend.plain.split("■")][1:] == [
-            "target", "context", "model", "statistics", "drafter", "grammar",
+            "the model", "this chat", "past answers", "imported", "drafter", "grammar",
         ]  # fmt: skip
 
 

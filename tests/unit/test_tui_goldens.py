@@ -32,12 +32,12 @@ def still_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 async def test_how_it_looks(
     name: str, size: str, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    app, completer = scene_app(name)
-    async with app.run_test(size=SIZES[size]) as pilot:
-        await SCENES[name](pilot, completer, tmp_path)
-        column = transcript(pilot)._column
-        await until(pilot, lambda: not any(column.estimated()))  # how long the scrollbar is
-        shown = await still(pilot)
+    with scene_app(name) as (app, completer):
+        async with app.run_test(size=SIZES[size]) as pilot:
+            await SCENES[name](pilot, completer, tmp_path)
+            column = transcript(pilot)._column
+            await until(pilot, lambda: not any(column.estimated()))  # how long the scrollbar is
+            shown = await still(pilot)
     golden_in(FOLDER, pytestconfig)(f"{name}-{size}", f"{shown}\n")
 
 
