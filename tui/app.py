@@ -279,6 +279,8 @@ class ChatApp(SteadyApp):
     async def _loaded(self, event: Loaded) -> None:
         if not self._leaving:
             self._failed = None
+            if self._status.model is not None:
+                self.dialogue.note(f"{event.model.name} answers, drafter {event.model.drafter}")
             self._set_state("ready", model=event.model)
             self.show_welcome()
             missing, self._missing = self._missing, None

@@ -31,11 +31,11 @@ CATEGORY_LABELS: dict[Category, str] = {
 """What a legend calls them."""
 
 CATEGORY_COLOURS: dict[Category, str] = {
-    "target": "$text-muted",
+    "target": "$foreground",
     "context": "$text-success",
     "model": "$text-accent",
     "statistics": "$text-secondary",
-    "drafter": "$text-warning",
+    "drafter": "$text-primary",
     "grammar": "$text-error",
 }
 """As the transcript tints them (`chat.tcss`)."""

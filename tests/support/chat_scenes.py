@@ -257,7 +257,7 @@ def scene_app(name: str) -> Iterator[tuple[ChatApp, ScriptedCompleter]]:
         gated=name in _GATED,
         finish="length" if name == "remarks" else "stop",
         num_dropped=(0, 2) if name == "remarks" else (),
-        sources=sources,
+        sources=lambda _word, number: sources[number % len(sources)],
     )  # fmt: skip
     history = filled_history() if name in _WITH_CHATS else empty_history()
     services = Services(history=history, catalog=FakeCatalog(), load=lambda *_: None)

@@ -58,7 +58,7 @@ class Tmux:
         """What is shown now."""
         return self.run("capture-pane", "-p")
 
-    def until(self, condition: Callable[[str], object], seconds: float = 60) -> str:
+    def until(self, condition: Callable[[str], object], seconds: float = 180) -> str:
         """What is shown once it meets `condition` and stays the same for a moment."""
         deadline, before = time.monotonic() + seconds, ""
         while not condition(pane := self.pane) or pane != before:

@@ -70,7 +70,7 @@ class ScriptedCompleter:
         num_dropped: Sequence[int] = (),
         finish: FinishReason = "stop",
         model: ServedModel = MODEL,
-        sources: Sequence[str] = (),
+        sources: Callable[[str, int], str] | None = None,
     ) -> None:
         self.requests: list[CompletionRequest] = []
         self.model = model
@@ -123,9 +123,8 @@ class ScriptedCompleter:
                 break
             said.append(word)
             timings = _timings(len(said), num_prompt)
-            yield Chunk(
-                word, stats=_stats(len(said)), timings=timings, spans=self._spans(word, len(said))
-            )
+            spans = self._spans(word, len(said))
+            yield Chunk(word, stats=_stats(len(said)), timings=timings, spans=spans)
         if isinstance(script, tuple):
             raise script[1]
         if isinstance(script, Exception):
@@ -145,10 +144,8 @@ class ScriptedCompleter:
         )
 
     def _spans(self, word: str, number: int) -> tuple[Span, ...]:
-        """Who guessed the n-th word: the `sources` in turns."""
-        if not self._sources:
-            return ()
-        return (Span(len(word), self._sources[number % len(self._sources)]),)
+        """Who guessed the n-th word, as `sources` says."""
+        return (Span(len(word), self._sources(word, number)),) if self._sources else ()
 
     def _permitted(self, cancelled: threading.Event) -> bool:
         while not cancelled.is_set():
