@@ -217,7 +217,7 @@ class ChatApp(SteadyApp):
         """Say who answers and where to begin, as long as nothing was said."""
         if self.model is not None:
             kept = ["", "nothing of this conversation is kept"] * self._status.is_incognito
-            self.transcript.welcome([self.model.description, "", _FIRST_STEPS, *kept])
+            self.transcript.welcome([self.model.name, "", _FIRST_STEPS, *kept])
 
     def change_status(self, **changes: object) -> None:
         """Show something else in the status line, in the same state."""

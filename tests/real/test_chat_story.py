@@ -33,9 +33,9 @@ CHAT = [
     *("--temperature", "0", "--max-tokens", "12"),
     *("--drafter", DEFAULT_DRAFTER, "--no-trim"),
 ]
-RIVERS = "Describe three rivers of France in a sentence each."
-MOUNTAINS = "Describe two mountains besides, in a sentence each."
-LAKES = "Describe two lakes besides, in a sentence each."
+RIVERS = "Write a paragraph about each of three rivers of France."
+MOUNTAINS = "Write a paragraph about each of two mountains besides."
+LAKES = "Write a paragraph about each of two lakes besides."
 COUNT = "Count from one to a hundred in words, with a comma after each."
 NOTES = "notes.md"
 LIMIT = "the limit is 12 tokens"
@@ -130,6 +130,7 @@ def stop_and_continue(story: Story) -> None:
     story.until_ready(3)
     story.see("stopped")
     story.send("/set max_tokens 12")
+    story.tmux.until_shown("this holds from the next answer on")
     story.press("F5")
     story.until_ready(3, LIMIT)
     story.see("continued")

@@ -1,7 +1,8 @@
 """What a pane of the chat shows, without what a model, a machine or a clock says in it.
 
 Blank rows go, for answers differ in length. Answers become one line, figures `#`, ages `«age»`.
-The panel at the right of a wide window follows below what is at its left.
+The panel at the right of a wide window follows below what is at its left; of a box over the
+chat only that is kept which is in it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Literal
 
 PANEL_COLUMNS = 40
 
+_TITLE = re.compile(r"╭─ \w+ ")
 _VERSIONS = re.compile(r"‹ \d+/\d+ ›")
 _LABEL = re.compile(rf"({_VERSIONS.pattern} · )?qwen2\.5-coder-1\.5b · .*tok/s")
 _STATE = re.compile(r"● (?!■)(\w+)( · .*)?")
@@ -24,11 +26,27 @@ _PANEL_LISTS = {"Where it came from": "sources", "Drafters": "drafters",
 def masked(pane: str, panel: bool = False) -> str:
     """The pane as a golden keeps it; `panel` if the panel is open at its right."""
     rows = pane.rstrip("\n").split("\n")
+    title = next((row for row in rows if _TITLE.search(row)), None)
+    if title is not None:
+        return "\n".join([*_dialog(rows, title), ""])
     if not panel:
         return "\n".join([*_chat(rows), ""])
     width = max(map(len, rows)) - PANEL_COLUMNS
     left, right = [row[:width] for row in rows], [row[width:] for row in rows]
     return "\n".join([*_chat(left), "", *_panel(right), ""])
+
+
+def _dialog(rows: list[str], title: str) -> Iterator[str]:
+    """What stands in a box that lies over the chat."""
+    found = _TITLE.search(title)
+    assert found is not None
+    yield found[0]
+    for row in rows[rows.index(title) + 1 :]:
+        text = row[found.start() + 1 : title.rindex("╮")].strip()
+        if set(text) == {"─"}:
+            return
+        if text:
+            yield _figures(text)
 
 
 def _chat(rows: Iterable[str]) -> Iterator[str]:
