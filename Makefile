@@ -14,13 +14,15 @@ TYPE_PATH = build/tree:scripts:tools:research:tests/support
 # this folder's edgespec/, which is only a part of the package, from being imported.
 TORCH = torch>=2.6,<3
 
-.PHONY: help setup setup-dev chat check test test-train lint tree clean
+.PHONY: help setup setup-dev chat check test goldens picture test-train lint tree clean
 
 help:
 	@echo 'make chat    set up, take the default models, open the chat'
 	@echo 'make setup   environment with a sound build of llama.cpp (.venv)'
 	@echo 'make check   format, lint, strict types, import contracts, unit tests'
 	@echo 'make test    everything in check, then every test'
+	@echo 'make goldens write what screens show anew, to be looked at'
+	@echo 'make picture draw the picture of the chat anew (docs/chat.svg)'
 	@echo 'make test-train  tests of `edgespec adapt train`, with PyTorch, in an environment of its own'
 	@echo 'make clean   remove .venv and build products; models and built wheels stay'
 
@@ -47,6 +49,14 @@ check: lint
 
 test: lint
 	@$(BIN)/python -m pytest
+
+goldens: tree
+	@$(BIN)/python -m pytest -q --snapshot-update tests/unit/test_tui_goldens.py \
+		tests/unit/test_tui_snapshots.py tests/unit/test_tui_models.py tests/unit/test_tui_stats.py
+	@$(BIN)/python -m pytest -q --snapshot-update tests/real/test_chat_story.py
+
+picture: tree
+	@$(BIN)/python tests/support/chat_picture.py docs/chat.svg
 
 test-train: tree
 	@test -d .venv-train || $(BIN)/python -m venv .venv-train

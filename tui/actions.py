@@ -114,7 +114,7 @@ class Actions:
 
     def _show_empty(self) -> None:
         if self._app.model is not None:
-            self._app.transcript.welcome([self._app.model.description])
+            self._app.show_welcome()
             self._app.change_status(state="ready", stats=None, timings=None, detail="")
 
     # Versions

@@ -57,6 +57,7 @@ from edgespec.types import Chunk, ServedModel
 STATUS_INTERVAL = 0.25
 """Seconds between two changes of the numbers in the status bar: faster cannot be read."""
 
+_FIRST_STEPS = "/ commands · @ files · F1 all keys"
 _FLUSH_S = 2.0
 
 
@@ -212,14 +213,22 @@ class ChatApp(SteadyApp):
         busy = state in ("prefilling", "answering", "stopping")
         self.box.usual_hint = f"{'Esc stop' if busy else 'Enter send'} · F1 help"
 
+    def show_welcome(self) -> None:
+        """Say who answers and where to begin, as long as nothing was said."""
+        if self.model is not None:
+            kept = ["", "nothing of this conversation is kept"] * self._status.is_incognito
+            self.transcript.welcome([self.model.name, "", _FIRST_STEPS, *kept])
+
     def change_status(self, **changes: object) -> None:
         """Show something else in the status line, in the same state."""
         self._status = replace(self._status, **changes)  # type: ignore[arg-type]
         self.show_status()
 
     def show_status(self) -> None:
-        """Draw the status line."""
-        self.screen_stack[0].query_one(StatusBar).status = self._status
+        """Draw the status line, which is gone before the last that is told of pulls."""
+        for home in self.screen_stack[:1]:
+            for bar in home.query(StatusBar):
+                bar.status = self._status
         self._status_shown_at = time.monotonic()
 
     def refresh_stats(self) -> None:
@@ -270,8 +279,10 @@ class ChatApp(SteadyApp):
     async def _loaded(self, event: Loaded) -> None:
         if not self._leaving:
             self._failed = None
+            if self._status.model is not None:
+                self.dialogue.note(f"{event.model.name} answers, drafter {event.model.drafter}")
             self._set_state("ready", model=event.model)
-            self.transcript.welcome([event.model.description])
+            self.show_welcome()
             missing, self._missing = self._missing, None
             if self.pulls is not None and missing:
                 self.pulls.start(missing, lambda _model: False)

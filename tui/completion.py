@@ -66,8 +66,7 @@ def command_choices(query: str, keymap: Mapping[str, str]) -> list[Choice]:
     for slash, offsets in ranked(query, by_slash):
         command = by_slash[slash]
         word = _bold(f"/{slash}", [offset + 1 for offset in offsets])
-        keys = keys_of(command, keymap)
-        more = f"{' ' * (width - len(slash) + 2)}{command.help}{f' · {keys}' if keys else ''}"
+        more = f"{' ' * (width - len(slash) + 2)}{keys_of(command, keymap):11}  {command.help}"
         choices.append(Choice(command.id, Content.assemble(word, (more, "$text-muted"))))
     return choices
 

@@ -29,7 +29,7 @@ def label_of(message: ChatMessage) -> str:
     """The quiet line below an answer: who said it, how fast, and whether it is whole.
 
     >>> label_of(ChatMessage(1, None, "assistant", "Hi", 0.0, "cut", "qwen"))
-    'qwen · cut off, /continue goes on'
+    'qwen · cut off · /continue goes on'
     """
     parts = [message.model] if message.model else []
     rate = message.figures.get("tokens_per_second", 0.0)
@@ -38,7 +38,7 @@ def label_of(message: ChatMessage) -> str:
     if message.figures.get("plain"):
         parts.append("without speculation")
     if message.state == "cut":
-        parts.append("cut off, /continue goes on")
+        parts.append("cut off · /continue goes on")
     return " · ".join(parts)
 
 

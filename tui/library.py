@@ -26,6 +26,7 @@ from edgespec.tui.disk import Disk
 from edgespec.tui.plain import plain
 
 _MOST_SHOWN = 200
+_TITLE = "Conversations"
 _HINT = "Enter open · ^R rename · ^B pin · ^K copy · ^D delete · Esc back"
 
 
@@ -53,40 +54,6 @@ class LibraryScreen(ModalScreen[Opened | None]):
         Binding("ctrl+z", "undo", "Undo", show=False, priority=True),
     ]
 
-    DEFAULT_CSS = """
-    LibraryScreen {
-        align: center middle;
-        background: $background 60%;
-    }
-    #library {
-        width: 100;
-        max-width: 100%;
-        height: 100%;
-        max-height: 40;
-        padding: 0 1;
-        border: round $primary;
-        background: $surface;
-    }
-    #library > Input {
-        padding: 0 1;
-        margin-bottom: 1;
-        background: transparent;
-    }
-    #library > OptionList {
-        height: 1fr;
-        border: none;
-        padding: 0;
-        background: transparent;
-        scrollbar-size-vertical: 1;
-    }
-    #library > Static {
-        height: auto;
-        margin-top: 1;
-        padding: 0 1;
-        color: $text-muted;
-    }
-    """
-
     def __init__(self, history: History, disk: Disk, text: str = "") -> None:
         """Begin with a search for `text`, if there is any."""
         super().__init__()
@@ -100,9 +67,9 @@ class LibraryScreen(ModalScreen[Opened | None]):
     def compose(self) -> ComposeResult:
         """Box, list, keys."""
         with Vertical(id="library") as column:
-            column.border_title = "Conversations"
+            column.border_title = _TITLE
             yield Input(
-                self._first_text, placeholder="Search all that was said", id="search", compact=True
+                self._first_text, placeholder="search all that was said", id="search", compact=True
             )
             found = OptionList(id="found", compact=True)
             found.can_focus = False
@@ -199,14 +166,14 @@ class LibraryScreen(ModalScreen[Opened | None]):
         self._renaming = row if isinstance(row, ChatHead) else _head_of(row)
         box = self.query_one(Input)
         box.value = self._renaming.title
-        box.border_title = "New title"
+        self.query_one("#library").border_title = "New title"
         box.cursor_position = len(box.value)
         self._say("Enter renames · Esc leaves it")
 
     def _end_renaming(self) -> None:
         self._renaming = None
         box = self.query_one(Input)
-        box.border_title = ""
+        self.query_one("#library").border_title = _TITLE
         box.value = ""
         self._refresh()
 
@@ -267,21 +234,21 @@ class LibraryScreen(ModalScreen[Opened | None]):
 
 def row_content(row: ChatHead | ChatHit, now: float) -> Content:
     """Two lines: the title, and what else there is to say; `now` is in seconds since 1970."""
+    title = Content.styled(plain(row.title) or "Untitled", "bold")
     if isinstance(row, ChatHit):
         pieces = [
             Content.styled(plain(text), "bold $text-accent" if is_hit else "$text-muted")
             for text, is_hit in row.snippet
         ]
-        head = f"{plain(row.title) or 'Untitled'}  "
-        age = Content.styled(f"{row.role} · {ago(now - row.created)}", "$text-muted")
-        return Content.assemble(head, age, "\n  ", *pieces)
-    title = Content.styled(plain(row.title) or "Untitled", "bold")
+        role = "question" if row.role == "user" else "answer"
+        age = Content.styled(f"  {role} · {ago(now - row.created)}", "$text-muted")
+        return Content.assemble(title, age, "\n", *pieces)
     facts = [ago(now - row.updated), f"{row.num_messages} messages"]
     if row.origin != "chat":
         facts.append(row.origin)
     if row.is_pinned:
         facts.insert(0, "pinned")
-    return Content.assemble(title, "\n  ", Content.styled(" · ".join(facts), "$text-muted"))
+    return Content.assemble(title, "\n", Content.styled(" · ".join(facts), "$text-muted"))
 
 
 def ago(seconds: float) -> str:

@@ -15,15 +15,13 @@ def remarks(completion: Completion, max_tokens: int | None, num_dropped_before: 
         lines.append(_dropped(completion.num_dropped_messages))
     if completion.finish_reason == "length":
         if max_tokens is not None and len(completion.token_ids) >= max_tokens:
-            lines.append(f"cut off: the limit is {max_tokens:,} tokens · /continue goes on")
+            lines.append(f"the limit is {max_tokens:,} tokens")
         else:
             lines.append(
-                "cut off: the context is full · /continue leaves out the oldest questions,"
-                " /summary goes on in a new conversation"
+                "the context is full · /continue leaves out the oldest questions, /summary goes on"
+                " in a new conversation"
             )
-    elif completion.finish_reason == "cancelled":
-        lines += ["stopped"] if completion.text else []
-    elif not completion.text:
+    elif not completion.text and completion.finish_reason != "cancelled":
         lines.append("the model had nothing to say")
     return lines
 

@@ -25,7 +25,7 @@ SETTINGS = (
     Setting("temperature", 0, 10, False, "0 says the likeliest token, more is livelier"),
     Setting("top_k", 0, 1_000_000, True, "draw from that many tokens, 0 from all"),
     Setting("top_p", 0, 1, False, "draw from the likeliest that make up this share"),
-    Setting("min_p", 0, 1, False, "leave out tokens below this share of the likeliest"),
+    Setting("min_p", 0, 1, False, "drop tokens below this share of the likeliest"),
     Setting("repeat_penalty", 0.01, 10, False, "above 1 avoids what was said lately"),
     Setting("seed", 0, 2**32 - 1, True, "the same seed gives the same answer"),
     Setting("max_tokens", 1, 10_000_000, True, "end an answer after that many tokens"),
@@ -72,5 +72,6 @@ def setting_lines(settings: ChatSettings) -> list[str]:
     lines = []
     for setting in SETTINGS:
         value = getattr(settings, setting.name)
-        lines.append(f"{setting.name} {'default' if value is None else value} · {setting.meaning}")
+        shown = "default" if value is None else str(value)
+        lines.append(f"{setting.name:14}  {shown:7}  {setting.meaning}")
     return lines

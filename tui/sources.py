@@ -21,21 +21,21 @@ CATEGORIES: tuple[Category, ...] = (
 )
 
 CATEGORY_LABELS: dict[Category, str] = {
-    "target": "the model itself",
-    "context": "this conversation",
-    "model": "earlier answers",
-    "statistics": "imported texts",
+    "target": "the model",
+    "context": "this chat",
+    "model": "past answers",
+    "statistics": "imported",
     "drafter": "drafter",
     "grammar": "grammar",
 }
 """What a legend calls them."""
 
 CATEGORY_COLOURS: dict[Category, str] = {
-    "target": "$text-muted",
+    "target": "$foreground",
     "context": "$text-success",
     "model": "$text-accent",
     "statistics": "$text-secondary",
-    "drafter": "$text-warning",
+    "drafter": "$text-primary",
     "grammar": "$text-error",
 }
 """As the transcript tints them (`chat.tcss`)."""

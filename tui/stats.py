@@ -175,7 +175,7 @@ def share_lines(shares: Sequence[tuple[Category, float]], width: int) -> list[Co
     """One bar in the colours of the categories, and a line for each of them.
 
     >>> [str(line) for line in share_lines([("target", 0.75), ("context", 0.25)], 24)]
-    ['████████████████████████', '■ the model itself   75%', '■ this conversation  25%']
+    ['████████████████████████', '■ the model          75%', '■ this chat          25%']
     """
     cells = apportioned([share for _, share in shares], width)
     bar = [

@@ -49,30 +49,31 @@ class Status:
 
 
 def speed(status: Status) -> str:
-    """Tokens per second of the answer, first token excluded."""
+    """Tokens per second of the answer, first token excluded; like all numbers, "" if unknown."""
     rate = status.timings.decode_tokens_per_second if status.timings else 0.0
-    return f"{rate:.1f} tok/s" if rate else f"{UNKNOWN} tok/s"
+    return f"{rate:.1f} tok/s" if rate else ""
 
 
 def speedup(status: Status) -> str:
     """Speed against the measured cost of plain decoding."""
     factor = status.timings.speedup if status.timings else None
-    return f"{factor:.1f}x" if factor is not None else f"{UNKNOWN}x"
+    return f"{factor:.1f}x" if factor is not None else ""
 
 
 def acceptance(status: Status) -> str:
     """Share of the drafted tokens that the target kept."""
     if status.stats is None or not status.stats.proposed:
-        return f"{UNKNOWN} accepted"
+        return ""
     return f"{status.stats.acceptance_rate:.0%} accepted"
 
 
 def context(status: Status) -> str:
     """Tokens of the context in use, of those there are."""
     timings = status.timings
-    used = f"{timings.num_prompt_tokens + timings.num_decoded_tokens:,}" if timings else UNKNOWN
-    total = f"{status.model.num_context:,}" if status.model else UNKNOWN
-    return f"context {used}/{total}"
+    if timings is None or status.model is None:
+        return ""
+    used = timings.num_prompt_tokens + timings.num_decoded_tokens
+    return f"context {used:,}/{status.model.num_context:,}"
 
 
 def fit(parts: Sequence[tuple[int, str]], width: int) -> list[str]:
@@ -101,13 +102,10 @@ def ranked_parts(status: Status) -> list[tuple[int, str]]:
         own.append((1, status.background))
     if model is None:
         return own
-    parts = [
-        *own,
-        (0, speed(status)),
-        (1, speedup(status)),
-        (3, acceptance(status)),
-        (4, context(status)),
-    ]
+    numbers = [
+        (0, speed(status)), (1, speedup(status)), (3, acceptance(status)), (4, context(status))
+    ]  # fmt: skip
+    parts = [*own, *(part for part in numbers if part[1])]
     drafter = "no drafter" if model.drafter == "none" else f"drafter {model.drafter}"
     return [*parts, (5, model.exactness), (2, model.name), (6, drafter)]
 
@@ -122,7 +120,6 @@ class StatusBar(Widget):
         state = plain(f"● {self.status.detail or self.status.state}")
         room = self.content_size.width - len(state) - len(SEPARATOR)
         if self.status.legend is not None:
-            head = (state, STATE_STYLES[self.status.state])
-            return Content.assemble(head, SEPARATOR, self.status.legend)
+            return Content.assemble(("● ", STATE_STYLES[self.status.state]), self.status.legend)
         rest = "".join(SEPARATOR + text for text in fit(ranked_parts(self.status), room))
         return Content.assemble((state, STATE_STYLES[self.status.state]), (rest, "$text-muted"))

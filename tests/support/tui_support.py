@@ -9,6 +9,7 @@ from typing import Any
 
 from answer_support import GeneratedAnswer
 from textual import _wait
+from textual._compositor import LayoutUpdate
 from textual.pilot import Pilot
 
 from edgespec.protocols import Completer
@@ -25,6 +26,7 @@ from edgespec.types import (
     Insight,
     Message,
     ServedModel,
+    Span,
     SpeculationStats,
     Timings,
 )
@@ -68,6 +70,7 @@ class ScriptedCompleter:
         num_dropped: Sequence[int] = (),
         finish: FinishReason = "stop",
         model: ServedModel = MODEL,
+        sources: Callable[[str, int], str] | None = None,
     ) -> None:
         self.requests: list[CompletionRequest] = []
         self.model = model
@@ -75,6 +78,7 @@ class ScriptedCompleter:
         self._scripts = scripts
         self._num_dropped = num_dropped
         self._finish = finish
+        self._sources = sources
         self._gated = gated
         self._permits = threading.Semaphore(0)
         self._busy = threading.Lock()
@@ -118,7 +122,9 @@ class ScriptedCompleter:
                 reason = "cancelled"
                 break
             said.append(word)
-            yield Chunk(word, stats=_stats(len(said)), timings=_timings(len(said), num_prompt))
+            timings = _timings(len(said), num_prompt)
+            spans = self._spans(word, len(said))
+            yield Chunk(word, stats=_stats(len(said)), timings=timings, spans=spans)
         if isinstance(script, tuple):
             raise script[1]
         if isinstance(script, Exception):
@@ -136,6 +142,10 @@ class ScriptedCompleter:
                 num_dropped_messages=self._num_dropped[index] if self._num_dropped else 0,
             ),
         )
+
+    def _spans(self, word: str, number: int) -> tuple[Span, ...]:
+        """Who guessed the n-th word, as `sources` says."""
+        return (Span(len(word), self._sources(word, number)),) if self._sources else ()
 
     def _permitted(self, cancelled: threading.Event) -> bool:
         while not cancelled.is_set():
@@ -269,7 +279,10 @@ def lines(pilot: AppPilot, kind: str) -> list[str]:
 
 
 def screen(pilot: AppPilot) -> str:
-    """What a user sees, as text."""
+    """What a user sees, as text, screens that lie below others included."""
     width, height = pilot.app.size
-    strips = pilot.app.screen._compositor.render_strips()
-    return "\n".join("".join(s.text for s in strip)[:width].rstrip() for strip in strips[:height])
+    compositor, below = pilot.app.screen._compositor, pilot.app._background_screens
+    update = compositor.render_update(full=True, screen_stack=below)
+    assert isinstance(update, LayoutUpdate)
+    rows = update.strips[:height]
+    return "\n".join("".join(s.text for s in strip)[:width].rstrip() for strip in rows)

@@ -286,7 +286,7 @@ async def test_tinting_shows_answers_as_they_were_written() -> None:
         shown.tint = False
         await until(pilot, lambda: "**" not in screen(pilot))
         assert [part.strip() for part in shown.legend.plain.split("■")][1:] == [
-            "target", "context", "model", "statistics", "drafter", "grammar",
+            "the model", "this chat", "past answers", "imported", "drafter", "grammar",
         ]  # fmt: skip
 
 

@@ -189,7 +189,8 @@ async def test_settings_hold_from_the_next_answer_on_and_stay_with_the_chat(
         await send(pilot, "/set temperature hot")
         await until(pilot, lambda: lines(pilot, "error"))
         await send(pilot, "/set")
-        await until(pilot, lambda: any("temperature 0.3" in each for each in lines(pilot, "note")))
+        await until(pilot, lambda: lines(pilot, "note"))
+        assert lines(pilot, "note")[-1].split()[:2] == ["temperature", "0.3"]
     assert completer.requests[1].sampling.temperature == 0.3
     assert completer.requests[1].prompt[0] == Message("system", "Be brief.")
     chat = history.load(history.recent()[0].id)

@@ -89,7 +89,7 @@ async def test_escape_stops_at_once_and_the_partial_answer_stays() -> None:
         assert completer.cancelled_at is not None
         assert completer.cancelled_at - pressed_at < 0.1
         assert answers(pilot) == ["one two "]
-        assert lines(pilot, "note") == ["stopped"]
+        assert "cut off · /continue goes on" in screen(pilot)
         completer.allow(1)
         await ask(pilot, "go on")
     prompt = completer.requests[1].prompt
@@ -303,7 +303,7 @@ async def test_the_status_bar_shows_nothing_before_and_the_numbers_after() -> No
     completer = ScriptedCompleter("one two three four five")
     async with ChatApp(completer).run_test(size=(120, 24)) as pilot:
         await ready(pilot)
-        assert "– tok/s · –x · – accepted · context –/4,096" in status_line(pilot)
+        assert status_line(pilot).startswith("● ready · identical")
         await ask(pilot, "count to five")
         # 4 tokens after the first in 80 ms are 50 a second, 2.5 times one in 50 ms.
         expected = "● ready · 50.0 tok/s · 2.5x · 75% accepted · context 8/4,096 · identical"
@@ -333,7 +333,7 @@ async def test_a_new_conversation_forgets_the_old_one() -> None:
         await ask(pilot, "first")
         await pilot.press("ctrl+n")
         await until(pilot, lambda: not answers(pilot))
-        assert "– tok/s" in status_line(pilot)
+        assert "tok/s" not in status_line(pilot)
         await ask(pilot, "second")
     assert completer.requests[1].prompt == (Message("user", "second"),)
 

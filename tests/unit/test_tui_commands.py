@@ -161,5 +161,5 @@ def test_every_setting_can_be_set_and_is_listed() -> None:
     for setting in SETTINGS:
         settings = with_setting(settings, f"{setting.name} 1")
     for setting, line in zip(SETTINGS, setting_lines(settings), strict=True):
-        assert line.replace("1.0", "1").startswith(f"{setting.name} 1 ")
+        assert line.replace("1.0", "1").split()[:2] == [setting.name, "1"]
     assert all(" default " in line for line in setting_lines(ChatSettings()))

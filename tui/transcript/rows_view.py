@@ -101,6 +101,8 @@ class RowsView(ScrollView, can_focus=False):
     def _scroll_to_row(self, row: int) -> None:
         with self._placing():
             self.set_scroll(None, min(max(0, row), self.max_scroll_y))
+            if self.show_vertical_scrollbar:  # `set_scroll` tells no watcher
+                self.vertical_scrollbar.position = self.scroll_y
 
     @contextmanager
     def _placing(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ from textual.reactive import reactive
 from textual.style import Style
 
 from edgespec.tui.plain import plain
-from edgespec.tui.sources import CATEGORIES
+from edgespec.tui.sources import CATEGORIES, CATEGORY_LABELS
 from edgespec.tui.transcript.inline import WEB
 from edgespec.tui.transcript.items import Entry
 from edgespec.tui.transcript.message import Message
@@ -106,7 +106,7 @@ class Transcript(RowsView):
         parts: list[tuple[str, Style]] = []
         for name in CATEGORIES:
             style = self.get_visual_style(f"transcript--{name}", partial=True)
-            parts += [("  ", Style())] * bool(parts) + [(f"■ {name}", style)]
+            parts += [("  ", Style())] * bool(parts) + [(f"■ {CATEGORY_LABELS[name]}", style)]
         return Content.assemble(*parts)
 
     def watch_tint(self, tint: bool) -> None:

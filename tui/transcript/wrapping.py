@@ -33,19 +33,32 @@ def wrap(runs: Sequence[tuple[str, Style]], width: int) -> list[Line]:
 
 
 def fold(line: Line, width: int) -> list[Line]:
-    """`line` in rows of `width` columns, broken anywhere: code keeps its spaces."""
-    text = "".join(piece for piece, _ in line)
-    if cell_len(text) <= width:
-        return [line]
-    ends: list[int] = []
-    for row in chop_cells(text, width):
-        ends.append((ends[-1] if ends else 0) + len(row))
-    return cut(line, ends[:-1])
+    """`line` in rows of at most `width` columns, broken where `fold_places` says."""
+    return cut(line, fold_places("".join(piece for piece, _ in line), width))
 
 
 def num_folded(text: str, width: int) -> int:
     """How many rows `fold` makes of `text`."""
-    return 1 if cell_len(text) <= width else len(chop_cells(text, width))
+    return 1 + len(fold_places(text, width))
+
+
+def fold_places(text: str, width: int) -> list[int]:
+    """Where a line of code is broken: after a space in the last third of a row, or else anywhere.
+
+    >>> fold_places("if values[middle] == wanted", 10)
+    [10, 18, 27]
+    """
+    places: list[int] = []
+    if cell_len(text) <= width:
+        return places
+    start = 0
+    while True:
+        row = chop_cells(text[start : start + width], width)[0]
+        if start + len(row) >= len(text):
+            return places
+        space = row.rfind(" ", 2 * len(row) // 3)
+        start += space + 1 if space > 0 else len(row)
+        places.append(start)
 
 
 def split_lines(runs: Iterable[tuple[str, Style]]) -> list[Line]:
