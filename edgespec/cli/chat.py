@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import secrets
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from edgespec.cli.options import (
     memory_options,
     sampling_options,
 )
+from edgespec.errors import Cancelled, LoadCancelled
 from edgespec.models.registry import DEFAULT_DRAFTER, DEFAULT_TARGET
 from edgespec.models.resolve import locate
 from edgespec.paths import Paths, user_paths
@@ -113,13 +115,14 @@ class Loader:
         self._host = host
         self._request = request
         self._sampling = sampling
+        self._is_cancelled = threading.Event()
 
     def __call__(self, report: Report) -> Completer:
         """Load what was asked for."""
         self._load(self._request, report)
         return self._host
 
-    def load(self, model: str | None, drafter: str | None, report: Report) -> None:
+    def load(self, model: str | None, drafter: str | None, report: Report) -> Completer:
         """Load another model, or another drafter; None is the one before."""
         request = dataclasses.replace(
             self._request,
@@ -129,14 +132,28 @@ class Loader:
         )
         self._load(request, report)
         self._request = request
+        return self._host
+
+    def cancel(self) -> None:
+        """Take back what is being loaded, from any thread: LoadCancelled is raised there."""
+        self._is_cancelled.set()
+        self._host.cancel_load()
 
     def _load(self, request: LoadRequest, report: Report) -> None:
+        self._is_cancelled.clear()
+
         def on_disk(name: str) -> Path:
             meter = PullMeter(name, lambda state: report(fetching(state)))
-            return self.catalog.pull(name, meter, self.accept_terms, lambda: False)
+            return self.catalog.pull(name, meter, self.accept_terms, self._is_cancelled.is_set)
 
-        path = on_disk(request.model)
-        self._host.load(with_drafter_path(request, on_disk), path, report, self._sampling)
+        try:
+            path = on_disk(request.model)
+            request = with_drafter_path(request, on_disk)
+        except Cancelled as stop:
+            raise LoadCancelled("the model was not pulled: it was cancelled") from stop
+        if self._is_cancelled.is_set():
+            raise LoadCancelled("the model was not loaded: it was cancelled")
+        self._host.load(request, path, report, self._sampling)
 
 
 @contextlib.contextmanager
@@ -164,6 +181,7 @@ def chat_services(
             catalog=loader.catalog,
             terms=terms,
             load=loader.load,
+            cancel_load=loader.cancel,
             write_chat=lambda chat, form: chat_file(chat) if form == "json" else markdown_of(chat),
             read_chats=take_in if history is not None else None,
             preferences=paths.data / "chat.json",

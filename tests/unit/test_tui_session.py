@@ -198,7 +198,7 @@ def test_a_conversation_goes_on_where_the_history_fails() -> None:
     asked = turn(session, "three", "3")
     assert [text for _, text in said(session)] == ["one", "1", "two", "2", "three", "3"]
     assert len(prompt(asked)) == 5
-    assert lines == ["not kept from here on: the disk is full; free some space"]
+    assert lines == ["not kept from here on: the disk is full; free some space · /export writes it to a file"]
 
 
 @given(st.lists(st.sampled_from(["ask", "again", "edit", "back", "next", "withdraw"]), max_size=12))
