@@ -198,7 +198,21 @@ def test_a_conversation_goes_on_where_the_history_fails() -> None:
     asked = turn(session, "three", "3")
     assert [text for _, text in said(session)] == ["one", "1", "two", "2", "three", "3"]
     assert len(prompt(asked)) == 5
-    assert lines == ["not kept from here on: the disk is full; free some space · /export writes it to a file"]
+    problem = "the disk is full; free some space · /export writes it to a file"
+    assert lines == [f"not kept from here on: {problem}"]
+
+
+def test_a_part_that_cannot_be_kept_is_tried_again_at_the_end() -> None:
+    failing, lines = _Failing(open_incognito()), list[str]()
+    session = Session(failing, ChatOptions(), lines.append)  # type: ignore[arg-type]
+    asked = session.ask("one")
+    failing.is_full = True
+    session.partial(asked.answer, "so")
+    failing.is_full = False
+    session.finish(asked.answer, "so far", "done")
+    assert session.chat is not None and not lines
+    chat = failing.load(session.chat)  # type: ignore[operator]
+    assert [message.content for message in chat.messages] == ["one", "so far"]
 
 
 @given(st.lists(st.sampled_from(["ask", "again", "edit", "back", "next", "withdraw"]), max_size=12))
