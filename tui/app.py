@@ -18,7 +18,7 @@ from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.command import Provider
@@ -38,6 +38,7 @@ from edgespec.tui.preferences import Preferences
 from edgespec.tui.pulls import PullEnded, PullMoved, Pulls
 from edgespec.tui.services import Services
 from edgespec.tui.session import Session
+from edgespec.tui.small import TooSmallScreen, is_too_small
 from edgespec.tui.stats import BREAKPOINTS, StatsPanel
 from edgespec.tui.stats_view import Insight, insight_of, stats_view
 from edgespec.tui.status import State, Status, StatusBar
@@ -82,8 +83,8 @@ class ChatApp(SteadyApp):
         services: Services | None = None,
     ) -> None:
         """`completer` is ready, or a factory that is called in a thread while the app shows."""
-        super().__init__()
         self.options = options or ChatOptions()
+        super().__init__(is_inline=self.options.inline)
         self.services = services or Services()
         self.preferences = Preferences(self.services.preferences)
         factory: CompleterFactory = completer if callable(completer) else lambda _: completer
@@ -126,6 +127,11 @@ class ChatApp(SteadyApp):
         self._set_state("loading")
         signals.listen(lambda code: self.call_later(self.leave, ChatOutcome(code)))
         self.call_after_refresh(self._begin)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Where there is no room, say so over whatever is shown."""
+        if is_too_small(event.size) and not isinstance(self.screen, TooSmallScreen):
+            self.push_screen(TooSmallScreen())
 
     def _use_keys(self) -> None:
         """The keys that the user's file says."""
@@ -178,8 +184,8 @@ class ChatApp(SteadyApp):
         self.worker.close()
         self.disk.close(lambda: None, _FLUSH_S)
         if self._told_by_disk and not (self._return_value and self._return_value.message):
-            code = self._return_value.exit_code if self._return_value else 0
-            self._return_value = ChatOutcome(code, self._told_by_disk)
+            outcome = self._return_value or ChatOutcome()
+            self._return_value = replace(outcome, message=self._told_by_disk)
 
     @property
     def is_ready_to_show(self) -> bool:
@@ -413,9 +419,10 @@ class ChatApp(SteadyApp):
         """Leave at once; who made the completer sees to what still runs in it."""
         # From here on the widgets may be gone: nothing that still arrives is to be shown.
         self._leaving = True
+        said = self.dialogue.last_turn() if self.options.inline else ""
         self.dialogue.leave()
         self.worker.close()
-        self.exit(outcome, return_code=outcome.exit_code)
+        self.exit(replace(outcome, said=said), return_code=outcome.exit_code)
 
     @property
     def outcome(self) -> ChatOutcome:

@@ -19,6 +19,7 @@ from edgespec.tui.entries import entry_of, figures_of, progress_line
 from edgespec.tui.failure import Failure
 from edgespec.tui.live import LiveAnswer
 from edgespec.tui.pacing import Pacer
+from edgespec.tui.plain import plain
 from edgespec.tui.remarks import context_remark, remarks, same_bytes_remark
 from edgespec.tui.session import Asked, Session
 from edgespec.tui.status import State
@@ -168,6 +169,18 @@ class Dialogue:
             self._disk.start(
                 lambda: self.session.finish(live.asked.answer, text, "cut", sources=sources)
             )
+
+    def last_turn(self) -> str:
+        """The last question and what there is of its answer, as Markdown; "" without one."""
+        question, answer = self.session.last("user"), self.session.last("assistant")
+        if question is None or answer is None:
+            return ""
+        asked = "\n".join(f"> {line}".rstrip() for line in question.content.splitlines())
+        said = answer.content
+        if self.live is not None:
+            self._draw_text(self.live)
+            said = self.live.text
+        return plain(f"{asked}\n\n{said}".rstrip())
 
     # An answer on its way
 

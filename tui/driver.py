@@ -5,14 +5,21 @@ from __future__ import annotations
 import codecs
 import os
 import selectors
+import signal
 import threading
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
+from rich.control import Control
 from textual import events
 from textual.driver import Driver
+from textual.geometry import Offset
 from textual.message import Message
 
 from edgespec.tui.pasting import PasteParser
+
+if TYPE_CHECKING:
+    from textual.app import App
 
 
 class _Steady:
@@ -66,6 +73,46 @@ class _Steady:
             self.resume_application_mode()
 
 
+class _SteadyInline(_Steady):
+    """Lets an inline app be stopped and continued, and an editor take the terminal meanwhile."""
+
+    _app: App[object]
+    write: Callable[[str], None]
+    start_application_mode: Callable[[], None]
+    stop_application_mode: Callable[[], None]
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - Textual's own
+        super().__init__(*arguments, **named)
+        self._must_signal_resume = False
+        signal.signal(signal.SIGTSTP, self._sigtstp_application)
+        signal.signal(signal.SIGCONT, self._sigcont_application)
+
+    @property
+    def can_suspend(self) -> bool:
+        """Another program can have the terminal for a while."""
+        return True
+
+    def _sigtstp_application(self, *_: object) -> None:
+        if self._auto_restart:
+            self.suspend_application_mode()
+            self._must_signal_resume = True
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def suspend_application_mode(self) -> None:  # type: ignore[override]
+        """Wipe what is drawn, and give the terminal back."""
+        app = self._app
+        self.write(Control.move(*-app._previous_cursor_position).segment.text)
+        app._previous_cursor_position = Offset(0, 0)
+        self.stop_application_mode()
+
+    def resume_application_mode(self) -> None:  # type: ignore[override]
+        """Draw on from where the cursor is now."""
+        self.start_application_mode()
+        if self._must_signal_resume:
+            self._must_signal_resume = False
+            self._app.post_message(Driver.SignalResume())
+
+
 def steady(driver_class: type[Driver]) -> type[Driver]:
     """The driver with three things mended; drivers that read no terminal stay as they are.
 
@@ -78,8 +125,16 @@ def steady(driver_class: type[Driver]) -> type[Driver]:
     if os.name != "posix":
         return driver_class
     from textual.drivers.linux_driver import LinuxDriver
-    from textual.drivers.linux_inline_driver import LinuxInlineDriver
 
-    if not issubclass(driver_class, (LinuxDriver, LinuxInlineDriver)):
+    if not issubclass(driver_class, LinuxDriver):
         return driver_class
     return type("SteadyDriver", (_Steady, driver_class), {})
+
+
+def inline_driver() -> type[Driver] | None:
+    """Textual's driver that draws below the prompt, mended likewise; None on Windows."""
+    if os.name != "posix":
+        return None
+    from textual.drivers.linux_inline_driver import LinuxInlineDriver
+
+    return type("SteadyInlineDriver", (_SteadyInline, LinuxInlineDriver), {})

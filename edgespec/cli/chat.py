@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 @click.option(
     "--continue", "continued", metavar="ID", help="Go on with a chat, or with the `last`."
 )
+@click.option("--inline", is_flag=True, help="Chat below the prompt; the last answer stays there.")
 @click.option("--list", "is_list", is_flag=True, help="Print the chats and end.")
 @click.option("--search", metavar="TEXT", help="Print messages with all of these words and end.")
 @click.option("--export", metavar="ID", help="Print a chat, or the `last`, and end.")
@@ -93,11 +94,14 @@ def chat(verbose: bool, /, message: str | None, **values: Any) -> int:  # noqa: 
             chat=continued,
             incognito=not loading.remember,
             pull_when_loaded=_missing_drafter(loading, paths),
+            inline=values["inline"],
         )
         loader = Loader(host, loading, sampling, LocalCatalog(paths, loading.num_context))
         loader.accept_terms = terms = TermsQuestion()
         with chat_services(paths, loader, terms, keeps=loading.remember) as services:
             outcome = run_chat(loader, options, services)
+    if outcome.said:
+        click.echo(outcome.said)
     if outcome.message:
         click.echo(f"edgespec: {outcome.message}", err=True)
     return outcome.exit_code

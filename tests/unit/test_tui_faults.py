@@ -86,7 +86,7 @@ async def test_keys_are_taken_while_the_disk_waits(history: Unsure) -> None:
         history.gate.clear()
         await send(pilot, "Hi")
         await pilot.press("h", "o")
-        assert box(pilot).text == "ho"
+        await until(pilot, lambda: box(pilot).text == "ho")
         await until(pilot, lambda: "waiting for the disk" in screen(pilot))
         history.gate.set()
         await until(pilot, lambda: answers(pilot) == ["one"])
@@ -185,7 +185,7 @@ async def test_what_was_never_kept_is_forgotten_without_a_word(history: Unsure) 
         assert lines(pilot, "error") == []
 
 
-@pytest.mark.parametrize("command", ["/export ~no-such-user/x.md", "/import ~nobody/x.json"])
+@pytest.mark.parametrize("command", ["/export ~no-such-user/x.md", "/import ~no-such-user/x.json"])
 async def test_a_home_that_nobody_has_is_one_line(history: Unsure, command: str) -> None:
     def read(_path: Path) -> int:
         raise AssertionError
