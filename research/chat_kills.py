@@ -34,7 +34,10 @@ from edgespec.chats import ChatMessage, path_to
 from edgespec.paths import Paths, user_paths
 
 LONGEST_S = 3.0
-"""The latest that a kill comes after the question was written down."""
+"""The latest that a kill comes after the question, or the answer's begin, was written down."""
+
+IN_ANSWER = 0.8
+"""Share of kills that wait for the answer's begin."""
 
 MAX_TOKENS = 200
 KILLS_OF_A_CHAT = 10
@@ -100,11 +103,17 @@ class Killed:
     def _say_one(self, shown: Terminal) -> None:
         """A turn that nobody disturbs."""
         self._send(shown, SHORT)
-        until(lambda: self._read(shown) and self._path()[-1].model is not None)
+        until(lambda: self._read(shown) and self._path()[-1].state != "open")
+        while self._path()[-1].model is None:  # the host died between the answers
+            shown.press("\x12")
+            until(lambda: self._read(shown) and self._path()[-1].state == "open")
+            until(lambda: self._read(shown) and self._path()[-1].state != "open")
 
     def _kill(self, shown: Terminal, victim: int | None, longest_s: float) -> None:
         """A turn that is killed."""
         self._send(shown, LONG)
+        if self._dice.random() < IN_ANSWER:
+            until(lambda: self._read(shown) and self._path()[-1].content)
         end = time.monotonic() + longest_s * self._dice.random()
         while time.monotonic() < end:
             self._read(shown)

@@ -44,7 +44,8 @@ class _Steady:
             while not self.exit_event.is_set():
                 if selector.select(0.1):
                     data = self._read()
-                    if not data:  # hung up, which stays so
+                    if not data:  # hung up, which stays so; told only to whom it controlled
+                        os.kill(os.getpid(), signal.SIGHUP)
                         self.exit_event.wait()
                         return
                     if text := decode(data):

@@ -41,8 +41,10 @@ async def import_(app: ChatApp, argument: str) -> None:
     try:
         path = _expanded(argument)
         number = await app.disk.run(lambda: read(path))
-    except (EdgeSpecError, OSError) as error:
+    except EdgeSpecError as error:
         app.dialogue.error(str(error))
+    except OSError as error:
+        app.dialogue.error(f"{argument} cannot be read ({error.strerror}); name another file")
     else:
         app.dialogue.note(f"{number} conversations came in from {path.name} · Ctrl+L shows them")
 
@@ -80,8 +82,12 @@ def _write_new(path: Path, text: str) -> None:
     """Write a file that is not there yet; raises EdgeSpecError if it is, or cannot be written."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+        except OSError:
+            path.unlink()
+            raise
     except FileExistsError as error:
         raise EdgeSpecError(f"{path} is there already", "name another file") from error
     except OSError as error:

@@ -127,3 +127,10 @@ def test_a_terminal_that_is_too_small_says_so_until_it_grows() -> None:
         shown.until_shown("small: 30 x 9")
         shown.press("\x11")
         assert shown.wait() == 0
+
+
+def test_a_chat_whose_terminal_is_gone_ends() -> None:
+    with chat_terminal() as shown:
+        shown.until_shown("ready")
+        shown.hang_up()
+        assert shown.process.wait(10)

@@ -71,6 +71,11 @@ class Terminal:
         ioctl(self._leader, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.process.send_signal(signal.SIGWINCH)
 
+    def hang_up(self) -> None:
+        """Take the terminal away without a word to the process, which it does not control."""
+        os.close(self._leader)
+        self._leader = os.open(os.devnull, os.O_RDWR)
+
     def press(self, keys: str) -> None:
         os.write(self._leader, keys.encode())
 
