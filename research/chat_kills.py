@@ -65,7 +65,7 @@ class Killed:
                 self._sent.clear()
             shown = self._open(() if is_new else ("--continue", "last"))
             if not is_new and self._path()[-1].state == "cut":
-                self._check("cut off" in shown.shown, "the cut answer is not shown as cut")
+                self._check("cut short" in shown.shown, "the cut answer is not shown as cut")
             self._say_one(shown)
             host = until(lambda: host_of(shown.process.pid))
             self._kill(shown, shown.process.pid, longest_s)

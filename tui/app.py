@@ -118,6 +118,7 @@ class ChatApp(SteadyApp):
         """Show first, load then: importing and mapping a model must not delay the first frame."""
         home = self.screen_stack[0]
         self.transcript, self.box = home.query_one(Transcript), home.query_one(MessageInput)
+        self._bar, self._panel = home.query_one(StatusBar), home.query_one(StatsPanel)
         session = Session(self.services.history, self.options, self._note_from_disk)
         self.dialogue = Dialogue(session, self.transcript, self.worker, self.disk, self)
         self.actions = Actions(self)
@@ -252,12 +253,12 @@ class ChatApp(SteadyApp):
 
     def show_status(self) -> None:
         """Draw the status line."""
-        self.screen_stack[0].query_one(StatusBar).status = self._status
+        self._bar.status = self._status
         self._status_shown_at = time.monotonic()
 
     def refresh_stats(self) -> None:
         """Draw the panel of figures, if it is shown."""
-        panel = self.screen_stack[0].query_one(StatsPanel)
+        panel = self._panel
         if panel.display:
             status, dialogue = self._status, self.dialogue
             spans = dialogue.spans
@@ -267,7 +268,7 @@ class ChatApp(SteadyApp):
 
     def toggle_stats(self) -> None:
         """Show or hide the panel of figures."""
-        panel = self.screen_stack[0].query_one(StatsPanel)
+        panel = self._panel
         panel.display = not panel.display
         self.refresh_stats()
         if panel.display and self.model is not None:

@@ -26,10 +26,10 @@ def entry_of(message: ChatMessage, versions: Sequence[int]) -> Entry:
 
 
 def label_of(message: ChatMessage) -> str:
-    """The quiet line below an answer: who said it, how fast, and whether it is whole.
+    """The quiet line below an answer: who said it, and how fast.
 
     >>> label_of(ChatMessage(1, None, "assistant", "Hi", 0.0, "cut", "qwen"))
-    'qwen · cut off, /continue goes on'
+    'qwen'
     """
     parts = [message.model] if message.model else []
     rate = message.figures.get("tokens_per_second", 0.0)
@@ -37,8 +37,6 @@ def label_of(message: ChatMessage) -> str:
         parts.append(f"{rate:.1f} tok/s")
     if message.figures.get("plain"):
         parts.append("without speculation")
-    if message.state == "cut":
-        parts.append("cut off, /continue goes on")
     return " · ".join(parts)
 
 

@@ -140,9 +140,14 @@ class Session:
             asked, request=request, text=message.content, sources=message.sources
         )
 
-    def summary_request(self) -> CompletionRequest:
-        """Has the model sum up what was said; the answer is no part of the conversation."""
-        messages = (*self._messages_until(self.tip), Message("user", CONTINUED))
+    def summary_request(self, num_context: int) -> CompletionRequest:
+        """Has the model sum up what was said; the answer is no part of the conversation.
+
+        The middle of messages of more than `num_context` characters is left out: one that fills
+        the context could only be left out as a whole.
+        """
+        said = [_shortened(message, num_context) for message in self._messages_until(self.tip)]
+        messages = (*said, Message("user", CONTINUED))
         return dataclasses.replace(self._request(messages), record=False)
 
     def begin_with_summary(self, summary: str, model: str) -> None:
@@ -170,8 +175,10 @@ class Session:
         figures: Mapping[str, float] | None = None,
         sources: Sources = (),
     ) -> None:
-        """An answer ended."""
-        numbers = dict(figures or {})
+        """An answer ended; model and figures of one that was gone on with stay if none come."""
+        before = self.messages[answer]
+        model = before.model if model is None else model
+        numbers = dict(before.figures if figures is None else figures)
         self._change(
             answer, content=text, state=state, model=model, figures=numbers, sources=tuple(sources)
         )
@@ -312,6 +319,13 @@ class Session:
             self._is_kept = False
             self._report(f"not kept from here on: {error} · /export writes it to a file")
             return None
+
+
+def _shortened(message: Message, most: int) -> Message:
+    text = message.content
+    if len(text) <= most:
+        return message
+    return dataclasses.replace(message, content=f"{text[: most // 2]} … {text[-most // 2 :]}")
 
 
 def _with_seed(asked: Asked, seed: int) -> Asked:

@@ -32,7 +32,7 @@ class Summary:
         elif not session.messages:
             app.hint("nothing was said yet")
         else:
-            self._job = app.worker.ask(session.summary_request())
+            self._job = app.worker.ask(session.summary_request(app.model.num_context))
             app.show_state("prefilling", detail="summing up")
 
     def cancel(self) -> None:

@@ -120,7 +120,7 @@ def remark_piece(entry: Entry) -> Piece:
 def foot_piece(entry: Entry, gap: int) -> Piece | None:
     """The quiet line below a message; None if there is nothing to say."""
     label = " · ".join([*([displayed(entry.label)] if entry.label else []),
-                        *(["cut short"] if entry.state == "cut" else [])])  # fmt: skip
+                        *(["cut short, /continue goes on"] if entry.state == "cut" else [])])  # fmt: skip
     if not label and entry.version is None:
         return None
 
