@@ -21,7 +21,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from host_faults import host_of, until
@@ -67,7 +68,7 @@ class Killed:
             if not is_new and self._path()[-1].state == "cut":
                 self._check("cut short" in shown.shown, "the cut answer is not shown as cut")
             self._say_one(shown)
-            host = until(lambda: host_of(shown.process.pid))
+            host = until(partial(host_of, shown.process.pid))
             self._kill(shown, shown.process.pid, longest_s)
             shown.close()
             self._check(_ends(host), "the host outlives the app")
@@ -81,9 +82,9 @@ class Killed:
             for number in range(first, min(first + KILLS_OF_A_CHAT, num_kills)):
                 self._say_one(shown)
                 shown.written = ""
-                host = until(lambda: host_of(shown.process.pid))
+                host = until(partial(host_of, shown.process.pid))
                 self._kill(shown, host, longest_s)
-                until(lambda: self._read(shown) and self._path()[-1].state != "open")
+                self._until(shown, lambda: not self._is_open())
                 self._compare(num_kills, number)
             shown.press("\x11")
             self._check(shown.wait(60) == 0, "the chat ended with an error")
@@ -103,20 +104,20 @@ class Killed:
     def _say_one(self, shown: Terminal) -> None:
         """A turn that nobody disturbs."""
         self._send(shown, SHORT)
-        until(lambda: self._read(shown) and self._path()[-1].state != "open")
+        self._until(shown, lambda: not self._is_open())
         while self._path()[-1].model is None:  # the host died between the answers
             shown.press("\x12")
-            until(lambda: self._read(shown) and self._path()[-1].state == "open")
-            until(lambda: self._read(shown) and self._path()[-1].state != "open")
+            self._until(shown, self._is_open)
+            self._until(shown, lambda: not self._is_open())
 
     def _kill(self, shown: Terminal, victim: int | None, longest_s: float) -> None:
         """A turn that is killed."""
         self._send(shown, LONG)
         if self._dice.random() < IN_ANSWER:
-            until(lambda: self._read(shown) and self._path()[-1].content)
+            self._until(shown, lambda: self._path()[-1].content)
         end = time.monotonic() + longest_s * self._dice.random()
         while time.monotonic() < end:
-            self._read(shown)
+            shown.read()
         self._before = self._path()
         assert victim is not None
         os.kill(victim, signal.SIGKILL)
@@ -126,16 +127,24 @@ class Killed:
         text = form.format(self._number)
         shown.press(f"{text}\r")
         self._sent.append(text)
-        until(lambda: self._read(shown) and self._has(text))
+        self._until(shown, lambda: self._has(text))
 
     def _has(self, text: str) -> bool:
         path = self._path()
         return len(path) > 1 and path[-2].content == text
 
     @staticmethod
-    def _read(shown: Terminal) -> bool:
-        shown.read()
-        return True
+    def _until(shown: Terminal, condition: Callable[[], object]) -> None:
+        """Wait while what the app draws is read: it would stand still otherwise."""
+
+        def holds() -> object:
+            shown.read()
+            return condition()
+
+        until(holds)
+
+    def _is_open(self) -> bool:
+        return self._path()[-1].state == "open"
 
     # What is kept
 

@@ -25,11 +25,11 @@ from edgespec.tui.switching import Switching
 if TYPE_CHECKING:
     from edgespec.tui.app import ChatApp
 
-AT_ONCE = frozenset(
-    "library edit summary model drafter attach editor copy sources stats theme end help stop quit"
-    .split()
-)  # fmt: skip
-"""Commands that do not wait for the disk; the others are done one after the other."""
+IN_TURN = frozenset(
+    {"new", "forget", "incognito", "regenerate", "plain", "continue", "previous", "next"}
+    | {"system", "set", "export", "import"}
+)
+"""Commands that wait for the disk: they are done one after the other, the others at once."""
 
 UNDO_HINT = "deleted · the library (Ctrl+L, then Ctrl+Z) brings it back"
 
@@ -48,10 +48,10 @@ class Actions:
     async def run(self, command: str, argument: str = "") -> None:
         """Do what a command is for, now or in turn; `argument` is "" if none was given."""
         work = partial(getattr(self, f"do_{command}"), argument)
-        if command in AT_ONCE:
-            await work()
-        else:
+        if command in IN_TURN:
             self._app.turns.add(work)
+        else:
+            await work()
 
     # Conversations
 

@@ -349,7 +349,8 @@ class ChatApp(SteadyApp):
             self._set_state("ready")
             self.turns.add(self.dialogue.send_waiting)
             return
-        is_known, self._failed = self._failed is not None, ChatOutcome(event.failure.exit_code, event.failure.line)
+        is_known = self._failed is not None
+        self._failed = ChatOutcome(event.failure.exit_code, event.failure.line)
         self.dialogue.take_back_waiting()
         if not is_known and not self.box.text and not self.dialogue.session.messages:
             self.exit(self._failed, return_code=self._failed.exit_code)

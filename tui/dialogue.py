@@ -268,9 +268,7 @@ class Dialogue:
         self._stage.show_state("ready", Chunk("", (), completion.stats, completion.timings))
         self._transcript.update(self._entry(asked.answer))
         has_older = len(self.session.path) > 2
-        lines = remarks(
-            completion, self.session.max_tokens, self._num_dropped, has_older=has_older
-        )
+        lines = remarks(completion, self.session.max_tokens, self._num_dropped, has_older=has_older)
         self._num_dropped = completion.num_dropped_messages
         if not asked.request.speculate:
             lines += same_bytes_remark(self.session, asked.answer)

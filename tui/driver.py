@@ -99,14 +99,14 @@ class _SteadyInline(_Steady):
             self._must_signal_resume = True
         os.kill(os.getpid(), signal.SIGSTOP)
 
-    def suspend_application_mode(self) -> None:  # type: ignore[override]
+    def suspend_application_mode(self) -> None:
         """Wipe what is drawn, and give the terminal back."""
         app = self._app
         self.write(Control.move(*-app._previous_cursor_position).segment.text)
         app._previous_cursor_position = Offset(0, 0)
         self.stop_application_mode()
 
-    def resume_application_mode(self) -> None:  # type: ignore[override]
+    def resume_application_mode(self) -> None:
         """Draw on from where the cursor is now."""
         self.start_application_mode()
         if self._must_signal_resume:

@@ -220,7 +220,11 @@ def test_a_question_of_one_huge_line_is_folded_too() -> None:
 
 def test_an_answer_says_that_it_was_cut_and_which_version_it_is() -> None:
     drawn = shown(Entry("a", "answer", "Half", state="cut", version=(2, 3), label="model"))
-    assert drawn.split("\n") == ["    Half", "", "    ‹ 2/3 › · model · cut short, /continue goes on"]
+    assert drawn.split("\n") == [
+        "    Half",
+        "",
+        "    ‹ 2/3 › · model · cut short, /continue goes on",
+    ]
 
 
 def test_a_tinted_answer_is_its_raw_text_in_the_colours_of_its_sources() -> None:

@@ -190,9 +190,7 @@ async def test_a_home_that_nobody_has_is_one_line(history: Unsure, command: str)
     def read(_path: Path) -> int:
         raise AssertionError
 
-    app = app_of(
-        ScriptedCompleter("one"), history, write_chat=lambda *_: "text", read_chats=read
-    )
+    app = app_of(ScriptedCompleter("one"), history, write_chat=lambda *_: "text", read_chats=read)
     async with app.run_test(size=SIZE) as pilot:
         await ready(pilot)
         await ask(pilot, "Hi")

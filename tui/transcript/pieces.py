@@ -119,8 +119,8 @@ def remark_piece(entry: Entry) -> Piece:
 
 def foot_piece(entry: Entry, gap: int) -> Piece | None:
     """The quiet line below a message; None if there is nothing to say."""
-    label = " · ".join([*([displayed(entry.label)] if entry.label else []),
-                        *(["cut short, /continue goes on"] if entry.state == "cut" else [])])  # fmt: skip
+    state = "cut short, /continue goes on" if entry.state == "cut" else ""
+    label = " · ".join(part for part in (displayed(entry.label), state) if part)
     if not label and entry.version is None:
         return None
 

@@ -93,7 +93,8 @@ class RowsView(ScrollView, can_focus=False):
         size = Size(self.size.width, height)
         if size != self.virtual_size:
             # Below a prompt, the view is as high as its rows until it may grow no more.
-            if self.styles.auto_dimensions and self.size.height in (self.virtual_size.height, 0):
+            shown = self.size.height
+            if self.styles.auto_dimensions and min(self.virtual_size.height, height) <= shown:
                 self.refresh(layout=True)
             # Without the layout of the whole screen that a change of this value brings along. Where
             # it shrinks Textual scrolls up: that is not the user's doing.
