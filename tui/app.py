@@ -292,7 +292,7 @@ class ChatApp(SteadyApp):
 
     @on(LoadProgress)
     def _load_progress(self, event: LoadProgress) -> None:
-        if not self._leaving:
+        if self._is_loading and not self._leaving:  # else it comes back after a death, or a cancel
             if self._status.state in ("loading", "ready"):
                 self._set_state("loading", event.line)
             self.transcript.welcome([event.line])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import os
 import selectors
 import signal
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.control import Control
 from textual import events
@@ -75,10 +76,14 @@ class _Steady:
 
 
 class _SteadyInline(_Steady):
-    """Lets an inline app be stopped and continued, and an editor take the terminal meanwhile."""
+    """Lets an inline app be stopped and continued, and an editor take the terminal meanwhile.
+
+    Textual writes from the event loop here, where a terminal that is gone must not be an error: the
+    app would end without the thread that reads the keyboard, and its process would stay.
+    """
 
     _app: App[object]
-    write: Callable[[str], None]
+    _file: TextIO
     start_application_mode: Callable[[], None]
     stop_application_mode: Callable[[], None]
 
@@ -87,6 +92,16 @@ class _SteadyInline(_Steady):
         self._must_signal_resume = False
         signal.signal(signal.SIGTSTP, self._sigtstp_application)
         signal.signal(signal.SIGCONT, self._sigcont_application)
+
+    def write(self, data: str) -> None:
+        """Write to the terminal, if it is still there."""
+        with contextlib.suppress(OSError):
+            self._file.write(data)
+
+    def flush(self) -> None:
+        """Have it written now."""
+        with contextlib.suppress(OSError):
+            self._file.flush()
 
     @property
     def can_suspend(self) -> bool:

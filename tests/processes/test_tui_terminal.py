@@ -129,8 +129,9 @@ def test_a_terminal_that_is_too_small_says_so_until_it_grows() -> None:
         assert shown.wait() == 0
 
 
-def test_a_chat_whose_terminal_is_gone_ends() -> None:
-    with chat_terminal() as shown:
+@pytest.mark.parametrize("way", [(), ("--inline",)])
+def test_a_chat_whose_terminal_is_gone_ends(way: tuple[str, ...]) -> None:
+    with chat_terminal("pass", *way) as shown:
         shown.until_shown("ready")
         shown.hang_up()
         assert shown.process.wait(10)

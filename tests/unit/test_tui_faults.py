@@ -32,6 +32,7 @@ from edgespec.reports import Report
 from edgespec.runtime.history import open_incognito
 from edgespec.tui import ChatApp, ChatOptions, ChatOutcome, Services
 from edgespec.tui.session import CONTINUED
+from edgespec.tui.worker import LoadProgress
 
 SIZE = (100, 30)
 LOCKED = StorageError("the database is locked", "close what holds it")
@@ -291,6 +292,9 @@ async def test_escape_takes_back_the_model_that_is_being_loaded(history: Unsure)
         assert "Esc takes it back" in screen(pilot)
         await pilot.press("escape")
         await ready(pilot)
+        pilot.app.post_message(LoadProgress("loading the one before"))
+        await pilot.pause()
+        assert status(pilot).state == "ready"
         assert lines(pilot, "note") == [
             f"the model was not loaded: it was cancelled · {MODEL.name} goes on"
         ]
