@@ -89,7 +89,10 @@ def main() -> None:
 def host_of(parent: int) -> int | None:
     """The process id of the host of a command; None while there is none."""
     listed = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid=,stat=,args="], capture_output=True, text=True, check=True
+        ["ps", "-ww", "-A", "-o", "pid=,ppid=,stat=,args="],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     for line in listed.stdout.splitlines():
         pid, ppid, stat, args = line.split(None, 3)

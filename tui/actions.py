@@ -25,6 +25,12 @@ from edgespec.tui.switching import Switching
 if TYPE_CHECKING:
     from edgespec.tui.app import ChatApp
 
+IN_TURN = frozenset(
+    {"new", "forget", "incognito", "regenerate", "plain", "continue", "previous", "next"}
+    | {"system", "set", "export", "import"}
+)
+"""Commands that wait for the disk: they are done one after the other, the others at once."""
+
 UNDO_HINT = "deleted · the library (Ctrl+L, then Ctrl+Z) brings it back"
 
 
@@ -40,8 +46,12 @@ class Actions:
         self._confirm_quit_until = 0.0
 
     async def run(self, command: str, argument: str = "") -> None:
-        """Do what a command is for; `argument` is "" for those that were given none."""
-        await getattr(self, f"do_{command}")(argument)
+        """Do what a command is for, now or in turn; `argument` is "" if none was given."""
+        work = partial(getattr(self, f"do_{command}"), argument)
+        if command in IN_TURN:
+            self._app.turns.add(work)
+        else:
+            await work()
 
     # Conversations
 
@@ -71,7 +81,7 @@ class Actions:
             try:
                 await self._app.disk.run(lambda: history.delete(chat))
             except EdgeSpecError as error:
-                self._app.dialogue.error(str(error))
+                self._stay(error)
                 return
             self._app.hint(UNDO_HINT)
         await self._app.dialogue.show(self._app.dialogue.session.new)
@@ -86,9 +96,9 @@ class Actions:
             screen = LibraryScreen(history, self._app.disk, argument)
             self._app.push_screen(screen, self._open_found)
 
-    async def _open_found(self, opened: Opened | None) -> None:
+    def _open_found(self, opened: Opened | None) -> None:
         if opened is not None:
-            await self.open_chat(opened.chat, opened.message)
+            self._app.turns.add(partial(self.open_chat, opened.chat, opened.message))
 
     async def open_chat(self, chat: str, message: int | None = None) -> None:
         """Show a kept conversation, at a message if one is given."""
@@ -99,7 +109,7 @@ class Actions:
             if message is not None and message in session.messages:
                 await self._app.dialogue.show(lambda: session.go_to(message))
         except EdgeSpecError as error:
-            self._app.dialogue.error(str(error))
+            self._stay(error)
             return
         self._app.change_status(is_incognito=False, stats=None, timings=None)
         if message is not None:
@@ -109,13 +119,21 @@ class Actions:
 
     async def _leave_conversation(self) -> None:
         self.end_editing()
+        self.summary.drop()
         self._app.dialogue.take_back_waiting()
         self._app.dialogue.leave()
+        if self._app.model is not None and not self._app.is_loading:
+            self._app.show_state("ready")
+
+    def _stay(self, error: EdgeSpecError) -> None:
+        """The conversation that was to be left is shown on."""
+        self._app.dialogue.refresh()
+        self._app.dialogue.error(str(error))
 
     def _show_empty(self) -> None:
         if self._app.model is not None:
             self._app.show_welcome()
-            self._app.change_status(state="ready", stats=None, timings=None, detail="")
+            self._app.change_status(stats=None, timings=None)
 
     # Versions
 
@@ -169,9 +187,11 @@ class Actions:
     async def ask_edited(self, text: str) -> None:
         """The new version of the question that was edited."""
         question, session = self.editing, self._app.dialogue.session
-        self.editing = None
-        assert question is not None
-        await self._app.dialogue.start(lambda: session.edit(question, text))
+        if self._app.dialogue.is_busy or self._app.model is None:
+            self._app.give_back(text, "the model is busy · Esc leaves the old version")
+        elif question is not None:
+            self.editing = None
+            await self._app.dialogue.start(lambda: session.edit(question, text))
 
     def end_editing(self) -> bool:
         """Leave the question as it was; False if none was edited."""
@@ -318,7 +338,11 @@ class Actions:
         """Stop the answer, take back what waits, or leave the editing."""
         if self.summary.is_under_way:
             self.summary.cancel()
-        elif not self.end_editing():
+        elif self.end_editing():
+            pass
+        elif self.switching.is_under_way and not self._app.dialogue.is_waiting:
+            self.switching.cancel()
+        else:
             self._app.dialogue.stop()
 
     async def interrupt(self) -> None:
@@ -328,9 +352,7 @@ class Actions:
         if selected:
             self._app.screen.clear_selection()
             self._app.hint(clipboard.copy(self._app, selected))
-        elif (
-            self._app.dialogue.is_busy or self._app.dialogue.is_waiting or self.summary.is_under_way
-        ):
+        elif self._app.dialogue.is_busy or self._app.dialogue.is_waiting:
             await self.do_stop("")
         elif self._app.box.text and self._app.model is not None and now > self._confirm_quit_until:
             self._confirm_quit_until = now + HINT_SECONDS

@@ -11,18 +11,20 @@ what is kept of it `Session`'s.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.containers import Vertical
 
-from edgespec.errors import EdgeSpecError
+from edgespec.errors import BusyError, EdgeSpecError
 from edgespec.protocols import Completer
 from edgespec.tui import signals
 from edgespec.tui.actions import Actions
@@ -36,11 +38,13 @@ from edgespec.tui.preferences import Preferences
 from edgespec.tui.pulls import PullEnded, PullMoved, Pulls
 from edgespec.tui.services import Services
 from edgespec.tui.session import Session
+from edgespec.tui.small import TooSmallScreen, is_too_small
 from edgespec.tui.stats import BREAKPOINTS, StatsPanel
 from edgespec.tui.stats_view import Insight, insight_of, stats_view
 from edgespec.tui.status import State, Status, StatusBar
 from edgespec.tui.steady import SteadyApp
 from edgespec.tui.transcript import Transcript
+from edgespec.tui.turns import Turns
 from edgespec.tui.worker import (
     Answered,
     AnswerFailed,
@@ -80,8 +84,8 @@ class ChatApp(SteadyApp):
         services: Services | None = None,
     ) -> None:
         """`completer` is ready, or a factory that is called in a thread while the app shows."""
-        super().__init__()
         self.options = options or ChatOptions()
+        super().__init__(is_inline=self.options.inline)
         self.services = services or Services()
         self.preferences = Preferences(self.services.preferences)
         factory: CompleterFactory = completer if callable(completer) else lambda _: completer
@@ -95,6 +99,9 @@ class ChatApp(SteadyApp):
         self._status_shown_at = 0.0
         self._failed: ChatOutcome | None = None
         self._leaving = False
+        self._is_loading = False
+        self._told_by_disk = ""
+        self.turns = Turns(lambda: self.hint("waiting for the disk"))
         self._insight: Insight | None = None
         self._missing = self.options.pull_when_loaded
 
@@ -112,6 +119,7 @@ class ChatApp(SteadyApp):
         """Show first, load then: importing and mapping a model must not delay the first frame."""
         home = self.screen_stack[0]
         self.transcript, self.box = home.query_one(Transcript), home.query_one(MessageInput)
+        self._bar, self._panel = home.query_one(StatusBar), home.query_one(StatsPanel)
         session = Session(self.services.history, self.options, self._note_from_disk)
         self.dialogue = Dialogue(session, self.transcript, self.worker, self.disk, self)
         self.actions = Actions(self)
@@ -121,6 +129,11 @@ class ChatApp(SteadyApp):
         self._set_state("loading")
         signals.listen(lambda code: self.call_later(self.leave, ChatOutcome(code)))
         self.call_after_refresh(self._begin)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Where there is no room, say so over whatever is shown."""
+        if is_too_small(event.size) and not isinstance(self.screen, TooSmallScreen):
+            self.push_screen(TooSmallScreen())
 
     def _use_keys(self) -> None:
         """The keys that the user's file says."""
@@ -141,6 +154,8 @@ class ChatApp(SteadyApp):
 
     async def _begin(self) -> None:
         """What may take a moment, behind the first frame."""
+        self.run_worker(self.turns.run(), name="turns")
+        self._is_loading = True
         self.worker.start()
         if self.pulls is not None:
             self.pulls.listen(self.post_message)
@@ -149,10 +164,10 @@ class ChatApp(SteadyApp):
         if self.services.history is not None:
             self.run_worker(self._recall(), name="recall")
         if self.options.chat is not None:
-            await self.actions.open_chat(self.options.chat)
+            self.turns.add(partial(self.actions.open_chat, self.options.chat))
         if self.options.initial_message:
             self.box.remember(self.options.initial_message)
-            await self.dialogue.send(self.options.initial_message)
+            self.turns.add(partial(self.dialogue.send, self.options.initial_message))
 
     async def _recall(self) -> None:
         """What was asked before can be recalled into the box."""
@@ -170,6 +185,9 @@ class ChatApp(SteadyApp):
             self.dialogue.leave()
         self.worker.close()
         self.disk.close(lambda: None, _FLUSH_S)
+        if self._told_by_disk and not (self._return_value and self._return_value.message):
+            outcome = self._return_value or ChatOutcome()
+            self._return_value = replace(outcome, message=self._told_by_disk)
 
     @property
     def is_ready_to_show(self) -> bool:
@@ -182,6 +200,22 @@ class ChatApp(SteadyApp):
     def model(self) -> ServedModel | None:
         """The loaded model; None while there is none."""
         return self._status.model
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a model is being loaded."""
+        return self._is_loading
+
+    @property
+    def is_occupied(self) -> bool:
+        """Whether the model sums up, or is being changed."""
+        return self.actions.summary.is_under_way or self.actions.switching.is_under_way
+
+    def begin_loading(self, factory: CompleterFactory) -> None:
+        """Load another model; the one before serves on if that fails."""
+        self._is_loading = True
+        self._set_state("loading")
+        self.worker.load_again(factory)
 
     def show_state(self, state: State, chunk: Chunk | None = None, detail: str = "") -> None:
         """Tell in the status line what happens; numbers change slowly enough to be read."""
@@ -233,7 +267,7 @@ class ChatApp(SteadyApp):
 
     def refresh_stats(self) -> None:
         """Draw the panel of figures, if it is shown."""
-        panel = self.screen_stack[0].query_one(StatsPanel)
+        panel = self._panel
         if panel.display:
             status, dialogue = self._status, self.dialogue
             spans = dialogue.spans
@@ -243,7 +277,7 @@ class ChatApp(SteadyApp):
 
     def toggle_stats(self) -> None:
         """Show or hide the panel of figures."""
-        panel = self.screen_stack[0].query_one(StatsPanel)
+        panel = self._panel
         panel.display = not panel.display
         self.refresh_stats()
         if panel.display and self.model is not None:
@@ -256,7 +290,9 @@ class ChatApp(SteadyApp):
             self.refresh_stats()
 
     def _note_from_disk(self, line: str) -> None:
-        self.call_from_thread(self.dialogue.note, line)
+        self._told_by_disk = line
+        with contextlib.suppress(RuntimeError):  # the event loop is closed: told at the end
+            self.post_message(Notice(line))
 
     def _count_tokens(self, text: str) -> int | None:
         return self.worker.count_tokens(text)
@@ -265,7 +301,7 @@ class ChatApp(SteadyApp):
 
     @on(LoadProgress)
     def _load_progress(self, event: LoadProgress) -> None:
-        if not self._leaving:
+        if self._is_loading and not self._leaving:  # else it comes back after a death, or a cancel
             if self._status.state in ("loading", "ready"):
                 self._set_state("loading", event.line)
             self.transcript.welcome([event.line])
@@ -273,20 +309,27 @@ class ChatApp(SteadyApp):
     @on(Notice)
     def _notice(self, event: Notice) -> None:
         if not self._leaving:
+            self._told_by_disk = ""
             self.dialogue.note(event.line)
 
     @on(Loaded)
-    async def _loaded(self, event: Loaded) -> None:
+    def _loaded(self, event: Loaded) -> None:
         if not self._leaving:
             self._failed = None
             if self._status.model is not None:
                 self.dialogue.note(f"{event.model.name} answers, drafter {event.model.drafter}")
+            self._end_loading(is_loaded=True)
             self._set_state("ready", model=event.model)
             self.show_welcome()
             missing, self._missing = self._missing, None
             if self.pulls is not None and missing:
-                self.pulls.start(missing, lambda _model: False)
-            await self.dialogue.send_waiting()
+                with contextlib.suppress(BusyError):  # the user was faster
+                    self.pulls.start(missing, lambda _model: False)
+            self.turns.add(self.dialogue.send_waiting)
+
+    def _end_loading(self, *, is_loaded: bool) -> None:
+        self._is_loading = False
+        self.actions.switching.ended(is_loaded=is_loaded)
 
     @on(PullMoved)
     def _pull_moved(self, event: PullMoved) -> None:
@@ -310,13 +353,17 @@ class ChatApp(SteadyApp):
         """Leave at once with the error, unless there is something to lose, or a model serves on."""
         if self._leaving:
             return
+        self._end_loading(is_loaded=False)
         if self._status.model is not None:
-            self.dialogue.error(f"{event.failure.line} · {self._status.model.name} goes on")
+            tell = self.dialogue.note if event.failure.is_cancelled else self.dialogue.error
+            tell(f"{event.failure.line} · {self._status.model.name} goes on")
             self._set_state("ready")
+            self.turns.add(self.dialogue.send_waiting)
             return
+        is_known = self._failed is not None
         self._failed = ChatOutcome(event.failure.exit_code, event.failure.line)
         self.dialogue.take_back_waiting()
-        if not self.box.text and not self.dialogue.session.messages:
+        if not is_known and not self.box.text and not self.dialogue.session.messages:
             self.exit(self._failed, return_code=self._failed.exit_code)
             return
         self._set_state("failed")
@@ -326,15 +373,15 @@ class ChatApp(SteadyApp):
     # Asking
 
     @on(MessageInput.Submitted)
-    async def _submitted(self, event: MessageInput.Submitted) -> None:
+    def _submitted(self, event: MessageInput.Submitted) -> None:
         if self._leaving:
             return
         if self._failed is not None:
             self.give_back(event.text, "no model was loaded · /model takes another one")
         elif self.actions.editing is not None:
-            await self.actions.ask_edited(event.text)
+            self.turns.add(partial(self.actions.ask_edited, event.text))
         else:
-            await self.dialogue.send(event.text)
+            self.turns.add(partial(self.dialogue.send, event.text))
 
     @on(MessageInput.CommandGiven)
     async def _command_given(self, event: MessageInput.CommandGiven) -> None:
@@ -360,30 +407,35 @@ class ChatApp(SteadyApp):
             self.transcript.scroll_page_down(animate=False)
 
     @on(Transcript.Step)
-    async def _stepped(self, event: Transcript.Step) -> None:
-        await self.actions.step_version(int(event.key), event.step)
+    def _stepped(self, event: Transcript.Step) -> None:
+        self.turns.add(partial(self.actions.step_version, int(event.key), event.step))
 
     @on(AnswerProgress)
     def _answer_progress(self, event: AnswerProgress) -> None:
         self.dialogue.progress(event.job)
 
     @on(Answered)
-    async def _answered(self, event: Answered) -> None:
-        if not await self.actions.summary.take(event.job, event.completion):
-            await self.dialogue.answered(event.job, event.completion)
+    def _answered(self, event: Answered) -> None:
+        if self.actions.summary.is_by(event.job):
+            self.turns.add(partial(self.actions.summary.take, event.job, event.completion))
+        else:
+            self.turns.add(partial(self.dialogue.answered, event.job, event.completion))
 
     @on(AnswerFailed)
-    async def _answer_failed(self, event: AnswerFailed) -> None:
-        if not self.actions.summary.fail(event.job, event.failure):
-            await self.dialogue.failed(event.job, event.failure)
+    def _answer_failed(self, event: AnswerFailed) -> None:
+        if self.actions.summary.is_by(event.job):
+            self.actions.summary.fail(event.failure)
+        else:
+            self.turns.add(partial(self.dialogue.failed, event.job, event.failure))
 
     def leave(self, outcome: ChatOutcome) -> None:
         """Leave at once; who made the completer sees to what still runs in it."""
         # From here on the widgets may be gone: nothing that still arrives is to be shown.
         self._leaving = True
+        said = self.dialogue.last_turn() if self.options.inline else ""
         self.dialogue.leave()
         self.worker.close()
-        self.exit(outcome, return_code=outcome.exit_code)
+        self.exit(replace(outcome, said=said), return_code=outcome.exit_code)
 
     @property
     def outcome(self) -> ChatOutcome:

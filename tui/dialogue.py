@@ -13,11 +13,13 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from edgespec.chats import MessageState
+from edgespec.errors import StorageError
 from edgespec.tui.disk import Disk
 from edgespec.tui.entries import entry_of, figures_of, progress_line
 from edgespec.tui.failure import Failure
 from edgespec.tui.live import LiveAnswer
 from edgespec.tui.pacing import Pacer
+from edgespec.tui.plain import plain
 from edgespec.tui.remarks import context_remark, remarks, same_bytes_remark
 from edgespec.tui.session import Asked, Session
 from edgespec.tui.status import State
@@ -37,6 +39,11 @@ class Stage(Protocol):
     @property
     def model(self) -> ServedModel | None:
         """The loaded model; None while there is none."""
+        ...
+
+    @property
+    def is_occupied(self) -> bool:
+        """Whether the model has something else to do than to answer, or is being changed."""
         ...
 
     def show_state(self, state: State, chunk: Chunk | None = None, detail: str = "") -> None:
@@ -72,7 +79,7 @@ class Dialogue:
         self._stage = stage
         self._pacer = Pacer()
         self._waiting: str | None = None
-        self._is_beginning = False
+        self._is_beginning = self._is_unwanted = False
         self._is_draw_due = False
         self._num_notes = 0
         self._num_dropped = 0
@@ -80,8 +87,8 @@ class Dialogue:
 
     @property
     def is_busy(self) -> bool:
-        """Whether an answer is under way, or about to be."""
-        return self.live is not None or self._is_beginning
+        """Whether an answer is under way, or about to be, or the model does something else."""
+        return self.live is not None or self._is_beginning or self._stage.is_occupied
 
     @property
     def is_waiting(self) -> bool:
@@ -128,9 +135,12 @@ class Dialogue:
         if self._stage.model is None or self.is_busy:
             self._stage.hint("an answer is under way · Esc stops it" if self.is_busy else "loading")
             return
-        self._is_beginning = True
+        self._is_beginning, self._is_unwanted = True, False
         try:
             asked = await self._disk.run(begin)
+        except StorageError as error:
+            self.error(str(error))
+            return
         finally:
             self._is_beginning = False
         self._show_path()
@@ -138,10 +148,13 @@ class Dialogue:
         self.live = LiveAnswer(self._worker.ask(asked.request), asked)
         self._pacer.begin()
         self._stage.show_state("prefilling")
+        if self._is_unwanted:
+            self.stop()
 
     def stop(self) -> None:
         """Stop the answer, and take back what waits."""
         self.take_back_waiting()
+        self._is_unwanted = True
         if self.live is not None:
             self._stage.show_state("stopping")
             self.live.job.cancel()
@@ -156,6 +169,18 @@ class Dialogue:
             self._disk.start(
                 lambda: self.session.finish(live.asked.answer, text, "cut", sources=sources)
             )
+
+    def last_turn(self) -> str:
+        """The last question and what there is of its answer, as Markdown; "" without one."""
+        question, answer = self.session.last("user"), self.session.last("assistant")
+        if question is None or answer is None:
+            return ""
+        asked = "\n".join(f"> {line}".rstrip() for line in question.content.splitlines())
+        said = answer.content
+        if self.live is not None:
+            self._draw_text(self.live)
+            said = self.live.text
+        return plain(f"{asked}\n\n{said}".rstrip())
 
     # An answer on its way
 
@@ -195,13 +220,7 @@ class Dialogue:
         if live.text or completion.finish_reason != "cancelled":
             await self._settle(live, completion)
         else:
-            asked = live.asked
-            question = self.session.messages[asked.question].content
-            is_alone = len(self.session.versions(asked.answer)) == 1
-            await self._disk.run(lambda: self.session.withdraw(asked))
-            self._show_path()
-            if is_alone:
-                self._stage.give_back(question, "stopped before the answer began")
+            await self._withdraw(live.asked, "stopped before the answer began")
         self._stage.show_state("ready")
         await self.send_waiting()
 
@@ -219,12 +238,19 @@ class Dialogue:
                 lambda: self.session.finish(asked.answer, text, "cut", sources=sources)
             )
         else:
-            question = self.session.messages[asked.question].content
-            await self._disk.run(lambda: self.session.withdraw(asked))
-            self._stage.give_back(question, "")
+            await self._withdraw(asked, "")
         self._show_path()
         self.error(f"{failure.line} · Ctrl+R asks again" if failure.is_death else failure.line)
         self._stage.show_state("ready")
+
+    async def _withdraw(self, asked: Asked, hint: str) -> None:
+        """Nothing came of it: a question without another answer goes back into the box."""
+        question = self.session.messages[asked.question].content
+        is_alone = len(self.session.versions(asked.answer)) == 1
+        await self._disk.run(lambda: self.session.withdraw(asked))
+        self._show_path()
+        if is_alone:
+            self._stage.give_back(question, hint)
 
     async def _settle(self, live: LiveAnswer, completion: Completion) -> None:
         """Keep and show the final text, figures and remarks."""
@@ -241,7 +267,8 @@ class Dialogue:
         self.completions.append(completion)
         self._stage.show_state("ready", Chunk("", (), completion.stats, completion.timings))
         self._transcript.update(self._entry(asked.answer))
-        lines = remarks(completion, self.session.max_tokens, self._num_dropped)
+        has_older = len(self.session.path) > 2
+        lines = remarks(completion, self.session.max_tokens, self._num_dropped, has_older=has_older)
         self._num_dropped = completion.num_dropped_messages
         if not asked.request.speculate:
             lines += same_bytes_remark(self.session, asked.answer)

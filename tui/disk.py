@@ -16,9 +16,15 @@ class Disk:
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="history")
+        self._is_closed = False
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do `work` after all that was asked for before, and wait for it."""
+        """Do `work` after all that was asked for before, and wait for it.
+
+        Raises what `work` raises, and CancelledError once this is closed.
+        """
+        if self._is_closed:
+            raise asyncio.CancelledError
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def start(self, work: Callable[[], object]) -> Future[object] | None:
@@ -30,6 +36,7 @@ class Disk:
     def close(self, last: Callable[[], object], timeout_s: float = 2.0) -> None:
         """Do `last` after all else, and wait for it, but no longer than that."""
         future = self.start(last)
+        self._is_closed = True
         self._thread.shutdown(wait=False)
         if future is not None:
             with contextlib.suppress(Exception):  # what cannot be kept was told before

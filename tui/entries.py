@@ -26,7 +26,7 @@ def entry_of(message: ChatMessage, versions: Sequence[int]) -> Entry:
 
 
 def label_of(message: ChatMessage) -> str:
-    """The quiet line below an answer: who said it, how fast, and whether it is whole.
+    """The quiet line below an answer: who said it, and how fast.
 
     >>> label_of(ChatMessage(1, None, "assistant", "Hi", 0.0, "cut", "qwen"))
     'qwen · cut off · /continue goes on'

@@ -22,9 +22,9 @@ async def export(app: ChatApp, argument: str) -> None:
     if write is None or not session.messages:
         app.hint("there is nothing to export yet")
         return
-    form, path = destination(argument, time.strftime("chat-%Y%m%d-%H%M%S"))
-    text = write(_chat_of(session), form)
     try:
+        form, path = destination(argument, time.strftime("chat-%Y%m%d-%H%M%S"))
+        text = write(_chat_of(session), form)
         await app.disk.run(lambda: _write_new(path, text))
     except EdgeSpecError as error:
         app.dialogue.error(str(error))
@@ -38,11 +38,13 @@ async def import_(app: ChatApp, argument: str) -> None:
     if read is None:
         app.hint("nothing is kept in this run")
         return
-    path = Path(argument).expanduser()
     try:
+        path = _expanded(argument)
         number = await app.disk.run(lambda: read(path))
-    except (EdgeSpecError, OSError) as error:
+    except EdgeSpecError as error:
         app.dialogue.error(str(error))
+    except OSError as error:
+        app.dialogue.error(f"{argument} cannot be read ({error.strerror}); name another file")
     else:
         app.dialogue.note(f"{number} conversations came in from {path.name} · Ctrl+L shows them")
 
@@ -52,11 +54,20 @@ def destination(argument: str, name: str) -> tuple[ExportForm, Path]:
 
     >>> destination("json", "chat"), destination("talk.md", "chat")
     (('json', PosixPath('chat.json')), ('md', PosixPath('talk.md')))
+
+    Raises EdgeSpecError for the home of nobody.
     """
     first, _, rest = argument.strip().partition(" ")
     given = rest.strip() if first in get_args(ExportForm) else argument.strip()
     form: ExportForm = "json" if "json" in (first, given.rpartition(".")[2]) else "md"
-    return form, Path(given or f"{name}.{form}").expanduser()
+    return form, _expanded(given or f"{name}.{form}")
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise EdgeSpecError(f"{path}: nobody has this home", "name another file") from error
 
 
 def _chat_of(session: Session) -> Chat:
@@ -71,8 +82,12 @@ def _write_new(path: Path, text: str) -> None:
     """Write a file that is not there yet; raises EdgeSpecError if it is, or cannot be written."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+        except OSError:
+            path.unlink()
+            raise
     except FileExistsError as error:
         raise EdgeSpecError(f"{path} is there already", "name another file") from error
     except OSError as error:

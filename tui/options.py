@@ -14,7 +14,7 @@ class ChatOptions:
     `max_tokens` None lets each answer run until the context is full. `initial_message` is sent as
     soon as the model is ready. `chat` is the id of a kept conversation to go on with; `incognito`
     begins with one of which nothing is kept. `pull_when_loaded` is a model that is fetched
-    meanwhile.
+    meanwhile. `inline` chats below the shell's prompt instead of on a screen of its own.
     """
 
     system: str | None = None
@@ -24,11 +24,16 @@ class ChatOptions:
     chat: str | None = None
     incognito: bool = False
     pull_when_loaded: str | None = None
+    inline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ChatOutcome:
-    """How the app ended: the command's exit status and, on failure, one line for stderr."""
+    """How the app ended: the command's exit status and, on failure, one line for stderr.
+
+    `said` is the last turn as Markdown where nothing else of an inline chat would be left to read.
+    """
 
     exit_code: int = 0
     message: str | None = None
+    said: str = ""

@@ -8,8 +8,17 @@ from edgespec.types import Completion
 _NEARLY_FULL = 0.85
 
 
-def remarks(completion: Completion, max_tokens: int | None, num_dropped_before: int) -> list[str]:
-    """Lines to show after an answer; the left-out messages are told when their number changes."""
+def remarks(
+    completion: Completion,
+    max_tokens: int | None,
+    num_dropped_before: int,
+    *,
+    has_older: bool = True,
+) -> list[str]:
+    """Lines to show after an answer; the left-out messages are told when their number changes.
+
+    `has_older` says that there are older questions, which can be left out.
+    """
     lines = []
     if completion.num_dropped_messages not in (0, num_dropped_before):
         lines.append(_dropped(completion.num_dropped_messages))
@@ -17,9 +26,9 @@ def remarks(completion: Completion, max_tokens: int | None, num_dropped_before: 
         if max_tokens is not None and len(completion.token_ids) >= max_tokens:
             lines.append(f"the limit is {max_tokens:,} tokens")
         else:
+            older = "/continue leaves out the oldest questions, " if has_older else ""
             lines.append(
-                "the context is full · /continue leaves out the oldest questions, /summary goes on"
-                " in a new conversation"
+                f"the context is full · {older}/summary goes on in a new conversation"
             )
     elif not completion.text and completion.finish_reason != "cancelled":
         lines.append("the model had nothing to say")

@@ -22,4 +22,7 @@ def run_chat(
         raise UsageError(
             "a chat needs a terminal for input and output", "use `edgespec run PROMPT` in a pipe"
         )
+    is_inline = options is not None and options.inline
+    if is_inline and not sys.stderr.isatty():
+        raise UsageError("an inline chat is drawn on stderr", "leave the terminal there")
     return ChatApp(completer, options, services).run() or ChatOutcome()

@@ -9,6 +9,7 @@ from typing import Literal
 
 from edgespec.catalog import Catalog
 from edgespec.chats import Chat, History
+from edgespec.protocols import Completer
 from edgespec.reports import Report
 from edgespec.tui.terms import TermsQuestion
 
@@ -21,8 +22,9 @@ class Services:
 
     `history` keeps chats; it is called in one thread. `terms` is what
     the catalogue asks about terms, in this app. `load` loads another target, or has another
-    drafter draft (None: as before), telling how far it is; it raises EdgeSpecError, and the model
-    before then serves on. `write_chat` gives a chat as text, `read_chats` takes chats from a file
+    drafter draft (None: as before), telling how far it is, and gives who answers from then on; it
+    raises EdgeSpecError, LoadCancelled after `cancel_load`, and the model before then serves on.
+    `write_chat` gives a chat as text, `read_chats` takes chats from a file
     into the history and gives their number. `preferences` is where the theme is remembered,
     `keys` where the user may say other keys; `notices` are shown at the start.
     """
@@ -30,7 +32,8 @@ class Services:
     history: History | None = None
     catalog: Catalog | None = None
     terms: TermsQuestion | None = None
-    load: Callable[[str | None, str | None, Report], None] | None = None
+    load: Callable[[str | None, str | None, Report], Completer] | None = None
+    cancel_load: Callable[[], None] | None = None
     write_chat: Callable[[Chat, ExportForm], str] | None = None
     read_chats: Callable[[Path], int] | None = None
     preferences: Path | None = None

@@ -9,6 +9,7 @@ after the other. Where the history fails, the conversation goes on in memory, an
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import time
@@ -17,7 +18,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from edgespec.chats import (
-    Begun,
     ChatMessage,
     ChatSettings,
     History,
@@ -124,8 +124,9 @@ class Session:
         )
 
     def go_on(self, answer: int) -> Asked:
-        """An answer that was cut goes on where it stopped."""
-        self._write(lambda history: history.reopen(answer))
+        """An answer that was cut goes on where it stopped; StorageError if another chat has it."""
+        if self._is_kept and self._history is not None:
+            self._history.reopen(answer)
         message = self._change(answer, state="open")
         assert message.parent is not None
         asked = self._asked(message.parent, answer)
@@ -139,9 +140,14 @@ class Session:
             asked, request=request, text=message.content, sources=message.sources
         )
 
-    def summary_request(self) -> CompletionRequest:
-        """Has the model sum up what was said; the answer is no part of the conversation."""
-        messages = (*self._messages_until(self.tip), Message("user", CONTINUED))
+    def summary_request(self, num_context: int) -> CompletionRequest:
+        """Has the model sum up what was said; the answer is no part of the conversation.
+
+        The middle of messages of more than `num_context` characters is left out: one that fills
+        the context could only be left out as a whole.
+        """
+        said = [_shortened(message, num_context) for message in self._messages_until(self.tip)]
+        messages = (*said, Message("user", CONTINUED))
         return dataclasses.replace(self._request(messages), record=False)
 
     def begin_with_summary(self, summary: str, model: str) -> None:
@@ -156,7 +162,9 @@ class Session:
 
     def partial(self, answer: int, text: str, sources: Sources = ()) -> None:
         """Keep what there is of an answer, should the app be killed."""
-        self._write(lambda history: history.partial(answer, text, sources))
+        if self._is_kept and self._history is not None:
+            with contextlib.suppress(StorageError):  # the end of the answer is tried, too
+                self._history.partial(answer, text, sources)
 
     def finish(
         self,
@@ -167,8 +175,10 @@ class Session:
         figures: Mapping[str, float] | None = None,
         sources: Sources = (),
     ) -> None:
-        """An answer ended."""
-        numbers = dict(figures or {})
+        """An answer ended; model and figures of one that was gone on with stay if none come."""
+        before = self.messages[answer]
+        model = before.model if model is None else model
+        numbers = dict(before.figures if figures is None else figures)
         self._change(
             answer, content=text, state=state, model=model, figures=numbers, sources=tuple(sources)
         )
@@ -242,13 +252,13 @@ class Session:
     def _begin(self, parent: int | None, text: str) -> Asked:
         chat, settings = self.chat, self.settings
         begun = self._write(lambda history: history.begin(chat, parent, text, settings))
-        if begun is None:
-            own = chat or "not-kept"
-            begun = Begun(own, next(self._own_ids), next(self._own_ids))
-        self.chat = begun.chat
-        self._add(begun.question, parent, "user", text, "done")
-        self._add(begun.answer, begun.question, "assistant", "", "open")
-        return self._asked(begun.question, begun.answer)
+        if begun is not None:
+            self.chat, question, answer = begun.chat, begun.question, begun.answer
+        else:
+            question, answer = next(self._own_ids), next(self._own_ids)
+        self._add(question, parent, "user", text, "done")
+        self._add(answer, question, "assistant", "", "open")
+        return self._asked(question, answer)
 
     def _another(self, question: int) -> Asked:
         answer = self._write(lambda history: history.another(question))
@@ -307,8 +317,15 @@ class Session:
             return change(self._history)
         except StorageError as error:
             self._is_kept = False
-            self._report(f"not kept from here on: {error}")
+            self._report(f"not kept from here on: {error} · /export writes it to a file")
             return None
+
+
+def _shortened(message: Message, most: int) -> Message:
+    text = message.content
+    if len(text) <= most:
+        return message
+    return dataclasses.replace(message, content=f"{text[: most // 2]} … {text[-most // 2 :]}")
 
 
 def _with_seed(asked: Asked, seed: int) -> Asked:

@@ -10,13 +10,17 @@ from textual.app import App
 from textual.driver import Driver
 
 from edgespec.tui import clipboard
-from edgespec.tui.driver import steady
+from edgespec.tui.driver import inline_driver, steady
 from edgespec.tui.failure import describe
 from edgespec.tui.options import ChatOutcome
 
 
 class SteadyApp(App[ChatOutcome]):
     """Ends with a `ChatOutcome` even when a handler, Textual or the terminal's input fails."""
+
+    def __init__(self, *, is_inline: bool = False) -> None:
+        """`is_inline` draws below the shell's prompt, where the platform can."""
+        super().__init__(driver_class=inline_driver() if is_inline else None)
 
     def get_driver_class(self) -> type[Driver]:
         """Textual's driver for this platform, with what terminals do to it mended."""

@@ -27,12 +27,12 @@ class Summary:
     def begin(self) -> None:
         """Have the model sum up."""
         app, session = self._app, self._app.dialogue.session
-        if app.model is None or app.dialogue.is_busy or self._job is not None:
-            app.hint("an answer is under way · Esc stops it")
+        if app.model is None or app.dialogue.is_busy:
+            app.hint("the model is busy · Esc stops it")
         elif not session.messages:
             app.hint("nothing was said yet")
         else:
-            self._job = app.worker.ask(session.summary_request())
+            self._job = app.worker.ask(session.summary_request(app.model.num_context))
             app.show_state("prefilling", detail="summing up")
 
     def cancel(self) -> None:
@@ -40,10 +40,19 @@ class Summary:
         if self._job is not None:
             self._job.cancel()
 
-    async def take(self, job: Job, completion: Completion) -> bool:
-        """Begin the conversation that a summary is for; False if this is no summary."""
+    def drop(self) -> None:
+        """Stop it, and make nothing of it: its conversation is being left."""
+        self.cancel()
+        self._job = None
+
+    def is_by(self, job: Job) -> bool:
+        """Whether it is this job that sums up."""
+        return job is self._job
+
+    async def take(self, job: Job, completion: Completion) -> None:
+        """Begin the conversation that a summary is for, unless it was dropped."""
         if job is not self._job:
-            return False
+            return
         self._job = None
         app, text = self._app, completion.text.strip()
         if completion.finish_reason == "cancelled" or not text:
@@ -52,13 +61,11 @@ class Summary:
             name, session = app.model.name if app.model else "", app.dialogue.session
             await app.dialogue.show(lambda: session.begin_with_summary(text, name))
         app.show_state("ready")
-        return True
+        await app.dialogue.send_waiting()
 
-    def fail(self, job: Job, failure: Failure) -> bool:
-        """Tell what went wrong; False if this is no summary."""
-        if job is not self._job:
-            return False
+    def fail(self, failure: Failure) -> None:
+        """Tell what went wrong."""
         self._job = None
+        self._app.dialogue.take_back_waiting()
         self._app.dialogue.error(failure.line)
         self._app.show_state("ready")
-        return True

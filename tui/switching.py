@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgespec.protocols import Completer
 from edgespec.reports import Report
 from edgespec.tui.model_rows import Kind
 from edgespec.tui.models_screen import Chosen, ModelsScreen
@@ -13,11 +14,17 @@ if TYPE_CHECKING:
 
 
 class Switching:
-    """Knows what serves by the names that it was asked for."""
+    """Knows what serves by the names that it was asked for; one load is under way at a time."""
 
     def __init__(self, app: ChatApp) -> None:
         self._app = app
-        self._serving: tuple[str, str] | None = None
+        self._names: dict[Kind, str] = {}
+        self._wanted: Chosen | None = None
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether another model is being loaded."""
+        return self._wanted is not None
 
     def choose(self, kind: Kind, name: str) -> None:
         """Take another model, or show what there is."""
@@ -27,14 +34,21 @@ class Switching:
         elif name:
             self._switch(Chosen(kind, name))
         elif not isinstance(app.screen, ModelsScreen):
-            screen = ModelsScreen(catalog, app.pulls, *self.serving, kind)
-            app.push_screen(screen, self._chosen)
+            target = app.model.name if app.model is not None else ""
+            names = self._names.get("model", target), self._names.get("drafter", "auto")
+            app.push_screen(ModelsScreen(catalog, app.pulls, *names, kind), self._chosen)
 
-    @property
-    def serving(self) -> tuple[str, str]:
-        """Names of the model that answers and of what drafts."""
-        model = self._app.model
-        return self._serving or (model.name if model is not None else "", "auto")
+    def cancel(self) -> None:
+        """Take the load back, if there is one under way."""
+        cancel = self._app.services.cancel_load
+        if self.is_under_way and cancel is not None:
+            cancel()
+
+    def ended(self, *, is_loaded: bool) -> None:
+        """The load, if it was one of these, is over."""
+        wanted, self._wanted = self._wanted, None
+        if wanted is not None and is_loaded:
+            self._names[wanted.kind] = wanted.name
 
     def _chosen(self, chosen: Chosen | None) -> None:
         if chosen is not None:
@@ -42,15 +56,18 @@ class Switching:
 
     def _switch(self, chosen: Chosen) -> None:
         """Load behind the screen; the model before goes on if that fails."""
-        app = self._app
-        load = app.services.load
+        app, load = self._app, self._app.services.load
         assert load is not None
+        if app.is_loading:
+            app.hint("a model is being loaded" + " · Esc takes it back" * self.is_under_way)
+            return
+        app.actions.summary.cancel()
         app.dialogue.stop()
-        target, drafter = self.serving
-        wanted = (chosen.name, drafter) if chosen.kind == "model" else (target, chosen.name)
+        self._wanted = chosen
+        target = chosen.name if chosen.kind == "model" else None
+        drafter = chosen.name if chosen.kind == "drafter" else None
 
-        def switch(report: Report) -> None:
-            load(*wanted, report)
-            self._serving = wanted
+        def switch(report: Report) -> Completer:
+            return load(target, drafter, report)
 
-        app.worker.load_again(switch)
+        app.begin_loading(switch)

@@ -109,7 +109,7 @@ class Loaded(Message):
 
 
 class LoadFailed(Message):
-    """There will be no completer."""
+    """There is no completer, or still the one before."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ class Worker:
         self._is_closed = False
 
     def start(self) -> None:
-        """Begin to load."""
+        """Begin to load; `Loaded` or `LoadFailed` tells how it went."""
         threading.Thread(target=self._load, name="loading", daemon=True).start()
 
     def ask(self, request: CompletionRequest) -> Job:
@@ -165,18 +165,10 @@ class Worker:
         threading.Thread(target=self._read, args=(job,), name="answer", daemon=True).start()
         return job
 
-    def load_again(self, switch: Callable[[Report], None]) -> None:
-        """Have the completer serve another model; `Loaded` or `LoadFailed` tells how it went."""
-
-        def load() -> None:
-            assert self._completer is not None
-            try:
-                switch(self._report)
-                self._post(Loaded(self._completer.model))
-            except Exception as error:  # noqa: BLE001 - a user sees a line, no traceback
-                self._post(LoadFailed(describe(error)))
-
-        threading.Thread(target=load, name="loading", daemon=True).start()
+    def load_again(self, factory: CompleterFactory) -> None:
+        """Have another model serve; if that fails, the one before goes on."""
+        self._factory = factory
+        self.start()
 
     def count_tokens(self, text: str) -> int | None:
         """Tokens of a text; None before there is a model. Waits; raises EdgeSpecError."""

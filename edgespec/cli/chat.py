@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import secrets
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from edgespec.cli.options import (
     memory_options,
     sampling_options,
 )
+from edgespec.errors import Cancelled, LoadCancelled
 from edgespec.models.registry import DEFAULT_DRAFTER, DEFAULT_TARGET
 from edgespec.models.resolve import locate
 from edgespec.paths import Paths, user_paths
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 @click.option(
     "--continue", "continued", metavar="ID", help="Go on with a chat, or with the `last`."
 )
+@click.option("--inline", is_flag=True, help="Chat below the prompt; the last answer stays there.")
 @click.option("--list", "is_list", is_flag=True, help="Print the chats and end.")
 @click.option("--search", metavar="TEXT", help="Print messages with all of these words and end.")
 @click.option("--export", metavar="ID", help="Print a chat, or the `last`, and end.")
@@ -94,11 +97,14 @@ def chat(verbose: bool, /, message: str | None, **values: Any) -> int:  # noqa: 
             chat=continued,
             incognito=not loading.remember,
             pull_when_loaded=_missing_drafter(loading, paths),
+            inline=values["inline"],
         )
         loader = Loader(host, loading, sampling, LocalCatalog(paths, loading.num_context))
         loader.accept_terms = terms = TermsQuestion()
         with chat_services(paths, loader, terms, keeps=loading.remember) as services:
             outcome = run_chat(loader, options, services)
+    if outcome.said:
+        click.echo(outcome.said)
     if outcome.message:
         click.echo(f"edgespec: {outcome.message}", err=True)
     return outcome.exit_code
@@ -116,13 +122,14 @@ class Loader:
         self._host = host
         self._request = request
         self._sampling = sampling
+        self._is_cancelled = threading.Event()
 
     def __call__(self, report: Report) -> Completer:
         """Load what was asked for."""
         self._load(self._request, report)
         return self._host
 
-    def load(self, model: str | None, drafter: str | None, report: Report) -> None:
+    def load(self, model: str | None, drafter: str | None, report: Report) -> Completer:
         """Load another model, or another drafter; None is the one before."""
         request = dataclasses.replace(
             self._request,
@@ -132,14 +139,28 @@ class Loader:
         )
         self._load(request, report)
         self._request = request
+        return self._host
+
+    def cancel(self) -> None:
+        """Take back what is being loaded, from any thread: LoadCancelled is raised there."""
+        self._is_cancelled.set()
+        self._host.cancel_load()
 
     def _load(self, request: LoadRequest, report: Report) -> None:
+        self._is_cancelled.clear()
+
         def on_disk(name: str) -> Path:
             meter = PullMeter(name, lambda state: report(fetching(state)))
-            return self.catalog.pull(name, meter, self.accept_terms, lambda: False)
+            return self.catalog.pull(name, meter, self.accept_terms, self._is_cancelled.is_set)
 
-        path = on_disk(request.model)
-        self._host.load(with_drafter_path(request, on_disk), path, report, self._sampling)
+        try:
+            path = on_disk(request.model)
+            request = with_drafter_path(request, on_disk)
+        except Cancelled as stop:
+            raise LoadCancelled("the model was not pulled: it was cancelled") from stop
+        if self._is_cancelled.is_set():
+            raise LoadCancelled("the model was not loaded: it was cancelled")
+        self._host.load(request, path, report, self._sampling)
 
 
 @contextlib.contextmanager
@@ -167,6 +188,7 @@ def chat_services(
             catalog=loader.catalog,
             terms=terms,
             load=loader.load,
+            cancel_load=loader.cancel,
             write_chat=lambda chat, form: chat_file(chat) if form == "json" else markdown_of(chat),
             read_chats=take_in if history is not None else None,
             preferences=paths.data / "chat.json",

@@ -92,3 +92,46 @@ def test_no_color_is_respected() -> None:
         assert shown.wait() == 0
         colours = re.findall(r"\x1b\[[0-9;]*?[34]8;2;(\d+);(\d+);(\d+)", shown.written)
         assert all(red == green == blue for red, green, blue in colours)
+
+
+def test_an_inline_chat_leaves_the_last_answer_below_the_prompt() -> None:
+    with chat_terminal("pass", "--inline") as shown:
+        shown.until_shown("ready")
+        shown.press("Hi\r")
+        shown.until_shown("Hello there.")
+        shown.process.send_signal(signal.SIGTSTP)
+        _, state = os.waitpid(shown.process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(state) and shown.attributes == shown.attributes_before
+        shown.read()
+        shown.written = ""
+        shown.process.send_signal(signal.SIGCONT)
+        shown.until_shown("Hello there.")
+        shown.press("\x11")
+        assert shown.wait() == 0
+        shown.until_shown("> Hi\r\n\r\nHello **there**.")
+        assert "\x1b[?1049h" not in shown.written and "\x1b[?25h" in shown.written
+        assert shown.attributes == shown.attributes_before
+
+
+def test_a_terminal_that_is_too_small_says_so_until_it_grows() -> None:
+    with chat_terminal() as shown:
+        shown.until_shown("ready")
+        shown.press("typed")
+        shown.until_shown("typed")
+        shown.resize(5, 20)
+        shown.until_shown("small: 30 x 9")
+        shown.written = ""
+        shown.resize(30, 100)
+        shown.until_shown("typed")
+        shown.resize(5, 20)
+        shown.until_shown("small: 30 x 9")
+        shown.press("\x11")
+        assert shown.wait() == 0
+
+
+@pytest.mark.parametrize("way", [(), ("--inline",)])
+def test_a_chat_whose_terminal_is_gone_ends(way: tuple[str, ...]) -> None:
+    with chat_terminal("pass", *way) as shown:
+        shown.until_shown("ready")
+        shown.hang_up()
+        assert shown.process.wait(10)

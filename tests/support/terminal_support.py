@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import tui_support
 CHAT = """
 import sys, time
 from edgespec.errors import ModelFileError
-from edgespec.tui import run_chat
+from edgespec.tui import ChatOptions, run_chat
 from tui_support import ScriptedCompleter
 
 def factory(report):
@@ -29,7 +30,8 @@ def factory(report):
     {load}
     return ScriptedCompleter("Hello **there**.")
 
-end = run_chat(factory)
+end = run_chat(factory, ChatOptions(inline="--inline" in sys.argv))
+print(end.said)
 print(f"outcome {{end.exit_code}} {{end.message}}", file=sys.stderr)
 sys.exit(end.exit_code)
 """
@@ -38,17 +40,19 @@ sys.exit(end.exit_code)
 class Terminal:
     """A process with a pseudo-terminal of its own, and everything it wrote there."""
 
-    def __init__(self, program: str, **env: str) -> None:
+    def __init__(self, program: str, *arguments: str, **env: str) -> None:
         self._leader, follower = pty.openpty()
         ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
         self.attributes_before = termios.tcgetattr(self._leader)
         paths = {"PYTHONPATH": str(Path(tui_support.__file__).parent), "TERM": "xterm-256color"}
+        own_size = ("COLUMNS", "LINES")  # would be taken for the size of this terminal, too
+        environment = {name: at for name, at in os.environ.items() if name not in own_size}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", program],
+            [sys.executable, "-c", program, *arguments],
             stdin=follower,
             stdout=follower,
             stderr=follower,
-            env={**os.environ, **paths, **env},
+            env={**environment, **paths, **env},
             start_new_session=True,
         )
         os.close(follower)
@@ -62,6 +66,15 @@ class Terminal:
     def shown(self) -> str:
         """What was written, without escape sequences; drawn over and over, so only for `in`."""
         return re.sub(r"\x1b(\[[0-9;?<>=$]*[a-zA-Z]|\][^\x07]*\x07|[()][A-Z0-9])", "", self.written)
+
+    def resize(self, rows: int, columns: int) -> None:
+        ioctl(self._leader, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.process.send_signal(signal.SIGWINCH)
+
+    def hang_up(self) -> None:
+        """Take the terminal away without a word to the process, which it does not control."""
+        os.close(self._leader)
+        self._leader = os.open(os.devnull, os.O_RDWR)
 
     def press(self, keys: str) -> None:
         os.write(self._leader, keys.encode())
@@ -105,9 +118,9 @@ def assert_restored(shown: Terminal) -> None:
 
 
 @contextlib.contextmanager
-def chat_terminal(load: str = "pass", **env: str) -> Iterator[Terminal]:
-    """A chat in a terminal, whose model is loaded by the statement `load`."""
-    opened = Terminal(CHAT.format(load=load), **env)
+def chat_terminal(load: str = "pass", *arguments: str, **env: str) -> Iterator[Terminal]:
+    """A chat in a terminal, whose model is loaded by the statement `load`; or `--inline`."""
+    opened = Terminal(CHAT.format(load=load), *arguments, **env)
     try:
         yield opened
     finally:

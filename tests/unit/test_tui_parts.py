@@ -129,6 +129,8 @@ def test_an_ordinary_answer_needs_no_remark() -> None:
 def test_each_remark(changes: dict[str, object], max_tokens: int | None, expected: str) -> None:
     completion = replace(COMPLETION, **changes)  # type: ignore[arg-type]
     assert remarks(completion, max_tokens, 0) == [expected]
+    if "/continue leaves out" in expected:
+        assert "/continue" not in remarks(completion, None, 0, has_older=False)[0]
 
 
 def test_a_stop_needs_no_remark() -> None:

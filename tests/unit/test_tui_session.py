@@ -155,13 +155,33 @@ def test_a_conversation_is_opened_as_it_was_left() -> None:
 def test_a_summary_is_the_first_answer_of_a_new_conversation() -> None:
     session = open_session(system="Be brief.")
     turn(session, "Hi", "Ho")
-    request, before = session.summary_request(), session.chat
+    request, before = session.summary_request(4096), session.chat
     assert request.prompt[-1] == Message("user", CONTINUED)
     assert not request.record
     session.begin_with_summary("They greeted.", "qwen")
     assert said(session) == [("user", CONTINUED), ("assistant", "They greeted.")]
     assert session.chat != before
     assert session.settings.system == "Be brief."
+
+
+def test_a_summary_of_an_answer_that_fills_the_context_is_made_of_its_ends() -> None:
+    session = open_session()
+    turn(session, "Count", "one " + "and " * 5000 + "last")
+    request = session.summary_request(256)
+    assert not isinstance(request.prompt, str)
+    question, answer, _ = [message.content for message in request.prompt]
+    assert question == "Count" and len(answer) < 300
+    assert answer.startswith("one ") and answer.endswith(" last")
+
+
+def test_an_answer_that_could_not_go_on_keeps_its_figures() -> None:
+    session = open_session()
+    asked = session.ask("Count")
+    session.finish(asked.answer, "one", "cut", "qwen", {"tokens": 1})
+    session.go_on(asked.answer)
+    session.finish(asked.answer, "one", "cut")
+    message = session.messages[asked.answer]
+    assert (message.model, message.figures) == ("qwen", {"tokens": 1})
 
 
 def test_nothing_of_an_incognito_conversation_is_kept() -> None:
@@ -198,7 +218,21 @@ def test_a_conversation_goes_on_where_the_history_fails() -> None:
     asked = turn(session, "three", "3")
     assert [text for _, text in said(session)] == ["one", "1", "two", "2", "three", "3"]
     assert len(prompt(asked)) == 5
-    assert lines == ["not kept from here on: the disk is full; free some space"]
+    problem = "the disk is full; free some space · /export writes it to a file"
+    assert lines == [f"not kept from here on: {problem}"]
+
+
+def test_a_part_that_cannot_be_kept_is_tried_again_at_the_end() -> None:
+    failing, lines = _Failing(open_incognito()), list[str]()
+    session = Session(failing, ChatOptions(), lines.append)  # type: ignore[arg-type]
+    asked = session.ask("one")
+    failing.is_full = True
+    session.partial(asked.answer, "so")
+    failing.is_full = False
+    session.finish(asked.answer, "so far", "done")
+    assert session.chat is not None and not lines
+    chat = failing.load(session.chat)  # type: ignore[operator]
+    assert [message.content for message in chat.messages] == ["one", "so far"]
 
 
 @given(st.lists(st.sampled_from(["ask", "again", "edit", "back", "next", "withdraw"]), max_size=12))

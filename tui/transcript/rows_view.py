@@ -92,6 +92,10 @@ class RowsView(ScrollView, can_focus=False):
         height = self._column.tops()[-1] if self._column.messages else 0
         size = Size(self.size.width, height)
         if size != self.virtual_size:
+            # Below a prompt, the view is as high as its rows until it may grow no more.
+            shown = self.size.height
+            if self.styles.auto_dimensions and min(self.virtual_size.height, height) <= shown:
+                self.refresh(layout=True)
             # Without the layout of the whole screen that a change of this value brings along. Where
             # it shrinks Textual scrolls up: that is not the user's doing.
             self.set_reactive(Widget.virtual_size, size)
