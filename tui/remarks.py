@@ -27,9 +27,7 @@ def remarks(
             lines.append(f"the limit is {max_tokens:,} tokens")
         else:
             older = "/continue leaves out the oldest questions, " if has_older else ""
-            lines.append(
-                f"the context is full · {older}/summary goes on in a new conversation"
-            )
+            lines.append(f"the context is full · {older}/summary goes on in a new conversation")
     elif not completion.text and completion.finish_reason != "cancelled":
         lines.append("the model had nothing to say")
     return lines

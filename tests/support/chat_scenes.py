@@ -260,7 +260,7 @@ def scene_app(name: str) -> Iterator[tuple[ChatApp, ScriptedCompleter]]:
         sources=lambda _word, number: sources[number % len(sources)],
     )  # fmt: skip
     history = filled_history() if name in _WITH_CHATS else empty_history()
-    services = Services(history=history, catalog=FakeCatalog(), load=lambda *_: None)
+    services = Services(history=history, catalog=FakeCatalog(), load=lambda *_: completer)
     options = ChatOptions(max_tokens=20 if name == "remarks" else None)
     factory = GatedFactory(completer)
     if name != "loading":
