@@ -94,16 +94,23 @@ class RowsView(ScrollView, can_focus=False):
         if size != self.virtual_size:
             # without the layout of the whole screen that a change of this value brings along
             self.set_reactive(Widget.virtual_size, size)
-            self._scroll_update(size)
+            with self._placing():  # fewer rows may leave no room below: nobody has scrolled there
+                self._scroll_update(size)
 
     def _scroll_to_row(self, row: int) -> None:
-        self._is_placing = True
-        try:
+        with self._placing():
             self.set_scroll(None, min(max(0, row), self.max_scroll_y))
             if self.show_vertical_scrollbar:  # `set_scroll` tells no watcher
                 self.vertical_scrollbar.position = self.scroll_y
+
+    @contextmanager
+    def _placing(self) -> Iterator[None]:
+        """Whatever moves within, it is not the user who scrolls."""
+        before, self._is_placing = self._is_placing, True
+        try:
+            yield
         finally:
-            self._is_placing = False
+            self._is_placing = before
 
     def _correct(self) -> None:
         """In an idle moment, replace some estimates by true heights."""
