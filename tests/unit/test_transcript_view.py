@@ -148,7 +148,9 @@ async def test_another_width_keeps_in_view_what_was(is_followed: bool) -> None:
             await pilot.pause()
         for width in (90, 40, 120, 200, 50):
             await pilot.resize_terminal(width, 20)
-            await until(pilot, lambda width=width: getattr(shown._column.frame, "total", 0) == width)  # type: ignore[misc]
+            await until(
+                pilot, lambda width=width: getattr(shown._column.frame, "total", 0) == width
+            )  # type: ignore[misc]
             await pilot.pause()
             row = place(pilot, "end19" if is_followed else "begin7")[1]
             assert row == (18 if is_followed else 1)
