@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -137,6 +138,11 @@ async def test_estimates_are_corrected_in_idle_moments_and_what_is_in_view_stays
         assert "5 at" in before[1]
 
 
+def is_laid_out(shown: Transcript, width: int) -> bool:
+    """Whether what is in view is drawn for this width."""
+    return shown._column.frame is not None and shown._column.frame.total == width
+
+
 @pytest.mark.parametrize("is_followed", [True, False])
 async def test_another_width_keeps_in_view_what_was(is_followed: bool) -> None:
     async with TranscriptApp().run_test(size=(90, 20)) as pilot:
@@ -148,9 +154,7 @@ async def test_another_width_keeps_in_view_what_was(is_followed: bool) -> None:
             await pilot.pause()
         for width in (90, 40, 120, 200, 50):
             await pilot.resize_terminal(width, 20)
-            await until(
-                pilot, lambda width=width: getattr(shown._column.frame, "total", 0) == width
-            )  # type: ignore[misc]
+            await until(pilot, partial(is_laid_out, shown, width))
             await pilot.pause()
             row = place(pilot, "end19" if is_followed else "begin7")[1]
             assert row == (18 if is_followed else 1)
