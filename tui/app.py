@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -154,6 +155,7 @@ class ChatApp(SteadyApp):
 
     async def _begin(self) -> None:
         """What may take a moment, behind the first frame."""
+        gc.freeze()  # what was imported never goes: a full collection need not look at it
         self.run_worker(self.turns.run(), name="turns")
         self._is_loading = True
         self.worker.start()

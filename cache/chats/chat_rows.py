@@ -26,7 +26,11 @@ class ChatRows:
         path: Path | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`connection` is closed with this; `path` is named in errors; `clock` only dates."""
+        """`connection` is closed with this; `path` is named in errors; `clock` only dates.
+
+        `on_delete` may be set to hear the id of each chat that is deleted.
+        """
+        self.on_delete: Callable[[str], None] = lambda _chat: None
         connection.text_factory = lambda text: text.decode("utf-8", "replace")
         self._connection = connection
         self._path = path

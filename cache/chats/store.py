@@ -256,6 +256,7 @@ class ChatStore(ChatRows):
         values = (self._clock(), chat)
         with self._writing():
             self._change("UPDATE conversations SET deleted = ? WHERE id = ?", values, "chat")
+        self.on_delete(chat)
 
     def restore(self, chat: str) -> None:
         """Take a `delete` back."""

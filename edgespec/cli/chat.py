@@ -141,6 +141,10 @@ class Loader:
         self._request = request
         return self._host
 
+    def forget(self, chat: str) -> None:
+        """Delete what was computed of a chat that is deleted."""
+        self._host.forget(chat)
+
     def cancel(self) -> None:
         """Take back what is being loaded, from any thread: LoadCancelled is raised there."""
         self._is_cancelled.set()
@@ -181,7 +185,7 @@ def chat_services(
             return import_chats(connection, path).num_new
 
     notices: list[str] = []
-    history = open_history(paths.database, notices.append) if keeps else None
+    history = open_history(paths.database, notices.append, loader.forget) if keeps else None
     try:
         yield Services(
             history=history,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from edgespec.cache.chats.store import ChatStore
@@ -24,10 +25,13 @@ _PURGE_S = 0.05
 """How long opening may purge; the rest goes next time."""
 
 
-def open_history(path: Path, report: Report) -> ChatStore:
+def open_history(
+    path: Path, report: Report, on_delete: Callable[[str], None] | None = None
+) -> ChatStore:
     """The chats in the database at `path`; in memory where that cannot be used, told in one line.
 
-    Deleted chats whose time is over are purged with their tokens.
+    Deleted chats whose time is over are purged with their tokens. `on_delete` hears the id of each
+    that is deleted, for what was computed of it to go at once.
     """
     database = open_or_go_without(path, report)
     if database.path is None:
@@ -42,6 +46,8 @@ def open_history(path: Path, report: Report) -> ChatStore:
         # The log is copied back after an answer, not before one.
         connection.execute("PRAGMA wal_autocheckpoint=0").fetchall()
     store = ChatStore(connection, path)
+    if on_delete is not None:
+        store.on_delete = on_delete
     with contextlib.suppress(StorageError):  # locked, full: another time
         store.close_the_cut()
     with contextlib.suppress(sqlite3.Error):

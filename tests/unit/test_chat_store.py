@@ -459,3 +459,12 @@ def test_ids_may_be_cut_short(store: ChatStore) -> None:
     assert store.named("") == sorted(chats)[:2] or len(store.named("")) == 2
     assert store.named("%") == store.named("no") == []
     assert store.last() == chats[-1]
+
+
+def test_who_keeps_something_of_a_chat_hears_that_it_is_deleted(tmp_path: Path) -> None:
+    deleted: list[str] = []
+    with open_history(tmp_path / "edgespec.db", told_nothing, deleted.append) as store:
+        begun = store.begin(None, None, "Hi")
+        store.delete(begun.chat)
+        store.restore(begun.chat)
+    assert deleted == [begun.chat]
