@@ -149,7 +149,7 @@ async def test_another_width_keeps_in_view_what_was(is_followed: bool) -> None:
             assert place(pilot, "begin7")[1] == 1
         for width in (40, 120, 200, 50):
             await pilot.resize_terminal(width, 20)
-            await until(pilot, lambda: width - 1 <= shown.size.width <= width)
+            await until(pilot, lambda width=width: width - 1 <= shown.size.width <= width)
             await until(pilot, lambda: not any(shown._column.estimated()))
             await until(pilot, lambda: ("begin19" if is_followed else "begin7") in screen(pilot))
             assert shown.is_at_end is is_followed
