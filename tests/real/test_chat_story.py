@@ -18,9 +18,8 @@ from masking import masked
 from tmux_support import NEEDS_TMUX, Tmux, tmux_window
 
 from edgespec.chats import Chat, ChatMessage, path_to, versions_of
-from edgespec.models.registry import DEFAULT_DRAFTER, DEFAULT_TARGET
+from edgespec.models.registry import DEFAULT_DRAFTER
 from edgespec.paths import Paths
-from edgespec.runtime.examination import examine
 from edgespec.runtime.history import open_history
 from edgespec.types import TARGET
 
@@ -41,9 +40,9 @@ NOTES = "notes.md"
 LIMIT = "the limit is 12 tokens"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def home(tmp_path_factory: pytest.TempPathFactory, target_path: Path, drafter_path: Path) -> Paths:
-    """A new home with the default pair in it, measured by `edgespec doctor`."""
+    """A new home with the default pair in it, and nothing else."""
     folder = tmp_path_factory.mktemp("home")
     paths = Paths(data=folder, cache=folder / "cache")
     paths.ensure(paths.models)
@@ -51,7 +50,6 @@ def home(tmp_path_factory: pytest.TempPathFactory, target_path: Path, drafter_pa
         for file in (model, model.with_name(f"{model.name}.json")):
             if file.exists():
                 (paths.models / file.name).symlink_to(file)
-    examine(DEFAULT_TARGET, paths, anew=False, verbose=False)
     return paths
 
 

@@ -76,7 +76,7 @@ def _panel(rows: Iterable[str]) -> Iterator[str]:
         elif row == "This conversation" or not hidden:
             hidden = False
             if not set(row) <= set("▁▂▃▄▅▆▇█ "):
-                yield _figures(row)
+                yield re.sub(r"#( tok/s|x|%)$", "#", _figures(row))
 
 
 def _figures(row: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -15,11 +16,12 @@ import pytest
 
 NEEDS_TMUX = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
 
+_ENDED = "ended with status"
 _KEPT_OUT = ("TMUX", "WAYLAND_DISPLAY", "DISPLAY")
 
 
 class Tmux:
-    """A tmux server of the test's own with one window, which stays when its program ends."""
+    """A tmux server of the test's own with one window, which outlives its program."""
 
     def __init__(self, folder: Path, env: dict[str, str]) -> None:
         self._folder = folder
@@ -38,12 +40,11 @@ class Tmux:
     def open(self, program: Sequence[str], size: tuple[int, int]) -> None:
         """Run a program in a window of that size."""
         shown = ("-x", str(size[0]), "-y", str(size[1]), "-c", str(self._folder))
-        self.run("new-session", "-d", *shown, f"exec {shlex.join(program)}", ";",
-                 "set-option", "remain-on-exit", "on")  # fmt: skip
+        self.run("new-session", "-d", *shown, _outlived(program))
 
     def open_again(self, program: Sequence[str]) -> None:
         """Run a program in the window whose program has ended."""
-        self.run("respawn-pane", "-c", str(self._folder), f"exec {shlex.join(program)}")
+        self.run("respawn-pane", "-k", "-c", str(self._folder), _outlived(program))
 
     def press(self, *keys: str) -> None:
         """Press keys by tmux's names, or type text that is none."""
@@ -73,15 +74,14 @@ class Tmux:
 
     def until_ended(self) -> int:
         """The exit status of the program, once it has ended."""
-        deadline = time.monotonic() + 20
-        while True:
-            dead, _, status = self.run(
-                "display-message", "-p", "#{pane_dead} #{pane_dead_status}"
-            ).partition(" ")
-            if dead == "1":
-                return int(status)
-            assert time.monotonic() < deadline, f"it did not end\n{self.pane}"
-            time.sleep(0.05)
+        found = re.search(rf"{_ENDED} (\d+)", self.until_shown(_ENDED))
+        assert found is not None
+        return int(found[1])
+
+
+def _outlived(program: Sequence[str]) -> str:
+    """A command line that shows how the program ended, and stays."""
+    return f"{shlex.join(program)}; echo {_ENDED} $?; exec cat"
 
 
 @contextlib.contextmanager
