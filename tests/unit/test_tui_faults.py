@@ -148,7 +148,7 @@ async def test_a_conversation_that_is_gone_is_told_and_this_one_goes_on(history:
         app.turns.add(lambda: app.actions.open_chat("nothing"))
         await until(pilot, lambda: lines(pilot, "error"))
         assert lines(pilot, "error") == ["this conversation is gone; choose another one"]
-        assert status(pilot).state == "ready" and "cut short" in screen(pilot)
+        assert status(pilot).state == "ready" and "cut off" in screen(pilot)
         assert "Esc stop" not in screen(pilot)
         completer.allow(9)
         await ask(pilot, "And?")
