@@ -42,7 +42,7 @@ IN_ANSWER = 0.8
 
 MAX_TOKENS = 200
 KILLS_OF_A_CHAT = 10
-SHORT, LONG = "Say only: {}", "Write the numbers from {} on, in words, one a line."
+SHORT, LONG = "Say only: {}", "Count from {} to 300 in words, one a line, and leave none out."
 
 
 class Killed:
@@ -66,7 +66,7 @@ class Killed:
                 self._sent.clear()
             shown = self._open(() if is_new else ("--continue", "last"))
             if not is_new and self._path()[-1].state == "cut":
-                self._check("cut short" in shown.shown, "the cut answer is not shown as cut")
+                self._check("cut off" in shown.shown, "the cut answer is not shown as cut")
             self._say_one(shown)
             host = until(partial(host_of, shown.process.pid))
             self._kill(shown, shown.process.pid, longest_s)

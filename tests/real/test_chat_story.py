@@ -155,7 +155,7 @@ def branch(story: Story) -> None:
 def search(story: Story) -> None:
     story.press("C-l")
     story.see("library", "Conversations", "messages")
-    story.tmux.type("mountains besides")
+    story.tmux.type("paragraph mountains")
     story.see("hits", "question · ")
     story.press("Enter")
     story.until_ready(3, MOUNTAINS)
