@@ -16,6 +16,7 @@ from textual.app import SuspendNotSupported
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.reactive import reactive
+from textual.timer import Timer
 
 from edgespec.errors import EdgeSpecError
 from edgespec.tui import commands
@@ -80,6 +81,7 @@ class MessageInput(CompletingArea):
         self._history = InputHistory(self.chips.draft(message) for message in history)
         self._sent: deque[tuple[str, str]] = deque(maxlen=4)
         self._is_chord = False
+        self._hint_timer: Timer | None = None
 
     # Keys
 
@@ -219,7 +221,9 @@ class MessageInput(CompletingArea):
     def show_hint(self, hint: str) -> None:
         """Say `hint` in the frame for a while, then the usual hint again."""
         self.border_subtitle = hint.replace("[", r"\[")
-        self.set_timer(HINT_SECONDS, self._show_usual_hint, name="hint")
+        if self._hint_timer is not None:  # an older hint's end is not this one's
+            self._hint_timer.stop()
+        self._hint_timer = self.set_timer(HINT_SECONDS, self._show_usual_hint, name="hint")
 
     def watch_usual_hint(self) -> None:
         """Show a new usual hint at once."""

@@ -18,6 +18,7 @@ _VERSIONS = re.compile(r"‹ \d+/\d+ ›")
 _LABEL = re.compile(rf"({_VERSIONS.pattern} · )?qwen2\.5-coder-1\.5b · .*tok/s")
 _STATE = re.compile(r"● (?!■)(\w+)( · .*)?")
 _AGE = re.compile(r"\bnow\b|\d+ (min|h|days?) ago")
+_FOUND_ANSWER = re.compile(rf"  answer · ({_AGE.pattern})$")
 _NUMBER = re.compile(r"(?<![\w.-])[\d–][\d,.]*")
 _PANEL_LISTS = {"Where it came from": "sources", "Drafters": "drafters",
                 "A pass over rows, ms": "times", "Waits for time": "work"}  # fmt: skip
@@ -41,12 +42,14 @@ def _dialog(rows: list[str], title: str) -> Iterator[str]:
     found = _TITLE.search(title)
     assert found is not None
     yield found[0]
+    is_answer = False
     for row in rows[rows.index(title) + 1 :]:
         text = row[found.start() + 1 : title.rindex("╮")].strip()
         if set(text) == {"─"}:
             return
         if text:
-            yield _figures(text)
+            yield "«answer»" if is_answer else _figures(text)
+        is_answer = bool(_FOUND_ANSWER.search(text))
 
 
 def _chat(rows: Iterable[str]) -> Iterator[str]:

@@ -343,3 +343,17 @@ async def test_a_chat_is_gone_on_with_from_the_start(history: History) -> None:
         box(pilot).replace_message("")
         await ask(pilot, "And?")
     assert len(completer.requests[0].prompt) == 3
+
+
+async def test_a_hint_is_not_ended_by_the_one_before(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgespec.tui.message_input.HINT_SECONDS", 0.4)
+    async with app_of(ScriptedCompleter("ok"), history).run_test(size=SIZE) as pilot:
+        await ready(pilot)
+        box(pilot).show_hint("first")
+        await pilot.pause(0.3)
+        monkeypatch.setattr("edgespec.tui.message_input.HINT_SECONDS", 60.0)
+        box(pilot).show_hint("second")
+        await pilot.pause(0.3)
+        assert box(pilot).border_subtitle == "second"
