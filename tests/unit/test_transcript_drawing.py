@@ -138,7 +138,7 @@ def test_every_row_fills_the_width_and_no_control_character_gets_through(
 
 @pytest.mark.parametrize("total", [80, 120])
 def test_a_rich_answer_looks_as_it_did(total: int, request: pytest.FixtureRequest) -> None:
-    golden = request.path.parent / "goldens" / f"rich_answer_{total}.txt"
+    golden = request.path.parent / "goldens/transcript" / f"rich_answer_{total}.txt"
     drawn = shown(Entry("a", "answer", RICH_TEXT, label="model · 31 tok/s", version=(2, 3)), total)
     if request.config.getoption("--snapshot-update"):
         golden.write_text(drawn + "\n", encoding="utf-8")

@@ -21,9 +21,10 @@ SIZES = {"80x24": (80, 24), "200x50": (200, 50)}
 
 @pytest.fixture(autouse=True)
 def still_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Ages are told at one time, hints stay, and files are looked for where there are none."""
+    """Ages are told at one time, hints stay, numbers are the last, and no files are found."""
     monkeypatch.setattr("edgespec.tui.library.time", SimpleNamespace(time=lambda: NOW))
     monkeypatch.setattr("edgespec.tui.message_input.HINT_SECONDS", 600)
+    monkeypatch.setattr("edgespec.tui.app.STATUS_INTERVAL", 0.0)
     monkeypatch.chdir(tmp_path)
 
 
@@ -43,4 +44,4 @@ async def test_how_it_looks(
 
 def test_every_golden_is_of_a_scene() -> None:
     wanted = {f"{name}-{size}.txt" for name in SCENES for size in SIZES}
-    assert {path.name for path in FOLDER.iterdir()} == wanted
+    assert {path.name for path in FOLDER.glob("*.txt")} == wanted
