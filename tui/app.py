@@ -261,10 +261,8 @@ class ChatApp(SteadyApp):
         self.show_status()
 
     def show_status(self) -> None:
-        """Draw the status line, which is gone before the last that is told of pulls."""
-        for home in self.screen_stack[:1]:
-            for bar in home.query(StatusBar):
-                bar.status = self._status
+        """Draw the status line."""
+        self._bar.status = self._status
         self._status_shown_at = time.monotonic()
 
     def refresh_stats(self) -> None:
