@@ -88,7 +88,8 @@ class CompletionRequest:
 class Span:
     """The next `length` characters of a chunk came from `source`, a drafter or the target itself.
 
-    `source` is a drafter's name, or TARGET where no draft was kept.
+    `source` is a drafter's name, perhaps with a part of it (`drafter_of`), or TARGET where no draft
+    was kept.
     """
 
     length: int
@@ -97,6 +98,15 @@ class Span:
 
 TARGET = "target"
 """The source of what the target said without a draft."""
+
+
+def drafter_of(source: str) -> str:
+    """The drafter of a source, which may name one of its parts behind a slash.
+
+    >>> drafter_of("database/statistics"), drafter_of("context")
+    ('database', 'context')
+    """
+    return source.partition("/")[0]
 
 
 @dataclass(frozen=True, slots=True)

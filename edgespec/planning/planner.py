@@ -30,7 +30,14 @@ from edgespec.planning.budget import MOST_LATE, Account, Budgets
 from edgespec.planning.cost import CostModel
 from edgespec.planning.growth import Growth, Outcome
 from edgespec.protocols import Drafter, DraftSession
-from edgespec.types import TARGET, DrafterCounts, DrafterInsight, EncodedPrompt, Insight
+from edgespec.types import (
+    TARGET,
+    DrafterCounts,
+    DrafterInsight,
+    EncodedPrompt,
+    Insight,
+    drafter_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +165,7 @@ class Planner:
                 )
                 contender.session.learn(each)
             self._proposed.update(each.proposed)
-            self._accepted.update(source for source in each.sources if source != TARGET)
+            self._accepted.update(drafter_of(source) for source in each.sources if source != TARGET)
 
     def insight(self, max_rows: int) -> Insight:
         """T(r) up to so many rows after the context of the last pass, and what drafters gave.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from fakes import (
@@ -20,6 +21,7 @@ from fakes import (
 
 from edgespec.engine.decoding import Limits
 from edgespec.engine.engine import Engine
+from edgespec.engine.tally import Tally
 from edgespec.errors import UsageError
 from edgespec.passes import Proposal
 from edgespec.planning.cost import CostModel, CostTable
@@ -126,6 +128,19 @@ def test_each_token_tells_where_it_came_from() -> None:
     assert [each.sources for each in kept] == [(TARGET,), *[("known",) * 3 + (TARGET,)] * 3]
     assert [each.rows for each in kept] == [(0,), *[(0, 1, 2, 3)] * 3]
     assert [dict(each.proposed) for each in kept] == [{}, *[{"known": 3}] * 3]
+
+
+def test_a_part_of_a_drafter_is_told_apart_and_counts_as_the_drafter() -> None:
+    target, tally = FakeTarget(max_rows=2), Tally(FakeClock())
+    guess = oracle(target)
+    drafter = FakeDrafter(lambda text: (replace(each, source="fake/part") for each in guess(text)))
+    engine = make_engine(target, drafter)
+    for kept in run(engine, [1, 2, 3], limits=Limits(5)):
+        tally.take(kept)
+        assert set(kept.sources) <= {"fake/part", TARGET}
+    counts = DrafterCounts(2, 2)
+    assert dict(tally.stats().by_drafter) == {"fake": counts}
+    assert [each.counts for each in engine.insight().drafters] == [counts]
 
 
 def test_the_record_of_a_pass_tells_its_rows_and_times() -> None:
