@@ -277,13 +277,15 @@ class DrafterInsight:
     """One drafter since the model was loaded, or since it took its place.
 
     `guess_ms` is what it asks for a guess, 0 for a look-up; `balance_ms` what it may still lose,
-    None for one that was never asked or costs nothing.
+    None for one that was never asked or costs nothing. `guess_bytes` are the weights that are read
+    for a guess, 0 as long as that is not known, and for a look-up.
     """
 
     name: str
     counts: DrafterCounts
     guess_ms: float = 0.0
     balance_ms: float | None = None
+    guess_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,6 +228,8 @@ class ChatApp(SteadyApp):
         self._set_state(state, detail, **changes)
         if chunk is not None:
             self.refresh_stats()
+            if state == "ready":  # an answer taught the engine something
+                self._renew_insight()
 
     def give_back(self, text: str, hint: str) -> None:
         """Put a message that came to nothing back into the box."""
@@ -280,7 +282,10 @@ class ChatApp(SteadyApp):
         panel = self._panel
         panel.display = not panel.display
         self.refresh_stats()
-        if panel.display and self.model is not None:
+        self._renew_insight()
+
+    def _renew_insight(self) -> None:
+        if self._panel.display and self.model is not None:
             self.run_worker(self._ask_insight(), group="insight", exclusive=True)
 
     async def _ask_insight(self) -> None:

@@ -26,6 +26,7 @@ from edgespec.errors import UsageError
 from edgespec.passes import Proposal
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.planning.planner import Planner
+from edgespec.protocols import Quote
 from edgespec.types import TARGET, DrafterCounts, DrafterInsight, PrefillProgress
 
 
@@ -106,7 +107,8 @@ def test_pass_times_are_observed() -> None:
 def test_an_insight_tells_costs_at_the_present_context_and_what_drafters_gave() -> None:
     target = FakeTarget(num_context=600, max_rows=2)
     costs = CostModel(CostTable(100, 500, {1: 10.0, 2: 11.0}, {1: 50.0, 2: 51.0}), 4)
-    drafter = FakeDrafter(oracle(target), cost_ms=0.5)
+    drafter = FakeDrafter(oracle(target))
+    drafter.quote = Quote(0.5, guess_bytes=700)
     engine = make_engine(target, drafter, costs, clock=lambda: 0.0)
     assert engine.insight().drafters == (DrafterInsight("fake", DrafterCounts()),)
     collect(engine, (1,) * 298, limits=Limits(6))
@@ -116,6 +118,7 @@ def test_an_insight_tells_costs_at_the_present_context_and_what_drafters_gave() 
     assert insight.plain_token_ms == insight.pass_ms[1]
     [told] = insight.drafters
     assert (told.name, told.counts, told.guess_ms) == ("fake", DrafterCounts(2, 2), 0.5)
+    assert told.guess_bytes == 700
     assert told.balance_ms is not None
 
 
