@@ -241,6 +241,24 @@ class Completion:
     is_context_full: bool = False
 
 
+def figures_of(completion: Completion, request: CompletionRequest) -> dict[str, float]:
+    """What a chat keeps of an answer's figures, by their names in docs/metrics.md; times in ms."""
+    stats, timings = completion.stats, completion.timings
+    figures: dict[str, float] = {
+        "tokens": timings.num_decoded_tokens,
+        "tokens_per_second": round(timings.decode_tokens_per_second, 3),
+        "decode_ms": round(timings.decode_ms, 1),
+        "time_to_first_token_ms": round(timings.time_to_first_token_ms, 1),
+        "prompt_tokens": timings.num_prompt_tokens,
+        "cached_tokens": timings.num_cached_tokens,
+        "proposed": stats.proposed,
+        "accepted": stats.accepted,
+        "target_passes": stats.target_passes,
+        "seed": request.sampling.seed,
+    }
+    return figures if request.speculate else {**figures, "plain": 1.0}
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of an answer as it is streamed: whole characters, no part of a stop string.
