@@ -1,13 +1,14 @@
 """What the commands of `edgespec.tui.commands` do: `do_<id>` for each.
 
 They act on the app (`edgespec.tui.app.ChatApp`) and own nothing but what is being edited. Larger
-ones have files of their own: `summary`, `switching`, `exporting`.
+ones have files of their own: `summary`, `loading`, `exporting`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,9 @@ from edgespec.tui.exporting import export, import_
 from edgespec.tui.help import HelpScreen
 from edgespec.tui.library import LibraryScreen, Opened
 from edgespec.tui.message_input import HINT_SECONDS
+from edgespec.tui.model_rows import Kind
 from edgespec.tui.settings import setting_lines, with_setting
 from edgespec.tui.summary import Summary
-from edgespec.tui.switching import Switching
 
 if TYPE_CHECKING:
     from edgespec.tui.app import ChatApp
@@ -41,7 +42,6 @@ class Actions:
         """`app` is up: its widgets are there."""
         self._app = app
         self.summary = Summary(app)
-        self.switching = Switching(app)
         self.editing: int | None = None
         self._confirm_quit_until = 0.0
 
@@ -100,8 +100,13 @@ class Actions:
         if opened is not None:
             self._app.turns.add(partial(self.open_chat, opened.chat, opened.message))
 
-    async def open_chat(self, chat: str, message: int | None = None) -> None:
-        """Show a kept conversation, at a message if one is given."""
+    async def open_chat(
+        self, chat: str, message: int | None = None, *, restores: bool = True
+    ) -> None:
+        """Show a kept conversation, at a message if one is given.
+
+        `restores` has the models serve again that it was switched to.
+        """
         session = self._app.dialogue.session
         await self._leave_conversation()
         try:
@@ -116,13 +121,15 @@ class Actions:
             self._app.transcript.jump_to(str(message))
         else:
             self._app.transcript.jump_to_end()
+        if restores:
+            await self._app.loading.restore(session.settings)
 
     async def _leave_conversation(self) -> None:
         self.end_editing()
         self.summary.drop()
         self._app.dialogue.take_back_waiting()
         self._app.dialogue.leave()
-        if self._app.model is not None and not self._app.is_loading:
+        if self._app.model is not None and not self._app.loading.is_under_way:
             self._app.show_state("ready")
 
     def _stay(self, error: EdgeSpecError) -> None:
@@ -138,7 +145,10 @@ class Actions:
     # Versions
 
     async def do_regenerate(self, _argument: str) -> None:
-        """Another answer to the last question; what the engine died of is asked again."""
+        """Another answer to the last question; a model that is not there is tried again first."""
+        if self._app.loading.failed is not None:
+            self._app.loading.begin()
+            return
         session = self._app.dialogue.session
         question = session.last("user")
         if question is None:
@@ -266,13 +276,17 @@ class Actions:
     async def _set(self, settings: ChatSettings) -> None:
         await self._app.disk.run(lambda: self._app.dialogue.session.set(settings))
 
+    async def keep_models(self, names: Mapping[Kind, str]) -> None:
+        """The conversation was switched to these: they come back when it is reopened."""
+        await self._set(dataclasses.replace(self._app.dialogue.session.settings, **names))
+
     async def do_model(self, argument: str) -> None:
         """Choose the model that answers."""
-        self.switching.choose("model", argument)
+        self._app.loading.choose("model", argument)
 
     async def do_drafter(self, argument: str) -> None:
         """Choose what drafts."""
-        self.switching.choose("drafter", argument)
+        self._app.loading.choose("drafter", argument)
 
     # Files
 
@@ -340,8 +354,8 @@ class Actions:
             self.summary.cancel()
         elif self.end_editing():
             pass
-        elif self.switching.is_under_way and not self._app.dialogue.is_waiting:
-            self.switching.cancel()
+        elif self._app.loading.is_under_way and not self._app.dialogue.is_waiting:
+            self._app.loading.cancel()
         else:
             self._app.dialogue.stop()
 

@@ -1,6 +1,6 @@
 """The chat app: what is on the screen, and what each key and each message does to it.
 
-    loading     Worker -> LoadProgress* , Loaded | LoadFailed
+    loading     Worker -> LoadProgress* , Loaded | LoadFailed -> `Loading` (`edgespec.tui.loading`)
     asking      box -> Submitted -> Dialogue -> Worker -> AnswerProgress* , Answered | AnswerFailed
     commands    key, palette or /word -> `Actions` (`edgespec.tui.actions`)
 
@@ -25,7 +25,7 @@ from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.containers import Vertical
 
-from edgespec.errors import BusyError, EdgeSpecError
+from edgespec.errors import EdgeSpecError
 from edgespec.protocols import Completer
 from edgespec.tui import signals
 from edgespec.tui.actions import Actions
@@ -33,6 +33,7 @@ from edgespec.tui.commands import CommandProvider, bindings
 from edgespec.tui.dialogue import Dialogue
 from edgespec.tui.disk import Disk
 from edgespec.tui.keymap import read_keymap
+from edgespec.tui.loading import WAYS_ON, Loading
 from edgespec.tui.message_input import MessageInput
 from edgespec.tui.options import ChatOptions, ChatOutcome
 from edgespec.tui.preferences import Preferences
@@ -98,13 +99,11 @@ class ChatApp(SteadyApp):
         self.disk = Disk()
         self._status = Status(is_incognito=self.options.incognito)
         self._status_shown_at = 0.0
-        self._failed: ChatOutcome | None = None
         self._leaving = False
-        self._is_loading = False
         self._told_by_disk = ""
         self.turns = Turns(lambda: self.hint("waiting for the disk"))
         self._insight: Insight | None = None
-        self._missing = self.options.pull_when_loaded
+        self.loading = Loading(self)
 
     # What is on the screen
 
@@ -157,8 +156,7 @@ class ChatApp(SteadyApp):
         """What may take a moment, behind the first frame."""
         gc.freeze()  # what was imported never goes: a full collection need not look at it
         self.run_worker(self.turns.run(), name="turns")
-        self._is_loading = True
-        self.worker.start()
+        self.loading.begin()
         if self.pulls is not None:
             self.pulls.listen(self.post_message)
         for notice in self.services.notices:
@@ -166,7 +164,8 @@ class ChatApp(SteadyApp):
         if self.services.history is not None:
             self.run_worker(self._recall(), name="recall")
         if self.options.chat is not None:
-            self.turns.add(partial(self.actions.open_chat, self.options.chat))
+            restores = not self.options.are_named
+            self.turns.add(partial(self.actions.open_chat, self.options.chat, restores=restores))
         if self.options.initial_message:
             self.box.remember(self.options.initial_message)
             self.turns.add(partial(self.dialogue.send, self.options.initial_message))
@@ -204,20 +203,20 @@ class ChatApp(SteadyApp):
         return self._status.model
 
     @property
-    def is_loading(self) -> bool:
-        """Whether a model is being loaded."""
-        return self._is_loading
+    def state(self) -> State:
+        """What the status line says is happening."""
+        return self._status.state
 
     @property
     def is_occupied(self) -> bool:
         """Whether the model sums up, or is being changed."""
-        return self.actions.summary.is_under_way or self.actions.switching.is_under_way
+        is_changed = self.loading.is_under_way and self.model is not None
+        return self.actions.summary.is_under_way or is_changed
 
-    def begin_loading(self, factory: CompleterFactory) -> None:
-        """Load another model; the one before serves on if that fails."""
-        self._is_loading = True
-        self._set_state("loading")
-        self.worker.load_again(factory)
+    @property
+    def has_nothing_to_lose(self) -> bool:
+        """Whether nothing was said yet, nor typed."""
+        return not self.box.text and not self.dialogue.session.messages
 
     def show_state(self, state: State, chunk: Chunk | None = None, detail: str = "") -> None:
         """Tell in the status line what happens; numbers change slowly enough to be read."""
@@ -306,35 +305,24 @@ class ChatApp(SteadyApp):
 
     @on(LoadProgress)
     def _load_progress(self, event: LoadProgress) -> None:
-        if self._is_loading and not self._leaving:  # else it comes back after a death, or a cancel
-            if self._status.state in ("loading", "ready"):
-                self._set_state("loading", event.line)
-            self.transcript.welcome([event.line])
+        if not self._leaving:
+            self.loading.progress(event.line)
+
+    @on(Loaded)
+    def _loaded(self, event: Loaded) -> None:
+        if not self._leaving:
+            self.loading.loaded(event.model)
+
+    @on(LoadFailed)
+    def _load_failed(self, event: LoadFailed) -> None:
+        if not self._leaving:
+            self.loading.failed_with(event.failure)
 
     @on(Notice)
     def _notice(self, event: Notice) -> None:
         if not self._leaving:
             self._told_by_disk = ""
             self.dialogue.note(event.line)
-
-    @on(Loaded)
-    def _loaded(self, event: Loaded) -> None:
-        if not self._leaving:
-            self._failed = None
-            if self._status.model is not None:
-                self.dialogue.note(f"{event.model.name} answers, drafter {event.model.drafter}")
-            self._end_loading(is_loaded=True)
-            self._set_state("ready", model=event.model)
-            self.show_welcome()
-            missing, self._missing = self._missing, None
-            if self.pulls is not None and missing:
-                with contextlib.suppress(BusyError):  # the user was faster
-                    self.pulls.start(missing, lambda _model: False)
-            self.turns.add(self.dialogue.send_waiting)
-
-    def _end_loading(self, *, is_loaded: bool) -> None:
-        self._is_loading = False
-        self.actions.switching.ended(is_loaded=is_loaded)
 
     @on(PullMoved)
     def _pull_moved(self, event: PullMoved) -> None:
@@ -353,36 +341,14 @@ class ChatApp(SteadyApp):
         elif not event.is_cancelled:
             self.dialogue.note(f"{event.name} is here")
 
-    @on(LoadFailed)
-    def _load_failed(self, event: LoadFailed) -> None:
-        """Leave at once with the error, unless there is something to lose, or a model serves on."""
-        if self._leaving:
-            return
-        self._end_loading(is_loaded=False)
-        if self._status.model is not None:
-            tell = self.dialogue.note if event.failure.is_cancelled else self.dialogue.error
-            tell(f"{event.failure.line} · {self._status.model.name} goes on")
-            self._set_state("ready")
-            self.turns.add(self.dialogue.send_waiting)
-            return
-        is_known = self._failed is not None
-        self._failed = ChatOutcome(event.failure.exit_code, event.failure.line)
-        self.dialogue.take_back_waiting()
-        if not is_known and not self.box.text and not self.dialogue.session.messages:
-            self.exit(self._failed, return_code=self._failed.exit_code)
-            return
-        self._set_state("failed")
-        self.dialogue.error(event.failure.line)
-        self.dialogue.note("/model takes another one · Ctrl+Q quits. What you typed stays.")
-
     # Asking
 
     @on(MessageInput.Submitted)
     def _submitted(self, event: MessageInput.Submitted) -> None:
         if self._leaving:
             return
-        if self._failed is not None:
-            self.give_back(event.text, "no model was loaded · /model takes another one")
+        if self.loading.failed is not None:
+            self.give_back(event.text, f"no model is there · {WAYS_ON}")
         elif self.actions.editing is not None:
             self.turns.add(partial(self.actions.ask_edited, event.text))
         else:
@@ -445,4 +411,4 @@ class ChatApp(SteadyApp):
     @property
     def outcome(self) -> ChatOutcome:
         """How the app ends if it ends now."""
-        return self._failed or ChatOutcome()
+        return self.loading.failed or ChatOutcome()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from edgespec.catalog import AcceptTerms, Catalog, PullMeter, PullState
 from edgespec.cli.loading import check_names, with_drafter_path
@@ -98,6 +99,9 @@ def chat(verbose: bool, /, message: str | None, **values: Any) -> int:  # noqa: 
             incognito=not loading.remember,
             pull_when_loaded=_missing_drafter(loading, paths),
             inline=values["inline"],
+            model=loading.model,
+            drafter=loading.drafter,
+            are_named=_are_named(),
         )
         loader = Loader(host, loading, sampling, LocalCatalog(paths, loading.num_context))
         loader.accept_terms = terms = TermsQuestion()
@@ -202,6 +206,12 @@ def chat_services(
     finally:
         if history is not None:
             history.close()
+
+
+def _are_named() -> bool:
+    """Whether the command line says which model or drafter it is to be."""
+    source = click.get_current_context().get_parameter_source
+    return any(source(name) is not ParameterSource.DEFAULT for name in ("model", "drafter"))
 
 
 def fetching(state: PullState) -> str:
