@@ -32,6 +32,8 @@ IN_TURN = frozenset(
 )
 """Commands that wait for the disk: they are done one after the other, the others at once."""
 
+EDITING_HINT = "Enter asks this version · Esc leaves the old one"
+
 UNDO_HINT = "deleted · the library (Ctrl+L, then Ctrl+Z) brings it back"
 
 
@@ -42,7 +44,7 @@ class Actions:
         """`app` is up: its widgets are there."""
         self._app = app
         self.summary = Summary(app)
-        self.editing: int | None = None
+        self._editing: int | None = None
         self._confirm_quit_until = 0.0
 
     async def run(self, command: str, argument: str = "") -> None:
@@ -144,6 +146,16 @@ class Actions:
 
     # Versions
 
+    @property
+    def editing(self) -> int | None:
+        """The question of which another version is being written."""
+        return self._editing
+
+    @editing.setter
+    def editing(self, question: int | None) -> None:
+        self._editing = question
+        self._app.show_usual_hint()
+
     async def do_regenerate(self, _argument: str) -> None:
         """Another answer to the last question; a model that is not there is tried again first."""
         if self._app.loading.failed is not None:
@@ -192,7 +204,6 @@ class Actions:
         self.editing = question.id
         self._app.box.replace_message(question.content)
         self._app.transcript.jump_to(str(question.id))
-        self._app.hint("Enter asks this version · Esc leaves the old one")
 
     async def ask_edited(self, text: str) -> None:
         """The new version of the question that was edited."""

@@ -28,7 +28,7 @@ from textual.containers import Vertical
 from edgespec.errors import EdgeSpecError
 from edgespec.protocols import Completer
 from edgespec.tui import signals
-from edgespec.tui.actions import Actions
+from edgespec.tui.actions import EDITING_HINT, Actions
 from edgespec.tui.commands import CommandProvider, bindings
 from edgespec.tui.dialogue import Dialogue
 from edgespec.tui.disk import Disk
@@ -247,8 +247,15 @@ class ChatApp(SteadyApp):
     def _set_state(self, state: State, detail: str = "", **changes: object) -> None:
         self._status = replace(self._status, state=state, detail=detail, **changes)  # type: ignore[arg-type]
         self.show_status()
-        busy = state in ("prefilling", "answering", "stopping")
-        self.box.usual_hint = f"{'Esc stop' if busy else 'Enter send'} · F1 help"
+        self.show_usual_hint()
+
+    def show_usual_hint(self) -> None:
+        """Say which keys matter now."""
+        if self.actions.editing is not None:
+            self.box.usual_hint = EDITING_HINT
+        else:
+            busy = self.state in ("prefilling", "answering", "stopping")
+            self.box.usual_hint = f"{'Esc stop' if busy else 'Enter send'} · F1 help"
 
     def show_welcome(self) -> None:
         """Say who answers and where to begin, as long as nothing was said."""
