@@ -149,6 +149,7 @@ class Loading:
         app.change_status(model=model)
         app.show_state("ready")
         app.show_welcome()
+        app.box.count_attached()
         self._pull_what_is_missing()
         if wanted and self._wanted_in == app.dialogue.session.chat:
             app.turns.add(partial(app.actions.keep_models, wanted))
