@@ -63,6 +63,9 @@ from edgespec.types import Chunk, ServedModel
 STATUS_INTERVAL = 0.25
 """Seconds between two changes of the numbers in the status bar: faster cannot be read."""
 
+UNSENT = "unsent"
+"""Under this name a message that was not sent is kept among the preferences."""
+
 _FIRST_STEPS = "/ commands · @ files · F1 all keys"
 _FLUSH_S = 2.0
 
@@ -161,6 +164,7 @@ class ChatApp(SteadyApp):
             self.pulls.listen(self.post_message)
         for notice in self.services.notices:
             self.dialogue.note(notice)
+        self._take_unsent()
         if self.services.history is not None:
             self.run_worker(self._recall(), name="recall")
         if self.options.chat is not None:
@@ -183,12 +187,31 @@ class ChatApp(SteadyApp):
         """However the app ends, its answers end too, and what came of them is kept."""
         signals.ignore()
         if self.is_ready_to_show:
+            self._keep_unsent()
             self.dialogue.leave()
         self.worker.close()
         self.disk.close(lambda: None, _FLUSH_S)
         if self._told_by_disk and not (self._return_value and self._return_value.message):
             outcome = self._return_value or ChatOutcome()
             self._return_value = replace(outcome, message=self._told_by_disk)
+
+    def _keep_unsent(self) -> None:
+        """A message that waits is there at the next start, unless nothing is to be kept."""
+        unsent = self.dialogue.waiting
+        if unsent is not None and self._keeps:
+            self.preferences.set(UNSENT, unsent)
+
+    def _take_unsent(self) -> None:
+        """Put what waited when the app was last left into the box."""
+        unsent = self.preferences.get(UNSENT)
+        if isinstance(unsent, str) and self._keeps:
+            self.preferences.set(UNSENT, None)
+            self.give_back(unsent, "this was not sent before you left")
+
+    @property
+    def _keeps(self) -> bool:
+        """Whether what is said is kept."""
+        return self.services.history is not None and not self.dialogue.session.is_incognito
 
     @property
     def is_ready_to_show(self) -> bool:

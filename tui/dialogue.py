@@ -91,6 +91,11 @@ class Dialogue:
         return self.live is not None or self._is_beginning or self._stage.is_occupied
 
     @property
+    def waiting(self) -> str | None:
+        """The message that waits for its turn, if one does."""
+        return self._waiting
+
+    @property
     def is_waiting(self) -> bool:
         """Whether a message waits for its turn."""
         return self._waiting is not None
