@@ -77,7 +77,7 @@ class Actions:
 
     async def do_forget(self, _argument: str) -> None:
         """Delete this conversation, and what was learned from it."""
-        history, chat = self._app.services.history, self._app.dialogue.session.chat
+        history, chat = self._app.history, self._app.dialogue.session.chat
         await self._leave_conversation()
         if history is not None and chat is not None and not self._app.dialogue.session.is_incognito:
             try:
@@ -91,7 +91,7 @@ class Actions:
 
     async def do_library(self, argument: str) -> None:
         """Search what was said before, and go on with it."""
-        history = self._app.services.history
+        history = self._app.history
         if history is None:
             self._app.hint("nothing is kept in this run")
         elif not isinstance(self._app.screen, LibraryScreen):

@@ -25,13 +25,14 @@ from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.containers import Vertical
 
+from edgespec.chats import History
 from edgespec.errors import EdgeSpecError
 from edgespec.protocols import Completer
 from edgespec.tui import signals
 from edgespec.tui.actions import EDITING_HINT, Actions
 from edgespec.tui.commands import CommandProvider, bindings
 from edgespec.tui.dialogue import Dialogue
-from edgespec.tui.disk import Disk
+from edgespec.tui.disk import Disk, opened_late
 from edgespec.tui.keymap import read_keymap
 from edgespec.tui.loading import WAYS_ON, Loading
 from edgespec.tui.message_input import MessageInput
@@ -100,6 +101,7 @@ class ChatApp(SteadyApp):
         if self.services.terms is not None:
             self.services.terms.attach(self)
         self.disk = Disk()
+        self.history = self._history()
         self._status = Status(is_incognito=self.options.incognito)
         self._status_shown_at = 0.0
         self._leaving = False
@@ -107,6 +109,12 @@ class ChatApp(SteadyApp):
         self.turns = Turns(lambda: self.hint("waiting for the disk"))
         self._insight: Insight | None = None
         self.loading = Loading(self)
+
+    def _history(self) -> History | None:
+        given = self.services.history
+        if given is None or not callable(given):
+            return given
+        return opened_late(lambda: given(self._note_from_disk))
 
     # What is on the screen
 
@@ -123,7 +131,7 @@ class ChatApp(SteadyApp):
         home = self.screen_stack[0]
         self.transcript, self.box = home.query_one(Transcript), home.query_one(MessageInput)
         self._bar, self._panel = home.query_one(StatusBar), home.query_one(StatsPanel)
-        session = Session(self.services.history, self.options, self._note_from_disk)
+        session = Session(self.history, self.options, self._note_from_disk)
         self.dialogue = Dialogue(session, self.transcript, self.worker, self.disk, self)
         self.actions = Actions(self)
         self._use_keys()
@@ -162,11 +170,9 @@ class ChatApp(SteadyApp):
         self.loading.begin()
         if self.pulls is not None:
             self.pulls.listen(self.post_message)
-        for notice in self.services.notices:
-            self.dialogue.note(notice)
         self._take_unsent()
-        if self.services.history is not None:
-            self.run_worker(self._recall(), name="recall")
+        if self.history is not None:
+            self.run_worker(self._recall(self.history), name="recall")
         if self.options.chat is not None:
             restores = not self.options.are_named
             self.turns.add(partial(self.actions.open_chat, self.options.chat, restores=restores))
@@ -174,10 +180,8 @@ class ChatApp(SteadyApp):
             self.box.remember(self.options.initial_message)
             self.turns.add(partial(self.dialogue.send, self.options.initial_message))
 
-    async def _recall(self) -> None:
+    async def _recall(self, history: History) -> None:
         """What was asked before can be recalled into the box."""
-        history = self.services.history
-        assert history is not None
         try:
             self.box.recall(await self.disk.run(lambda: history.questions()))
         except EdgeSpecError as error:
@@ -211,7 +215,7 @@ class ChatApp(SteadyApp):
     @property
     def _keeps(self) -> bool:
         """Whether what is said is kept."""
-        return self.services.history is not None and not self.dialogue.session.is_incognito
+        return self.history is not None and not self.dialogue.session.is_incognito
 
     @property
     def is_ready_to_show(self) -> bool:

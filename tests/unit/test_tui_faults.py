@@ -25,7 +25,7 @@ from tui_support import (
     until,
 )
 
-from edgespec.chats import History, path_to
+from edgespec.chats import ChatSettings, History, path_to
 from edgespec.errors import LoadCancelled, ModelFileError, StorageError
 from edgespec.protocols import Completer
 from edgespec.reports import Report
@@ -73,7 +73,11 @@ def history() -> Iterator[Unsure]:
     unsure.store.close()
 
 
-def app_of(completer: ScriptedCompleter, history: Unsure | History, **services: object) -> ChatApp:
+def app_of(
+    completer: ScriptedCompleter,
+    history: Unsure | History | Callable[[Report], History],
+    **services: object,
+) -> ChatApp:
     return ChatApp(completer, ChatOptions(), Services(history=history, **services))  # type: ignore[arg-type]
 
 
@@ -91,6 +95,48 @@ async def test_keys_are_taken_while_the_disk_waits(history: Unsure) -> None:
         await until(pilot, lambda: "waiting for the disk" in screen(pilot))
         history.gate.set()
         await until(pilot, lambda: answers(pilot) == ["one"])
+
+
+async def test_the_history_is_opened_behind_the_first_frame(history: Unsure) -> None:
+    is_free, opened_in = threading.Event(), list[str]()
+
+    def opened(report: Report) -> History:
+        opened_in.append(threading.current_thread().name)
+        assert is_free.wait(10)
+        report("the database was damaged, a new one was begun")
+        return history.store
+
+    async with app_of(ScriptedCompleter("one"), opened).run_test(size=SIZE) as pilot:
+        await ready(pilot)
+        assert "Enter send" in screen(pilot) and opened_in[0].startswith("history")
+        await send(pilot, "Hi")
+        is_free.set()
+        await until(pilot, lambda: answers(pilot) == ["one"])
+        await ready(pilot)
+        assert lines(pilot, "note") == ["the database was damaged, a new one was begun"]
+    assert len(opened_in) == 1 and history.kept() == [("Hi", "done"), ("one", "done")]
+
+
+async def test_a_history_that_is_locked_at_first_keeps_all_once_it_is_free(history: Unsure) -> None:
+    is_locked = True
+
+    def opened(_report: Report) -> History:
+        if is_locked:
+            raise LOCKED
+        return history.store
+
+    async with app_of(ScriptedCompleter("one", "two"), opened).run_test(size=SIZE) as pilot:
+        await ready(pilot)
+        await ask(pilot, "first")
+        await pilot.press("ctrl+l")
+        await until(pilot, lambda: "the database is locked; close what holds it" in screen(pilot))
+        is_locked = False
+        await pilot.press("escape")
+        await ask(pilot, "second")
+        first, *notes = lines(pilot, "note")
+        assert first == str(LOCKED) and notes[0].startswith(f"not kept from here on: {LOCKED}")
+        assert notes[1:] == ["all of this conversation is kept now"]
+    assert [text for text, _ in history.kept()] == ["first", "one", "second", "two"]
 
 
 async def test_escape_while_the_question_is_written_takes_it_back(history: Unsure) -> None:
@@ -318,6 +364,92 @@ async def test_a_message_sent_while_another_model_is_loaded_waits_for_it(history
         loading.opened.set()
         await until(pilot, lambda: answers(pilot) == ["new"])
     assert not completer.requests
+
+
+async def test_escape_ends_the_first_load_and_there_is_a_way_on(history: Unsure) -> None:
+    loading = Loading(ScriptedCompleter("one"))
+
+    def first(report: Report) -> Completer:
+        return loading.load("first", None, report)
+
+    app = ChatApp(first, ChatOptions(), Services(history=history, **loading.services()))  # type: ignore[arg-type]
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: loading.asked)
+        await send(pilot, "Hi")
+        await until(pilot, lambda: questions(pilot) == ["Hi"])
+        await pilot.press("escape")
+        assert (box(pilot).text, status(pilot).state) == ("Hi", "loading"), "it is taken back first"
+        await pilot.press("escape")
+        await until(pilot, lambda: status(pilot).state == "failed")
+        await until(pilot, lambda: "Ctrl+R tries again · /model takes another one" in screen(pilot))
+        assert app.return_value is None and app.outcome == ChatOutcome()
+        await pilot.press("enter")
+        await until(pilot, lambda: box(pilot).text == "Hi")
+        loading.error = None
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: len(loading.asked) == 2)
+        loading.opened.set()
+        await ready(pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: answers(pilot) == ["one"])
+
+
+# The models of a conversation
+
+
+async def switched(pilot: AppPilot, loading: Loading, *commands: str) -> None:
+    """A conversation is switched to other models."""
+    await ready(pilot)
+    for command in commands:
+        loading.opened.set()
+        num_notes = len(lines(pilot, "note"))
+        await send(pilot, command)
+        await until(pilot, lambda seen=num_notes: len(lines(pilot, "note")) > seen)  # type: ignore[misc]
+        await ready(pilot)
+
+
+async def test_what_a_conversation_was_switched_to_comes_back_with_it(history: Unsure) -> None:
+    completer = ScriptedCompleter("one")
+    loading = Loading(completer)
+    async with app_of(completer, history, **loading.services()).run_test(size=SIZE) as pilot:
+        await ready(pilot)
+        await ask(pilot, "Hi")
+        await switched(pilot, loading, "/model smollm2-135m", "/drafter none")
+    chat = history.store.recent()[0].id
+    loading.asked.clear()
+    app = app_of(completer, history, **loading.services())
+    async with app.run_test(size=SIZE) as pilot:
+        await ready(pilot)
+        app.turns.add(lambda: app.actions.open_chat(chat))
+        await until(pilot, lambda: loading.asked == [("smollm2-135m", "none")])
+        loading.opened.set()
+        await ready(pilot)
+        app.turns.add(lambda: app.actions.open_chat(chat))
+        await ask(pilot, "And?")
+    assert len(loading.asked) == 1, "they serve already"
+
+
+@pytest.mark.parametrize("are_named", [False, True])
+async def test_a_chat_that_is_gone_on_with_waits_for_its_models(
+    history: Unsure, are_named: bool
+) -> None:
+    settings = ChatSettings(model="qwen2.5-coder-0.5b", drafter="context")
+    begun = history.store.begin(None, None, "Hi", settings)
+    history.store.finish(begun.answer, "Ho", "done")
+    completer = ScriptedCompleter("one")
+    loading, factory = Loading(completer), GatedFactory(completer)
+    options = ChatOptions(chat=begun.chat, are_named=are_named)
+    app = ChatApp(factory, options, Services(history=history, **loading.services()))  # type: ignore[arg-type]
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: answers(pilot) == ["Ho"])
+        if not are_named:
+            missing = "qwen2.5-coder-0.5b, which served here before, is not on disk"
+            await until(pilot, lambda: lines(pilot, "note") == [missing])
+        factory.opened.set()
+        loading.opened.set()
+        await ready(pilot)
+        await until(pilot, lambda: loading.asked == ([] if are_named else [(None, "context")]))
+        await ready(pilot)
 
 
 @pytest.mark.parametrize("typo", [False, True])
