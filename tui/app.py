@@ -10,10 +10,8 @@ what is kept of it `Session`'s.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -29,7 +27,7 @@ from edgespec.chats import History
 from edgespec.errors import EdgeSpecError
 from edgespec.protocols import Completer
 from edgespec.tui import signals
-from edgespec.tui.actions import EDITING_HINT, Actions
+from edgespec.tui.actions import Actions
 from edgespec.tui.commands import CommandProvider, bindings
 from edgespec.tui.dialogue import Dialogue
 from edgespec.tui.disk import Disk, opened_late
@@ -42,10 +40,9 @@ from edgespec.tui.pulls import PullEnded, PullMoved, Pulls
 from edgespec.tui.services import Services
 from edgespec.tui.session import Session
 from edgespec.tui.small import TooSmallScreen, is_too_small
+from edgespec.tui.stage import StageApp
 from edgespec.tui.stats import BREAKPOINTS, StatsPanel
-from edgespec.tui.stats_view import Insight, insight_of, stats_view
-from edgespec.tui.status import State, Status, StatusBar
-from edgespec.tui.steady import SteadyApp
+from edgespec.tui.status import StatusBar
 from edgespec.tui.transcript import Transcript
 from edgespec.tui.turns import Turns
 from edgespec.tui.worker import (
@@ -59,19 +56,14 @@ from edgespec.tui.worker import (
     Notice,
     Worker,
 )
-from edgespec.types import Chunk, ServedModel
-
-STATUS_INTERVAL = 0.25
-"""Seconds between two changes of the numbers in the status bar: faster cannot be read."""
 
 UNSENT = "unsent"
 """Under this name a message that was not sent is kept among the preferences."""
 
-_FIRST_STEPS = "/ commands · @ files · F1 all keys"
 _FLUSH_S = 2.0
 
 
-class ChatApp(SteadyApp):
+class ChatApp(StageApp):
     """A chat over a completer; `run` returns a `ChatOutcome` and prints nothing."""
 
     TITLE = "EdgeSpec"
@@ -91,7 +83,7 @@ class ChatApp(SteadyApp):
     ) -> None:
         """`completer` is ready, or a factory that is called in a thread while the app shows."""
         self.options = options or ChatOptions()
-        super().__init__(is_inline=self.options.inline)
+        super().__init__(self.options)
         self.services = services or Services()
         self.preferences = Preferences(self.services.preferences)
         factory: CompleterFactory = completer if callable(completer) else lambda _: completer
@@ -102,12 +94,9 @@ class ChatApp(SteadyApp):
             self.services.terms.attach(self)
         self.disk = Disk()
         self.history = self._history()
-        self._status = Status(is_incognito=self.options.incognito)
-        self._status_shown_at = 0.0
         self._leaving = False
         self._told_by_disk = ""
         self.turns = Turns(lambda: self.hint("waiting for the disk"))
-        self._insight: Insight | None = None
         self.loading = Loading(self)
 
     def _history(self) -> History | None:
@@ -130,14 +119,14 @@ class ChatApp(SteadyApp):
         """Show first, load then: importing and mapping a model must not delay the first frame."""
         home = self.screen_stack[0]
         self.transcript, self.box = home.query_one(Transcript), home.query_one(MessageInput)
-        self._bar, self._panel = home.query_one(StatusBar), home.query_one(StatsPanel)
+        self.bar, self.panel = home.query_one(StatusBar), home.query_one(StatsPanel)
         session = Session(self.history, self.options, self._note_from_disk)
         self.dialogue = Dialogue(session, self.transcript, self.worker, self.disk, self)
         self.actions = Actions(self)
         self._use_keys()
         self._use_theme()
         self.box.focus()
-        self._set_state("loading")
+        self.show_state("loading")
         signals.listen(lambda code: self.call_later(self.leave, ChatOutcome(code)))
         self.call_after_refresh(self._begin)
 
@@ -222,110 +211,10 @@ class ChatApp(SteadyApp):
         """Whether the widgets are there."""
         return hasattr(self, "dialogue")
 
-    # What the dialogue asks of the app (`edgespec.tui.dialogue.Stage`)
-
-    @property
-    def model(self) -> ServedModel | None:
-        """The loaded model; None while there is none."""
-        return self._status.model
-
-    @property
-    def state(self) -> State:
-        """What the status line says is happening."""
-        return self._status.state
-
-    @property
-    def is_occupied(self) -> bool:
-        """Whether the model sums up, or is being changed."""
-        is_changed = self.loading.is_under_way and self.model is not None
-        return self.actions.summary.is_under_way or is_changed
-
     @property
     def has_nothing_to_lose(self) -> bool:
         """Whether nothing was said yet, nor typed."""
         return not self.box.text and not self.dialogue.session.messages
-
-    def show_state(self, state: State, chunk: Chunk | None = None, detail: str = "") -> None:
-        """Tell in the status line what happens; numbers change slowly enough to be read."""
-        is_stale = time.monotonic() - self._status_shown_at >= STATUS_INTERVAL
-        if state == self._status.state and state in ("answering", "prefilling") and not is_stale:
-            return
-        changes = {} if chunk is None else {"stats": chunk.stats, "timings": chunk.timings}
-        self._set_state(state, detail, **changes)
-        if chunk is not None:
-            self.refresh_stats()
-            if state == "ready":  # an answer taught the engine something
-                self._renew_insight()
-
-    def give_back(self, text: str, hint: str) -> None:
-        """Put a message that came to nothing back into the box."""
-        self.box.give_back(text)
-        if hint:
-            self.box.show_hint(hint)
-
-    def hint(self, line: str) -> None:
-        """Say something for a moment."""
-        self.box.show_hint(line)
-
-    def later(self, seconds: float, work: Callable[[], object]) -> None:
-        """Do `work` when so many seconds have passed."""
-        self.set_timer(seconds, work, name="draw")
-
-    def _set_state(self, state: State, detail: str = "", **changes: object) -> None:
-        self._status = replace(self._status, state=state, detail=detail, **changes)  # type: ignore[arg-type]
-        self.show_status()
-        self.show_usual_hint()
-
-    def show_usual_hint(self) -> None:
-        """Say which keys matter now."""
-        if self.actions.editing is not None:
-            self.box.usual_hint = EDITING_HINT
-        else:
-            busy = self.state in ("prefilling", "answering", "stopping")
-            self.box.usual_hint = f"{'Esc stop' if busy else 'Enter send'} · F1 help"
-
-    def show_welcome(self) -> None:
-        """Say who answers and where to begin, as long as nothing was said."""
-        if self.model is not None:
-            kept = ["", "nothing of this conversation is kept"] * self._status.is_incognito
-            self.transcript.welcome([self.model.name, "", _FIRST_STEPS, *kept])
-
-    def change_status(self, **changes: object) -> None:
-        """Show something else in the status line, in the same state."""
-        self._status = replace(self._status, **changes)  # type: ignore[arg-type]
-        self.show_status()
-
-    def show_status(self) -> None:
-        """Draw the status line."""
-        self._bar.status = self._status
-        self._status_shown_at = time.monotonic()
-
-    def refresh_stats(self) -> None:
-        """Draw the panel of figures, if it is shown."""
-        panel = self._panel
-        if panel.display:
-            status, dialogue = self._status, self.dialogue
-            spans = dialogue.spans
-            panel.show(
-                stats_view(status.stats, status.timings, dialogue.completions, spans, self._insight)
-            )
-
-    def toggle_stats(self) -> None:
-        """Show or hide the panel of figures."""
-        panel = self._panel
-        panel.display = not panel.display
-        self.refresh_stats()
-        self._renew_insight()
-
-    def _renew_insight(self) -> None:
-        if self._panel.display and self.model is not None:
-            self.run_worker(self._ask_insight(), group="insight", exclusive=True)
-
-    async def _ask_insight(self) -> None:
-        told = await asyncio.to_thread(self.worker.insight)
-        if told is not None and self.model is not None:
-            self._insight = insight_of(told, self.model)
-            self.refresh_stats()
 
     def _note_from_disk(self, line: str) -> None:
         self._told_by_disk = line
