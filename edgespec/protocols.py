@@ -222,13 +222,15 @@ class Quote:
     `guess_ms` is what each proposal takes, `start_ms` what reading takes first, in milliseconds.
     `expected` is the probability that a guess not yet pulled is kept. `fertility` is how many of
     its own tokens the drafter has for one of the target's, in what was last said to the target: 1
-    where it uses the target's, more where it has few words for such a text.
+    where it uses the target's, more where it has few words for such a text. `guess_bytes` are the
+    weights that are read for each proposal.
     """
 
     guess_ms: float = 0.0
     start_ms: float = 0.0
     expected: float = 1.0
     fertility: float = 1.0
+    guess_bytes: int = 0
 
 
 FREE = Quote()

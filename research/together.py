@@ -34,7 +34,7 @@ from edgespec.paths import user_paths
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.planning.planner import Plan, Planner, Want
 from edgespec.protocols import FREE, Drafter, Sampler
-from edgespec.types import EncodedPrompt, Message, SamplingParams
+from edgespec.types import EncodedPrompt, Message, SamplingParams, drafter_of
 
 PROMPTS = (
     "Repeat this list three times: apples, pears, plums, cherries.",
@@ -78,7 +78,7 @@ class Turn:
         if kept.error is not None:
             raise kept.error
         self.tokens += kept.tokens
-        self.num_accepted += sum(source in kept.proposed for source in kept.sources)
+        self.num_accepted += sum(drafter_of(source) in kept.proposed for source in kept.sources)
         for index in range(len(kept.tokens)):
             self.rows.append(blake2b(kept.logits(index).tobytes(), digest_size=16).digest())
 

@@ -63,7 +63,10 @@ _PRIOR = (
     (0.45, 0.75, 0.96, 0.98),
 )
 
-NUM_TIERS = 2
+SOURCES = ("database", "database/statistics")
+"""What guesses of each tier are called: of what the target said, and of imported text."""
+
+NUM_TIERS = len(SOURCES)
 """Tiers that the calibration tells apart."""
 
 
@@ -160,6 +163,7 @@ class DatabaseSession:
         self._text = list(text[-_MAX_SUFFIX:])
         self._cursors: list[TokenCursor | None] = [None] * len(tiers)
         self._resumption: Resumption | None = None
+        self._resumed_tier = 0
         self._first_guesses: list[tuple[Proposal, TokenCursor]] = []
         self._start_pass()
 
@@ -184,7 +188,7 @@ class DatabaseSession:
                 return
             best = following.best()
             kind = evidence_kind(tier, place, best)
-            guess = Proposal(best.token, self._calibration.estimate(kind), kind)
+            guess = Proposal(best.token, self._calibration.estimate(kind), kind, SOURCES[tier])
             if place == first_place:
                 self._first_guesses.append((guess, cursor))
             yield guess
@@ -193,8 +197,8 @@ class DatabaseSession:
     def _resumed(self, resumption: Resumption, prefix: Sequence[int]) -> Iterator[Proposal]:
         """Follow a recorded sequence of which a copy broke off."""
         for step in resumption.steps(prefix):
-            kind = _NUM_COPIED + step.kind
-            yield Proposal(step.token, self._calibration.estimate(kind), kind)
+            kind, source = _NUM_COPIED + step.kind, SOURCES[self._resumed_tier]
+            yield Proposal(step.token, self._calibration.estimate(kind), kind, source)
 
     def learn(self, kept: Kept) -> None:
         """Count every guess that the target's answer judged, and move on by what it said.
@@ -220,7 +224,7 @@ class DatabaseSession:
                 continue
             following = cursor.after(token)
             if following is None and cursor.best().length >= MIN_COPIED:
-                self._resumption = Resumption(cursor.ahead(AHEAD))
+                self._resumption, self._resumed_tier = Resumption(cursor.ahead(AHEAD)), tier
             self._cursors[tier] = following
         if self._resumption is not None:
             self._resumption.take(token)

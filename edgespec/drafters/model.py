@@ -65,6 +65,11 @@ class DraftModel(Protocol):
         """Cells of the KV cache."""
         ...
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of its weights, which a guess reads."""
+        ...
+
     def read(self, tokens: Sequence[int]) -> None:
         """Append `tokens` (at least one) to the cache; raises with the cache empty."""
         ...
@@ -214,6 +219,7 @@ class ModelSession:
             costs.read_ms * min(num_unread, WINDOW),
             EXPECTED,
             self._known_fertility(),
+            round(self._cache.model.num_bytes * costs.guesses_per_proposal),
         )
 
     def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:

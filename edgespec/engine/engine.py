@@ -19,7 +19,7 @@ from edgespec.errors import UsageError
 from edgespec.passes import Kept, Part, PassRecord
 from edgespec.planning.planner import Plan, Planner, Want
 from edgespec.protocols import PromptCache, Sampler, Target
-from edgespec.types import TARGET, EncodedPrompt, Insight, PrefillProgress
+from edgespec.types import TARGET, EncodedPrompt, Insight, PrefillProgress, drafter_of
 
 Emitted = list[tuple[Decoding, Kept]]
 """What one pass gave, by answer; views of rows are valid until the next pass."""
@@ -178,7 +178,7 @@ class Engine:
             (first_row, *(first_row + 1 + node for node in verified.path))[:num_tokens],
             record,
             plan.guesses,
-            Counter(draft.sources),
+            Counter(map(drafter_of, draft.sources)),
             progress,
             verified.ends,
             decoding.is_over,

@@ -124,7 +124,7 @@ class Growth:
             tuple(guess.token for guess, _ in best),
             tuple(range(-1, len(best) - 1)),
             tuple(guess.acceptance for guess, _ in best),
-            tuple(name for _, name in best),
+            tuple(guess.source or name for guess, name in best),
         )
 
     @property
