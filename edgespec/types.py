@@ -14,6 +14,7 @@ Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "cancelled"]
 Overflow = Literal["error", "drop-oldest"]
 Exactness = Literal["identical", "near-ties"]
+ConstraintKind = Literal["json_schema", "regex", "lark", "gbnf"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +30,22 @@ Prompt = tuple[Message, ...] | str
 
 
 @dataclass(frozen=True, slots=True)
+class Constraint:
+    """What the whole answer must be: text of a JSON schema, a regular expression or a grammar.
+
+    Grammars are Lark's with the start symbol `start`, or GBNF with the start symbol `root`.
+    """
+
+    kind: ConstraintKind
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class SamplingParams:
     """What the sampler chain does to the logits; by default it is greedy and nothing else is on.
 
-    Temperature 0 is greedy. `seed` is an unsigned 32-bit number. `grammar` is GBNF text with the
-    start symbol `root`; `json_schema` is JSON text; at most one of the two is given.
-    Names and meanings are llama.cpp's (`llama_sampler_init_*`).
+    Temperature 0 is greedy. `seed` is an unsigned 32-bit number. Only tokens that the `constraint`
+    allows are drawn. Names and meanings are llama.cpp's (`llama_sampler_init_*`).
     """
 
     temperature: float = 0.0
@@ -52,8 +63,7 @@ class SamplingParams:
     dry_penalty_last_n: int = 1024
     logit_bias: tuple[tuple[int, float], ...] = ()
     seed: int = 0
-    grammar: str | None = None
-    json_schema: str | None = None
+    constraint: Constraint | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ from edgespec.types import (
     Chunk,
     Completion,
     CompletionRequest,
+    Constraint,
+    ConstraintKind,
     Message,
     SamplingParams,
     ServedModel,
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 @click.option("--max-tokens", type=int, metavar="N", help="[default: until the context is full]")
 @click.option("--system", metavar="TEXT", help="System message.")
 @click.option("--grammar", "grammar_file", metavar="FILE", help="GBNF grammar for the answer.")
+@click.option("--lark", "lark_file", metavar="FILE", help="Lark grammar for the answer.")
+@click.option("--regex", metavar="REGEX", help="Regular expression for the whole answer.")
 @click.option("--json-schema", "schema_file", metavar="FILE", help="JSON schema for the answer.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End the answer here; repeatable.")
 @click.option("--raw", is_flag=True, help="Continue PROMPT as it is, without chat template.")
@@ -145,25 +149,36 @@ class _Printer:
 
 
 def _request(prompt: str, sampling: SamplingParams, values: dict[str, Any]) -> CompletionRequest:
-    grammar, schema = values["grammar_file"], values["schema_file"]
-    if grammar is not None and schema is not None:
-        raise UsageError("--grammar and --json-schema exclude each other", "give one of them")
-    sampling = replace(
-        sampling,
-        grammar=_read_text(grammar) if grammar else None,
-        json_schema=_read_text(schema) if schema else None,
-    )
     system, raw = values["system"], values["raw"]
     if raw and system:
         raise UsageError("--raw and --system exclude each other", "put the text into the prompt")
     messages = [Message("system", system)] if system else []
     return CompletionRequest(
         prompt=prompt if raw else (*messages, Message("user", prompt)),
-        sampling=sampling,
+        sampling=replace(sampling, constraint=_constraint(values)),
         max_tokens=values["max_tokens"],
         stop=tuple(values["stop"]),
         speculate=not values["no_speculation"],
     )
+
+
+def _constraint(values: dict[str, Any]) -> Constraint | None:
+    """What the answer must be; raises UsageError if more than one thing is asked for."""
+    given = [option for option, (name, _) in _CONSTRAINTS.items() if values[name] is not None]
+    if not given:
+        return None
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} exclude each other", "give one of them")
+    name, kind = _CONSTRAINTS[given[0]]
+    return Constraint(kind, values[name] if kind == "regex" else _read_text(values[name]))
+
+
+_CONSTRAINTS: dict[str, tuple[str, ConstraintKind]] = {
+    "--grammar": ("grammar_file", "gbnf"),
+    "--lark": ("lark_file", "lark"),
+    "--regex": ("regex", "regex"),
+    "--json-schema": ("schema_file", "json_schema"),
+}
 
 
 def _whole_prompt(prompt: str | None) -> str:

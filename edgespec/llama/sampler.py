@@ -137,8 +137,6 @@ def check_sampling(params: SamplingParams, num_vocab: int) -> None:
                 f"logit_bias has token {token} with bias {bias}",
                 f"tokens go from 0 to {num_vocab - 1}",
             )
-    if params.grammar is not None and params.json_schema is not None:
-        raise UsageError("a grammar and a JSON schema exclude each other", "give one of them")
 
 
 def _is_plain_greedy(params: SamplingParams) -> bool:
@@ -215,11 +213,13 @@ def _selectors(params: SamplingParams) -> list[object]:
 
 
 def _grammar_sampler(params: SamplingParams, vocab: Vocabulary) -> object | None:
-    text = params.grammar
-    if params.json_schema is not None:
-        text = schema_to_gbnf(params.json_schema)
-    if text is None:
+    constraint = params.constraint
+    if constraint is None:
         return None
+    if constraint.kind not in ("gbnf", "json_schema"):
+        raise GrammarError(f"a constraint of kind {constraint.kind} is not known", "give GBNF")
+    is_schema = constraint.kind == "json_schema"
+    text = schema_to_gbnf(constraint.text) if is_schema else constraint.text
     check_grammar(text)
     library.forget_errors()
     with library.silenced_stderr():

@@ -31,7 +31,7 @@ from edgespec.server.fields import (
     Strict,
     TokenId,
 )
-from edgespec.types import CompletionRequest, Message, Role, SamplingParams
+from edgespec.types import CompletionRequest, Constraint, Message, Role, SamplingParams
 
 _NUM_SEEDS = 2**32 - 1
 """llama.cpp takes 2**32 - 1 for "any seed", so seeds are told apart modulo this."""
@@ -117,8 +117,10 @@ class AnswerBody(Strict, ABC):
                 param="grammar",
                 code="invalid_value",
             )
-        if schema is not None or self.grammar is not None:
-            given |= {"json_schema": schema, "grammar": self.grammar}
+        if schema is not None:
+            given["constraint"] = Constraint("json_schema", schema)
+        elif self.grammar is not None:
+            given["constraint"] = Constraint("gbnf", self.grammar)
         if self.logit_bias is not None:
             given["logit_bias"] = tuple((int(key), bias) for key, bias in self.logit_bias.items())
         return replace(default, **given, seed=_seed(self.seed))

@@ -25,7 +25,7 @@ from edgespec.llama.target import LlamaTarget
 from edgespec.runtime.request import LoadRequest
 from edgespec.runtime.running import Running
 from edgespec.runtime.target import context_options
-from edgespec.types import Completion, CompletionRequest, Message, SamplingParams
+from edgespec.types import Completion, CompletionRequest, Constraint, Message, SamplingParams
 
 MAX_TOKENS = 48
 GREEDY = SamplingParams()
@@ -78,7 +78,10 @@ CASES: dict[str, tuple[str, Callable[[SamplingParams], SamplingParams]]] = {
     "code edit": (f"Rename `values` to `numbers`. Answer with the code only.\n\n{CODE}", varied()),
     "summary": (f"Summarize in two sentences:\n\n{PARAGRAPH}", varied()),
     "translation": ("Translate into French: The market sells fish, bread and old books.", varied()),
-    "schema": (f"Fill in as JSON.\n\n{PARAGRAPH}", varied(json_schema=SCHEMA)),
+    "schema": (
+        f"Fill in as JSON.\n\n{PARAGRAPH}",
+        varied(constraint=Constraint("json_schema", SCHEMA)),
+    ),
     "penalties": (
         "List ten animals, one a line.",
         varied(repeat_penalty=1.2, frequency_penalty=0.3, presence_penalty=0.3),

@@ -124,8 +124,8 @@ class EchoCompleter:
         """The rules that the real engine has, too; returns the number of prompt tokens."""
         if any(token >= NUM_VOCAB for token, _ in request.sampling.logit_bias):
             raise UsageError("logit_bias names a token that the model does not have")
-        grammar = request.sampling.grammar
-        if grammar is not None and "root" not in grammar:
+        constraint = request.sampling.constraint
+        if constraint and constraint.kind == "gbnf" and "root" not in constraint.text:
             raise GrammarError("the grammar has no rule 'root'", "add one")
         prompt = request.prompt
         size = self.count_tokens(prompt)

@@ -31,16 +31,17 @@ from edgespec.paths import Paths
 from edgespec.runtime.host import Host, try_again
 from edgespec.runtime.request import LoadRequest
 from edgespec.runtime.running import load
-from edgespec.types import Chunk, CompletionRequest, Message, SamplingParams
+from edgespec.types import Chunk, CompletionRequest, Constraint, Message, SamplingParams
 
 QUICK = TinySpec(repetitive=True)
 OTHER = TinySpec(width=64, ffn_width=128, quantization="Q8_0", seed=5)
 OPTIONS = LoadRequest(num_threads=1)
+YES_OR_NO = Constraint("gbnf", 'root ::= "yes" | "no"')
 
 REQUESTS = (
     CompletionRequest((Message("user", "Grüße an alle"),), max_tokens=40),
     CompletionRequest("Tell me.", SamplingParams(temperature=0.9, seed=3), max_tokens=40),
-    CompletionRequest("Say yes.", SamplingParams(grammar='root ::= "yes" | "no"')),
+    CompletionRequest("Say yes.", SamplingParams(constraint=YES_OR_NO)),
     CompletionRequest("Count.", max_tokens=20, stop=("as",), num_top_logprobs=3),
     CompletionRequest("Plainly.", max_tokens=20, speculate=False),
 )
@@ -87,8 +88,9 @@ def test_answers_are_the_same_in_another_process(
 def test_errors_of_llama_keep_their_kind(host: Host, write_model: WriteModel) -> None:
     with pytest.raises(ContextOverflowError):
         list(host.answer(CompletionRequest("long " * 5000)))
+    nothing = SamplingParams(constraint=Constraint("gbnf", "root ::= nothing"))
     with pytest.raises(GrammarError):
-        list(host.answer(CompletionRequest("a", SamplingParams(grammar="root ::= nothing"))))
+        list(host.answer(CompletionRequest("a", nothing)))
     with pytest.raises(UsageError, match="temperature"):
         host.load(OPTIONS, write_model(QUICK), lambda _line: None, SamplingParams(temperature=-1.0))
     assert text_of(list(host.answer(REQUESTS[0])))

@@ -17,11 +17,15 @@ from edgespec.llama.context import Context
 from edgespec.llama.grammar import schema_to_gbnf
 from edgespec.llama.sampler import SamplerChain
 from edgespec.llama.target import LlamaTarget
-from edgespec.types import SamplingParams
+from edgespec.types import Constraint, SamplingParams
 
 GREEDY = SamplingParams()
 WARM = SamplingParams(temperature=1.0)
 NUM_DRAWS = 2000
+
+
+def gbnf(text: str) -> Constraint:
+    return Constraint("gbnf", text)
 
 
 @pytest.fixture(name="target")
@@ -160,7 +164,8 @@ def test_dry_keeps_long_repetitions_from_growing(target: LlamaTarget) -> None:
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_a_grammar_is_kept_to(target: LlamaTarget, temperature: float) -> None:
-    params = SamplingParams(temperature=temperature, grammar='root ::= ("ab" | "cde"){3} [0-9]')
+    grammar = gbnf('root ::= ("ab" | "cde"){3} [0-9]')
+    params = SamplingParams(temperature=temperature, constraint=grammar)
     for seed in range(5):
         text = generated(target, dataclasses.replace(params, seed=seed), 60)
         assert re.fullmatch(r"(ab|cde){3}[0-9]", text)
@@ -171,7 +176,7 @@ def test_a_grammar_that_allows_everything_changes_nothing(target: LlamaTarget) -
     for params in (GREEDY, WARM, dataclasses.replace(WARM, top_k=20, repeat_penalty=1.2)):
         free = generated(target, params, 60)
         assert len(free) > 40
-        allowed = dataclasses.replace(params, grammar="root ::= [^\\x00]*")
+        allowed = dataclasses.replace(params, constraint=gbnf("root ::= [^\\x00]*"))
         assert generated(target, allowed, 60) == free
 
 
@@ -185,7 +190,8 @@ def test_legal_tokens_keep_their_proportions(target: LlamaTarget) -> None:
     masked = np.where(legal, probs, 0.0) / probs[legal].sum()
     tokens = []
     for seed in range(500):
-        params = SamplingParams(temperature=3.0, seed=seed, grammar="root ::= [a-zA-Z]")
+        letter = gbnf("root ::= [a-zA-Z]")
+        params = SamplingParams(temperature=3.0, seed=seed, constraint=letter)
         tokens += drawn(target, params, 1)
     check_frequencies(tokens, masked)
     assert len(set(tokens)) > 10
@@ -207,7 +213,8 @@ SCHEMAS = [
 @pytest.mark.parametrize("schema", SCHEMAS, ids=str)
 def test_a_json_schema_gives_json(target: LlamaTarget, schema: dict[str, object]) -> None:
     for seed in range(3):
-        params = dataclasses.replace(WARM, seed=seed, json_schema=json.dumps(schema))
+        constraint = Constraint("json_schema", json.dumps(schema))
+        params = dataclasses.replace(WARM, seed=seed, constraint=constraint)
         value = json.loads(generated(target, params, 150))
         if "enum" in schema:
             assert value in ["red", "green", 3, None]
@@ -226,7 +233,7 @@ def test_a_grammar_that_does_not_parse_is_refused(
     target: LlamaTarget, grammar: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(GrammarError) as caught:
-        SamplerChain(SamplingParams(grammar=grammar), target.context.model.vocab)
+        SamplerChain(SamplingParams(constraint=gbnf(grammar)), target.context.model.vocab)
     assert str(caught.value).isprintable()
     assert capfd.readouterr() == ("", "")
 
@@ -254,13 +261,14 @@ def test_a_grammar_that_would_crash_or_hang_the_parser_is_refused(
     target: LlamaTarget, grammar: str, problem: str
 ) -> None:
     with pytest.raises(GrammarError) as caught:
-        SamplerChain(SamplingParams(grammar=grammar), target.context.model.vocab)
+        SamplerChain(SamplingParams(constraint=gbnf(grammar)), target.context.model.vocab)
     assert problem in str(caught.value)
 
 
 def test_brackets_and_numbers_in_literals_are_only_text(target: LlamaTarget) -> None:
     grammar = 'root ::= "{3,1}\\"" [({] ")" # {9,2}\n' + 'x ::= "' + "(" * 500 + '"\n'
-    assert generated(target, SamplingParams(grammar=grammar), 60) in ('{3,1}"()', '{3,1}"{)')
+    text = generated(target, SamplingParams(constraint=gbnf(grammar)), 60)
+    assert text in ('{3,1}"()', '{3,1}"{)')
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -268,7 +276,7 @@ def test_brackets_and_numbers_in_literals_are_only_text(target: LlamaTarget) -> 
 def test_a_grammar_that_no_token_continues_is_an_error(
     target: LlamaTarget, grammar: str, temperature: float
 ) -> None:
-    params = SamplingParams(temperature=temperature, grammar=grammar)
+    params = SamplingParams(temperature=temperature, constraint=gbnf(grammar))
     with pytest.raises(GrammarError, match="no token continues the grammar"):
         generated(target, params, 5)
 
@@ -288,7 +296,7 @@ def test_only_real_logits_are_drawn_from(target: LlamaTarget) -> None:
 
 def test_a_chain_may_be_closed_twice(target: LlamaTarget) -> None:
     sampler = SamplerChain(
-        dataclasses.replace(WARM, grammar='root ::= "a"'), target.context.model.vocab
+        dataclasses.replace(WARM, constraint=gbnf('root ::= "a"')), target.context.model.vocab
     )
     sampler.close()
     sampler.close()

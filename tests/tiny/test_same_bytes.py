@@ -35,20 +35,23 @@ from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model
 from edgespec.llama.target import LlamaTarget
 from edgespec.protocols import Drafter
-from edgespec.types import Completion, CompletionRequest, SamplingParams
+from edgespec.types import Completion, CompletionRequest, Constraint, SamplingParams
 
 ATTENTION: tuple[Architecture, ...] = ("llama", "qwen2", "qwen3", "gemma3")
 RECURRENT: tuple[Architecture, ...] = ("mamba", "lfm2")
 KINDS: tuple[VocabularyKind, ...] = ("bpe", "spm")
 WARM = SamplingParams(temperature=0.8, seed=7)
-WORDS = 'root ::= ("yes" | "no" | "maybe" | "perhaps") (" " root)?'
-SCHEMA = json.dumps(
-    {
-        "type": "object",
-        "properties": {"sure": {"type": "boolean"}, "size": {"enum": ["small", "large"]}},
-        "required": ["sure", "size"],
-        "additionalProperties": False,
-    }
+WORDS = Constraint("gbnf", 'root ::= ("yes" | "no" | "maybe" | "perhaps") (" " root)?')
+SCHEMA = Constraint(
+    "json_schema",
+    json.dumps(
+        {
+            "type": "object",
+            "properties": {"sure": {"type": "boolean"}, "size": {"enum": ["small", "large"]}},
+            "required": ["sure", "size"],
+            "additionalProperties": False,
+        }
+    ),
 )
 SAMPLINGS = {
     "greedy": SamplingParams(),
@@ -61,9 +64,9 @@ SAMPLINGS = {
     "greedy with dry": SamplingParams(dry_multiplier=0.8, dry_allowed_length=2),
     "warm with dry": dataclasses.replace(WARM, dry_multiplier=0.8, dry_allowed_length=1),
     "bias": dataclasses.replace(WARM, logit_bias=((60, 3.0), (61, -100.0), (300, 2.0))),
-    "greedy with grammar": SamplingParams(grammar=WORDS),
-    "warm with grammar": dataclasses.replace(WARM, grammar=WORDS),
-    "schema": dataclasses.replace(WARM, json_schema=SCHEMA),
+    "greedy with grammar": SamplingParams(constraint=WORDS),
+    "warm with grammar": dataclasses.replace(WARM, constraint=WORDS),
+    "schema": dataclasses.replace(WARM, constraint=SCHEMA),
     "everything": dataclasses.replace(
         WARM,
         top_k=100,
@@ -71,7 +74,7 @@ SAMPLINGS = {
         repeat_penalty=1.1,
         dry_multiplier=0.5,
         logit_bias=((70, 1.0),),
-        grammar=WORDS,
+        constraint=WORDS,
     ),
 }
 
@@ -234,7 +237,7 @@ def test_text_with_stop_strings(open_model: OpenModel, kind: VocabularyKind) -> 
 def test_a_schema_is_kept_to(open_model: OpenModel, kind: VocabularyKind) -> None:
     model = open_model(dataclasses.replace(SMALL, vocabulary=kind))
     with opened(model, dataclasses.replace(EXACT, num_context=512)) as target:
-        request = CompletionRequest("Is it so?", dataclasses.replace(WARM, json_schema=SCHEMA))
+        request = CompletionRequest("Is it so?", dataclasses.replace(WARM, constraint=SCHEMA))
         plain, _ = complete(target, None, request)
         drafted, _ = complete(target, Replay(plain.token_ids, 512), request)
         assert drafted.text == plain.text

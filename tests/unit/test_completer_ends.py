@@ -23,7 +23,7 @@ from fakes import FakeSampler, ScriptedSampler, TinyBridge
 from edgespec.engine.completer import EngineAnswer
 from edgespec.errors import Cancelled, EdgeSpecError, GrammarError, NativeLibraryError, UsageError
 from edgespec.protocols import Sampler, Target
-from edgespec.types import Completion, CompletionRequest, SamplingParams
+from edgespec.types import Completion, CompletionRequest, Constraint, SamplingParams
 
 PATIENCE_S = 30.0
 
@@ -204,10 +204,11 @@ def test_a_grammar_that_ends_fails_its_answer_alone(fail_at: int, drafted: bool)
     make = rig.completer._make_sampler
 
     def make_sampler(params: SamplingParams) -> Sampler:
-        return Ending(fail_at) if params.grammar else make(params)
+        return Ending(fail_at) if params.constraint else make(params)
 
     rig.completer._make_sampler = make_sampler
-    failing = rig.ask(CompletionRequest("ab", SamplingParams(grammar="x"), max_tokens=20))
+    constrained = SamplingParams(constraint=Constraint("gbnf", "x"))
+    failing = rig.ask(CompletionRequest("ab", constrained, max_tokens=20))
     other = rig.ask(request)
     expected = alone(request)
     bytes_before = b"".join(map(BRIDGE.piece, expected.token_ids[:fail_at]))

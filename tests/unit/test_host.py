@@ -28,7 +28,7 @@ from edgespec.errors import (
 from edgespec.runtime.host import REST_S, Host, HostAnswer
 from edgespec.runtime.host_messages import Load
 from edgespec.runtime.prompt_files import file_name
-from edgespec.types import Chunk, CompletionRequest, Message, SamplingParams
+from edgespec.types import Chunk, CompletionRequest, Constraint, Message, SamplingParams
 
 MODEL = Path("model.gguf")
 OTHER = Path("other.gguf")
@@ -118,8 +118,9 @@ def test_what_goes_wrong_in_the_child_is_raised_here(
 
 def test_a_grammar_that_is_refused_says_so_before_any_text(host: Host) -> None:
     load(host)
+    leaf = SamplingParams(constraint=Constraint("gbnf", "leaf"))
     with pytest.raises(GrammarError, match="root"):
-        next(host.answer(CompletionRequest("a", SamplingParams(grammar="leaf"))))
+        next(host.answer(CompletionRequest("a", leaf)))
 
 
 def test_a_cancel_ends_an_answer_at_any_time(children: Childhood, host: Host) -> None:

@@ -49,7 +49,7 @@ def check_refused(params: SamplingParams, name: str) -> None:
 
 
 def test_every_number_has_a_range() -> None:
-    others = {"logit_bias", "grammar", "json_schema"}
+    others = {"logit_bias", "constraint"}
     assert {field.name for field in dataclasses.fields(SamplingParams)} == set(NUMBERS) | others
 
 
@@ -90,9 +90,3 @@ def test_a_bias_of_nothing_or_without_number_is_refused(bias: tuple[int, float])
 
 def test_a_bias_within_the_vocabulary_makes_sense() -> None:
     check_sampling(SamplingParams(logit_bias=((0, -100.0), (NUM_VOCAB - 1, 100.0))), NUM_VOCAB)
-
-
-def test_grammar_and_schema_exclude_each_other() -> None:
-    check_sampling(SamplingParams(grammar='root ::= "a"'), NUM_VOCAB)
-    check_sampling(SamplingParams(json_schema="{}"), NUM_VOCAB)
-    check_refused(SamplingParams(grammar="", json_schema="{}"), "exclude each other")

@@ -10,7 +10,7 @@ import pytest
 
 from edgespec.server.bodies import AnswerBody, ChatBody, TextBody, parse_body
 from edgespec.server.errors import ApiError
-from edgespec.types import CompletionRequest, Message, SamplingParams
+from edgespec.types import CompletionRequest, Constraint, Message, SamplingParams
 
 DEFAULT = SamplingParams(temperature=0.7, top_k=40, min_p=0.05, seed=99)
 
@@ -188,16 +188,15 @@ def test_logprobs_have_two_forms() -> None:
 
 
 def test_response_formats() -> None:
-    assert chat(response_format={"type": "text"}).sampling.json_schema is None
+    assert chat(response_format={"type": "text"}).sampling.constraint is None
     any_object = chat(response_format={"type": "json_object"}).sampling
-    assert json.loads(any_object.json_schema or "") == {"type": "object"}
+    assert any_object.constraint == Constraint("json_schema", '{"type": "object"}')
     schema = {"type": "object", "properties": {"b": {"type": "string"}, "a": {"minimum": 0.5}}}
     named = {"name": "thing", "strict": True, "schema": schema}
     sampling = chat(response_format={"type": "json_schema", "json_schema": named}).sampling
-    assert sampling.json_schema == json.dumps(schema)
-    assert list(json.loads(sampling.json_schema)["properties"]) == ["b", "a"]
+    assert sampling.constraint == Constraint("json_schema", json.dumps(schema))
     nameless = chat(response_format={"type": "json_schema", "json_schema": {"name": "x"}})
-    assert json.loads(nameless.sampling.json_schema or "") == {"type": "object"}
+    assert nameless.sampling.constraint == any_object.constraint
 
 
 @pytest.mark.parametrize(
@@ -229,8 +228,8 @@ def test_an_infinite_number_in_a_schema_is_refused() -> None:
 def test_a_grammar_replaces_a_default_one() -> None:
     given = {"prompt": "x", "grammar": 'root ::= "a"'}
     body = parse_body(TextBody, json.dumps(given).encode())
-    sampling = body.to_request(SamplingParams(json_schema="{}")).sampling
-    assert (sampling.grammar, sampling.json_schema) == ('root ::= "a"', None)
+    default = SamplingParams(constraint=Constraint("json_schema", "{}"))
+    assert body.to_request(default).sampling.constraint == Constraint("gbnf", 'root ::= "a"')
     assert refusal(grammar="root ::= x", response_format={"type": "json_object"}).param == "grammar"
     assert refusal(grammar="").param == "grammar"
 

@@ -15,7 +15,7 @@ from server_support import NUM_CONTEXT, EchoCompleter, Running, running_server
 
 from edgespec.errors import NativeLibraryError
 from edgespec.server.settings import ServerSettings
-from edgespec.types import CompletionRequest, Message, SamplingParams
+from edgespec.types import CompletionRequest, Constraint, Message, SamplingParams
 
 
 @dataclass
@@ -174,7 +174,7 @@ def test_our_own_fields_go_through_extra_body(setup: Setup) -> None:
     setup.client.chat.completions.create(model="any", messages=say("x"), extra_body=extra)
     (request,) = setup.completer.requests
     assert (request.sampling.top_k, request.sampling.min_p) == (7, 0.1)
-    assert request.sampling.grammar == 'root ::= "x"'
+    assert request.sampling.constraint == Constraint("gbnf", 'root ::= "x"')
     assert request.speculate is False
 
 
@@ -185,7 +185,8 @@ def test_a_json_schema_reaches_the_sampler(setup: Setup) -> None:
         messages=say("{}"),
         response_format={"type": "json_schema", "json_schema": {"name": "s", "schema": schema}},
     )
-    assert json.loads(setup.completer.requests[0].sampling.json_schema or "") == schema
+    (request,) = setup.completer.requests
+    assert request.sampling.constraint == Constraint("json_schema", json.dumps(schema))
 
 
 @pytest.mark.parametrize("stream", [False, True])
