@@ -68,7 +68,8 @@ class CompletionRequest:
     tokens are recorded under this name, its messages are kept by whoever named it. None is one that
     is told by its messages, which are recorded, too. Without `record` nothing of this request is
     kept or learned. With `continue_final_message` the conversation ends in an assistant's message
-    that the answer continues.
+    that the answer continues. What was computed and remembered for one `owner` is of no use to
+    another, so that nobody learns by times or counts what others asked; "" is the user themself.
     """
 
     prompt: Prompt
@@ -82,6 +83,7 @@ class CompletionRequest:
     conversation: str | None = None
     record: bool = True
     continue_final_message: bool = False
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
