@@ -123,11 +123,15 @@ class PrefillProgress:
 
 @dataclass(frozen=True, slots=True)
 class EncodedPrompt:
-    """Token ids of a prompt, what of it they stand for, and how many messages were left out."""
+    """Token ids of a prompt, what of it they stand for, and how many messages were left out.
+
+    `owner` is that of the request.
+    """
 
     tokens: tuple[int, ...]
     prompt: Prompt = ""
     num_dropped_messages: int = 0
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
