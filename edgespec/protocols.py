@@ -115,6 +115,11 @@ class Target(Protocol):
         ...
 
     @property
+    def reads_alike(self) -> bool:
+        """Whether a text read in pieces of any size gives the logits of one read whole."""
+        ...
+
+    @property
     def can_roll_back(self) -> bool:
         """False where `truncate` can only forget everything (recurrent and hybrid models)."""
         ...
@@ -181,17 +186,29 @@ class Target(Protocol):
 
 
 class PromptCache(Protocol):
-    """Keeps what a target computed of conversations that its slots hold no more; never raises."""
+    """Keeps what a target computed of conversations that its slots hold no more; never raises.
 
-    def find(self, prompt: Sequence[int], num_known: int) -> SavedPrompt | None:
+    A conversation of the name "" is one that is told by its text. What is kept of an owner's is
+    found for this owner only.
+    """
+
+    def find(
+        self, prompt: Sequence[int], num_known: int, owner: str = ""
+    ) -> SavedPrompt | None:
         """What shares more of `prompt` than `num_known` tokens, by enough to be worth loading."""
         ...
 
-    def lacks(self, conversation: str, text: Sequence[int]) -> bool:
+    def lacks(self, conversation: str, text: Sequence[int], owner: str = "") -> bool:
         """Whether `keep` would add anything."""
         ...
 
-    def keep(self, conversation: str, text: Sequence[int], stretches: Sequence[Stretch]) -> None:
+    def keep(
+        self,
+        conversation: str,
+        text: Sequence[int],
+        stretches: Sequence[Stretch],
+        owner: str = "",
+    ) -> None:
         """Keep the state of a conversation, in the place of an older one; returns at once."""
         ...
 

@@ -78,7 +78,8 @@ class CompletionRequest:
     tokens are recorded under this name, its messages are kept by whoever named it. None is one that
     is told by its messages, which are recorded, too. Without `record` nothing of this request is
     kept or learned. With `continue_final_message` the conversation ends in an assistant's message
-    that the answer continues.
+    that the answer continues. What was computed and remembered for one `owner` is of no use to
+    another, so that nobody learns by times or counts what others asked; "" is the user themself.
     """
 
     prompt: Prompt
@@ -92,6 +93,7 @@ class CompletionRequest:
     conversation: str | None = None
     record: bool = True
     continue_final_message: bool = False
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +143,15 @@ class PrefillProgress:
 
 @dataclass(frozen=True, slots=True)
 class EncodedPrompt:
-    """Token ids of a prompt, what of it they stand for, and how many messages were left out."""
+    """Token ids of a prompt, what of it they stand for, and how many messages were left out.
+
+    `owner` is that of the request.
+    """
 
     tokens: tuple[int, ...]
     prompt: Prompt = ""
     num_dropped_messages: int = 0
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)

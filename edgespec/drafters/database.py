@@ -117,8 +117,11 @@ class TokenCursor(Protocol):
 class TokenIndex(Protocol):
     """Recorded token sequences, searchable by the end of a text; never raises."""
 
-    def lookup(self, suffix: Sequence[int]) -> TokenCursor | None:
-        """A cursor after the longest recorded suffix of a text that ends with `suffix`."""
+    def lookup(self, suffix: Sequence[int], owner: str = "") -> TokenCursor | None:
+        """A cursor after the longest recorded suffix of a text that ends with `suffix`.
+
+        Of what was recorded for `owner`.
+        """
         ...
 
 
@@ -145,7 +148,7 @@ class DatabaseDrafter:
     def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> DatabaseSession:
         """Stand at the end of the prompt and what was said after it."""
         text = [*prompt.tokens[-_MAX_SUFFIX:], *said]
-        return DatabaseSession(self._tiers, self.calibration, text)
+        return DatabaseSession(self._tiers, self.calibration, text, prompt.owner)
 
 
 class DatabaseSession:
@@ -155,10 +158,15 @@ class DatabaseSession:
     bridge_ms = 0.0
 
     def __init__(
-        self, tiers: Sequence[TokenIndex], calibration: Acceptance, text: Sequence[int]
+        self,
+        tiers: Sequence[TokenIndex],
+        calibration: Acceptance,
+        text: Sequence[int],
+        owner: str = "",
     ) -> None:
-        """`text` is the end of what was said so far."""
+        """`text` is the end of what was said so far; `owner` is whose recordings are looked into."""
         self._tiers = tiers
+        self._owner = owner
         self._calibration = calibration
         self._text = list(text[-_MAX_SUFFIX:])
         self._cursors: list[TokenCursor | None] = [None] * len(tiers)
@@ -243,7 +251,7 @@ class DatabaseSession:
             return
         for tier, cursor in enumerate(self._cursors):
             if cursor is None or cursor.best().length < _FOLLOW:
-                self._cursors[tier] = self._tiers[tier].lookup(self._text)
+                self._cursors[tier] = self._tiers[tier].lookup(self._text, self._owner)
         self._is_stale = False
 
     def _after(self, prefix: Sequence[int]) -> list[TokenCursor | None]:
@@ -255,7 +263,7 @@ class DatabaseSession:
             few = ahead is None or ahead.best().length < _FOLLOW
             if few and self._num_ahead < LOOKUPS_AHEAD:
                 self._num_ahead += 1
-                ahead = self._tiers[tier].lookup(text)
+                ahead = self._tiers[tier].lookup(text, self._owner)
             cursors.append(ahead)
         return cursors
 

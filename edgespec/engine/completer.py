@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from edgespec.engine.decoding import Decoding, Limits
 from edgespec.engine.engine import Engine
 from edgespec.engine.prompt import encode_prompt
+from edgespec.engine.slots import TOLD_BY_TEXT
 from edgespec.engine.tally import Tally
 from edgespec.engine.transcript import Transcript
 from edgespec.errors import Cancelled, EdgeSpecError
@@ -66,7 +67,7 @@ class EngineCompleter:
         self._model = model
         self._observer = observer
         self._complete = complete
-        self._cut: deque[tuple[Prompt, EncodedPrompt]] = deque(maxlen=_MOST_CUT)
+        self._cut: deque[tuple[str, Prompt, EncodedPrompt]] = deque(maxlen=_MOST_CUT)
         self._changed = threading.Condition()
         self._is_stepping = False
         self._waiting: deque[EngineAnswer] = deque()
@@ -179,15 +180,16 @@ class EngineCompleter:
         """Open an answer; False if it has to wait for room. Raises EdgeSpecError."""
         request, num_context = answer.request, self._engine.target.num_context
         if answer.prompt is None:
-            answer.prompt = self._as_it_was(
-                request, encode_prompt(request, self.bridge, num_context)
-            )
+            prompt = encode_prompt(request, self.bridge, num_context)
+            prompt = dataclasses.replace(prompt, owner=request.owner)
+            answer.prompt = self._as_it_was(request, prompt)
         room = num_context - len(answer.prompt.tokens)
         limits = Limits(
             max_tokens=min(request.max_tokens or room, room),
             speculate=request.speculate,
             reuse_prefix=request.reuse_prefix,
-            conversation=request.conversation if request.record else None,
+            conversation=(request.conversation or TOLD_BY_TEXT) if request.record else None,
+            owner=request.owner,
         )
         if not self._engine.has_room(answer.prompt, limits):
             return False
@@ -206,7 +208,8 @@ class EngineCompleter:
         """
         if not request.continue_final_message:
             return prompt
-        known = next((cut for asked, cut in self._cut if asked == request.prompt), None)
+        asked = request.owner, request.prompt
+        known = next((cut for *key, cut in self._cut if tuple(key) == asked), None)
         if known is None or known.num_dropped_messages != prompt.num_dropped_messages:
             return prompt
         fits = len(known.tokens) < self._engine.target.num_context
@@ -225,7 +228,7 @@ class EngineCompleter:
         self._let_go(answer)
         cut = answer.finish(self._engine.target.num_context)
         if cut is not None:
-            self._cut.append(cut)
+            self._cut.append((answer.request.owner, *cut))
 
     def _fail(self, answer: EngineAnswer, error: Exception) -> None:
         """An error ended an answer."""

@@ -15,7 +15,7 @@ usually gets right (`Quote.expected`) promises more than the best known, and whi
 allows it. The likeliest guess is taken, whoever made it, so sources follow one another within a
 draft.
 
-A draft must promise MIN_GAIN over plain decoding, because the estimates are never exact and a wrong
+A draft must promise its answer MIN_GAIN over plain decoding, because the estimates are never exact and a wrong
 "yes" costs more than a wrong "no".
 """
 
@@ -119,7 +119,7 @@ class Planner:
         """
         curve = self.costs.curve_ms(_mean_context(wants))[:max_rows].tolist()
         outcome = Outcome(curve, len(wants), sum(want.num_rows for want in wants))
-        growths = [self._growth(want, outcome) for want in wants]
+        growths = [self._growth(want, outcome, len(wants)) for want in wants]
         while outcome.has_room:
             able = [growth for growth in growths if growth.look_ahead()]
             if not able:
@@ -191,12 +191,12 @@ class Planner:
             quote.guess_bytes,
         )
 
-    def _growth(self, want: Want, outcome: Outcome) -> Growth:
+    def _growth(self, want: Want, outcome: Outcome, num_answers: int) -> Growth:
         able = []
         for each in want.contenders if want.max_draft else ():
             quote = each.session.quote
             self._quotes[each.name] = quote
-            if each.account.allows(quote):
+            if each.account.allows(quote, num_answers):
                 able.append((each.name, each.session, each.account.balance_ms))
         return Growth(able, outcome, want.max_draft, self._clock)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import AsyncIterator, Iterable
 
@@ -11,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from edgespec.errors import EdgeSpecError
+from edgespec.server.access import owner_of
 from edgespec.server.answers import AnswerQueue, Queued
 from edgespec.server.errors import ApiError, to_api_error
 from edgespec.server.forms import AnswerForm, Json
@@ -41,7 +43,8 @@ class AnswerResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer; raises what the completer raised before its first chunk, BusyError if full."""
-        answer = self._answers.submit(self._question)
+        question = dataclasses.replace(self._question, owner=owner_of(scope))
+        answer = self._answers.submit(question)
         watch = asyncio.create_task(self._watch(answer, receive))
         try:
             chunks = answer.chunks()

@@ -18,6 +18,7 @@ from edgespec.errors import ContextOverflowError, GrammarError, UsageError
 from edgespec.protocols import Completer
 from edgespec.server.answers import AnswerQueue
 from edgespec.server.app import assemble
+from edgespec.server.models import Models, Ready
 from edgespec.server.run import Server, bind
 from edgespec.server.settings import ServerSettings
 from edgespec.types import (
@@ -45,8 +46,8 @@ class EchoCompleter:
     """Answers with the last turn's text; a token is one byte, 256 ends the turn.
 
     Takes `prefill_s` before the first token and `token_s` for each one, hears a cancel at any time,
-    and notes what a test wants to know: the requests, the threads, and which answers (from 1) were
-    cancelled.
+    and notes what a test wants to know: the requests, the threads, how many were open at a time, and
+    which answers (from 1) were cancelled.
     """
 
     prefill_s: float = 0.0
@@ -54,9 +55,10 @@ class EchoCompleter:
     requests: list[CompletionRequest] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
     stopped: set[int] = field(default_factory=set)
-    overlapped: bool = False
     fail_after: Exception | None = None
-    _busy: threading.Lock = field(default_factory=threading.Lock)
+    num_open: int = 0
+    most_open: int = 0
+    _counting: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def model(self) -> ServedModel:
@@ -77,15 +79,21 @@ class EchoCompleter:
         return GeneratedAnswer(lambda cancelled: self._begin(request, cancelled))
 
     def _begin(self, request: CompletionRequest, cancelled: threading.Event) -> Iterator[Chunk]:
-        self.overlapped |= not self._busy.acquire(blocking=False)
-        self.threads.add(threading.get_ident())
-        self.requests.append(request)
+        with self._counting:
+            self.num_open += 1
+            self.most_open = max(self.most_open, self.num_open)
+            self.threads.add(threading.get_ident())
+            self.requests.append(request)
+            number = len(self.requests)
         try:
-            yield from self._say(request, cancelled)
+            yield from self._say(request, cancelled, number)
         finally:
-            self._busy.release()
+            with self._counting:
+                self.num_open -= 1
 
-    def _say(self, request: CompletionRequest, cancelled: threading.Event) -> Iterator[Chunk]:
+    def _say(
+        self, request: CompletionRequest, cancelled: threading.Event, number: int
+    ) -> Iterator[Chunk]:
         num_prompt = self._check(request)
         started = time.monotonic()
         cancelled.wait(self.prefill_s)
@@ -111,7 +119,7 @@ class EchoCompleter:
             if self.fail_after is not None:
                 raise self.fail_after
         if cancelled.is_set():
-            self.stopped.add(len(self.requests))
+            self.stopped.add(number)
             reason = "cancelled"
         decode_ms = (time.monotonic() - started) * 1e3 - prompt_ms
         timings = Timings(prompt_ms, decode_ms, prompt_ms, num_prompt, 3, len(emitted), 50.0)
@@ -158,41 +166,60 @@ def _stop_at(said: str, stop: Sequence[str]) -> int | None:
 
 
 @dataclass(frozen=True)
-class Running:
-    """A server that runs."""
+class Serving:
+    """A server in a thread."""
 
     host: str
     port: int
-    answers: AnswerQueue
+    thread: threading.Thread | None = None
 
     @property
     def url(self) -> str:
         return f"http://{self.host}:{self.port}/v1"
 
+    @property
+    def is_alive(self) -> bool:
+        return self.thread is not None and self.thread.is_alive()
+
     def connect(self, timeout_s: float = 10.0) -> socket.socket:
         return socket.create_connection((self.host, self.port), timeout=timeout_s)
 
 
+@dataclass(frozen=True)
+class Running(Serving):
+    """One whose only model is loaded, and the queue before that."""
+
+    answers: AnswerQueue = field(kw_only=True)
+
+
 @contextmanager
-def running_server(completer: Completer, settings: ServerSettings = ANY_PORT) -> Iterator[Running]:
+def serving(models: Models, settings: ServerSettings = ANY_PORT) -> Iterator[Serving]:
     """The real server on a free port, in a thread; everything it opened is closed at the end."""
     listener = bind(settings)
     port = listener.getsockname()[1]
-    answers = AnswerQueue(completer, settings.max_queue)
     ready = threading.Event()
-    app = assemble(completer, answers, settings)
-    server = Server(app, answers, ready.set, verbose=settings.verbose)
+    server = Server(assemble(models, settings), models, settings, ready.set)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:
         assert ready.wait(10), "the server did not start"
-        yield Running(settings.address, port, answers)
+        yield Serving(settings.address, port, thread)
     finally:
         server.should_exit = True
         thread.join(10)
         listener.close()
         assert not thread.is_alive(), "the server did not stop"
-        assert answers.join(0.0), "the worker thread did not stop"
+        assert models.join(0.0), "a worker thread did not stop"
+
+
+@contextmanager
+def running_server(completer: Completer, settings: ServerSettings = ANY_PORT) -> Iterator[Running]:
+    """The same around one completer, once that is served."""
+    models = Models([Ready(completer)], settings)
+    with serving(models, settings) as server:
+        wait_until(lambda: not models.is_loading)
+        answers = models.default.answers
+        yield Running(server.host, server.port, server.thread, answers=answers)
 
 
 @dataclass(frozen=True)
@@ -226,7 +253,7 @@ class Reply:
 
 
 def send(
-    server: Running,
+    server: Serving,
     method: str,
     path: str,
     body: bytes | None = None,
@@ -243,12 +270,12 @@ def send(
         connection.close()
 
 
-def post(server: Running, path: str, content: object) -> Reply:
+def post(server: Serving, path: str, content: object) -> Reply:
     """POST `content` as JSON."""
     return send(server, "POST", path, json.dumps(content).encode())
 
 
-def start_chat(server: Running, text: str, *, stream: bool) -> socket.socket:
+def start_chat(server: Serving, text: str, *, stream: bool) -> socket.socket:
     """Send a chat request and leave the answer in the socket, for clients that go away."""
     content = {"messages": [{"role": "user", "content": text}], "stream": stream}
     body = json.dumps(content).encode()
