@@ -66,7 +66,7 @@ class Chat:
             env=environment,
             start_new_session=True,
             # Without a terminal that controls it, a change of size would send it no signal.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
         os.close(follower)
         self.written = ""

@@ -178,7 +178,10 @@ class Actions(Versions):
 
     async def keep_models(self, names: Mapping[Kind, str]) -> None:
         """The conversation was switched to these: they come back when it is reopened."""
-        await self._set(dataclasses.replace(self._app.dialogue.session.settings, **names))
+        settings = self._app.dialogue.session.settings
+        model = names.get("model", settings.model)
+        drafter = names.get("drafter", settings.drafter)
+        await self._set(dataclasses.replace(settings, model=model, drafter=drafter))
 
     async def do_model(self, argument: str) -> None:
         """Choose the model that answers."""

@@ -1,4 +1,4 @@
-"""Which model serves: another one, none that could be loaded, those a conversation was switched to."""
+"""Which model serves: another one, none at all, those that a conversation was switched to."""
 
 from __future__ import annotations
 
@@ -44,7 +44,6 @@ def history() -> Iterator[ChatStore]:
 
 def app_of(completer: ScriptedCompleter, history: ChatStore, **services: object) -> ChatApp:
     return ChatApp(completer, ChatOptions(), Services(history=history, **services))  # type: ignore[arg-type]
-
 
 
 class Loading:
@@ -95,7 +94,9 @@ async def test_escape_takes_back_the_model_that_is_being_loaded(history: ChatSto
         assert answers(pilot) == ["one"]
 
 
-async def test_a_message_sent_while_another_model_is_loaded_waits_for_it(history: ChatStore) -> None:
+async def test_a_message_sent_while_another_model_is_loaded_waits_for_it(
+    history: ChatStore,
+) -> None:
     completer, other = ScriptedCompleter("old"), ScriptedCompleter("new")
     loading = Loading(other)
     async with app_of(completer, history, **loading.services()).run_test(size=SIZE) as pilot:
