@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgespec.passes import Kept, Part, Proposal, SavedPrompt, Stretch
 from edgespec.types import (
     Chunk,
     Completion,
@@ -17,9 +16,11 @@ from edgespec.types import (
     ServedModel,
 )
 
-if TYPE_CHECKING:  # a process that holds no model has no use for numpy
+if TYPE_CHECKING:  # a process that holds no model has no use for numpy, nor for passes
     import numpy as np
     from numpy.typing import NDArray
+
+    from edgespec.passes import Kept, Part, Proposal, SavedPrompt, Stretch
 
 
 class Answer(Protocol):

@@ -21,13 +21,13 @@ from edgespec.errors import BusyError, EdgeSpecError
 from edgespec.protocols import Completer
 from edgespec.reports import Report
 from edgespec.tui.failure import Failure
-from edgespec.tui.model_rows import NO_MODEL_DRAFTERS, Kind
-from edgespec.tui.models_screen import Chosen, ModelsScreen
 from edgespec.tui.options import ChatOutcome
 from edgespec.types import ServedModel
 
 if TYPE_CHECKING:
     from edgespec.tui.app import ChatApp
+    from edgespec.tui.model_rows import Kind
+    from edgespec.tui.models_screen import Chosen
 
 WAYS_ON = "Ctrl+R tries again · /model takes another one"
 """What can be done where no model is there."""
@@ -85,6 +85,8 @@ class Loading:
 
     def choose(self, kind: Kind, name: str) -> None:
         """Take another model, or show what there is."""
+        from edgespec.tui.models_screen import ModelsScreen  # not for the first frame
+
         app, catalog = self._app, self._app.services.catalog
         if app.services.load is None or catalog is None or app.pulls is None:
             app.hint("models cannot be changed here")
@@ -107,6 +109,8 @@ class Loading:
         wanted = self._others(settings)
         if not wanted or catalog is None or app.services.load is None:
             return
+        from edgespec.tui.model_rows import NO_MODEL_DRAFTERS
+
         here = {name for name, _ in NO_MODEL_DRAFTERS}
         with contextlib.suppress(EdgeSpecError):  # then no model is known to be here
             listed = await asyncio.to_thread(catalog.models)
