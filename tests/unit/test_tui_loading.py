@@ -177,7 +177,7 @@ async def test_what_a_conversation_was_switched_to_comes_back_with_it(history: C
 
 
 @pytest.mark.parametrize("are_named", [False, True])
-async def test_a_chat_that_is_gone_on_with_waits_for_its_models(
+async def test_a_chat_that_is_gone_on_with_loads_its_models_first(
     history: ChatStore, are_named: bool
 ) -> None:
     settings = ChatSettings(model="qwen2.5-coder-0.5b", drafter="context")
@@ -195,8 +195,29 @@ async def test_a_chat_that_is_gone_on_with_waits_for_its_models(
         factory.opened.set()
         loading.opened.set()
         await ready(pilot)
-        await until(pilot, lambda: loading.asked == ([] if are_named else [(None, "context")]))
-        await ready(pilot)
+        assert loading.asked == ([] if are_named else [(None, "context")])
+        assert factory.entered.is_set() is are_named, "one load is enough"
+
+
+async def test_a_chat_that_is_opened_while_a_model_loads_gets_its_own_after_it(
+    history: ChatStore,
+) -> None:
+    begun = history.begin(None, None, "Hi", ChatSettings(drafter="context"))
+    history.finish(begun.answer, "Ho", "done")
+    completer = ScriptedCompleter("one")
+    loading, factory = Loading(completer), GatedFactory(completer)
+    app = ChatApp(factory, ChatOptions(), Services(history=history, **loading.services()))  # type: ignore[arg-type]
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, factory.entered.is_set)
+        app.turns.add(lambda: app.actions.open_chat(begun.chat))
+        await until(pilot, lambda: answers(pilot) == ["Ho"])
+        await send(pilot, "And?")
+        assert loading.asked == []
+        factory.opened.set()
+        await until(pilot, lambda: loading.asked == [(None, "context")])
+        assert not completer.requests
+        loading.opened.set()
+        await until(pilot, lambda: answers(pilot) == ["Ho", "one"])
 
 
 @pytest.mark.parametrize("typo", [False, True])
