@@ -132,7 +132,7 @@ class Loading:
             listed = await asyncio.to_thread(catalog.models)
             here |= {model.name for model in listed if model.is_on_disk}
         for name in sorted(set(wanted.values()) - here):
-            if not Path(name).expanduser().is_file():
+            if not _is_file(name):
                 app.dialogue.note(f"{name}, which served here before, is not on disk")
                 wanted = {kind: each for kind, each in wanted.items() if each != name}
         return wanted
@@ -209,3 +209,10 @@ class Loading:
         if pulls is not None and missing:
             with contextlib.suppress(BusyError):  # the user was faster
                 pulls.start(missing, lambda _model: False)
+
+
+def _is_file(name: str) -> bool:
+    """Whether a name is that of a file here; the conversation may have been imported."""
+    with contextlib.suppress(OSError, RuntimeError, ValueError):
+        return Path(name).expanduser().is_file()
+    return False

@@ -176,11 +176,12 @@ async def test_what_a_conversation_was_switched_to_comes_back_with_it(history: C
     assert len(loading.asked) == 1, "they serve already"
 
 
+@pytest.mark.parametrize("model", ["qwen2.5-coder-0.5b", "~no-such-user/x.gguf", "x" * 300])
 @pytest.mark.parametrize("are_named", [False, True])
 async def test_a_chat_that_is_gone_on_with_loads_its_models_first(
-    history: ChatStore, are_named: bool
+    history: ChatStore, model: str, are_named: bool
 ) -> None:
-    settings = ChatSettings(model="qwen2.5-coder-0.5b", drafter="context")
+    settings = ChatSettings(model=model, drafter="context")
     begun = history.begin(None, None, "Hi", settings)
     history.finish(begun.answer, "Ho", "done")
     completer = ScriptedCompleter("one")
@@ -190,7 +191,7 @@ async def test_a_chat_that_is_gone_on_with_loads_its_models_first(
     async with app.run_test(size=SIZE) as pilot:
         await until(pilot, lambda: answers(pilot) == ["Ho"])
         if not are_named:
-            missing = "qwen2.5-coder-0.5b, which served here before, is not on disk"
+            missing = f"{model}, which served here before, is not on disk"
             await until(pilot, lambda: lines(pilot, "note") == [missing])
         factory.opened.set()
         loading.opened.set()
