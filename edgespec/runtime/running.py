@@ -26,6 +26,7 @@ from edgespec.cache.facts import PairStore
 from edgespec.cache.tokens.token_memory import open_token_memory
 from edgespec.engine.completer import EngineCompleter
 from edgespec.engine.engine import Engine
+from edgespec.grammar.compiler import GrammarCompiler
 from edgespec.llama import library
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context
@@ -186,8 +187,13 @@ class _Wiring:
         insights = Insights(lambda: proving.facts, lambda: idle.doing)
         observers = [idle, memory, insights]
 
+        grammars = GrammarCompiler(target.model.vocab)
+
         def make_sampler(sampling: SamplingParams) -> SamplerChain:
-            return SamplerChain(sampling, target.model.vocab, target.model.num_context_train)
+            constraint = sampling.constraint
+            matcher = grammars.compile(constraint) if constraint is not None else None
+            num_context = target.model.num_context_train
+            return SamplerChain(sampling, target.model.vocab, num_context, matcher)
 
         completer = EngineCompleter(
             engine,

@@ -1,0 +1,197 @@
+"""From the text of a constraint to what follows an answer, within bounds of size and time.
+
+Whatever a stranger wrote is compiled here: nothing of it may end the process, hold it up or fill
+its memory. llguidance counts what it does and stops at limits; what it does not count is bounded
+before it sees it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+
+import numpy as np
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+
+from edgespec.errors import GrammarError
+from edgespec.grammar.gbnf import gbnf_to_lark
+from edgespec.grammar.matcher import ConstraintMatcher
+from edgespec.types import Constraint
+from edgespec.vocab.tokenizer import ByteTokenizer
+from edgespec.vocab.vocabulary import Tokenizer
+
+_MOST_LETTERS = {"json_schema": 1 << 20, "regex": 1 << 16, "lark": 1 << 18, "gbnf": 1 << 18}
+_MOST_VALUES = 50_000
+_MOST_KEYS = 2_000  # of one object: the time that its properties take grows with their square
+_MOST_FORCED = 256
+_MOST_TOLD = 300
+_STACK_BYTES = 1 << 29
+"""Twice what the deepest chain of rules of this length takes; what is not used costs nothing."""
+
+_STACKS = threading.Lock()
+_LIMITS = LLParserLimits(max_items_in_row=20_000, max_lexer_states=50_000, verbose_errors=False)
+
+_JSON_OPTIONS = {"whitespace_pattern": r"[ ]|\r?\n[ \t]{0,20}"}
+"""Between the parts of a JSON value a space or an indented line: a model that may write as many
+spaces as it likes sometimes never stops."""
+
+_NAMES = {
+    "json_schema": "JSON schema",
+    "regex": "regular expression",
+    "lark": "Lark grammar",
+    "gbnf": "grammar",
+}
+
+
+class GrammarCompiler:
+    """Compiles constraints for one vocabulary; any thread may ask, several at a time."""
+
+    def __init__(self, vocab: Tokenizer) -> None:
+        """`vocab` must stay open. What llguidance needs of it is made when first needed."""
+        self._vocab = vocab
+        self._lock = threading.Lock()
+        self._tokenizer: LLTokenizer | None = None
+
+    def compile(self, constraint: Constraint) -> ConstraintMatcher:
+        """What follows an answer under `constraint`; raises GrammarError. May take a second."""
+        source, tokenizer = _source(constraint), self._opened()
+        native = _with_deep_stack(lambda: _native(tokenizer, source))
+        if native.is_error():
+            raise _refused(constraint, native.get_error())
+        return ConstraintMatcher(native, self._vocab.num_tokens, self._vocab.end_tokens)
+
+    def _opened(self) -> LLTokenizer:
+        with self._lock:
+            if self._tokenizer is None:
+                self._tokenizer = _tokenizer(self._vocab)
+            return self._tokenizer
+
+
+class _Wrapped(TokenizerWrapper):
+    """A vocabulary as `LLTokenizer` wants it: bytes, special tokens named, and how it tokenizes."""
+
+    def __init__(self, vocab: Tokenizer, ends: Sequence[int]) -> None:
+        self._bytes = ByteTokenizer(vocab)
+        pieces = vocab.pieces()
+        names = {
+            token: vocab.piece(token, special=True)
+            for token, piece in enumerate(pieces)
+            if not piece
+        }
+        self.tokens = [piece or names[token] for token, piece in enumerate(pieces)]
+        self.special_token_ids = [token for token, name in names.items() if name]
+        self.eos_token_id = ends[0]
+        self.bos_token_id = vocab.bos
+        self.is_tokenizer_wrapper = True
+
+    def __call__(self, text: str) -> list[int]:
+        """Tokens of what is forced; of a long text only the first ones are asked for."""
+        return self._bytes.encode(text[:_MOST_FORCED].encode()).tokens
+
+
+def _native(tokenizer: LLTokenizer, source: str) -> LLMatcher:
+    """A matcher, or one in an error if its first two masks are beyond the limits."""
+    native = LLMatcher(tokenizer, source, log_level=0, limits=_LIMITS)
+    if native.is_error():
+        return native
+    mask = np.frombuffer(native.compute_bitmask(), np.uint8)
+    if native.is_error():
+        return native
+    ahead = native.deep_copy()
+    ahead.consume_token(int(np.unpackbits(mask, bitorder="little").argmax()))
+    ahead.compute_bitmask()
+    return ahead if ahead.is_error() else native
+
+
+def _with_deep_stack(work: Callable[[], LLMatcher]) -> LLMatcher:
+    """Do what goes as deep as a grammar's rules do: in native code, where that ends a process."""
+    done: Future[LLMatcher] = Future()
+    thread = threading.Thread(target=lambda: done.set_result(work()), name="grammar", daemon=True)
+    with _STACKS:
+        usual = threading.stack_size(_STACK_BYTES)
+        try:
+            thread.start()
+        finally:
+            threading.stack_size(usual)
+    return done.result()
+
+
+def _tokenizer(vocab: Tokenizer) -> LLTokenizer:
+    ends = sorted(vocab.end_tokens)
+    if not ends:
+        raise GrammarError("this model has no token that ends an answer", "use another model")
+    return LLTokenizer(_Wrapped(vocab, ends), eos_token=ends)
+
+
+def _source(constraint: Constraint) -> str:
+    """The constraint in a form that llguidance reads."""
+    name, text = _NAMES[constraint.kind], constraint.text
+    if len(text) > (most := _MOST_LETTERS[constraint.kind]):
+        raise GrammarError(f"the {name} has {len(text):,} characters", f"{most:,} are the most")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise GrammarError(f"the {name} contains half a character", "save it as UTF-8")
+    match constraint.kind:
+        case "json_schema":
+            return f'{{"grammars": [{{"json_schema": {_schema(text)}}}]}}'
+        case "regex":
+            return LLMatcher.grammar_from_regex(text)
+        case "gbnf":
+            return _lark(gbnf_to_lark(text))
+        case "lark":
+            _check_schemas(text)
+            return _lark(text)
+
+
+def _lark(text: str) -> str:
+    return json.dumps({"grammars": [{"lark_grammar": text}]})
+
+
+def _schema(text: str) -> str:
+    """A JSON schema with our options, as JSON; raises GrammarError."""
+    try:
+        schema = json.loads(text)
+        if not isinstance(schema, dict):
+            raise ValueError("no JSON object")
+        with_options = json.dumps(schema | {"x-guidance": _JSON_OPTIONS}, allow_nan=False)
+    except (ValueError, RecursionError) as error:
+        raise GrammarError(f"the JSON schema cannot be read: {error}", "check it") from error
+    _check_size(schema)
+    return with_options
+
+
+def _check_schemas(lark: str) -> None:
+    """Bound the schemas within a Lark grammar; what cannot be read llguidance refuses."""
+    for match in re.finditer(r"%json\s*(?=\{)", lark):
+        with contextlib.suppress(ValueError, RecursionError):
+            _check_size(json.JSONDecoder().raw_decode(lark, match.end())[0])
+
+
+def _check_size(schema: object) -> None:
+    waiting, count = [schema], 0
+    while waiting:
+        value = waiting.pop()
+        count += 1
+        inner = list(value.values()) if isinstance(value, dict) else value
+        if isinstance(value, dict) and len(value) > _MOST_KEYS:
+            raise _too_many(f"an object of {len(value):,} properties", _MOST_KEYS)
+        if isinstance(inner, list):
+            waiting.extend(inner)
+    if count > _MOST_VALUES:
+        raise _too_many(f"{count:,} values", _MOST_VALUES)
+
+
+def _too_many(what: str, most: int) -> GrammarError:
+    return GrammarError(f"the JSON schema has {what}", f"{most:,} are the most")
+
+
+def _refused(constraint: Constraint, reason: str) -> GrammarError:
+    """What llguidance says, in one line: of several the one that tells what is wrong."""
+    lines = [line.strip() for line in reason.splitlines() if line.strip()]
+    told = next((line for line in lines if line.startswith("error: ")), lines[0] if lines else "")
+    told = "".join(letter if letter.isprintable() else "?" for letter in told)[:_MOST_TOLD]
+    told = "no text keeps to it" if told.startswith("NoExtension") else told
+    return GrammarError(f"the {_NAMES[constraint.kind]} is refused: {told}", "simplify it")
