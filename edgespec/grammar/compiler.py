@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -19,14 +18,14 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 from edgespec.errors import GrammarError
 from edgespec.grammar.gbnf import gbnf_to_lark
+from edgespec.grammar.json_schema import check_schemas_within, schema_for_llguidance
 from edgespec.grammar.matcher import ConstraintMatcher
+from edgespec.pauses import Pause
 from edgespec.types import Constraint
 from edgespec.vocab.tokenizer import ByteTokenizer
 from edgespec.vocab.vocabulary import Tokenizer
 
 _MOST_LETTERS = {"json_schema": 1 << 20, "regex": 1 << 16, "lark": 1 << 18, "gbnf": 1 << 18}
-_MOST_VALUES = 50_000
-_MOST_KEYS = 2_000  # of one object: the time that its properties take grows with their square
 _MOST_FORCED = 256
 _MOST_TOLD = 300
 _STACK_BYTES = 1 << 29
@@ -34,10 +33,6 @@ _STACK_BYTES = 1 << 29
 
 _STACKS = threading.Lock()
 _LIMITS = LLParserLimits(max_items_in_row=20_000, max_lexer_states=50_000, verbose_errors=False)
-
-_JSON_OPTIONS = {"whitespace_pattern": r"[ ]|\r?\n[ \t]{0,20}"}
-"""Between the parts of a JSON value a space or an indented line: a model that may write as many
-spaces as it likes sometimes never stops."""
 
 _NAMES = {
     "json_schema": "JSON schema",
@@ -48,10 +43,16 @@ _NAMES = {
 
 
 class GrammarCompiler:
-    """Compiles constraints for one vocabulary; any thread may ask, several at a time."""
+    """Compiles constraints for one vocabulary; any thread may ask, several at a time.
+
+    Implements `edgespec.runtime.idle.IdleTask`: what llguidance needs of the vocabulary takes half
+    a second in which nothing else runs.
+    """
+
+    name = "constraints are prepared"
 
     def __init__(self, vocab: Tokenizer) -> None:
-        """`vocab` must stay open. What llguidance needs of it is made when first needed."""
+        """`vocab` must stay open; it is read when first needed."""
         self._vocab = vocab
         self._lock = threading.Lock()
         self._tokenizer: LLTokenizer | None = None
@@ -63,6 +64,12 @@ class GrammarCompiler:
         if native.is_error():
             raise _refused(constraint, native.get_error())
         return ConstraintMatcher(native, self._vocab.num_tokens, self._vocab.end_tokens)
+
+    def run(self, _pause: Pause) -> bool:
+        """Read the vocabulary before anybody waits for it; nothing is left to do then."""
+        with contextlib.suppress(GrammarError):
+            self._opened()
+        return False
 
     def _opened(self) -> LLTokenizer:
         with self._lock:
@@ -76,14 +83,12 @@ class _Wrapped(TokenizerWrapper):
 
     def __init__(self, vocab: Tokenizer, ends: Sequence[int]) -> None:
         self._bytes = ByteTokenizer(vocab)
-        pieces = vocab.pieces()
-        names = {
-            token: vocab.piece(token, special=True)
-            for token, piece in enumerate(pieces)
-            if not piece
-        }
-        self.tokens = [piece or names[token] for token, piece in enumerate(pieces)]
-        self.special_token_ids = [token for token, name in names.items() if name]
+        self.tokens = [self._bytes.piece(token) for token in range(vocab.num_tokens)]
+        self.special_token_ids = []
+        for token, piece in enumerate(self.tokens):
+            if not piece and (name := vocab.piece(token, special=True)):
+                self.tokens[token] = name
+                self.special_token_ids.append(token)
         self.eos_token_id = ends[0]
         self.bos_token_id = vocab.bos
         self.is_tokenizer_wrapper = True
@@ -124,7 +129,8 @@ def _tokenizer(vocab: Tokenizer) -> LLTokenizer:
     ends = sorted(vocab.end_tokens)
     if not ends:
         raise GrammarError("this model has no token that ends an answer", "use another model")
-    return LLTokenizer(_Wrapped(vocab, ends), eos_token=ends)
+    # Slices of the vocabulary would double time and memory; no mask was faster with them.
+    return LLTokenizer(_Wrapped(vocab, ends), eos_token=ends, slices=[])
 
 
 def _source(constraint: Constraint) -> str:
@@ -136,56 +142,18 @@ def _source(constraint: Constraint) -> str:
         raise GrammarError(f"the {name} contains half a character", "save it as UTF-8")
     match constraint.kind:
         case "json_schema":
-            return f'{{"grammars": [{{"json_schema": {_schema(text)}}}]}}'
+            return f'{{"grammars": [{{"json_schema": {schema_for_llguidance(text)}}}]}}'
         case "regex":
             return LLMatcher.grammar_from_regex(text)
         case "gbnf":
             return _lark(gbnf_to_lark(text))
         case "lark":
-            _check_schemas(text)
+            check_schemas_within(text)
             return _lark(text)
 
 
 def _lark(text: str) -> str:
     return json.dumps({"grammars": [{"lark_grammar": text}]})
-
-
-def _schema(text: str) -> str:
-    """A JSON schema with our options, as JSON; raises GrammarError."""
-    try:
-        schema = json.loads(text)
-        if not isinstance(schema, dict):
-            raise ValueError("no JSON object")
-        with_options = json.dumps(schema | {"x-guidance": _JSON_OPTIONS}, allow_nan=False)
-    except (ValueError, RecursionError) as error:
-        raise GrammarError(f"the JSON schema cannot be read: {error}", "check it") from error
-    _check_size(schema)
-    return with_options
-
-
-def _check_schemas(lark: str) -> None:
-    """Bound the schemas within a Lark grammar; what cannot be read llguidance refuses."""
-    for match in re.finditer(r"%json\s*(?=\{)", lark):
-        with contextlib.suppress(ValueError, RecursionError):
-            _check_size(json.JSONDecoder().raw_decode(lark, match.end())[0])
-
-
-def _check_size(schema: object) -> None:
-    waiting, count = [schema], 0
-    while waiting:
-        value = waiting.pop()
-        count += 1
-        inner = list(value.values()) if isinstance(value, dict) else value
-        if isinstance(value, dict) and len(value) > _MOST_KEYS:
-            raise _too_many(f"an object of {len(value):,} properties", _MOST_KEYS)
-        if isinstance(inner, list):
-            waiting.extend(inner)
-    if count > _MOST_VALUES:
-        raise _too_many(f"{count:,} values", _MOST_VALUES)
-
-
-def _too_many(what: str, most: int) -> GrammarError:
-    return GrammarError(f"the JSON schema has {what}", f"{most:,} are the most")
 
 
 def _refused(constraint: Constraint, reason: str) -> GrammarError:

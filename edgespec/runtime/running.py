@@ -183,11 +183,10 @@ class _Wiring:
         if prompts is not None:
             cleanup.callback(prompts.close, engine.keep_prompts)
         proving = ProveRows(target, home.facts, verifier.prove)
-        idle = self._idle(proving, drafters, prompts, selection, form)
+        grammars = GrammarCompiler(target.model.vocab)
+        idle = self._idle(proving, drafters, prompts, grammars, selection, form)
         insights = Insights(lambda: proving.facts, lambda: idle.doing)
         observers = [idle, memory, insights]
-
-        grammars = GrammarCompiler(target.model.vocab)
 
         def make_sampler(sampling: SamplingParams) -> SamplerChain:
             constraint = sampling.constraint
@@ -250,6 +249,7 @@ class _Wiring:
         proving: ProveRows,
         drafters: Drafters,
         prompts: PromptCache | None,
+        grammars: GrammarCompiler,
         selection: Selection | None,
         form: Form | None,
     ) -> IdleWorker:
@@ -269,6 +269,8 @@ class _Wiring:
                 return self._search(self._opened_selection(), None, drafters)
 
             tasks.append(LateTask("drafters that come are weighed", search))
+        if self._request.idle and self._request.num_slots > 1:  # the others would wait for it
+            tasks.append(grammars)
         if prompts is not None:  # whatever else is done, an answer may wait for its memory
             tasks.insert(0, prompts)
         self._cleanup.callback(keeper.keep)

@@ -148,6 +148,33 @@ def test_any_text_is_compiled_or_refused(kind: ConstraintKind, text: str) -> Non
         assert str(error).isprintable()
 
 
+@pytest.mark.parametrize(
+    ("schema", "is_closed"),
+    [
+        ({"properties": {"a": {}}, "required": ["a"]}, True),
+        ({"properties": {"a": {}}, "additionalProperties": True}, False),
+        ({"type": "object"}, False),
+        ({"properties": {}}, True),
+        ({"properties": {"a": {}}, "patternProperties": {"^b": {}}}, False),
+        ({"properties": {"a": {}}, "allOf": [{"properties": {"b": {}}}]}, False),
+        ({"allOf": [{"$ref": "#/$defs/x"}], "$defs": {"x": {"properties": {"a": {}}}}}, False),
+        ({"$ref": "#/$defs/x", "$defs": {"x": {"properties": {"a": {}}}}}, True),
+        ({"anyOf": [{"properties": {"a": {}}}, {"type": "null"}]}, True),
+    ],
+)
+def test_objects_have_no_other_properties_unless_they_may(
+    schema: dict[str, object], is_closed: bool
+) -> None:
+    constraint = Constraint("json_schema", json.dumps(schema | {"type": "object"}))
+    assert admits(constraint, '{"a": 1, "b": 2}') != is_closed
+    assert admits(constraint, '{"a": 1}') or schema == {"properties": {}}
+
+
+def test_a_value_that_looks_like_a_schema_stays_as_it_is() -> None:
+    value = {"properties": {"a": 1}}
+    assert admits(Constraint("json_schema", json.dumps({"const": value})), json.dumps(value))
+
+
 def test_spaces_between_parts_come_to_an_end() -> None:
     schema = Constraint("json_schema", json.dumps({"type": "array", "items": {"const": 1}}))
     assert admits(schema, "[1, 1,1]")
