@@ -13,9 +13,10 @@ between two recursive rules, which is exact unless it could be longer than it is
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from edgespec.errors import GrammarError
@@ -177,8 +178,7 @@ class _Writer:
     def lark(self) -> str:
         self._lines.append(f"start: {self._name('root')}")
         for name, choice in self._rules.items():
-            is_regular = name in self._regular
-            text = self._terminal(choice) if is_regular else self._rule(choice)
+            text = self._options(choice, is_regular=name in self._regular)
             self._lines.append(f"{self._name(name)}: {text}")
         return "\n".join(self._lines) + "\n"
 
@@ -188,27 +188,19 @@ class _Writer:
     def _is_regular(self, item: _Item) -> bool:
         return all(name in self._regular for name in item.names())
 
-    def _terminal(self, choice: _Choice) -> str:
-        return " | ".join(self._terminals(option) for option in choice.options)
+    def _options(self, choice: _Choice, *, is_regular: bool) -> str:
+        write = self._terminal if is_regular else self._mixed
+        return " | ".join(write(option) for option in choice.options)
 
-    def _terminals(self, items: Sequence[_Item]) -> str:
+    def _terminal(self, items: Iterable[_Item]) -> str:
         return " ".join(map(self._part, items)) or '""'
 
-    def _rule(self, choice: _Choice) -> str:
-        return " | ".join(self._parts(option) for option in choice.options)
-
-    def _parts(self, items: Sequence[_Item]) -> str:
+    def _mixed(self, items: Iterable[_Item]) -> str:
         """A sequence of a recursive rule; what is regular between others is one terminal."""
         parts: list[str] = []
-        start = 0
-        for place, item in enumerate([*items, None]):
-            if item is not None and self._is_regular(item):
-                continue
-            if start < place:
-                parts.append(self._lifted(items[start:place]))
-            if item is not None:
-                parts.append(self._part(item))
-            start = place + 1
+        for is_regular, group in itertools.groupby(items, self._is_regular):
+            run = list(group)
+            parts += [self._lifted(run)] if is_regular else map(self._part, run)
         return " ".join(parts) or '""'
 
     def _lifted(self, items: Sequence[_Item]) -> str:
@@ -218,7 +210,7 @@ class _Writer:
             return self._part(first)
         name = f"L{self._num_lifted}"
         self._num_lifted += 1
-        self._lines.append(f"{name}: {self._terminals(items)}")
+        self._lines.append(f"{name}: {self._terminal(items)}")
         return name
 
     def _part(self, item: _Item) -> str:
@@ -229,10 +221,8 @@ class _Writer:
             text = self._name(what.name)
         elif isinstance(what, _Terminal):
             text = what.lark
-        elif self._is_regular(item):
-            text = f"({self._terminal(what)})"
         else:
-            text = f"({self._rule(what)})"
+            text = f"({self._options(what, is_regular=self._is_regular(item))})"
         return text + _suffix(item.low, item.high)
 
 
@@ -278,7 +268,7 @@ def _times(text: str) -> tuple[int, int | None]:
     low, comma, high = (part.strip() for part in text[1:-1].partition(","))
     least, most = int(low or 0), (int(high) if high else None) if comma else int(low or 0)
     if most is not None and most < least:
-        raise GrammarError(f"the grammar repeats {text} times", "swap the numbers")
+        raise GrammarError(f"the grammar repeats {{{least},{most}}} times", "swap the numbers")
     return least, most
 
 
@@ -298,7 +288,9 @@ def _letters(text: str) -> Iterator[str]:
             yield match["plain"]
         elif match["short"] is not None:
             if match["short"] not in _SHORT:
-                raise GrammarError(f"the grammar has the escape {match[0]}", "write \\x and digits")
+                raise GrammarError(
+                    f"the grammar has the escape {match[0]!r}", "write \\x and digits"
+                )
             yield _SHORT[match["short"]]
         else:
             yield _letter(int(match["x"] or match["u"] or match["U"], 16))
