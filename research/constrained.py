@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
+from collections import defaultdict
 from contextlib import ExitStack
 
 from edgespec.drafters import grammar
@@ -94,7 +94,7 @@ def main(name: str, num_rounds: int) -> None:
     paths, options = user_paths(), LoadRequest(drafter=LOOK_UP_ONLY, remember=False, idle=False)
     path = locate(name, paths)
     assert path is not None, f"pull {name} first"
-    totals: dict[str, Counter[str]] = {way: Counter() for way in WAYS}
+    totals: dict[str, dict[str, float]] = {way: defaultdict(float) for way in WAYS}
     with ExitStack() as opened:
         grammar.IS_ALWAYS_ASKED = False
         without = opened.enter_context(load(options, path, paths, print)).completer
@@ -110,22 +110,24 @@ def main(name: str, num_rounds: int) -> None:
                 done = answer(completers[way], asked)
                 said.add(done.token_ids)
                 forced = done.stats.by_drafter.get("grammar")
-                totals[way].update(
-                    ms=done.timings.decode_ms,
-                    tokens=len(done.token_ids) - 1,
-                    passes=done.stats.target_passes - 1,
-                    proposed=done.stats.proposed,
-                    accepted=done.stats.accepted,
-                    forced=forced.accepted if forced else 0,
-                )
+                figures = {
+                    "ms": done.timings.decode_ms,
+                    "tokens": len(done.token_ids) - 1,
+                    "passes": done.stats.target_passes - 1,
+                    "proposed": done.stats.proposed,
+                    "accepted": done.stats.accepted,
+                    "forced": forced.accepted if forced else 0,
+                }
+                for figure, value in figures.items():
+                    totals[way][figure] += value
             assert len(said) == 1, question
     for way, total in totals.items():
         speed = total["tokens"] / total["ms"] * 1e3
         ratio = total["tokens"] / total["ms"] / totals["plain"]["tokens"] * totals["plain"]["ms"]
         print(
             f"{way:22s} {total['tokens'] / total['passes']:.2f} tokens a pass, {speed:.1f} tokens/s"
-            f" ({ratio:.2f}), accepted {total['accepted']} of {total['proposed']},"
-            f" {total['forced']} of them forced, {total['tokens']} tokens"
+            f" ({ratio:.2f}), accepted {total['accepted']:.0f} of {total['proposed']:.0f},"
+            f" {total['forced']:.0f} of them forced, {total['tokens']:.0f} tokens"
         )
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from typing import TypeVar
 
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
@@ -33,6 +35,11 @@ _STACK_BYTES = 1 << 29
 
 _STACKS = threading.Lock()
 _LIMITS = LLParserLimits(max_items_in_row=20_000, max_lexer_states=50_000, verbose_errors=False)
+
+_ATTRIBUTE = re.compile(r"^[ \t]*[!?\w-]+\[[^\n:]*?\b(stop|temperature)[ \t]*=", re.MULTILINE)
+"""Of rules: what would take tokens back, and what llguidance leaves to whoever samples."""
+
+Result = TypeVar("Result")
 
 _NAMES = {
     "json_schema": "JSON schema",
@@ -60,7 +67,7 @@ class GrammarCompiler:
     def compile(self, constraint: Constraint) -> ConstraintMatcher:
         """What follows an answer under `constraint`; raises GrammarError. May take a second."""
         source, tokenizer = _source(constraint), self._opened()
-        native = _with_deep_stack(lambda: _native(tokenizer, source))
+        native = _apart(lambda: _native(tokenizer, source))
         if native.is_error():
             raise _refused(constraint, native.get_error())
         return ConstraintMatcher(native, self._vocab.num_tokens, self._vocab.end_tokens)
@@ -74,7 +81,7 @@ class GrammarCompiler:
     def _opened(self) -> LLTokenizer:
         with self._lock:
             if self._tokenizer is None:
-                self._tokenizer = _tokenizer(self._vocab)
+                self._tokenizer = _apart(lambda: _tokenizer(self._vocab))
             return self._tokenizer
 
 
@@ -112,10 +119,21 @@ def _native(tokenizer: LLTokenizer, source: str) -> LLMatcher:
     return ahead if ahead.is_error() else native
 
 
-def _with_deep_stack(work: Callable[[], LLMatcher]) -> LLMatcher:
-    """Do what goes as deep as a grammar's rules do: in native code, where that ends a process."""
-    done: Future[LLMatcher] = Future()
-    thread = threading.Thread(target=lambda: done.set_result(work()), name="grammar", daemon=True)
+def _apart(work: Callable[[], Result]) -> Result:
+    """Do what goes as deep as a grammar's rules do, in native code, where that ends a process."""
+    done: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - a panic of Rust is no Exception
+            done.set_exception(
+                error
+                if isinstance(error, GrammarError)
+                else GrammarError(f"llguidance failed: {type(error).__name__}", "simplify it")
+            )
+
+    thread = threading.Thread(target=run, name="grammar", daemon=True)
     with _STACKS:
         usual = threading.stack_size(_STACK_BYTES)
         try:
@@ -138,8 +156,10 @@ def _source(constraint: Constraint) -> str:
     name, text = _NAMES[constraint.kind], constraint.text
     if len(text) > (most := _MOST_LETTERS[constraint.kind]):
         raise GrammarError(f"the {name} has {len(text):,} characters", f"{most:,} are the most")
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise GrammarError(f"the {name} contains half a character", "save it as UTF-8")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise GrammarError(f"the {name} contains half a character", "save it as UTF-8") from error
     match constraint.kind:
         case "json_schema":
             return f'{{"grammars": [{{"json_schema": {schema_for_llguidance(text)}}}]}}'
@@ -149,6 +169,8 @@ def _source(constraint: Constraint) -> str:
             return _lark(gbnf_to_lark(text))
         case "lark":
             check_schemas_within(text)
+            if (attribute := _ATTRIBUTE.search(text)) is not None:
+                raise GrammarError(f"the {name} has {attribute[1]}=, which is not done here")
             return _lark(text)
 
 

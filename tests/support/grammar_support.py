@@ -27,9 +27,13 @@ CONSTRAINTS = {
     "schema": Constraint("json_schema", json.dumps(PERSON)),
     "regex": Constraint("regex", r"(the lowest|the lower) (token|tokenizer){1,3}\.+"),
     "lark": Constraint("lark", 'start: "(" (item ",")* ")"\nitem: /[a-z]+ing/ | start\n'),
+    "lark that counts": Constraint("lark", 'start: a "." /[0-9]+/\na[max_tokens=3]: /[a-z ]+/'),
+    "lark with a schema": Constraint(
+        "lark", f"start: TEXT call\nTEXT: /[a-z ]*/\ncall: <|im_start|> %json {json.dumps(PERSON)}"
+    ),
     "gbnf": Constraint("gbnf", 'root ::= "龍" ("河" root | [0-9]{2,4}) "é"?'),
 }
-"""One of each kind, all but the last with much that is forced."""
+"""Of each kind."""
 
 
 @lru_cache

@@ -59,6 +59,8 @@ def test_text_that_is_no_schema_is_refused(text: str) -> None:
         ("lark", "%import python.NAME\nstart: NAME", "python.NAME"),
         ("lark", "", "Lark grammar"),
         ("lark", 'begin: "a"', "start"),
+        ("lark", 'start: a "z"\na[lazy, temperature=0.7]: /[a-c]+/', "temperature="),
+        ("lark", 'start: a "z"\na[stop="the"]: /.*/', "stop="),
     ],
 )
 def test_what_a_grammar_cannot_say_is_named(kind: ConstraintKind, text: str, named: str) -> None:
@@ -181,6 +183,17 @@ def test_spaces_between_parts_come_to_an_end() -> None:
     assert admits(schema, "[\n  1,\n  1\n]")
     assert not admits(schema, "[  1]")
     assert not admits(schema, "[\n\n1]")
+
+
+def test_a_panic_of_native_code_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Panic(BaseException):
+        pass
+
+    def panic(*_arguments: object) -> None:
+        raise Panic
+
+    monkeypatch.setattr("edgespec.grammar.compiler._native", panic)
+    assert "failed: Panic" in refusal("regex", "a")
 
 
 def test_a_model_without_an_end_is_told() -> None:
