@@ -15,6 +15,7 @@ from edgespec.types import (
     Insight,
     Message,
     ServedModel,
+    TemplateValues,
 )
 
 if TYPE_CHECKING:  # a process that holds no model has no use for numpy
@@ -79,6 +80,31 @@ class Completer(Protocol):
 
     def insight(self) -> Insight:
         """What is known now of speed here; at any time, also while answers are under way."""
+        ...
+
+
+class TextCompleter(Completer, Protocol):
+    """What a server needs besides: prompts as tokens and as text."""
+
+    def encode(self, request: CompletionRequest) -> tuple[int, ...]:
+        """Token ids of a request's prompt, whether they fit the context or not.
+
+        Raises UsageError where the chat template refuses the conversation.
+        """
+        ...
+
+    def render(self, request: CompletionRequest) -> str:
+        """The text that a request's conversation becomes; raises UsageError as `encode`."""
+        ...
+
+    def tokenize(
+        self, text: str, *, add_special: bool = False, parse_special: bool = False
+    ) -> tuple[int, ...]:
+        """Token ids of a text, which is not taken for a prompt.
+
+        `add_special` adds what the model wants around a sequence; `parse_special` reads the text of
+        control tokens as those tokens.
+        """
         ...
 
 
@@ -308,12 +334,32 @@ class TextBridge(Protocol):
         ...
 
     def encode_chat(
-        self, messages: Sequence[Message], *, continue_final_message: bool = False
+        self,
+        messages: Sequence[Message],
+        *,
+        continue_final_message: bool = False,
+        template: TemplateValues = TemplateValues(),
     ) -> list[int]:
         """Token ids of a conversation in the model's own template, up to the assistant's turn.
 
         With `continue_final_message` the last message is the assistant's and stays open.
         """
+        ...
+
+    def render_chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        continue_final_message: bool = False,
+        template: TemplateValues = TemplateValues(),
+    ) -> str:
+        """The text whose token ids `encode_chat` gives."""
+        ...
+
+    def tokenize(
+        self, text: str, *, add_special: bool = False, parse_special: bool = False
+    ) -> list[int]:
+        """Token ids of a text, which is not taken for a prompt."""
         ...
 
     def piece(self, token: int, *, special: bool = False) -> bytes:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from edgespec.engine.decoding import Decoding, Limits
 from edgespec.engine.engine import Engine
-from edgespec.engine.prompt import encode_prompt
+from edgespec.engine.prompt import encode_prompt, prompt_tokens
 from edgespec.engine.tally import Tally
 from edgespec.engine.transcript import Transcript
 from edgespec.errors import Cancelled, EdgeSpecError
@@ -35,6 +35,7 @@ from edgespec.types import (
     Prompt,
     SamplingParams,
     ServedModel,
+    TemplateValues,
 )
 
 SamplerFactory = Callable[[SamplingParams], Sampler]
@@ -66,7 +67,7 @@ class EngineCompleter:
         self._model = model
         self._observer = observer
         self._complete = complete
-        self._cut: deque[tuple[Prompt, EncodedPrompt]] = deque(maxlen=_MOST_CUT)
+        self._cut: deque[tuple[Prompt, TemplateValues, EncodedPrompt]] = deque(maxlen=_MOST_CUT)
         self._changed = threading.Condition()
         self._is_stepping = False
         self._waiting: deque[EngineAnswer] = deque()
@@ -100,6 +101,27 @@ class EngineCompleter:
         """Tokens that a conversation takes in the context, template included, or a plain text."""
         encode = self.bridge.encode
         return len(encode(text) if isinstance(text, str) else self.bridge.encode_chat(text))
+
+    def encode(self, request: CompletionRequest) -> tuple[int, ...]:
+        """Token ids of a request's prompt, whether they fit the context or not."""
+        return tuple(prompt_tokens(request, self.bridge))
+
+    def render(self, request: CompletionRequest) -> str:
+        """The text that a request's conversation becomes; a plain prompt is that already."""
+        if isinstance(request.prompt, str):
+            return request.prompt
+        return self.bridge.render_chat(
+            request.prompt,
+            continue_final_message=request.continue_final_message,
+            template=request.template,
+        )
+
+    def tokenize(
+        self, text: str, *, add_special: bool = False, parse_special: bool = False
+    ) -> tuple[int, ...]:
+        """Token ids of a text, which is not taken for a prompt."""
+        tokens = self.bridge.tokenize(text, add_special=add_special, parse_special=parse_special)
+        return tuple(tokens)
 
     def insight(self) -> Insight:
         """What is known now of speed here."""
@@ -179,9 +201,11 @@ class EngineCompleter:
         """Open an answer; False if it has to wait for room. Raises EdgeSpecError."""
         request, num_context = answer.request, self._engine.target.num_context
         if answer.prompt is None:
-            answer.prompt = self._as_it_was(
-                request, encode_prompt(request, self.bridge, num_context)
-            )
+            prompt = self._as_it_was(request, encode_prompt(request, self.bridge, num_context))
+            if request.prediction:
+                prediction = self.tokenize(request.prediction)[:num_context]
+                prompt = dataclasses.replace(prompt, prediction=prediction)
+            answer.prompt = prompt
         room = num_context - len(answer.prompt.tokens)
         limits = Limits(
             max_tokens=min(request.max_tokens or room, room),
@@ -206,7 +230,8 @@ class EngineCompleter:
         """
         if not request.continue_final_message:
             return prompt
-        known = next((cut for asked, cut in self._cut if asked == request.prompt), None)
+        asked = request.prompt, request.template
+        known = next((cut for *before, cut in self._cut if (*before,) == asked), None)
         if known is None or known.num_dropped_messages != prompt.num_dropped_messages:
             return prompt
         fits = len(known.tokens) < self._engine.target.num_context
@@ -225,7 +250,7 @@ class EngineCompleter:
         self._let_go(answer)
         cut = answer.finish(self._engine.target.num_context)
         if cut is not None:
-            self._cut.append(cut)
+            self._cut.append((cut[0], answer.request.template, cut[1]))
 
     def _fail(self, answer: EngineAnswer, error: Exception) -> None:
         """An error ended an answer."""
@@ -327,6 +352,7 @@ class EngineAnswer:
             num_dropped_messages=prompt.num_dropped_messages,
             is_context_full=reason == "length"
             and len(prompt.tokens) + len(transcript.tokens) >= num_context,
+            stop_string=transcript.stop_string,
         )
         if self.observation is not None:
             self.observation.close(completion)

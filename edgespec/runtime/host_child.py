@@ -32,7 +32,7 @@ import psutil
 from edgespec import signals
 from edgespec.errors import EdgeSpecError, LoadCancelled
 from edgespec.models.trials import Trials
-from edgespec.protocols import Answer, Completer
+from edgespec.protocols import Answer, TextCompleter
 from edgespec.reports import Report
 from edgespec.runtime.host_messages import (
     LINE,
@@ -41,10 +41,13 @@ from edgespec.runtime.host_messages import (
     Cancel,
     CountTokens,
     DecodeToken,
+    Encode,
     Forget,
     Load,
     Pipe,
+    Render,
     TellInsight,
+    Tokenize,
 )
 from edgespec.types import CompletionRequest
 
@@ -62,7 +65,7 @@ class Opened:
     `forget` deletes what was computed of a conversation.
     """
 
-    completer: Completer
+    completer: TextCompleter
     asked: Callable[[CompletionRequest], None]
     close: Callable[[], None]
     forget: Callable[[str], None] = lambda _conversation: None
@@ -188,6 +191,16 @@ class Child:
                     value = self._completer().decode_token(message.token)
                 case TellInsight():
                     value = self._completer().insight()
+                case Encode():
+                    value = self._completer().encode(message.request)
+                case Render():
+                    value = self._completer().render(message.request)
+                case Tokenize():
+                    value = self._completer().tokenize(
+                        message.text,
+                        add_special=message.add_special,
+                        parse_special=message.parse_special,
+                    )
                 case Forget():
                     value = None
                     self._forget(message.conversation)
@@ -240,7 +253,7 @@ class Child:
         if self._opened is not None:
             self._opened.forget(conversation)
 
-    def _completer(self) -> Completer:
+    def _completer(self) -> TextCompleter:
         if self._opened is None:
             raise self._error
         return self._opened.completer

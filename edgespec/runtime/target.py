@@ -21,7 +21,7 @@ from edgespec.planning.cost import CostModel
 from edgespec.reports import Report
 from edgespec.runtime.request import DEFAULT_CONTEXT, LoadRequest
 from edgespec.signals import ending_at_once
-from edgespec.types import ServedModel
+from edgespec.types import ModelDetails, ServedModel
 
 _BATCH_BY_SIZE = ((2e9, 512), (4e9, 256), (9e9, 128), (float("inf"), 64))
 """Most tokens of one prefill pass by number of parameters: bounds the wait for a cancel."""
@@ -141,4 +141,27 @@ def served_model(target: OpenTarget, num_context: int, drafter: str) -> ServedMo
             "provisional": facts.is_provisional,
             "library": library.build_id(),
         },
+        details=_details(model),
+    )
+
+
+def _details(model: Model) -> ModelDetails:
+    """What the file tells of itself."""
+    vocab = model.vocab
+    bos, eos = (
+        vocab.piece(token, special=True).decode("utf-8", "replace") if token is not None else ""
+        for token in (vocab.bos, vocab.eos)
+    )
+    return ModelDetails(
+        architecture=model.architecture,
+        quantization=model.description.rpartition(" ")[2],
+        num_parameters=model.num_parameters,
+        num_vocab=vocab.num_tokens,
+        num_embedding=model.num_embedding,
+        num_context_train=model.num_context_train,
+        bos_token=bos,
+        eos_token=eos,
+        end_tokens=tuple(sorted(vocab.end_tokens)),
+        infill_tokens=vocab.infill,
+        chat_template=model.chat_template or "",
     )
