@@ -156,8 +156,7 @@ def _compute(answer: Queued, handle: Answer) -> Exception | None:
     """Deliver the chunks of `answer` to its end."""
     try:
         for chunk in handle:
-            if chunk.progress is None:  # the first chunk decides the status: let it be a real one
-                answer.deliver(chunk)
+            answer.deliver(chunk)
     except EdgeSpecError as error:
         return error
     except Exception as error:  # noqa: BLE001 - a bug fails one answer, not the thread
