@@ -107,7 +107,8 @@ class CompletionRequest:
     tokens are recorded under this name, its messages are kept by whoever named it. None is one that
     is told by its messages, which are recorded, too. Without `record` nothing of this request is
     kept or learned. With `continue_final_message` the conversation ends in an assistant's message
-    that the answer continues.
+    that the answer continues. What was computed and remembered for one `owner` is of no use to
+    another, so that nobody learns by times or counts what others asked; "" is the user themself.
     """
 
     prompt: Prompt
@@ -124,6 +125,7 @@ class CompletionRequest:
     template: TemplateValues = TemplateValues()
     prompt_tokens: tuple[int, ...] = ()
     prediction: str = ""
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,16 +21,34 @@ from edgespec.types import SamplingParams
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
+_MODEL_HELP = "A known model, a .gguf file, or hf:OWNER/REPO:FILE.gguf."
+_ONE_MODEL = click.option(
+    "--model", default=DEFAULT_TARGET, show_default=True, metavar="M", help=_MODEL_HELP
+)
+_MODELS = click.option(
+    "--model",
+    "models",
+    multiple=True,
+    default=(DEFAULT_TARGET,),
+    show_default=True,
+    metavar="M",
+    help=f"{_MODEL_HELP} Several may be given.",
+)
+
+
 def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --model, --drafter, --trim, --context and --threads to a command."""
+    return _load_options(command, _ONE_MODEL)
+
+
+def load_options_of_several(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The same with a --model that may be given several times, as `models`."""
+    return _load_options(command, _MODELS)
+
+
+def _load_options(command: Callable[..., Any], model: Decorator) -> Callable[..., Any]:
     options: tuple[Decorator, ...] = (
-        click.option(
-            "--model",
-            default=DEFAULT_TARGET,
-            show_default=True,
-            metavar="M",
-            help="A known model, a .gguf file, or hf:OWNER/REPO:FILE.gguf.",
-        ),
+        model,
         click.option(
             "--drafter",
             default=BEST_DRAFTER,
@@ -48,6 +66,7 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--context",
+            "--ctx",
             "num_context",
             type=int,
             metavar="N",
@@ -112,7 +131,7 @@ def collect_sampling(values: dict[str, Any], seed: int) -> SamplingParams:
     return SamplingParams(seed=seed, **{name: values.pop(name) for name in _SAMPLING})
 
 
-def collect_loading(values: dict[str, Any], verbose: bool) -> LoadRequest:
+def collect_loading(values: dict[str, Any], verbose: bool, num_slots: int = 1) -> LoadRequest:
     """Take the options of `load_options` and `memory_options` out of a command's values.
 
     Raises UsageError.
@@ -122,6 +141,7 @@ def collect_loading(values: dict[str, Any], verbose: bool) -> LoadRequest:
     learn = not (values.pop("no_learn", False) or incognito)
     return LoadRequest(
         verbose=verbose,
+        num_slots=num_slots,
         remember=not incognito,
         learn=learn,
         **{name: values.pop(name) for name in names},

@@ -5,6 +5,7 @@
     death     ends the answers that are open with `HostDied`; nobody else is told
     cancel    of a load: one that waits for answers is taken back, one under way ends the process,
               and another one loads the model that there was
+    let_go    ends a process that nothing is asked of; the next question starts another one
 
 A process that dies of what it loads is tried once more at once; after that its death stands for a
 while, so that a file that always kills it does not keep the machine busy.
@@ -238,6 +239,20 @@ class Host:
             assert isinstance(found, bytes)
             piece = self._pieces[token] = found
         return piece
+
+    def let_go(self) -> bool:
+        """End the process, so that its memory is free; False while anything is asked of it.
+
+        What is asked next starts another one with the same model. Waits until what was learned is
+        written down.
+        """
+        with self._lock:
+            process = self._process
+            if process is None or process.is_busy:
+                return process is None
+            self._process = None
+        process.close()
+        return True
 
     def close(self) -> None:
         """End the process, once it has written down what it learned."""

@@ -129,6 +129,12 @@ class HostProcess:
         self._keeper = threading.Thread(target=self._keep, name="host keeper", daemon=True)
         self._keeper.start()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a reply is still to come."""
+        with self._lock:
+            return bool(self._calls)
+
     def call(self, message: Asked) -> Call:
         """Send a message; a dead process answers with its death."""
         with self._lock:

@@ -15,25 +15,23 @@ from starlette.routing import Route
 
 from edgespec import __version__
 from edgespec.protocols import Completer
-from edgespec.server.answers import AnswerQueue
+from edgespec.server.access import KeyCheck
 from edgespec.server.bodies import ChatBody, TextBody, parse_body
 from edgespec.server.delivery import AnswerResponse
 from edgespec.server.errors import EXCEPTION_HANDLERS, ApiError
 from edgespec.server.forms import ChatForm, Json, TextForm
-from edgespec.server.hosts import LoopbackOnly
+from edgespec.server.hosts import OwnPagesOnly
+from edgespec.server.models import Models, Offer, Ready
 from edgespec.server.settings import ServerSettings
 
 STOP_TIMEOUT_S = 5.0
 
 
 class Api:
-    """The endpoints; answers come from `answers`, everything else is told at once."""
+    """The endpoints; each asks the model that a request names."""
 
-    def __init__(
-        self, completer: Completer, answers: AnswerQueue, settings: ServerSettings
-    ) -> None:
-        self._completer = completer
-        self._answers = answers
+    def __init__(self, models: Models, settings: ServerSettings) -> None:
+        self._models = models
         self._settings = settings
         self._started = int(time.time())
 
@@ -42,70 +40,68 @@ class Api:
         body = parse_body(ChatBody, await self._read(request))
         stream = body.stream is True
         question = body.to_request(self._settings.default_sampling)
+        served = await self._models.acquire(body.model)
         form = ChatForm(
-            self._completer.model.name,
-            self._completer.decode_token,
+            served.name,
+            served.completer.decode_token,
             stream=stream,
             include_usage=body.include_usage,
         )
-        return AnswerResponse(self._answers, question, form, stream=stream)
+        return AnswerResponse(served.answers, question, form, stream=stream)
 
     async def text(self, request: Request) -> Response:
         """POST /v1/completions."""
         body = parse_body(TextBody, await self._read(request))
         question = body.to_request(self._settings.default_sampling)
+        served = await self._models.acquire(body.model)
         form = TextForm(
-            self._completer.model.name,
-            self._completer.decode_token,
+            served.name,
+            served.completer.decode_token,
             include_usage=body.include_usage,
         )
-        return AnswerResponse(self._answers, question, form, stream=body.stream is True)
+        return AnswerResponse(served.answers, question, form, stream=body.stream is True)
 
     async def models(self, _request: Request) -> Response:
-        """GET /v1/models: the one that is loaded."""
-        return JSONResponse({"object": "list", "data": [self._model()]})
+        """GET /v1/models: those that can be asked for."""
+        data = [self._model(offer) for offer in self._models.list()]
+        return JSONResponse({"object": "list", "data": data})
 
     async def model(self, request: Request) -> Response:
         """GET /v1/models/NAME."""
-        name = request.path_params["name"]
-        served = self._completer.model.name
-        if name != served:
-            raise ApiError(
-                404,
-                f"the model {name!r} is not served here; {served!r} is",
-                param="model",
-                code="model_not_found",
-            )
-        return JSONResponse(self._model())
+        return JSONResponse(self._model(self._models.named(request.path_params["name"])))
 
     async def health(self, _request: Request) -> Response:
-        """GET /health: alive, and how busy."""
+        """GET /health: alive, and how busy; 503 while the first model is loading."""
+        if self._models.is_loading:
+            return JSONResponse({"status": "loading", "version": __version__}, status_code=503)
+        answers = self._models.default.answers
         return JSONResponse(
             {
                 "status": "ok",
                 "version": __version__,
-                "model": self._completer.model.name,
-                "answering": self._answers.is_answering,
-                "waiting": self._answers.num_waiting,
+                "model": self._models.default.name,
+                "answering": answers.is_answering,
+                "waiting": answers.num_waiting,
                 "max_waiting": self._settings.max_queue,
             }
         )
 
-    def _model(self) -> Json:
-        model = self._completer.model
-        return {
-            "id": model.name,
+    def _model(self, offer: Offer) -> Json:
+        told: Json = {
+            "id": offer.name,
             "object": "model",
             "created": self._started,
             "owned_by": "edgespec",
-            "meta": {
+        }
+        if (model := offer.model) is not None:
+            told["meta"] = {
                 "description": model.description,
                 "num_context": model.num_context,
                 "size_bytes": model.size_bytes,
                 "drafter": model.drafter,
                 "exactness": model.exactness,
-            },
-        }
+            }
+        return told
 
     async def _read(self, request: Request) -> bytes:
         """The request's body; raises ApiError 413 before more than the limit is in memory."""
@@ -126,22 +122,21 @@ def _too_large(limit: int) -> ApiError:
 
 
 def build_app(completer: Completer, settings: ServerSettings) -> Starlette:
-    """The ASGI application; its lifespan starts and ends the worker thread of the answers."""
-    return assemble(completer, AnswerQueue(completer, settings.max_queue), settings)
+    """The ASGI application over one model; its lifespan starts and ends the threads of answers."""
+    return assemble(Models([Ready(completer)], settings), settings)
 
 
-def assemble(completer: Completer, answers: AnswerQueue, settings: ServerSettings) -> Starlette:
-    """As `build_app`, for those who need to hold the queue themselves."""
-    api = Api(completer, answers, settings)
+def assemble(models: Models, settings: ServerSettings) -> Starlette:
+    """As `build_app`, over several models, for those who need to hold them themselves."""
+    api = Api(models, settings)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        answers.start()
         try:
-            yield
+            async with models.running():
+                yield
         finally:
-            answers.stop()
-            await asyncio.to_thread(answers.join, STOP_TIMEOUT_S)
+            await asyncio.to_thread(models.join, STOP_TIMEOUT_S)
 
     app = Starlette(
         routes=[
@@ -151,7 +146,10 @@ def assemble(completer: Completer, answers: AnswerQueue, settings: ServerSetting
             Route("/v1/models/{name:path}", api.model),
             Route("/health", api.health),
         ],
-        middleware=[Middleware(LoopbackOnly, allowed_hosts=settings.allowed_hosts)],
+        middleware=[
+            Middleware(OwnPagesOnly, settings=settings),
+            Middleware(KeyCheck, keys=settings.api_keys),
+        ],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import replace
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from edgespec.errors import BusyError, EdgeSpecError
+from edgespec.server.access import owner_of
 from edgespec.server.answers import AnswerQueue, Queued
 from edgespec.server.errors import ApiError, to_api_error
 from edgespec.server.fields import Json
@@ -50,6 +52,7 @@ class AnswerResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer; raises what the completer raised before its first chunk, BusyError if full."""
+        self._group.owner = owner_of(scope)
         self._group.submit()
         watch = asyncio.create_task(self._watch(receive))
         try:
@@ -131,6 +134,7 @@ class _Group:
         self._queue = queue
         self._left = deque(enumerate(questions))
         self._wants_progress = wants_progress
+        self.owner = ""
         self._open: dict[int, tuple[Queued, asyncio.Task[None]]] = {}
         self._arrived: asyncio.Queue[tuple[int, Chunk | Exception | None]] = asyncio.Queue()
 
@@ -139,7 +143,7 @@ class _Group:
         while self._left and len(self._open) < _MOST_AT_ONCE:
             index, question = self._left[0]
             try:
-                answer = self._queue.submit(question)
+                answer = self._queue.submit(replace(question, owner=self.owner))
             except BusyError:
                 if self._open:
                     return

@@ -89,7 +89,7 @@ def to_api_error(error: Exception) -> ApiError:
             return ApiError(400, str(error), code="context_length_exceeded")
         case BusyApiError(retry_after_s=seconds):
             headers = {"Retry-After": str(seconds)}
-            return ApiError(503, str(error), code="server_busy", headers=headers)
+            return ApiError(429, str(error), code="server_busy", headers=headers)
         case BusyError():
             return ApiError(503, str(error), code="server_busy", headers={"Retry-After": "1"})
         case HostDied():

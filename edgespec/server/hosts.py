@@ -1,64 +1,129 @@
-"""Keeps web pages out of the server: they could reach it through the user's own browser.
+"""Keeps foreign web pages out of the server: they could reach it through the user's own browser.
 
 Two headers that a page cannot forge tell them apart:
 
 - *Host*. A page on `evil.example` may have its name resolve to 127.0.0.1 after it was loaded (DNS
   rebinding); the browser then takes our answers for the page's own. Its Host header still says
-  `evil.example`, so only loopback names are served.
+  `evil.example`, so only names of this machine are served.
 - *Origin*. A page may post a form here without reading the answer, to keep the machine busy. The
   browser names the page in Origin; web origins other than loopback, and the `null` of sandboxed
   frames, are refused. Programs send no Origin, extensions and desktop shells their own scheme.
 
-No CORS header is ever sent.
+CORS headers are sent to the pages that were named when the server was started, and to no other.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from edgespec.errors import UsageError
 from edgespec.server.errors import ApiError
-from edgespec.server.settings import is_loopback
+from edgespec.server.settings import ServerSettings, is_address, is_loopback
 
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[^:\[\]]+)(?::[0-9]{0,5})?", re.IGNORECASE)
+_PORTS = {"http": 80, "https": 443}
+_PREFLIGHT = {
+    "access-control-allow-methods": "GET, POST, DELETE",
+    "access-control-allow-headers": "authorization, content-type, x-api-key, x-requested-with",
+    "access-control-max-age": "600",
+}
+
+Origin = tuple[str, str, int]
+"""Scheme, host and port of a page."""
 
 
-class LoopbackOnly:
+def parse_origin(text: str) -> Origin | None:
+    """The origin of a web page, or None for anything else.
+
+    >>> parse_origin("HTTPS://App.example"), parse_origin("null")
+    (('https', 'app.example', 443), None)
+    """
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    has_more = parts.path not in ("", "/") or parts.query or parts.fragment or parts.username
+    if parts.scheme not in _PORTS or host is None or has_more:
+        return None
+    return parts.scheme, host, _PORTS[parts.scheme] if port is None else port
+
+
+class OwnPagesOnly:
     """ASGI middleware that answers 403 to requests which come by way of a foreign web page."""
 
-    def __init__(self, app: ASGIApp, allowed_hosts: Collection[str]) -> None:
-        """`allowed_hosts` are lower-case names without port."""
+    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
+        """Raises UsageError for a named origin that is none."""
         self._app = app
-        self._allowed_hosts = frozenset(allowed_hosts)
+        self._allowed_hosts = settings.allowed_hosts
+        self._takes_addresses = settings.is_everywhere
+        self._origins = frozenset(_named(text) for text in settings.cors_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        if scope["type"] == "http" and (refusal := self._refusal(Headers(scope=scope))):
-            await refusal.response()(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        headers = Headers(scope=scope)
+        origin = headers.get("origin")
+        is_named = origin is not None and parse_origin(origin) in self._origins
+        if refusal := self._refusal(headers, origin, is_named=is_named):
+            await refusal.response()(scope, receive, send)
+        elif origin is None or not is_named:
+            await self._app(scope, receive, send)
+        elif scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+            await Response(status_code=204, headers=_PREFLIGHT)(
+                scope, receive, _with_origin(send, origin)
+            )
+        else:
+            await self._app(scope, receive, _with_origin(send, origin))
 
-    def _refusal(self, headers: Headers) -> ApiError | None:
+    def _refusal(self, headers: Headers, origin: str | None, *, is_named: bool) -> ApiError | None:
         host = headers.get("host", "")
         match = _HOST.fullmatch(host)
-        if match is None or match["name"].lower() not in self._allowed_hosts:
+        if match is None or not self._is_own(match["name"].lower()):
             return ApiError(
                 403,
                 f"the Host header {host!r} is not this machine; use http://localhost with the port",
                 code="host_not_allowed",
             )
-        origin = headers.get("origin")
-        if origin is not None and not _is_harmless(origin):
+        if origin is not None and not is_named and not _is_harmless(origin):
             return ApiError(
                 403,
                 f"requests from web pages are refused (Origin {origin!r})",
                 code="origin_not_allowed",
             )
         return None
+
+    def _is_own(self, name: str) -> bool:
+        if name in self._allowed_hosts:
+            return True
+        return self._takes_addresses and is_address(name.strip("[]"))
+
+
+def _with_origin(send: Send, origin: str) -> Send:
+    """Let the page read the answer."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers["access-control-allow-origin"] = origin
+            headers.add_vary_header("origin")
+        await send(message)
+
+    return sending
+
+
+def _named(text: str) -> Origin:
+    origin = parse_origin(text)
+    if origin is None:
+        raise UsageError(f"{text!r} is no origin of a web page", "give https://HOST or with :PORT")
+    return origin
 
 
 def _is_harmless(origin: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import socket
@@ -14,13 +15,14 @@ import uvicorn
 from starlette.applications import Starlette
 
 from edgespec.errors import BusyError, UsageError
-from edgespec.protocols import Completer
-from edgespec.server.answers import AnswerQueue
 from edgespec.server.app import STOP_TIMEOUT_S, assemble
+from edgespec.server.connections import bounded
+from edgespec.server.models import Models
 from edgespec.server.settings import ServerSettings
 
 _KEEP_ALIVE_S = 75
-_GRACE_S = 2
+_FLUSH_S = 2
+_LOOK_S = 0.02
 _BACKLOG = 128
 _VERBOSE_LOGGING: dict[str, Any] = {
     "version": 1,
@@ -80,29 +82,35 @@ class Server(uvicorn.Server):
     """uvicorn, but answers end first: it would wait for them to finish by themselves."""
 
     def __init__(
-        self, app: Starlette, answers: AnswerQueue, on_ready: Callable[[], None], *, verbose: bool
+        self,
+        app: Starlette,
+        models: Models,
+        settings: ServerSettings,
+        on_ready: Callable[[], None] = lambda: None,
     ) -> None:
         """`on_ready` is called once connections are served; it may be called on any thread."""
         super().__init__(
             uvicorn.Config(
                 app,
                 loop="asyncio",
-                http="h11",
+                http=bounded(settings.receive_s, settings.max_connections),
                 ws="none",
                 lifespan="on",
-                log_config=_VERBOSE_LOGGING if verbose else None,
+                log_config=_VERBOSE_LOGGING if settings.verbose else None,
                 # Below verbose uvicorn has nothing to say to a user: its warnings are about other
                 # people's malformed requests, its errors are tracebacks.
-                log_level="info" if verbose else logging.CRITICAL + 1,
-                access_log=verbose,
+                log_level="info" if settings.verbose else logging.CRITICAL + 1,
+                access_log=settings.verbose,
                 proxy_headers=False,
                 server_header=False,
                 timeout_keep_alive=_KEEP_ALIVE_S,
-                timeout_graceful_shutdown=_GRACE_S,
+                timeout_graceful_shutdown=_FLUSH_S,
             )
         )
-        self._answers = answers
+        self._models = models
+        self._grace_s = settings.grace_s
         self._on_ready = on_ready
+        models.on_failure = self._leave
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and say so."""
@@ -110,33 +118,46 @@ class Server(uvicorn.Server):
         self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the answers, then the connections."""
-        self._answers.stop()
+        """Let answers come to an end, cut those that do not, then end the connections.
+
+        Who asks meanwhile is told so. A second Ctrl-C cuts at once.
+        """
+        self._models.drain()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._grace_s
+        while self._models.is_answering and loop.time() < deadline and not self.force_exit:
+            await asyncio.sleep(_LOOK_S)
+        self._models.stop()
         await super().shutdown(sockets)
+
+    def _leave(self) -> None:
+        self.should_exit = True
 
 
 def serve(
-    completer: Completer,
+    models: Models,
     settings: ServerSettings,
     listener: socket.socket | None = None,
     announce: Callable[[str], None] = _announce,
 ) -> None:
-    """Serve `completer` until SIGINT or SIGTERM.
+    """Serve `models` until SIGINT or SIGTERM, the first from the moment that it is loaded.
 
     `listener` is what `bind` returned, bound here if not given; it is closed in the end.
     `announce` is told the base URL, with the real port, when connections are served. On a signal
-    the answer under way is cancelled, its client told, and the signal raised again for the
-    handlers that were there before: for SIGINT that is KeyboardInterrupt. When this function is
-    left, `completer` is no longer in use. Raises BusyError if the port is taken.
+    answers have `settings.grace_s` seconds to end, what is not over then is cut, and the signal is
+    raised again for the handlers that were there before: for SIGINT that is KeyboardInterrupt. When
+    this function is left, no completer is in use any more. Raises BusyError if the port is taken,
+    and what kept the first model from being loaded.
     """
     listener = listener or bind(settings)
-    answers = AnswerQueue(completer, settings.max_queue)
-    app = assemble(completer, answers, settings)
+    app = assemble(models, settings)
     url = base_url(listener)
-    server = Server(app, answers, lambda: announce(url), verbose=settings.verbose)
+    server = Server(app, models, settings, lambda: announce(url))
     with closing(listener):
         try:
             server.run(sockets=[listener])
         finally:
-            answers.stop()
-            answers.join(STOP_TIMEOUT_S)
+            models.stop()
+            models.join(STOP_TIMEOUT_S)
+    if models.error is not None:
+        raise models.error

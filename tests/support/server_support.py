@@ -18,6 +18,7 @@ from edgespec.errors import ContextOverflowError, GrammarError, UsageError
 from edgespec.protocols import Completer
 from edgespec.server.answers import AnswerQueue
 from edgespec.server.app import assemble
+from edgespec.server.models import Models, Ready
 from edgespec.server.run import Server, bind
 from edgespec.server.settings import ServerSettings
 from edgespec.types import (
@@ -45,8 +46,8 @@ class EchoCompleter:
     """Answers with the last turn's text; a token is one byte, 256 ends the turn.
 
     Takes `prefill_s` before the first token and `token_s` for each one, hears a cancel at any time,
-    and notes what a test wants to know: the requests, the threads, and which answers (from 1) were
-    cancelled.
+    and notes what a test wants to know: the requests, the threads, how many were open at a time, and
+    which answers (from 1) were cancelled.
     """
 
     prefill_s: float = 0.0
@@ -54,9 +55,10 @@ class EchoCompleter:
     requests: list[CompletionRequest] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
     stopped: set[int] = field(default_factory=set)
-    overlapped: bool = False
     fail_after: Exception | None = None
-    _busy: threading.Lock = field(default_factory=threading.Lock)
+    num_open: int = 0
+    most_open: int = 0
+    _counting: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def model(self) -> ServedModel:
@@ -77,15 +79,21 @@ class EchoCompleter:
         return GeneratedAnswer(lambda cancelled: self._begin(request, cancelled))
 
     def _begin(self, request: CompletionRequest, cancelled: threading.Event) -> Iterator[Chunk]:
-        self.overlapped |= not self._busy.acquire(blocking=False)
-        self.threads.add(threading.get_ident())
-        self.requests.append(request)
+        with self._counting:
+            self.num_open += 1
+            self.most_open = max(self.most_open, self.num_open)
+            self.threads.add(threading.get_ident())
+            self.requests.append(request)
+            number = len(self.requests)
         try:
-            yield from self._say(request, cancelled)
+            yield from self._say(request, cancelled, number)
         finally:
-            self._busy.release()
+            with self._counting:
+                self.num_open -= 1
 
-    def _say(self, request: CompletionRequest, cancelled: threading.Event) -> Iterator[Chunk]:
+    def _say(
+        self, request: CompletionRequest, cancelled: threading.Event, number: int
+    ) -> Iterator[Chunk]:
         num_prompt = self._check(request)
         started = time.monotonic()
         cancelled.wait(self.prefill_s)
@@ -111,7 +119,7 @@ class EchoCompleter:
             if self.fail_after is not None:
                 raise self.fail_after
         if cancelled.is_set():
-            self.stopped.add(len(self.requests))
+            self.stopped.add(number)
             reason = "cancelled"
         decode_ms = (time.monotonic() - started) * 1e3 - prompt_ms
         timings = Timings(prompt_ms, decode_ms, prompt_ms, num_prompt, 3, len(emitted), 50.0)
@@ -178,21 +186,21 @@ def running_server(completer: Completer, settings: ServerSettings = ANY_PORT) ->
     """The real server on a free port, in a thread; everything it opened is closed at the end."""
     listener = bind(settings)
     port = listener.getsockname()[1]
-    answers = AnswerQueue(completer, settings.max_queue)
+    models = Models([Ready(completer)], settings)
     ready = threading.Event()
-    app = assemble(completer, answers, settings)
-    server = Server(app, answers, ready.set, verbose=settings.verbose)
+    server = Server(assemble(models, settings), models, settings, ready.set)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:
         assert ready.wait(10), "the server did not start"
-        yield Running(settings.address, port, answers)
+        wait_until(lambda: not models.is_loading)
+        yield Running(settings.address, port, models.default.answers)
     finally:
         server.should_exit = True
         thread.join(10)
         listener.close()
         assert not thread.is_alive(), "the server did not stop"
-        assert answers.join(0.0), "the worker thread did not stop"
+        assert models.join(0.0), "a worker thread did not stop"
 
 
 @dataclass(frozen=True)
