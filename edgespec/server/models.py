@@ -138,7 +138,11 @@ class Models:
     @property
     def is_answering(self) -> bool:
         """Whether any answer runs."""
-        return any(each.answers.is_answering for each in self._served())
+        return any(each.answers.is_answering for each in self.loaded())
+
+    def loaded(self) -> Sequence[Served]:
+        """The models that were loaded."""
+        return [entry.served for entry in self._entries.values() if entry.served is not None]
 
     def list(self) -> list[Offer]:
         """The models that can be asked for."""
@@ -215,15 +219,12 @@ class Models:
     def stop(self) -> None:
         """The same, and cut what runs."""
         self.drain()
-        for served in self._served():
+        for served in self.loaded():
             served.answers.stop()
 
     def join(self, timeout_s: float) -> bool:
         """After `stop`, wait for the threads to end; True if they did."""
-        return all([served.answers.join(timeout_s) for served in self._served()])
-
-    def _served(self) -> Sequence[Served]:
-        return [entry.served for entry in self._entries.values() if entry.served is not None]
+        return all([served.answers.join(timeout_s) for served in self.loaded()])
 
     async def _wait_for(self, entry: _Entry) -> None:
         """Have a model loaded, once for all who wait for it."""

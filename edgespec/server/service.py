@@ -12,15 +12,14 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from edgespec.protocols import TextCompleter
-from edgespec.server.answers import AnswerQueue
 from edgespec.server.delivery import AnswerResponse
 from edgespec.server.errors import ApiError
 from edgespec.server.fields import AnyBody, parse_body
 from edgespec.server.forms import AnswerForm
 from edgespec.server.metrics import Metrics
+from edgespec.server.models import Models, Served
 from edgespec.server.settings import ServerSettings
-from edgespec.types import CompletionRequest, ModelDetails, ServedModel
+from edgespec.types import CompletionRequest
 
 DEFAULT_MAX_TOKENS = 4096
 """Most tokens of an answer to a request that sets no limit: others wait meanwhile."""
@@ -35,7 +34,7 @@ class Endpoint:
     """One operation of the server; several `paths` may lead to it.
 
     `body` is what it takes, None for nothing. `streams` is the media type of its events, if it has
-    any. `is_text` is True where the answer is no JSON.
+    any. `is_text` is True where the answer is no JSON, `is_list` where it is a list.
     """
 
     method: Literal["GET", "POST"]
@@ -45,55 +44,23 @@ class Endpoint:
     body: type[BaseModel] | None = None
     streams: str | None = None
     is_text: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A loaded model: `completer` for what takes no time, `answers` for answers."""
-
-    completer: TextCompleter
-    answers: AnswerQueue
-
-    @property
-    def model(self) -> ServedModel:
-        """The model and how it is served."""
-        return self.completer.model
-
-    @property
-    def details(self) -> ModelDetails:
-        """What its file tells."""
-        return self.completer.model.details
-
-    def tokenize(self, text: str) -> tuple[int, ...]:
-        """Token ids of a text that is no prompt."""
-        return self.completer.tokenize(text)
+    is_list: bool = False
 
 
 class Service:
     """What endpoints are made of."""
 
-    def __init__(
-        self, completer: TextCompleter, answers: AnswerQueue, settings: ServerSettings
-    ) -> None:
+    def __init__(self, models: Models, settings: ServerSettings) -> None:
+        self.models = models
         self.settings = settings
         self.metrics = Metrics()
         self.started = int(time.time())
-        self._served = Served(completer, answers)
-
-    @property
-    def served(self) -> Served:
-        """The model that is served."""
-        return self._served
-
-    async def acquire(self, _name: str | None) -> Served:
-        """The model that a request means."""
-        return self._served
 
     async def read(self, request: Request, kind: type[AnyBody]) -> AnyBody:
         """The request's body; raises ApiError 400, 413 and 415."""
         return parse_body(kind, await self._raw(request))
 
-    async def respond(
+    def respond(
         self,
         served: Served,
         questions: Sequence[CompletionRequest],

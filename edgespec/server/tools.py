@@ -151,6 +151,11 @@ def toolbox(
     is_parallel: bool = True,
 ) -> Toolbox | None:
     """What an answer has to do with tools; None where it has nothing to. Raises ApiError."""
+    for index, each in enumerate(functions):
+        try:
+            json.dumps(each.parameters, allow_nan=False)
+        except ValueError as error:
+            raise invalid("tools", f"tools[{index}]: the schema is no JSON: {error}") from error
     forced: tuple[Function, ...] = ()
     if isinstance(choice, NamedChoice):
         forced = tuple(each for each in functions if each.name == choice.function.name)

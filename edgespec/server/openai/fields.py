@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from edgespec import __version__
 from edgespec.server.constraints import ConstraintFields
-from edgespec.server.errors import ApiError
 from edgespec.server.fields import Choices, Json, Limit, StopStrings, Strict, invalid
 from edgespec.server.figures import (
     DecodeToken,
@@ -18,8 +17,8 @@ from edgespec.server.figures import (
     usage_of,
 )
 from edgespec.server.forms import AnswerForm, new_id, now
+from edgespec.server.models import Served
 from edgespec.server.sampling import SamplingFields, also, with_choice
-from edgespec.server.service import Served
 from edgespec.types import Chunk, Completion, CompletionRequest, Constraint, SamplingParams
 
 
@@ -84,7 +83,7 @@ class AnswerBody(SamplingFields, ConstraintFields):
         """What is asked for, but for the prompt."""
         return CompletionRequest(
             prompt="",
-            sampling=self.sampling(default, served.details, served.tokenize, constraint),
+            sampling=self.sampling(default, served.details, served.completer.tokenize, constraint),
             max_tokens=self.token_limit,
             stop=tuple(self.stop or ()),
             num_top_logprobs=self.num_top_logprobs,
@@ -118,7 +117,7 @@ def wishes_of(body: AnswerBody, served: Served) -> Wishes:
         body.stream_options is not None and body.stream_options.include_usage is True,
         body.timings_per_token is True,
         body.return_progress is True,
-        served.tokenize(text) if text else (),
+        served.completer.tokenize(text) if text else (),
     )
 
 
@@ -133,14 +132,14 @@ class CompletionForm(AnswerForm):
 
     def __init__(self, prefix: str, kind: str, served: Served, wishes: Wishes) -> None:
         self.wants_progress = wishes.return_progress
-        self._served_model = served.model
+        self._model = served.completer.model
         self._decode_token: DecodeToken = served.completer.decode_token
         self._wishes = wishes
         self._envelope: Json = {
             "id": new_id(prefix),
             "object": kind,
             "created": now(),
-            "model": served.model.name,
+            "model": served.name,
             "system_fingerprint": f"edgespec-{__version__}",
         }
 
@@ -177,12 +176,6 @@ class CompletionForm(AnswerForm):
     def _figures(self, completion: Completion) -> Json:
         return {
             "timings": timings_of(completion.timings, completion.stats),
-            "speculation": speculation_of(completion, self._served_model),
+            "speculation": speculation_of(completion, self._model),
         }
 
-
-def check_finish(completion: Completion) -> str:
-    """The finish reason in OpenAI's words."""
-    if completion.finish_reason == "cancelled":
-        raise ApiError(503, "the answer was cancelled", code="answer_cancelled")
-    return completion.finish_reason
