@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from edgespec.passes import Kept, Part, Proposal, SavedPrompt, Stretch
 from edgespec.types import (
+    NO_TEMPLATE_VALUES,
     Chunk,
     Completion,
     CompletionRequest,
@@ -338,7 +339,7 @@ class TextBridge(Protocol):
         messages: Sequence[Message],
         *,
         continue_final_message: bool = False,
-        template: TemplateValues = TemplateValues(),
+        template: TemplateValues = NO_TEMPLATE_VALUES,
     ) -> list[int]:
         """Token ids of a conversation in the model's own template, up to the assistant's turn.
 
@@ -351,7 +352,7 @@ class TextBridge(Protocol):
         messages: Sequence[Message],
         *,
         continue_final_message: bool = False,
-        template: TemplateValues = TemplateValues(),
+        template: TemplateValues = NO_TEMPLATE_VALUES,
     ) -> str:
         """The text whose token ids `encode_chat` gives."""
         ...

@@ -52,6 +52,9 @@ class TemplateValues:
     variables: str = ""
 
 
+NO_TEMPLATE_VALUES = TemplateValues()
+
+
 Prompt = tuple[Message, ...] | str
 """A conversation, or plain text to be continued."""
 
@@ -122,7 +125,7 @@ class CompletionRequest:
     conversation: str | None = None
     record: bool = True
     continue_final_message: bool = False
-    template: TemplateValues = TemplateValues()
+    template: TemplateValues = NO_TEMPLATE_VALUES
     prompt_tokens: tuple[int, ...] = ()
     prediction: str = ""
     owner: str = ""

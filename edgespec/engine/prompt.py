@@ -44,7 +44,9 @@ def prompt_tokens(request: CompletionRequest, bridge: TextBridge) -> Sequence[in
             try:
                 bridge.piece(token)
             except ValueError as error:
-                raise UsageError(f"the prompt has a token {token}", "send the model's own") from error
+                raise UsageError(
+                    f"the prompt has a token {token}", "send the model's own"
+                ) from error
         return request.prompt_tokens
     if isinstance(request.prompt, str):
         return bridge.encode(request.prompt)

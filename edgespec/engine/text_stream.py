@@ -85,9 +85,7 @@ class TextStream:
     def _stop(self) -> str:
         """If the held text has a stop string, take what is before it; empty if it has none."""
         found = [
-            (at + len(stop), at, stop)
-            for stop in self._stops
-            if (at := self._held.find(stop)) >= 0
+            (at + len(stop), at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0
         ]
         if not found:
             return ""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from edgespec.llama.model import Model
 from edgespec.llama.template import ChatTemplate
-from edgespec.types import Message, TemplateValues
+from edgespec.types import NO_TEMPLATE_VALUES, Message, TemplateValues
 
 
 class ModelBridge:
@@ -28,7 +28,7 @@ class ModelBridge:
         messages: Sequence[Message],
         *,
         continue_final_message: bool = False,
-        template: TemplateValues = TemplateValues(),
+        template: TemplateValues = NO_TEMPLATE_VALUES,
     ) -> list[int]:
         """Token ids of a conversation up to the assistant's turn, or to the end of its last one."""
         text = self._template.render(
@@ -43,7 +43,7 @@ class ModelBridge:
         messages: Sequence[Message],
         *,
         continue_final_message: bool = False,
-        template: TemplateValues = TemplateValues(),
+        template: TemplateValues = NO_TEMPLATE_VALUES,
     ) -> str:
         """The text whose token ids `encode_chat` gives."""
         return self._template.render(

@@ -17,7 +17,7 @@ import jinja2.ext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from edgespec.errors import UsageError
-from edgespec.types import Message, TemplateValues
+from edgespec.types import NO_TEMPLATE_VALUES, Message, TemplateValues
 
 CHATML = (
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + "
@@ -55,7 +55,7 @@ class ChatTemplate:
         messages: Sequence[Message],
         *,
         continue_final_message: bool = False,
-        values: TemplateValues = TemplateValues(),
+        values: TemplateValues = NO_TEMPLATE_VALUES,
     ) -> str:
         """The prompt text up to where the assistant is to speak.
 

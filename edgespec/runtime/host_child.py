@@ -185,28 +185,34 @@ class Child:
                 case Load():
                     self._loading = number
                     value: object = self._switch_to(message)
-                case CountTokens():
-                    value = self._completer().count_tokens(message.text)
-                case DecodeToken():
-                    value = self._completer().decode_token(message.token)
-                case TellInsight():
-                    value = self._completer().insight()
-                case Encode():
-                    value = self._completer().encode(message.request)
-                case Render():
-                    value = self._completer().render(message.request)
-                case Tokenize():
-                    value = self._completer().tokenize(
-                        message.text,
-                        add_special=message.add_special,
-                        parse_special=message.parse_special,
-                    )
                 case Forget():
                     value = None
                     self._forget(message.conversation)
+                case _:
+                    value = self._told(message)
         except Exception as error:  # noqa: BLE001 - told to whoever asked
             value = as_told(error)
         self._send(number, value)
+
+    def _told(self, message: object) -> object:
+        """What the model's completer says to a consultation."""
+        completer = self._completer()
+        match message:
+            case CountTokens():
+                return completer.count_tokens(message.text)
+            case DecodeToken():
+                return completer.decode_token(message.token)
+            case TellInsight():
+                return completer.insight()
+            case Encode():
+                return completer.encode(message.request)
+            case Render():
+                return completer.render(message.request)
+            case Tokenize(text, add_special, parse_special):
+                return completer.tokenize(
+                    text, add_special=add_special, parse_special=parse_special
+                )
+        raise TypeError(f"a message of kind {type(message).__name__} is not known")
 
     def _switch_to(self, load: Load) -> object:
         """Load in the place of what there is, which comes back if that fails."""

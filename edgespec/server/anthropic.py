@@ -39,7 +39,9 @@ def _as_blocks(content: object) -> object:
         for block in content:
             kind = block.get("type") if isinstance(block, dict) else None
             if kind not in ("text", "tool_use", "tool_result", "thinking", "redacted_thinking"):
-                raise PydanticCustomError("unsupported", "Input should be text and tool blocks only")
+                raise PydanticCustomError(
+                    "unsupported", "Input should be text and tool blocks only"
+                )
     return content
 
 
@@ -109,8 +111,7 @@ class PromptBody(Body):
         messages = [*first, *(each for turn in self.messages for each in _messages(turn))]
         return CompletionRequest(
             prompt=tuple(messages),
-            continue_final_message=messages[-1].role == "assistant"
-            and not messages[-1].tool_calls,
+            continue_final_message=messages[-1].role == "assistant" and not messages[-1].tool_calls,
             template=TemplateValues(tools.text if tools is not None else ""),
         )
 
@@ -341,11 +342,18 @@ def endpoints(service: Service) -> list[Endpoint]:
     messages = Messages(service)
     return [
         Endpoint(
-            "POST", ("/v1/messages",), messages.create, "Answer a conversation (Anthropic).",
-            MessageBody, streams="text/event-stream",
+            "POST",
+            ("/v1/messages",),
+            messages.create,
+            "Answer a conversation (Anthropic).",
+            MessageBody,
+            streams="text/event-stream",
         ),
         Endpoint(
-            "POST", ("/v1/messages/count_tokens",), messages.count,
-            "Count the tokens of a conversation (Anthropic).", PromptBody,
+            "POST",
+            ("/v1/messages/count_tokens",),
+            messages.count,
+            "Count the tokens of a conversation (Anthropic).",
+            PromptBody,
         ),
     ]

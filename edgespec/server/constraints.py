@@ -70,7 +70,7 @@ class ConstraintFields(Body):
         """What the answer must be, if anything; raises ApiError if several things are said."""
         outputs = self.structured_outputs or StructuredOutputs()
         said = {
-            "response_format": self.response_format and self.response_format.constraint(),
+            "response_format": self.response_format.constraint() if self.response_format else None,
             "json_schema": _optional_schema(self.json_schema, "json_schema"),
             "grammar": _grammar(self.grammar),
             "guided_json": _optional_schema(self.guided_json, "guided_json"),

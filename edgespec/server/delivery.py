@@ -83,7 +83,10 @@ class AnswerResponse(Response):
     async def _send_events(self, send: Send) -> None:
         chunks = self._group.chunks()
         first = await anext(chunks, None)
-        headers = [(b"content-type", self._form.media_type.encode()), (b"cache-control", b"no-store")]
+        headers = [
+            (b"content-type", self._form.media_type.encode()),
+            (b"cache-control", b"no-store"),
+        ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         completions: dict[int, Completion] = {}
         try:

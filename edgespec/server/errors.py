@@ -1,8 +1,8 @@
 """Every failure in the form that the clients of a path read.
 
-    OpenAI      {"error": {"message", "type", "param", "code"}}          everywhere else
-    Anthropic   {"type": "error", "error": {"type", "message"}}          /v1/messages
-    Ollama      {"error": "message"}                                     /api/
+OpenAI      {"error": {"message", "type", "param", "code"}}          everywhere else
+Anthropic   {"type": "error", "error": {"type", "message"}}          /v1/messages
+Ollama      {"error": "message"}                                     /api/
 """
 
 from __future__ import annotations

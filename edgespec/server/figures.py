@@ -93,7 +93,9 @@ def speculation_of(completion: Completion, model: ServedModel) -> Json:
         "block_efficiency": stats.block_efficiency,
         "exactness": model.exactness,
     }
-    if not any(counts.proposed for name, counts in stats.by_drafter.items() if name not in LOOK_UPS):
+    if not any(
+        counts.proposed for name, counts in stats.by_drafter.items() if name not in LOOK_UPS
+    ):
         figures["mbsu"] = stats.block_efficiency  # look-ups read no weights: c is 0
     if completion.timings.speedup is not None:
         figures["speedup"] = completion.timings.speedup

@@ -20,13 +20,17 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._prompt = self._counters("prompt_tokens", "Tokens of prompts.")
         self._said = self._counters("generation_tokens", "Tokens of answers.", "tokens_predicted")
-        self._cached = self._counter("vllm:prompt_tokens_cached", "Tokens of prompts that were known.")
+        self._cached = self._counter(
+            "vllm:prompt_tokens_cached", "Tokens of prompts that were known."
+        )
         self._drafts = self._counter("vllm:spec_decode_num_drafts", "Passes over the target.")
         self._proposed = self._counters(
             "spec_decode_num_draft_tokens", "Draft tokens that were verified.", "draft_tokens"
         )
         self._accepted = self._counters(
-            "spec_decode_num_accepted_tokens", "Draft tokens that were kept.", "draft_tokens_accepted"
+            "spec_decode_num_accepted_tokens",
+            "Draft tokens that were kept.",
+            "draft_tokens_accepted",
         )
         self._prompt_s = self._counter("llamacpp:prompt_seconds", "Time that prompts took.")
         self._said_s = self._counter("llamacpp:tokens_predicted_seconds", "Time that answers took.")

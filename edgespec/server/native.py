@@ -117,7 +117,9 @@ def _joined(parts: Sequence[str | int], served: Served) -> list[int]:
 class NativeForm(AnswerForm):
     """llama-server's object of a completion, whole and in pieces."""
 
-    def __init__(self, served: Served, body: AnswerBody, prompts: Sequence[str], *, many: bool) -> None:
+    def __init__(
+        self, served: Served, body: AnswerBody, prompts: Sequence[str], *, many: bool
+    ) -> None:
         self.wants_progress = body.return_progress is True
         self._served = served
         self._prompts = prompts
@@ -324,7 +326,9 @@ def _texts(questions: Sequence[CompletionRequest], served: Served) -> list[str]:
     """The prompts of questions as text."""
     decode_token = served.completer.decode_token
     return [
-        prompt_text(list(each.prompt_tokens), decode_token) if each.prompt_tokens else str(each.prompt)
+        prompt_text(list(each.prompt_tokens), decode_token)
+        if each.prompt_tokens
+        else str(each.prompt)
         for each in questions
     ]
 
@@ -342,10 +346,22 @@ def endpoints(service: Service) -> list[Endpoint]:
     native = Native(service)
     events = "text/event-stream"
     return [
-        Endpoint("POST", ("/completion",), native.complete, "Continue a text (llama-server).",
-                 CompletionBody, streams=events),
-        Endpoint("POST", ("/infill",), native.infill, "Fill a gap (llama-server).", InfillBody,
-                 streams=events),
+        Endpoint(
+            "POST",
+            ("/completion",),
+            native.complete,
+            "Continue a text (llama-server).",
+            CompletionBody,
+            streams=events,
+        ),
+        Endpoint(
+            "POST",
+            ("/infill",),
+            native.infill,
+            "Fill a gap (llama-server).",
+            InfillBody,
+            streams=events,
+        ),
         Endpoint("POST", ("/tokenize",), native.tokenize, "Text to tokens.", TokenizeBody),
         Endpoint("POST", ("/detokenize",), native.detokenize, "Tokens to text.", DetokenizeBody),
         Endpoint("GET", ("/health", "/v1/health"), native.health, "Whether all is well."),

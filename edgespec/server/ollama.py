@@ -35,7 +35,7 @@ from edgespec.server.openai.completions import infill
 from edgespec.server.sampling import sampling_of
 from edgespec.server.service import Endpoint, Service, in_thread
 from edgespec.server.speech import speech_of
-from edgespec.server.tools import Tools, Toolbox, tool_form, toolbox
+from edgespec.server.tools import Toolbox, Tools, tool_form, toolbox
 from edgespec.types import (
     Chunk,
     Completion,
@@ -72,12 +72,16 @@ class Options(Body):
     ) -> SamplingParams:
         """What these mean; raises ApiError."""
         refuse_meaningful(self.model_extra or {}, "options.")
-        names = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repeat_penalty")
-        names += ("presence_penalty", "frequency_penalty")
-        given = {name: getattr(self, name) for name in names}
+        given = {name: getattr(self, name) for name in _SAMPLING}
         last_n = self.repeat_last_n
         given["penalty_last_n"] = num_context if last_n == -1 else last_n
         return sampling_of(given, default, seed=self.seed, constraint=constraint)
+
+
+_SAMPLING = (
+    *("temperature", "top_k", "top_p", "min_p", "typical_p", "repeat_penalty"),
+    *("presence_penalty", "frequency_penalty"),
+)
 
 
 class AskBody(Body):
@@ -127,7 +131,7 @@ class CalledFunction(Strict):
     """A function that was called."""
 
     name: str
-    arguments: Json = {}
+    arguments: Json | None = None
 
 
 class GivenCall(Strict):
@@ -150,7 +154,7 @@ class OllamaMessage(Strict):
     def message(self) -> Message:
         """The turn as templates know it."""
         calls = tuple(
-            ToolCall(call.function.name, json.dumps(call.function.arguments), call.id)
+            ToolCall(call.function.name, json.dumps(call.function.arguments or {}), call.id)
             for call in self.tool_calls or ()
         )
         return Message(
@@ -161,7 +165,7 @@ class OllamaMessage(Strict):
 class ChatBody(AskBody):
     """Body of POST /api/chat."""
 
-    messages: list[OllamaMessage] = []
+    messages: list[OllamaMessage] | None = None
     tools: Tools | None = None
 
     @property
@@ -180,12 +184,11 @@ class ChatBody(AskBody):
         constraint = self.constraint()
         if tools is not None:
             constraint = tools.constraint(constraint)
-        messages = tuple(message.message() for message in self.messages)
+        messages = tuple(message.message() for message in self.messages or ())
         return replace(
             self.question(served, default, constraint),
             prompt=messages,
-            continue_final_message=messages[-1].role == "assistant"
-            and not messages[-1].tool_calls,
+            continue_final_message=messages[-1].role == "assistant" and not messages[-1].tool_calls,
             template=TemplateValues(tools.text if tools is not None else ""),
         )
 
@@ -438,10 +441,22 @@ def endpoints(service: Service) -> list[Endpoint]:
     ollama = Ollama(service)
     lines = "application/x-ndjson"
     return [
-        Endpoint("POST", ("/api/chat",), ollama.chat, "Answer a conversation (Ollama).", ChatBody,
-                 streams=lines),
-        Endpoint("POST", ("/api/generate",), ollama.generate, "Answer a prompt (Ollama).",
-                 GenerateBody, streams=lines),
+        Endpoint(
+            "POST",
+            ("/api/chat",),
+            ollama.chat,
+            "Answer a conversation (Ollama).",
+            ChatBody,
+            streams=lines,
+        ),
+        Endpoint(
+            "POST",
+            ("/api/generate",),
+            ollama.generate,
+            "Answer a prompt (Ollama).",
+            GenerateBody,
+            streams=lines,
+        ),
         Endpoint("GET", ("/api/tags",), ollama.tags, "List the models (Ollama)."),
         Endpoint("GET", ("/api/ps",), ollama.running, "List the loaded models (Ollama)."),
         Endpoint("POST", ("/api/show",), ollama.show, "Tell of one model (Ollama).", ShowBody),

@@ -61,9 +61,7 @@ class SamplingFields(Body):
         biases = _biases(self.logit_bias or {}, tokenize, details.num_vocab)
         if self.ignore_eos:
             biases |= dict.fromkeys(details.end_tokens, _FORBIDDEN)
-        return sampling_of(
-            given, default, seed=self.seed, biases=biases, constraint=constraint
-        )
+        return sampling_of(given, default, seed=self.seed, biases=biases, constraint=constraint)
 
 
 NAMES = (

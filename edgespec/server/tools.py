@@ -6,8 +6,8 @@ A model was trained to call tools in a form of its own, which its chat template 
     llama    {"name": "f", "parameters": {"x": 1}}                         Llama 3
     mistral  [{"name": "f", "arguments": {"x": 1}}]                        Mistral
 
-What stands before Llama's and Mistral's (`<|python_tag|>`, `[TOOL_CALLS]`) are control tokens there,
-which have no text. The template is given the tools; a model whose template takes none has none.
+What stands before Llama's and Mistral's (`<|python_tag|>`, `[TOOL_CALLS]`) are control tokens
+there, which have no text. The template is given the tools; a model whose template takes none has none.
 """
 
 from __future__ import annotations
@@ -111,7 +111,9 @@ class Toolbox:
         """What an answer must be that may, or must, call these; `free` is what else it may be."""
         if self.forced:
             if free is not None:
-                raise invalid("tool_choice", "a tool that must be called and a format exclude each other")
+                raise invalid(
+                    "tool_choice", "a tool that must be called and a format exclude each other"
+                )
             return Constraint("lark", self._grammar(self.forced))
         if free is None:
             return None
@@ -124,8 +126,11 @@ class Toolbox:
     def _grammar(self, functions: Sequence[Function], otherwise: str = "") -> str:
         """Calls of `functions` in Lark, each with a JSON schema of its own."""
         form, most = self.form, (_MOST_CALLS if self.is_parallel else 1) - 1
-        call = (f"{json.dumps(form.opens + chr(10))} call {json.dumps(chr(10) + form.closes)}"
-                if form.opens else "call")
+        call = (
+            f"{json.dumps(form.opens + chr(10))} call {json.dumps(chr(10) + form.closes)}"
+            if form.opens
+            else "call"
+        )
         between = {"hermes": "\n", "llama": "; ", "mistral": ", "}[form.name]
         calls = f"one ({json.dumps(between)} one){{0,{most}}}"
         calls = f'"[" {calls} "]"' if form.is_list else calls

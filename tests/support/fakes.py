@@ -26,7 +26,7 @@ from edgespec.planning.cost import CostModel, CostTable
 from edgespec.planning.growth import Outcome
 from edgespec.planning.planner import Planner
 from edgespec.protocols import Drafter, PromptCache, Quote, Sampler, Target
-from edgespec.types import TARGET, EncodedPrompt, Message, TemplateValues
+from edgespec.types import NO_TEMPLATE_VALUES, TARGET, EncodedPrompt, Message, TemplateValues
 
 _NUM_TABLED = 1024
 """Different rows of logits that a pseudo-model of one vocabulary knows."""
@@ -453,7 +453,7 @@ class TinyBridge:
         messages: Sequence[Message],
         *,
         continue_final_message: bool = False,
-        template: TemplateValues = TemplateValues(),
+        template: TemplateValues = NO_TEMPLATE_VALUES,
     ) -> str:
         tokens = self.encode_chat(messages, continue_final_message=continue_final_message)
         return b"".join(self.pieces[token] for token in tokens).decode()
@@ -463,7 +463,7 @@ class TinyBridge:
         messages: Sequence[Message],
         *,
         continue_final_message: bool = False,
-        template: TemplateValues = TemplateValues(),
+        template: TemplateValues = NO_TEMPLATE_VALUES,
     ) -> list[int]:
         tokens: list[int] = []
         for message in messages:

@@ -234,7 +234,9 @@ class Running:
 
 
 @contextmanager
-def running_server(completer: TextCompleter, settings: ServerSettings = ANY_PORT) -> Iterator[Running]:
+def running_server(
+    completer: TextCompleter, settings: ServerSettings = ANY_PORT
+) -> Iterator[Running]:
     """The real server on a free port, in a thread; everything it opened is closed at the end."""
     listener = bind(settings)
     port = listener.getsockname()[1]

@@ -31,8 +31,8 @@ TOLD = [Told((), COMPLETION)]
 SERVED = served_by(EchoCompleter())
 
 
-def chat_form(wishes: Wishes = Wishes(), *, stream: bool = True) -> ChatForm:
-    return ChatForm(SERVED, None, wishes, stream=stream)
+def chat_form(*, include_usage: bool = False, stream: bool = True) -> ChatForm:
+    return ChatForm(SERVED, None, Wishes(include_usage=include_usage), stream=stream)
 
 
 def text_form() -> TextForm:
@@ -48,7 +48,7 @@ def test_whole_answers_are_what_the_client_library_declares() -> None:
 
 
 def test_streamed_parts_share_one_id_and_time() -> None:
-    form = chat_form(Wishes(include_usage=True))
+    form = chat_form(include_usage=True)
     parts = [*form.piece(0, Chunk("a")), *form.ended(0, COMPLETION), *form.closing([COMPLETION])]
     chunks = [ChatCompletionChunk.model_validate(part, strict=True) for part in parts]
     assert len({(chunk.id, chunk.created, chunk.model) for chunk in chunks}) == 1

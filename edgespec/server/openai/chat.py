@@ -229,12 +229,19 @@ def endpoints(service: Service) -> list[Endpoint]:
     path = "/v1/chat/completions"
     return [
         Endpoint(
-            "POST", (path, "/chat/completions"), chat.complete, "Answer a conversation.", ChatBody,
+            "POST",
+            (path, "/chat/completions"),
+            chat.complete,
+            "Answer a conversation.",
+            ChatBody,
             streams="text/event-stream",
         ),
         Endpoint(
-            "POST", (f"{path}/input_tokens", "/chat/completions/input_tokens"), chat.count,
-            "Count the tokens of a conversation.", ChatBody,
+            "POST",
+            (f"{path}/input_tokens", "/chat/completions/input_tokens"),
+            chat.count,
+            "Count the tokens of a conversation.",
+            ChatBody,
         ),
         Endpoint(
             "POST", ("/apply-template",), chat.render, "Render a conversation as text.", ChatBody

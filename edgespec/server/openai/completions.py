@@ -40,7 +40,7 @@ class TextBody(AnswerBody):
         """The prompts, one at least; raises ApiError."""
         given = self.prompt
         if isinstance(given, str) or (given and isinstance(given[0], int)):
-            return [given]  # type: ignore[list-item]
+            return [given]
         if not given:
             raise invalid("prompt", "prompt: there is none")
         return given  # type: ignore[return-value]

@@ -178,4 +178,3 @@ class CompletionForm(AnswerForm):
             "timings": timings_of(completion.timings, completion.stats),
             "speculation": speculation_of(completion, self._model),
         }
-

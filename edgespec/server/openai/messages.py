@@ -75,4 +75,6 @@ def _message(message: ChatMessage, index: int) -> Message:
 
 def _call(call: GivenCall) -> ToolCall:
     given = call.function.arguments
-    return ToolCall(call.function.name, given if isinstance(given, str) else json.dumps(given), call.id)
+    return ToolCall(
+        call.function.name, given if isinstance(given, str) else json.dumps(given), call.id
+    )

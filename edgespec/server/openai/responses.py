@@ -1,4 +1,4 @@
-"""POST /v1/responses, stateless: nothing is stored, so each request brings the whole conversation."""
+"""POST /v1/responses, stateless: each request brings the whole conversation."""
 
 from __future__ import annotations
 
@@ -143,8 +143,7 @@ class ResponseBody(Body):
             max_tokens=self.max_output_tokens,
             num_top_logprobs=self._num_top_logprobs(),
             overflow="drop-oldest" if self.truncation == "auto" else "error",
-            continue_final_message=messages[-1].role == "assistant"
-            and not messages[-1].tool_calls,
+            continue_final_message=messages[-1].role == "assistant" and not messages[-1].tool_calls,
             template=TemplateValues(
                 tools.text if tools is not None else "",
                 json.dumps({"reasoning_effort": effort}) if effort else "",
@@ -279,23 +278,17 @@ class ResponseForm(NamedEvents):
         events: list[Json] = []
         if self._open is None or self._open["type"] != "message":
             events = self._close()
-            item = {
-                "type": "message",
-                "id": new_id("msg_"),
-                "role": "assistant",
-                "status": "in_progress",
-                "content": [],
-            }
-            events.append(self._begin(item))
-            part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
+            part: Json = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
+            item: Json = {"type": "message", "id": new_id("msg_"), "role": "assistant"}
+            events.append(self._begin(item | {"status": "in_progress", "content": []}))
             events.append(
                 self._of_item("response.content_part.added", content_index=0, part=part.copy())
             )
-            item["content"] = [part]
+            self._items[-1]["content"] = [part]
         assert self._open is not None
-        part = self._open["content"][0]
-        part["text"] += text
-        part["logprobs"] = [*part["logprobs"], *logprobs]
+        said = self._open["content"][0]
+        said["text"] += text
+        said["logprobs"] = [*said["logprobs"], *logprobs]
         delta = {"content_index": 0, "delta": text, "logprobs": logprobs}
         return [*events, self._of_item("response.output_text.delta", **delta)]
 
