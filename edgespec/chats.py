@@ -82,7 +82,10 @@ class Chat:
 
 @dataclass(frozen=True, slots=True)
 class ChatHit:
-    """A message that was found; `snippet` is text in pieces, True for those that match."""
+    """A message that was found; `snippet` is text in pieces, True for those that match.
+
+    Where only the title was found, the role is "title" and the message the first one.
+    """
 
     chat: str
     title: str
@@ -160,7 +163,10 @@ class History(Protocol):
         ...
 
     def search(self, text: str, limit: int = 50) -> list[ChatHit]:
-        """Messages with every word of `text`, the last one as a beginning; the latest first."""
+        """Titles and messages with every word of `text`, the last one as a beginning.
+
+        First chats of which only the title was found; the latest first.
+        """
         ...
 
     def load(self, chat: str) -> Chat | None:

@@ -23,12 +23,14 @@ if TYPE_CHECKING:  # a process that holds no model has no use for numpy
 class Proposal:
     """One guessed token and the estimated probability that it is kept if those before it are.
 
-    `evidence` is the kind of what the estimate rests on, numbered by the drafter.
+    `evidence` is the kind of what the estimate rests on, numbered by the drafter. `source` is the
+    drafter's name with the part of it that made the guess, "" where it has no parts.
     """
 
     token: int
     acceptance: float
     evidence: int = 0
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Draft:
     one, -1 for the last kept token. A chain has parents (-1, 0, 1, ...). Of a tree the first nodes
     that follow one another are the main chain, all others are siblings and what follows these.
     `acceptance[i]` estimates the probability that node i is kept given that its parent was.
-    `sources[i]` names the drafter that proposed it.
+    `sources[i]` names the drafter that proposed it, or its part (`edgespec.types.drafter_of`).
 
     >>> tree = Draft((7, 8, 9), (-1, 0, 0), (0.9, 0.5, 0.4), ("context", "context", "model"))
     >>> tree.num_main, tree.depths, tree.path_to(2)
@@ -178,7 +180,7 @@ class SavedPrompt:
 class Kept:
     """What one pass gave one answer: tokens, and where each came from.
 
-    `sources[i]` is the drafter that proposed token i, or TARGET. `rows[i]` is the output row of the
+    `sources[i]` is that of token i in the draft, or TARGET. `rows[i]` is the output row of the
     pass that token i was drawn at. While a prompt is read in several passes there are no tokens
     yet, and `progress` tells how far it is. `guesses` holds all that drafters were asked for,
     verified or not, `proposed` how many tokens of each drafter were verified. `ends` is True if the

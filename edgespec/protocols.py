@@ -142,6 +142,11 @@ class Target(Protocol):
         ...
 
     @property
+    def reads_alike(self) -> bool:
+        """Whether a text read in pieces of any size gives the logits of one read whole."""
+        ...
+
+    @property
     def can_roll_back(self) -> bool:
         """False where `truncate` can only forget everything (recurrent and hybrid models)."""
         ...
@@ -208,17 +213,27 @@ class Target(Protocol):
 
 
 class PromptCache(Protocol):
-    """Keeps what a target computed of conversations that its slots hold no more; never raises."""
+    """Keeps what a target computed of conversations that its slots hold no more; never raises.
 
-    def find(self, prompt: Sequence[int], num_known: int) -> SavedPrompt | None:
+    A conversation of the name "" is one that is told by its text. What is kept of an owner's is
+    found for this owner only.
+    """
+
+    def find(self, prompt: Sequence[int], num_known: int, owner: str = "") -> SavedPrompt | None:
         """What shares more of `prompt` than `num_known` tokens, by enough to be worth loading."""
         ...
 
-    def lacks(self, conversation: str, text: Sequence[int]) -> bool:
+    def lacks(self, conversation: str, text: Sequence[int], owner: str = "") -> bool:
         """Whether `keep` would add anything."""
         ...
 
-    def keep(self, conversation: str, text: Sequence[int], stretches: Sequence[Stretch]) -> None:
+    def keep(
+        self,
+        conversation: str,
+        text: Sequence[int],
+        stretches: Sequence[Stretch],
+        owner: str = "",
+    ) -> None:
         """Keep the state of a conversation, in the place of an older one; returns at once."""
         ...
 
@@ -249,13 +264,15 @@ class Quote:
     `guess_ms` is what each proposal takes, `start_ms` what reading takes first, in milliseconds.
     `expected` is the probability that a guess not yet pulled is kept. `fertility` is how many of
     its own tokens the drafter has for one of the target's, in what was last said to the target: 1
-    where it uses the target's, more where it has few words for such a text.
+    where it uses the target's, more where it has few words for such a text. `guess_bytes` are the
+    weights that are read for each proposal.
     """
 
     guess_ms: float = 0.0
     start_ms: float = 0.0
     expected: float = 1.0
     fertility: float = 1.0
+    guess_bytes: int = 0
 
 
 FREE = Quote()

@@ -135,7 +135,8 @@ class CompletionRequest:
 class Span:
     """The next `length` characters of a chunk came from `source`, a drafter or the target itself.
 
-    `source` is a drafter's name, or TARGET where no draft was kept.
+    `source` is a drafter's name, perhaps with a part of it (`drafter_of`), or TARGET where no draft
+    was kept.
     """
 
     length: int
@@ -144,6 +145,15 @@ class Span:
 
 TARGET = "target"
 """The source of what the target said without a draft."""
+
+
+def drafter_of(source: str) -> str:
+    """The drafter of a source, which may name one of its parts behind a slash.
+
+    >>> drafter_of("database/statistics"), drafter_of("context")
+    ('database', 'context')
+    """
+    return source.partition("/")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,13 +180,14 @@ class PrefillProgress:
 class EncodedPrompt:
     """Token ids of a prompt, what of it they stand for, and how many messages were left out.
 
-    `prediction` are tokens that the answer may well be.
+    `owner` is that of the request. `prediction` are tokens that the answer may well be.
     """
 
     tokens: tuple[int, ...]
     prompt: Prompt = ""
     num_dropped_messages: int = 0
     prediction: tuple[int, ...] = ()
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +295,24 @@ class Completion:
     stop_string: str | None = None
 
 
+def figures_of(completion: Completion, request: CompletionRequest) -> dict[str, float]:
+    """What a chat keeps of an answer's figures, by their names in docs/metrics.md; times in ms."""
+    stats, timings = completion.stats, completion.timings
+    figures: dict[str, float] = {
+        "tokens": timings.num_decoded_tokens,
+        "tokens_per_second": round(timings.decode_tokens_per_second, 3),
+        "decode_ms": round(timings.decode_ms, 1),
+        "time_to_first_token_ms": round(timings.time_to_first_token_ms, 1),
+        "prompt_tokens": timings.num_prompt_tokens,
+        "cached_tokens": timings.num_cached_tokens,
+        "proposed": stats.proposed,
+        "accepted": stats.accepted,
+        "target_passes": stats.target_passes,
+        "seed": request.sampling.seed,
+    }
+    return figures if request.speculate else {**figures, "plain": 1.0}
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of an answer as it is streamed: whole characters, no part of a stop string.
@@ -342,13 +371,15 @@ class DrafterInsight:
     """One drafter since the model was loaded, or since it took its place.
 
     `guess_ms` is what it asks for a guess, 0 for a look-up; `balance_ms` what it may still lose,
-    None for one that was never asked or costs nothing.
+    None for one that was never asked or costs nothing. `guess_bytes` are the weights that are read
+    for a guess, 0 as long as that is not known, and for a look-up.
     """
 
     name: str
     counts: DrafterCounts
     guess_ms: float = 0.0
     balance_ms: float | None = None
+    guess_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,8 @@ class Chat:
             stderr=follower,
             env=environment,
             start_new_session=True,
+            # Without a terminal that controls it, a change of size would send it no signal.
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
         )
         os.close(follower)
         self.written = ""
@@ -202,7 +204,7 @@ def rates(home: Path) -> list[float]:
 
 
 RUN = """
-import sys
+import sys, time
 from edgespec.paths import user_paths
 from edgespec.runtime.host import Host
 from edgespec.runtime.request import LoadRequest
@@ -210,7 +212,11 @@ from edgespec.types import CompletionRequest, Message, SamplingParams
 with Host(user_paths()) as host:
     request = LoadRequest(drafter="auto", learn=False)
     host.load(request, user_paths().models / sys.argv[1], lambda line: None)
-    print("loaded", flush=True)
+    num_idle = 0
+    while num_idle < 10:  # drafters are weighed, for both sides, before anything is measured
+        time.sleep(1)
+        num_idle = 0 if host.insight().idle else num_idle + 1
+    print("settled", flush=True)
     for line in sys.stdin:
         asked = CompletionRequest(
             (Message("user", line.strip()),), SamplingParams(), int(sys.argv[2]), reuse_prefix=False
@@ -241,7 +247,7 @@ def measure_speed(command: Path, home: Path) -> None:
     chat.until("ready")
     ratios = []
     noise = random.Random(2)
-    for prompt in (*PROMPTS, *PROMPTS):
+    for prompt in PROMPTS * 6:
         found: dict[str, float] = {}
         for way in noise.sample(["bare", "chat"], 2):
             if way == "bare":
@@ -249,11 +255,13 @@ def measure_speed(command: Path, home: Path) -> None:
                 bare.stdin.flush()
                 found[way] = float(bare.stdout.readline())
                 continue
-            num_before = len(rates(home))
             chat.press("\x0e")
             time.sleep(0.3)
+            chat.forget()
             chat.press(f"{prompt}\r")
-            while len([each for each in rates(home)[num_before:] if each]) < 1:
+            chat.until("answering")
+            chat.forget()
+            while "ready" not in chat.written:
                 chat.read(0.05)
             chat.until_still()
             found[way] = rates(home)[-1]

@@ -110,7 +110,7 @@ class Playback:
     no target keeps.
     """
 
-    num_context = 1 << 20
+    num_context, num_bytes = 1 << 20, 0
 
     def __init__(self, guesses: dict[int, Recorded]) -> None:
         self.answer = 0

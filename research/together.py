@@ -20,7 +20,7 @@ from itertools import product
 
 from edgespec.drafters.context import ContextDrafter
 from edgespec.engine.decoding import Decoding, Limits
-from edgespec.engine.engine import Engine
+from edgespec.engine.engine import NUM_AHEAD, Engine
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model, ModelOptions
@@ -34,7 +34,7 @@ from edgespec.paths import user_paths
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.planning.planner import Plan, Planner, Want
 from edgespec.protocols import FREE, Drafter, Sampler
-from edgespec.types import EncodedPrompt, Message, SamplingParams
+from edgespec.types import EncodedPrompt, Message, SamplingParams, drafter_of
 
 PROMPTS = (
     "Repeat this list three times: apples, pears, plums, cherries.",
@@ -78,7 +78,7 @@ class Turn:
         if kept.error is not None:
             raise kept.error
         self.tokens += kept.tokens
-        self.num_accepted += sum(source in kept.proposed for source in kept.sources)
+        self.num_accepted += sum(drafter_of(source) in kept.proposed for source in kept.sources)
         for index in range(len(kept.tokens)):
             self.rows.append(blake2b(kept.logits(index).tobytes(), digest_size=16).digest())
 
@@ -204,12 +204,15 @@ class FreeingTarget(LlamaTarget):
         self._drop(slot, getattr(drafted, "branches", ()))
 
 
-def eager_engine(target: LlamaTarget, drafters: Sequence[Drafter], *, trees: bool) -> Engine:
+def eager_engine(
+    target: LlamaTarget, drafters: Sequence[Drafter], *, trees: bool, num_ahead: int = NUM_AHEAD
+) -> Engine:
     """An engine that drafts whatever it can: rows look free, and its clock stands still."""
     costs = {1: 10.0, _MOST_ROWS: 10.5}
     model = CostModel(CostTable(0, 4096, costs, costs), _MOST_ROWS)
     planner = (TreePlanner if trees else Planner)(drafters, model, _still)
-    return Engine(target, planner, target.context.model.vocab.is_end, _still)
+    is_end = target.context.model.vocab.is_end
+    return Engine(target, planner, is_end, _still, num_ahead=num_ahead)
 
 
 def _still() -> float:

@@ -1,13 +1,14 @@
 """What the commands of `edgespec.tui.commands` do: `do_<id>` for each.
 
-They act on the app (`edgespec.tui.app.ChatApp`) and own nothing but what is being edited. Larger
-ones have files of their own: `summary`, `switching`, `exporting`.
+They act on the app (`edgespec.tui.app.ChatApp`). Larger ones have files of their own: `versions`,
+`summary`, `loading`, `exporting`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,10 @@ from edgespec.tui.exporting import export, import_
 from edgespec.tui.help import HelpScreen
 from edgespec.tui.library import LibraryScreen, Opened
 from edgespec.tui.message_input import HINT_SECONDS
+from edgespec.tui.model_rows import Kind
 from edgespec.tui.settings import setting_lines, with_setting
 from edgespec.tui.summary import Summary
-from edgespec.tui.switching import Switching
+from edgespec.tui.versions import Versions
 
 if TYPE_CHECKING:
     from edgespec.tui.app import ChatApp
@@ -34,15 +36,13 @@ IN_TURN = frozenset(
 UNDO_HINT = "deleted · the library (Ctrl+L, then Ctrl+Z) brings it back"
 
 
-class Actions:
+class Actions(Versions):
     """See the module's docstring."""
 
     def __init__(self, app: ChatApp) -> None:
         """`app` is up: its widgets are there."""
-        self._app = app
+        super().__init__(app)
         self.summary = Summary(app)
-        self.switching = Switching(app)
-        self.editing: int | None = None
         self._confirm_quit_until = 0.0
 
     async def run(self, command: str, argument: str = "") -> None:
@@ -75,7 +75,7 @@ class Actions:
 
     async def do_forget(self, _argument: str) -> None:
         """Delete this conversation, and what was learned from it."""
-        history, chat = self._app.services.history, self._app.dialogue.session.chat
+        history, chat = self._app.history, self._app.dialogue.session.chat
         await self._leave_conversation()
         if history is not None and chat is not None and not self._app.dialogue.session.is_incognito:
             try:
@@ -89,7 +89,7 @@ class Actions:
 
     async def do_library(self, argument: str) -> None:
         """Search what was said before, and go on with it."""
-        history = self._app.services.history
+        history = self._app.history
         if history is None:
             self._app.hint("nothing is kept in this run")
         elif not isinstance(self._app.screen, LibraryScreen):
@@ -100,8 +100,13 @@ class Actions:
         if opened is not None:
             self._app.turns.add(partial(self.open_chat, opened.chat, opened.message))
 
-    async def open_chat(self, chat: str, message: int | None = None) -> None:
-        """Show a kept conversation, at a message if one is given."""
+    async def open_chat(
+        self, chat: str, message: int | None = None, *, restores: bool = True
+    ) -> None:
+        """Show a kept conversation, at a message if one is given.
+
+        `restores` has the models serve again that it was switched to.
+        """
         session = self._app.dialogue.session
         await self._leave_conversation()
         try:
@@ -116,13 +121,15 @@ class Actions:
             self._app.transcript.jump_to(str(message))
         else:
             self._app.transcript.jump_to_end()
+        if restores:
+            await self._app.loading.restore(session.settings)
 
     async def _leave_conversation(self) -> None:
         self.end_editing()
         self.summary.drop()
         self._app.dialogue.take_back_waiting()
         self._app.dialogue.leave()
-        if self._app.model is not None and not self._app.is_loading:
+        if self._app.model is not None and not self._app.loading.is_under_way:
             self._app.show_state("ready")
 
     def _stay(self, error: EdgeSpecError) -> None:
@@ -134,103 +141,6 @@ class Actions:
         if self._app.model is not None:
             self._app.show_welcome()
             self._app.change_status(stats=None, timings=None)
-
-    # Versions
-
-    async def do_regenerate(self, _argument: str) -> None:
-        """Another answer to the last question; what the engine died of is asked again."""
-        session = self._app.dialogue.session
-        question = session.last("user")
-        if question is None:
-            self._app.hint("nothing was asked yet")
-            return
-        await self._app.dialogue.start(lambda: session.again(question.id))
-
-    async def do_plain(self, _argument: str) -> None:
-        """The last answer once more without speculation, beside the first."""
-        session = self._app.dialogue.session
-        answer = session.last("assistant")
-        if answer is None or not answer.content:
-            self._app.hint("there is no answer yet")
-            return
-        await self._app.dialogue.start(lambda: session.plain(answer.id))
-
-    async def do_continue(self, _argument: str) -> None:
-        """Go on with the last answer where it was cut."""
-        session = self._app.dialogue.session
-        answer = session.last("assistant")
-        if answer is None or answer.state != "cut" or not answer.content:
-            self._app.hint("the last answer is whole")
-            return
-        await self._app.dialogue.start(lambda: session.go_on(answer.id))
-
-    async def do_edit(self, _argument: str) -> None:
-        """Edit the last question, or the one before the one being edited."""
-        questions = [each for each in self._app.dialogue.session.path if each.role == "user"]
-        if self.editing is not None:
-            earlier = [each.id for each in questions]
-            place = earlier.index(self.editing) if self.editing in earlier else 0
-            questions = questions[:place]
-        if not questions:
-            self._app.hint(
-                "there is no earlier question" if self.editing else "nothing was asked yet"
-            )
-            return
-        question = questions[-1]
-        if self.editing is None and self._app.box.text:
-            self._app.box.remember(self._app.box.text)
-        self.editing = question.id
-        self._app.box.replace_message(question.content)
-        self._app.transcript.jump_to(str(question.id))
-        self._app.hint("Enter asks this version · Esc leaves the old one")
-
-    async def ask_edited(self, text: str) -> None:
-        """The new version of the question that was edited."""
-        question, session = self.editing, self._app.dialogue.session
-        if self._app.dialogue.is_busy or self._app.model is None:
-            self._app.give_back(text, "the model is busy · Esc leaves the old version")
-        elif question is not None:
-            self.editing = None
-            await self._app.dialogue.start(lambda: session.edit(question, text))
-
-    def end_editing(self) -> bool:
-        """Leave the question as it was; False if none was edited."""
-        if self.editing is None:
-            return False
-        self.editing = None
-        self._app.box.replace_message("")
-        self._app.transcript.jump_to_end()
-        return True
-
-    async def do_previous(self, _argument: str) -> None:
-        """Show the version before."""
-        await self._step(-1)
-
-    async def do_next(self, _argument: str) -> None:
-        """Show the version after."""
-        await self._step(1)
-
-    async def _step(self, by: int) -> None:
-        """Step at the last message that has such a version."""
-        session = self._app.dialogue.session
-        for message in reversed(session.path):
-            versions = session.versions(message.id)
-            if 0 <= versions.index(message.id) + by < len(versions):
-                await self.step_version(message.id, by)
-                return
-        self._app.hint("there is no other version")
-
-    async def step_version(self, message: int, by: int) -> None:
-        """Show the version so many places from this one, if there is one."""
-        session = self._app.dialogue.session
-        if self._app.dialogue.is_busy:
-            self._app.hint("an answer is under way · Esc stops it")
-            return
-        versions = session.versions(message)
-        place = versions.index(message) + by
-        if 0 <= place < len(versions):
-            await self._app.dialogue.show(partial(session.go_to, versions[place]))
-            self.end_editing()
 
     async def do_summary(self, _argument: str) -> None:
         """Go on in a new conversation that knows a summary of this one."""
@@ -266,13 +176,17 @@ class Actions:
     async def _set(self, settings: ChatSettings) -> None:
         await self._app.disk.run(lambda: self._app.dialogue.session.set(settings))
 
+    async def keep_models(self, names: Mapping[Kind, str]) -> None:
+        """The conversation was switched to these: they come back when it is reopened."""
+        await self._set(dataclasses.replace(self._app.dialogue.session.settings, **names))
+
     async def do_model(self, argument: str) -> None:
         """Choose the model that answers."""
-        self.switching.choose("model", argument)
+        self._app.loading.choose("model", argument)
 
     async def do_drafter(self, argument: str) -> None:
         """Choose what drafts."""
-        self.switching.choose("drafter", argument)
+        self._app.loading.choose("drafter", argument)
 
     # Files
 
@@ -340,8 +254,8 @@ class Actions:
             self.summary.cancel()
         elif self.end_editing():
             pass
-        elif self.switching.is_under_way and not self._app.dialogue.is_waiting:
-            self.switching.cancel()
+        elif self._app.loading.is_under_way and not self._app.dialogue.is_waiting:
+            self._app.loading.cancel()
         else:
             self._app.dialogue.stop()
 

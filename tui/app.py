@@ -1,6 +1,6 @@
 """The chat app: what is on the screen, and what each key and each message does to it.
 
-    loading     Worker -> LoadProgress* , Loaded | LoadFailed
+    loading     Worker -> LoadProgress* , Loaded | LoadFailed -> `Loading` (`edgespec.tui.loading`)
     asking      box -> Submitted -> Dialogue -> Worker -> AnswerProgress* , Answered | AnswerFailed
     commands    key, palette or /word -> `Actions` (`edgespec.tui.actions`)
 
@@ -10,10 +10,8 @@ what is kept of it `Session`'s.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -25,14 +23,16 @@ from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.containers import Vertical
 
-from edgespec.errors import BusyError, EdgeSpecError
+from edgespec.chats import History
+from edgespec.errors import EdgeSpecError
 from edgespec.protocols import Completer
 from edgespec.tui import signals
 from edgespec.tui.actions import Actions
 from edgespec.tui.commands import CommandProvider, bindings
 from edgespec.tui.dialogue import Dialogue
-from edgespec.tui.disk import Disk
+from edgespec.tui.disk import Disk, opened_late
 from edgespec.tui.keymap import read_keymap
+from edgespec.tui.loading import WAYS_ON, Loading
 from edgespec.tui.message_input import MessageInput
 from edgespec.tui.options import ChatOptions, ChatOutcome
 from edgespec.tui.preferences import Preferences
@@ -40,10 +40,9 @@ from edgespec.tui.pulls import PullEnded, PullMoved, Pulls
 from edgespec.tui.services import Services
 from edgespec.tui.session import Session
 from edgespec.tui.small import TooSmallScreen, is_too_small
+from edgespec.tui.stage import StageApp
 from edgespec.tui.stats import BREAKPOINTS, StatsPanel
-from edgespec.tui.stats_view import Insight, insight_of, stats_view
-from edgespec.tui.status import State, Status, StatusBar
-from edgespec.tui.steady import SteadyApp
+from edgespec.tui.status import StatusBar
 from edgespec.tui.transcript import Transcript
 from edgespec.tui.turns import Turns
 from edgespec.tui.worker import (
@@ -57,16 +56,14 @@ from edgespec.tui.worker import (
     Notice,
     Worker,
 )
-from edgespec.types import Chunk, ServedModel
 
-STATUS_INTERVAL = 0.25
-"""Seconds between two changes of the numbers in the status bar: faster cannot be read."""
+UNSENT = "unsent"
+"""Under this name a message that was not sent is kept among the preferences."""
 
-_FIRST_STEPS = "/ commands · @ files · F1 all keys"
 _FLUSH_S = 2.0
 
 
-class ChatApp(SteadyApp):
+class ChatApp(StageApp):
     """A chat over a completer; `run` returns a `ChatOutcome` and prints nothing."""
 
     TITLE = "EdgeSpec"
@@ -86,7 +83,7 @@ class ChatApp(SteadyApp):
     ) -> None:
         """`completer` is ready, or a factory that is called in a thread while the app shows."""
         self.options = options or ChatOptions()
-        super().__init__(is_inline=self.options.inline)
+        super().__init__(self.options)
         self.services = services or Services()
         self.preferences = Preferences(self.services.preferences)
         factory: CompleterFactory = completer if callable(completer) else lambda _: completer
@@ -96,15 +93,17 @@ class ChatApp(SteadyApp):
         if self.services.terms is not None:
             self.services.terms.attach(self)
         self.disk = Disk()
-        self._status = Status(is_incognito=self.options.incognito)
-        self._status_shown_at = 0.0
-        self._failed: ChatOutcome | None = None
+        self.history = self._history()
         self._leaving = False
-        self._is_loading = False
         self._told_by_disk = ""
         self.turns = Turns(lambda: self.hint("waiting for the disk"))
-        self._insight: Insight | None = None
-        self._missing = self.options.pull_when_loaded
+        self.loading = Loading(self)
+
+    def _history(self) -> History | None:
+        given = self.services.history
+        if given is None or not callable(given):
+            return given
+        return opened_late(lambda: given(self._note_from_disk))
 
     # What is on the screen
 
@@ -120,14 +119,14 @@ class ChatApp(SteadyApp):
         """Show first, load then: importing and mapping a model must not delay the first frame."""
         home = self.screen_stack[0]
         self.transcript, self.box = home.query_one(Transcript), home.query_one(MessageInput)
-        self._bar, self._panel = home.query_one(StatusBar), home.query_one(StatsPanel)
-        session = Session(self.services.history, self.options, self._note_from_disk)
+        self.bar, self.panel = home.query_one(StatusBar), home.query_one(StatsPanel)
+        session = Session(self.history, self.options, self._note_from_disk)
         self.dialogue = Dialogue(session, self.transcript, self.worker, self.disk, self)
         self.actions = Actions(self)
         self._use_keys()
         self._use_theme()
         self.box.focus()
-        self._set_state("loading")
+        self.show_state("loading")
         signals.listen(lambda code: self.call_later(self.leave, ChatOutcome(code)))
         self.call_after_refresh(self._begin)
 
@@ -157,24 +156,21 @@ class ChatApp(SteadyApp):
         """What may take a moment, behind the first frame."""
         gc.freeze()  # what was imported never goes: a full collection need not look at it
         self.run_worker(self.turns.run(), name="turns")
-        self._is_loading = True
-        self.worker.start()
+        self.loading.begin()
         if self.pulls is not None:
             self.pulls.listen(self.post_message)
-        for notice in self.services.notices:
-            self.dialogue.note(notice)
-        if self.services.history is not None:
-            self.run_worker(self._recall(), name="recall")
+        self._take_unsent()
+        if self.history is not None:
+            self.run_worker(self._recall(self.history), name="recall")
         if self.options.chat is not None:
-            self.turns.add(partial(self.actions.open_chat, self.options.chat))
+            restores = not self.options.are_named
+            self.turns.add(partial(self.actions.open_chat, self.options.chat, restores=restores))
         if self.options.initial_message:
             self.box.remember(self.options.initial_message)
             self.turns.add(partial(self.dialogue.send, self.options.initial_message))
 
-    async def _recall(self) -> None:
+    async def _recall(self, history: History) -> None:
         """What was asked before can be recalled into the box."""
-        history = self.services.history
-        assert history is not None
         try:
             self.box.recall(await self.disk.run(lambda: history.questions()))
         except EdgeSpecError as error:
@@ -184,6 +180,7 @@ class ChatApp(SteadyApp):
         """However the app ends, its answers end too, and what came of them is kept."""
         signals.ignore()
         if self.is_ready_to_show:
+            self._keep_unsent()
             self.dialogue.leave()
         self.worker.close()
         self.disk.close(lambda: None, _FLUSH_S)
@@ -191,103 +188,33 @@ class ChatApp(SteadyApp):
             outcome = self._return_value or ChatOutcome()
             self._return_value = replace(outcome, message=self._told_by_disk)
 
+    def _keep_unsent(self) -> None:
+        """A message that waits is there at the next start, unless nothing is to be kept."""
+        unsent = self.dialogue.waiting
+        if unsent is not None and self._keeps:
+            self.preferences.set(UNSENT, unsent)
+
+    def _take_unsent(self) -> None:
+        """Put what waited when the app was last left into the box."""
+        unsent = self.preferences.get(UNSENT)
+        if isinstance(unsent, str) and self._keeps:
+            self.preferences.set(UNSENT, None)
+            self.give_back(unsent, "this was not sent before you left")
+
+    @property
+    def _keeps(self) -> bool:
+        """Whether what is said is kept."""
+        return self.history is not None and not self.dialogue.session.is_incognito
+
     @property
     def is_ready_to_show(self) -> bool:
         """Whether the widgets are there."""
         return hasattr(self, "dialogue")
 
-    # What the dialogue asks of the app (`edgespec.tui.dialogue.Stage`)
-
     @property
-    def model(self) -> ServedModel | None:
-        """The loaded model; None while there is none."""
-        return self._status.model
-
-    @property
-    def is_loading(self) -> bool:
-        """Whether a model is being loaded."""
-        return self._is_loading
-
-    @property
-    def is_occupied(self) -> bool:
-        """Whether the model sums up, or is being changed."""
-        return self.actions.summary.is_under_way or self.actions.switching.is_under_way
-
-    def begin_loading(self, factory: CompleterFactory) -> None:
-        """Load another model; the one before serves on if that fails."""
-        self._is_loading = True
-        self._set_state("loading")
-        self.worker.load_again(factory)
-
-    def show_state(self, state: State, chunk: Chunk | None = None, detail: str = "") -> None:
-        """Tell in the status line what happens; numbers change slowly enough to be read."""
-        is_stale = time.monotonic() - self._status_shown_at >= STATUS_INTERVAL
-        if state == self._status.state and state in ("answering", "prefilling") and not is_stale:
-            return
-        changes = {} if chunk is None else {"stats": chunk.stats, "timings": chunk.timings}
-        self._set_state(state, detail, **changes)
-        if chunk is not None:
-            self.refresh_stats()
-
-    def give_back(self, text: str, hint: str) -> None:
-        """Put a message that came to nothing back into the box."""
-        self.box.give_back(text)
-        if hint:
-            self.box.show_hint(hint)
-
-    def hint(self, line: str) -> None:
-        """Say something for a moment."""
-        self.box.show_hint(line)
-
-    def later(self, seconds: float, work: Callable[[], object]) -> None:
-        """Do `work` when so many seconds have passed."""
-        self.set_timer(seconds, work, name="draw")
-
-    def _set_state(self, state: State, detail: str = "", **changes: object) -> None:
-        self._status = replace(self._status, state=state, detail=detail, **changes)  # type: ignore[arg-type]
-        self.show_status()
-        busy = state in ("prefilling", "answering", "stopping")
-        self.box.usual_hint = f"{'Esc stop' if busy else 'Enter send'} · F1 help"
-
-    def show_welcome(self) -> None:
-        """Say who answers and where to begin, as long as nothing was said."""
-        if self.model is not None:
-            kept = ["", "nothing of this conversation is kept"] * self._status.is_incognito
-            self.transcript.welcome([self.model.name, "", _FIRST_STEPS, *kept])
-
-    def change_status(self, **changes: object) -> None:
-        """Show something else in the status line, in the same state."""
-        self._status = replace(self._status, **changes)  # type: ignore[arg-type]
-        self.show_status()
-
-    def show_status(self) -> None:
-        """Draw the status line."""
-        self._bar.status = self._status
-        self._status_shown_at = time.monotonic()
-
-    def refresh_stats(self) -> None:
-        """Draw the panel of figures, if it is shown."""
-        panel = self._panel
-        if panel.display:
-            status, dialogue = self._status, self.dialogue
-            spans = dialogue.spans
-            panel.show(
-                stats_view(status.stats, status.timings, dialogue.completions, spans, self._insight)
-            )
-
-    def toggle_stats(self) -> None:
-        """Show or hide the panel of figures."""
-        panel = self._panel
-        panel.display = not panel.display
-        self.refresh_stats()
-        if panel.display and self.model is not None:
-            self.run_worker(self._ask_insight(), group="insight", exclusive=True)
-
-    async def _ask_insight(self) -> None:
-        told = await asyncio.to_thread(self.worker.insight)
-        if told is not None and self.model is not None:
-            self._insight = insight_of(told, self.model)
-            self.refresh_stats()
+    def has_nothing_to_lose(self) -> bool:
+        """Whether nothing was said yet, nor typed."""
+        return not self.box.text and not self.dialogue.session.messages
 
     def _note_from_disk(self, line: str) -> None:
         self._told_by_disk = line
@@ -301,35 +228,24 @@ class ChatApp(SteadyApp):
 
     @on(LoadProgress)
     def _load_progress(self, event: LoadProgress) -> None:
-        if self._is_loading and not self._leaving:  # else it comes back after a death, or a cancel
-            if self._status.state in ("loading", "ready"):
-                self._set_state("loading", event.line)
-            self.transcript.welcome([event.line])
+        if not self._leaving:
+            self.loading.progress(event.line)
+
+    @on(Loaded)
+    def _loaded(self, event: Loaded) -> None:
+        if not self._leaving:
+            self.loading.loaded(event.model)
+
+    @on(LoadFailed)
+    def _load_failed(self, event: LoadFailed) -> None:
+        if not self._leaving:
+            self.loading.failed_with(event.failure)
 
     @on(Notice)
     def _notice(self, event: Notice) -> None:
         if not self._leaving:
             self._told_by_disk = ""
             self.dialogue.note(event.line)
-
-    @on(Loaded)
-    def _loaded(self, event: Loaded) -> None:
-        if not self._leaving:
-            self._failed = None
-            if self._status.model is not None:
-                self.dialogue.note(f"{event.model.name} answers, drafter {event.model.drafter}")
-            self._end_loading(is_loaded=True)
-            self._set_state("ready", model=event.model)
-            self.show_welcome()
-            missing, self._missing = self._missing, None
-            if self.pulls is not None and missing:
-                with contextlib.suppress(BusyError):  # the user was faster
-                    self.pulls.start(missing, lambda _model: False)
-            self.turns.add(self.dialogue.send_waiting)
-
-    def _end_loading(self, *, is_loaded: bool) -> None:
-        self._is_loading = False
-        self.actions.switching.ended(is_loaded=is_loaded)
 
     @on(PullMoved)
     def _pull_moved(self, event: PullMoved) -> None:
@@ -348,36 +264,14 @@ class ChatApp(SteadyApp):
         elif not event.is_cancelled:
             self.dialogue.note(f"{event.name} is here")
 
-    @on(LoadFailed)
-    def _load_failed(self, event: LoadFailed) -> None:
-        """Leave at once with the error, unless there is something to lose, or a model serves on."""
-        if self._leaving:
-            return
-        self._end_loading(is_loaded=False)
-        if self._status.model is not None:
-            tell = self.dialogue.note if event.failure.is_cancelled else self.dialogue.error
-            tell(f"{event.failure.line} · {self._status.model.name} goes on")
-            self._set_state("ready")
-            self.turns.add(self.dialogue.send_waiting)
-            return
-        is_known = self._failed is not None
-        self._failed = ChatOutcome(event.failure.exit_code, event.failure.line)
-        self.dialogue.take_back_waiting()
-        if not is_known and not self.box.text and not self.dialogue.session.messages:
-            self.exit(self._failed, return_code=self._failed.exit_code)
-            return
-        self._set_state("failed")
-        self.dialogue.error(event.failure.line)
-        self.dialogue.note("/model takes another one · Ctrl+Q quits. What you typed stays.")
-
     # Asking
 
     @on(MessageInput.Submitted)
     def _submitted(self, event: MessageInput.Submitted) -> None:
         if self._leaving:
             return
-        if self._failed is not None:
-            self.give_back(event.text, "no model was loaded · /model takes another one")
+        if self.loading.failed is not None:
+            self.give_back(event.text, f"no model is there · {WAYS_ON}")
         elif self.actions.editing is not None:
             self.turns.add(partial(self.actions.ask_edited, event.text))
         else:
@@ -440,4 +334,4 @@ class ChatApp(SteadyApp):
     @property
     def outcome(self) -> ChatOutcome:
         """How the app ends if it ends now."""
-        return self._failed or ChatOutcome()
+        return self.loading.failed or ChatOutcome()

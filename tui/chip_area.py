@@ -35,6 +35,11 @@ class ChipArea(TextArea):
         self._replace_via_keyboard(label, *place)
         return label
 
+    def labels(self) -> list[str]:
+        """The labels of the chips in the text."""
+        lines = self.text.split("\n")
+        return [line[start:end] for line in lines for start, end in self.chips.spans(line)]
+
     def rename_chip(self, label: str, chip: Chip, num_tokens: int) -> None:
         """Have the chip shown as `label` tell its size in tokens."""
         new = self.chips.label(chip, num_tokens)

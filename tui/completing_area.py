@@ -1,4 +1,4 @@
-"""A text area that offers commands behind "/" and files behind "@".
+"""A text area that offers commands behind "/", settings behind "/set" and files behind "@".
 
     cursor moves -> query_at -> offer -> a row is chosen -> "/word " or a chip for the query
 
@@ -18,7 +18,14 @@ from edgespec.errors import EdgeSpecError
 from edgespec.tui import commands
 from edgespec.tui.attachments import Attachment, read_attachment
 from edgespec.tui.chip_area import ChipArea
-from edgespec.tui.completion import Completions, Query, command_choices, file_choices, query_at
+from edgespec.tui.completion import (
+    Completions,
+    Query,
+    command_choices,
+    file_choices,
+    query_at,
+    setting_choices,
+)
 from edgespec.tui.files import entries_of, files_below, is_explicit
 from edgespec.tui.plain import plain
 
@@ -116,6 +123,8 @@ class CompletingArea(ChipArea):
         elif query.kind == "command":
             choices = command_choices(query.text, self.app._keymap)
             self._completions.offer(choices, self.region)
+        elif query.kind == "setting":
+            self._completions.offer(setting_choices(query.text), self.region)
         else:
             source = _source(query.text)
             if source not in self._files:
@@ -133,11 +142,19 @@ class CompletingArea(ChipArea):
             self.dismiss()
         elif key == "tab":
             self._choose()
-        elif key == "enter" and not isinstance(commands.read(self.text), commands.Given):
+        elif key == "enter" and self._is_to_choose:
             self._choose(run=True)
         else:
             return False
         return True
+
+    @property
+    def _is_to_choose(self) -> bool:
+        """Whether Enter takes the highlighted row: not where what stands there can be done."""
+        query, choice = self._query, self._completions.choice
+        if query is not None and choice is not None and query.kind == "setting":
+            return choice.value != query.text and bool(query.text or self._completions.highlighted)
+        return not isinstance(commands.read(self.text), commands.Given)
 
     def _choose(self, run: bool = False) -> None:
         """Put the highlighted row in the place of the query; `run` a command that is complete."""
@@ -152,6 +169,8 @@ class CompletingArea(ChipArea):
             self._replace_via_keyboard(f"/{command.slash}{space}", *place)
             if run and command.argument == "no":
                 self.action_submit()
+        elif query.kind == "setting":
+            self._replace_via_keyboard(f"{choice.value} ", *place)
         elif choice.value.endswith("/"):
             self._replace_via_keyboard(f"@{choice.value}", *place)
         else:
@@ -174,6 +193,13 @@ class CompletingArea(ChipArea):
                 self._offer()
 
     # Tokens of attached files
+
+    def count_attached(self) -> None:
+        """Show the sizes in tokens of the files that stand in the box: a model is there to count."""
+        for label in self.labels():
+            chip = self.chips.chip(label)
+            if isinstance(chip, Attachment):
+                self._count(label, chip)
 
     def _count(self, label: str, chip: Attachment) -> None:
         count = self._count_tokens

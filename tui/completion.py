@@ -15,6 +15,7 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from edgespec.tui.commands import COMMANDS, keys_of
+from edgespec.tui.settings import SETTINGS
 
 MAX_ROWS = 8
 MAX_SHOWN = 50
@@ -28,7 +29,7 @@ MAX_WAYS = 5_000
 class Query:
     """What stands before the cursor: `text` without the sign that begins at column `start`."""
 
-    kind: Literal["command", "file"]
+    kind: Literal["command", "setting", "file"]
     text: str
     start: int
 
@@ -40,12 +41,17 @@ def query_at(line: str, row: int, column: int) -> Query | None:
     Query(kind='file', text='src/ma', start=4)
     >>> query_at("/se", 0, 3).kind
     'command'
+    >>> query_at("/set te", 0, 7)
+    Query(kind='setting', text='te', start=5)
     >>> query_at("me@home", 0, 7) is None
     True
     """
     before = line[:column]
     if row == 0 and re.fullmatch(r"/[\w-]*", before):
         return Query("command", before[1:], 0)
+    setting = re.fullmatch(r"/set\s+([\w-]*)", before) if row == 0 else None
+    if setting:
+        return Query("setting", setting[1], setting.start(1))
     found = re.search(r"(?:^|(?<=\s))@(\S*)$", before)
     return Query("file", found[1], found.start()) if found else None
 
@@ -69,6 +75,19 @@ def command_choices(query: str, keymap: Mapping[str, str]) -> list[Choice]:
         more = f"{' ' * (width - len(slash) + 2)}{keys_of(command, keymap):11}  {command.help}"
         choices.append(Choice(command.id, Content.assemble(word, (more, "$text-muted"))))
     return choices
+
+
+def setting_choices(query: str) -> list[Choice]:
+    """Names of settings that match, with what they mean."""
+    meanings = {setting.name: setting.meaning for setting in SETTINGS}
+    width = max(map(len, meanings)) + 2
+    return [
+        Choice(
+            name,
+            Content.assemble(_bold(f"{name:{width}}", offsets), (meanings[name], "$text-muted")),
+        )
+        for name, offsets in ranked(query.replace("-", "_"), meanings)
+    ]
 
 
 def file_choices(query: str, candidates: Iterable[str]) -> list[Choice]:

@@ -15,7 +15,7 @@ from typing import Protocol
 from edgespec.chats import MessageState
 from edgespec.errors import StorageError
 from edgespec.tui.disk import Disk
-from edgespec.tui.entries import entry_of, figures_of, progress_line
+from edgespec.tui.entries import entry_of, progress_line
 from edgespec.tui.failure import Failure
 from edgespec.tui.live import LiveAnswer
 from edgespec.tui.pacing import Pacer
@@ -25,7 +25,7 @@ from edgespec.tui.session import Asked, Session
 from edgespec.tui.status import State
 from edgespec.tui.transcript import Entry, Transcript
 from edgespec.tui.worker import Job, Worker
-from edgespec.types import Chunk, Completion, ServedModel, Span
+from edgespec.types import Chunk, Completion, ServedModel, Span, figures_of
 
 _SAID = ("question", "answer")
 
@@ -89,6 +89,11 @@ class Dialogue:
     def is_busy(self) -> bool:
         """Whether an answer is under way, or about to be, or the model does something else."""
         return self.live is not None or self._is_beginning or self._stage.is_occupied
+
+    @property
+    def waiting(self) -> str | None:
+        """The message that waits for its turn, if one does."""
+        return self._waiting
 
     @property
     def is_waiting(self) -> bool:

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TypeVar, cast
+
+from edgespec.chats import History
 
 T = TypeVar("T")
 
@@ -41,3 +43,22 @@ class Disk:
         if future is not None:
             with contextlib.suppress(Exception):  # what cannot be kept was told before
                 future.result(timeout_s)
+
+
+class _Late:
+    def __init__(self, open_history: Callable[[], History]) -> None:
+        self._open = open_history
+        self._opened: History | None = None
+
+    def __getattr__(self, name: str) -> object:
+        if self._opened is None:
+            self._opened = self._open()
+        return getattr(self._opened, name)
+
+
+def opened_late(open_history: Callable[[], History]) -> History:
+    """A history that is opened when it is first asked for something, as this waits for the disk.
+
+    Whatever is asked of it may raise what `open_history` does; it is then opened the next time.
+    """
+    return cast("History", _Late(open_history))

@@ -1,4 +1,4 @@
-"""From what is kept of a message to what the transcript shows of it, and back to figures."""
+"""From what is kept of a message to what the transcript shows of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from edgespec.chats import ChatMessage
 from edgespec.tui.transcript import Entry
-from edgespec.types import Chunk, Completion, CompletionRequest, Span
+from edgespec.types import Chunk, Span
 
 
 def entry_of(message: ChatMessage, versions: Sequence[int]) -> Entry:
@@ -40,26 +40,6 @@ def label_of(message: ChatMessage) -> str:
     if message.state == "cut":
         parts.append("cut off · /continue goes on")
     return " · ".join(parts)
-
-
-def figures_of(completion: Completion, request: CompletionRequest) -> dict[str, float]:
-    """What is kept of an answer's figures; names are those of docs/metrics.md."""
-    stats, timings = completion.stats, completion.timings
-    figures: dict[str, float] = {
-        "tokens": len(completion.token_ids),
-        "tokens_per_second": round(timings.decode_tokens_per_second, 3),
-        "decode_ms": round(timings.decode_ms, 1),
-        "time_to_first_token_ms": round(timings.time_to_first_token_ms, 1),
-        "prompt_tokens": timings.num_prompt_tokens,
-        "cached_tokens": timings.num_cached_tokens,
-        "drafted": stats.proposed,
-        "accepted": stats.accepted,
-        "target_passes": stats.target_passes,
-        "seed": request.sampling.seed,
-    }
-    if not request.speculate:
-        figures["plain"] = 1.0
-    return figures
 
 
 def progress_line(chunk: Chunk, started_at: float) -> str:

@@ -6,6 +6,7 @@ stats = ["f2", "alt+s"]
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -41,14 +42,15 @@ def read_keymap(path: Path) -> Keymap:
 def keymap_from(table: Mapping[str, object], name: str) -> Keymap:
     """The rows of `table` that make sense, and a note about the others.
 
-    >>> keymap_from({"library": "ctrl+k", "tea": "f9"}, "keys.toml")
-    Keymap(keys={'library': 'ctrl+k'}, note='keys.toml: there is no command tea')
+    >>> keymap_from({"library": "ctrl+k", "libary": "f9"}, "keys.toml").note
+    'keys.toml: there is no command libary (library?)'
     """
     keys, faults = {}, []
     for command, value in table.items():
         listed = value if isinstance(value, list) else [value]
         if command not in BY_ID:
-            faults.append(f"there is no command {command}")
+            close = difflib.get_close_matches(command, BY_ID, n=1)
+            faults.append(f"there is no command {command}" + (f" ({close[0]}?)" if close else ""))
         elif listed and all(isinstance(key, str) and key.strip(" ,") for key in listed):
             keys[command] = ",".join(str(key).strip(" ,").lower() for key in listed)
         else:

@@ -154,7 +154,7 @@ class LibraryScreen(ModalScreen[Opened | None]):
     def _open(self) -> None:
         row = self._row
         if isinstance(row, ChatHit):
-            self.dismiss(Opened(row.chat, row.message))
+            self.dismiss(Opened(row.chat, None if row.role == "title" else row.message))
         elif row is not None:
             self.dismiss(Opened(row.id))
 
@@ -240,7 +240,7 @@ def row_content(row: ChatHead | ChatHit, now: float) -> Content:
             Content.styled(plain(text), "bold $text-accent" if is_hit else "$text-muted")
             for text, is_hit in row.snippet
         ]
-        role = "question" if row.role == "user" else "answer"
+        role = {"user": "question", "title": "title"}.get(row.role, "answer")
         age = Content.styled(f"  {role} · {ago(now - row.created)}", "$text-muted")
         return Content.assemble(title, age, "\n", *pieces)
     facts = [ago(now - row.updated), f"{row.num_messages} messages"]

@@ -29,7 +29,7 @@ class Pacer:
         self,
         min_interval: float = 0.05,
         max_interval: float = 0.4,
-        max_share: float = 0.04,
+        max_share: float = 0.02,
         clock: Callable[[], float] = time.monotonic,
         cpu_clock: Callable[[], float] = time.thread_time,
     ) -> None:

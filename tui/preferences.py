@@ -1,4 +1,4 @@
-"""What the user chose about the app itself, kept in a small file; losing it costs a choice."""
+"""What the user chose about the app itself, and a message that was not sent, in a small file."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from edgespec.files.scratch import taking_the_place_of
+
 
 class Preferences:
-    """A JSON object in a file; unreadable is empty, unwritable is for this run only."""
+    """A JSON object in a file, its owner's only; unreadable is empty, unwritable lasts this run."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -29,4 +31,5 @@ class Preferences:
         if self._path is not None:
             with contextlib.suppress(OSError):
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._path.write_text(json.dumps(self._values, indent=1), encoding="utf-8")
+                with taking_the_place_of(self._path, is_synced=False) as scratch:
+                    scratch.write_text(json.dumps(self._values, indent=1), encoding="utf-8")

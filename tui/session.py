@@ -9,13 +9,10 @@ after the other. Where the history fails, the conversation goes on in memory, an
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from edgespec.chats import (
     ChatMessage,
@@ -27,17 +24,14 @@ from edgespec.chats import (
     versions_of,
 )
 from edgespec.errors import StorageError
+from edgespec.tui.keeping import Keeping
 from edgespec.tui.options import ChatOptions
 from edgespec.types import CompletionRequest, Message, Role, SamplingParams
 
-T = TypeVar("T")
 Sources = Sequence[tuple[int, str]]
 
 CONTINUED = "Sum up our conversation so far, so that it can go on from your summary alone."
 """Asked at the end of a conversation that is to go on in a new one; its first question there."""
-
-_FIRST_OWN_ID = 1 << 48
-"""Ids of messages that are not kept begin here: above any that a history gives."""
 
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed")
 
@@ -63,19 +57,22 @@ class Session:
         self._history = history
         self._options = options
         self._report = report
-        self._own_ids = itertools.count(_FIRST_OWN_ID)
         self.is_incognito = options.incognito
         self.new()
 
     def new(self) -> None:
         """An empty conversation; nothing is written until something is asked."""
-        self._is_kept = self._history is not None and not self.is_incognito
-        self.chat: str | None = None
+        self._keeping = self._kept_as(None)
         self.messages: dict[int, ChatMessage] = {}
         self.tip: int | None = None
         self.settings = ChatSettings(system=self._options.system)
 
     # What there is
+
+    @property
+    def chat(self) -> str | None:
+        """The conversation's id; None as long as nothing of it was kept."""
+        return self._keeping.chat
 
     @property
     def path(self) -> list[ChatMessage]:
@@ -95,6 +92,7 @@ class Session:
 
     def ask(self, text: str) -> Asked:
         """A question at the end."""
+        self._keeping.keep_again(self.messages.values(), self.tip, self.settings)
         return self._begin(self.tip, text)
 
     def edit(self, question: int, text: str) -> Asked:
@@ -125,8 +123,7 @@ class Session:
 
     def go_on(self, answer: int) -> Asked:
         """An answer that was cut goes on where it stopped; StorageError if another chat has it."""
-        if self._is_kept and self._history is not None:
-            self._history.reopen(answer)
+        self._keeping.reopen(answer)
         message = self._change(answer, state="open")
         assert message.parent is not None
         asked = self._asked(message.parent, answer)
@@ -162,9 +159,7 @@ class Session:
 
     def partial(self, answer: int, text: str, sources: Sources = ()) -> None:
         """Keep what there is of an answer, should the app be killed."""
-        if self._is_kept and self._history is not None:
-            with contextlib.suppress(StorageError):  # the end of the answer is tried, too
-                self._history.partial(answer, text, sources)
+        self._keeping.partial(answer, text, sources)
 
     def finish(
         self,
@@ -179,10 +174,10 @@ class Session:
         before = self.messages[answer]
         model = before.model if model is None else model
         numbers = dict(before.figures if figures is None else figures)
-        self._change(
+        ended = self._change(
             answer, content=text, state=state, model=model, figures=numbers, sources=tuple(sources)
         )
-        self._write(lambda history: history.finish(answer, text, state, model, numbers, sources))
+        self._keeping.finish(ended)
 
     def withdraw(self, asked: Asked) -> None:
         """Take an answer that brought nothing out again, with its question if that has no other."""
@@ -193,9 +188,9 @@ class Session:
             del self.messages[message]
         beside = [each.id for each in self.messages.values() if each.parent == parent]
         self.tip = self._end_of(beside[-1]) if beside else parent
-        self._write(lambda history: history.withdraw(gone))
+        self._keeping.withdraw(gone)
         if not self.messages:
-            self.chat = None
+            self._keeping.chat = None
 
     # Moving about
 
@@ -211,7 +206,8 @@ class Session:
             raise StorageError("this conversation is gone", "choose another one")
         self.is_incognito = False
         self.new()
-        self.chat, self.tip, self.settings = chat, found.tip, found.settings
+        self._keeping = self._kept_as(chat)
+        self.tip, self.settings = found.tip, found.settings
         for message in found.messages:  # nobody goes on with what is open there
             is_open = message.state == "open"
             self.messages[message.id] = (
@@ -220,17 +216,13 @@ class Session:
 
     def go_to(self, message: int) -> None:
         """Show the versions on which `message` lies."""
-        self.tip = tip = self._end_of(message)
-        chat = self.chat
-        if chat is not None:
-            self._write(lambda history: history.choose(chat, tip))
+        self.tip = self._end_of(message)
+        self._keeping.choose(self.tip)
 
     def set(self, settings: ChatSettings) -> None:
         """Change what the conversation is set to."""
         self.settings = settings
-        chat = self.chat
-        if chat is not None:
-            self._write(lambda history: history.set(chat, settings))
+        self._keeping.set(settings)
 
     # What it is set to
 
@@ -249,20 +241,17 @@ class Session:
 
     # Inside
 
+    def _kept_as(self, chat: str | None) -> Keeping:
+        return Keeping(None if self.is_incognito else self._history, self._report, chat)
+
     def _begin(self, parent: int | None, text: str) -> Asked:
-        chat, settings = self.chat, self.settings
-        begun = self._write(lambda history: history.begin(chat, parent, text, settings))
-        if begun is not None:
-            self.chat, question, answer = begun.chat, begun.question, begun.answer
-        else:
-            question, answer = next(self._own_ids), next(self._own_ids)
+        question, answer = self._keeping.begin(parent, text, self.settings)
         self._add(question, parent, "user", text, "done")
         self._add(answer, question, "assistant", "", "open")
         return self._asked(question, answer)
 
     def _another(self, question: int) -> Asked:
-        answer = self._write(lambda history: history.another(question))
-        answer = next(self._own_ids) if answer is None else answer
+        answer = self._keeping.another(question)
         self._add(answer, question, "assistant", "", "open")
         return self._asked(question, answer)
 
@@ -276,7 +265,7 @@ class Session:
             sampling=self.sampling,
             max_tokens=self.max_tokens,
             overflow="drop-oldest",
-            conversation=self.chat if self._is_kept else None,
+            conversation=self.chat if self._keeping.is_on else None,
             record=not self.is_incognito,
         )
 
@@ -294,7 +283,7 @@ class Session:
 
     def _remove(self, message: int) -> None:
         del self.messages[message]
-        self._write(lambda history: history.withdraw(message))
+        self._keeping.withdraw(message)
 
     def _end_of(self, message: int) -> int:
         return newest_tip(list(self.messages.values()), message)
@@ -308,17 +297,6 @@ class Session:
         changed = dataclasses.replace(self.messages[message], **changes)  # type: ignore[arg-type]
         self.messages[message] = changed
         return changed
-
-    def _write(self, change: Callable[[History], T]) -> T | None:
-        """Have the history keep something; None where nothing is kept."""
-        if not self._is_kept or self._history is None:
-            return None
-        try:
-            return change(self._history)
-        except StorageError as error:
-            self._is_kept = False
-            self._report(f"not kept from here on: {error} · /export writes it to a file")
-            return None
 
 
 def _shortened(message: Message, most: int) -> Message:

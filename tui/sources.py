@@ -44,8 +44,7 @@ _LOOK_UPS: dict[str, Category] = {
     TARGET: "target",
     "context": "context",
     "database": "model",
-    "model": "model",
-    "statistics": "statistics",
+    "database/statistics": "statistics",
     "grammar": "grammar",
 }
 
@@ -53,7 +52,9 @@ _LOOK_UPS: dict[str, Category] = {
 def source_category(name: str) -> Category:
     """The category of a source by its name in `Span` and `SpeculationStats`; models are drafters.
 
-    >>> source_category("target"), source_category("database"), source_category("smollm2-135m")
-    ('target', 'model', 'drafter')
+    >>> source_category("database"), source_category("database/statistics")
+    ('model', 'statistics')
+    >>> source_category("smollm2-135m")
+    'drafter'
     """
     return _LOOK_UPS.get(name, "drafter")

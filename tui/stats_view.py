@@ -51,7 +51,10 @@ def insight_of(told: types.Insight, model: types.ServedModel) -> Insight:
         pass_ms=told.pass_ms,
         plain_token_ms=told.plain_token_ms,
         target_bytes=model.size_bytes,
-        drafters={each.name: DrafterCost(each.guess_ms or None) for each in told.drafters},
+        drafters={
+            each.name: DrafterCost(each.guess_ms or None, each.guess_bytes or None)
+            for each in told.drafters
+        },
         idle=(told.idle,) if told.idle else (),
     )
 

@@ -37,6 +37,11 @@ class ChatRows:
         self._clock = clock
         self._writer = this_writer()
 
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether nothing is left of it when it is closed."""
+        return self._path is None
+
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()

@@ -1,6 +1,6 @@
 """Messages by what is in them: every word, the last one as a beginning; the latest first.
 
-Words are letters and digits, whatever their case and accents. A text in a script without spaces is
+Before them come chats of which only the title has these words. Words are letters and digits, whatever their case and accents. A text in a script without spaces is
 found by any three letters of it, and by fewer among the latest messages.
 """
 
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from edgespec.cache.schema import UNSPACED
@@ -16,6 +17,9 @@ from edgespec.chats import ChatHit
 
 INDEXES = ("messages_fts", "messages_trigram")
 """By words, and by three letters of scripts without spaces."""
+
+TITLE = "title"
+"""The role of a hit that is a title; its message is the first one."""
 
 _ON, _OFF = "\x01", "\x02"
 _MOST_LETTERS = 1000
@@ -33,12 +37,20 @@ _FOUND = (
     " JOIN conversations ON conversations.id = conversation"
     " WHERE {condition} AND deleted IS NULL ORDER BY {number} DESC LIMIT ?"
 )
+_TITLES = "SELECT id, title FROM conversations WHERE deleted IS NULL ORDER BY number DESC LIMIT ?"
+_FIRST = "SELECT id, created FROM messages WHERE conversation = ? ORDER BY id LIMIT 1"
 _SNIPPET = "snippet({index}, 0, char(1), char(2), '…', {length})"
 
 
 def search(connection: sqlite3.Connection, text: str, limit: int = 50) -> list[ChatHit]:
-    """Messages that hold all of `text`; none for no words; raises sqlite3.Error."""
+    """Titles and messages that hold all of `text`; none for no words; raises sqlite3.Error."""
     text = text[:_MOST_LETTERS].encode("utf-8", "replace").decode().replace("\0", " ")
+    hits = _messages(connection, text, limit)
+    titles = _titles(connection, text, {hit.chat for hit in hits}, limit)
+    return [*titles, *hits][:limit]
+
+
+def _messages(connection: sqlite3.Connection, text: str, limit: int) -> list[ChatHit]:
     if not re.search(f"[{UNSPACED}]", text):
         query = match_query(text)
         return _by_index(connection, "messages_fts", 16, query, (), limit) if query else []
@@ -49,6 +61,51 @@ def search(connection: sqlite3.Connection, text: str, limit: int = 50) -> list[C
         query = " ".join(f'"{word}"' for word in long)
         return _by_index(connection, "messages_trigram", 40, query, short, limit)
     return _by_looking(connection, short, limit)
+
+
+def _titles(
+    connection: sqlite3.Connection, text: str, known: Collection[str], limit: int
+) -> list[ChatHit]:
+    """Chats that are not `known` already by the words of their titles, the latest first."""
+    pattern = title_pattern(text)
+    if pattern is None:
+        return []
+    rows = connection.execute(_TITLES, (_LATEST,))
+    found = [(chat, str(title)) for chat, title in rows if pattern.match(folded(str(title)))]
+    hits = []
+    for chat, title in [each for each in found if each[0] not in known][:limit]:
+        first = connection.execute(_FIRST, (chat,)).fetchone()
+        if first is not None:
+            hits.append(ChatHit(chat, title, first[0], TITLE, first[1], ((title, True),)))
+    return hits
+
+
+def title_pattern(text: str) -> re.Pattern[str] | None:
+    """What a folded title with every word of `text` matches, as `match_query` reads it.
+
+    >>> bool(title_pattern("OU caf").match(folded("Où est le café ?")))
+    True
+    """
+    words = re.findall(r"[^\W_]+", folded(text))
+    if not words:
+        return None
+    is_beginning = len(words[-1]) > 1
+    edge = "" if re.search(f"[{UNSPACED}]", text) else r"(?<![^\W_])"
+    ends = [edge and r"(?![^\W_])"] * len(words)
+    if is_beginning:
+        ends[-1] = ""
+    ahead = "".join(
+        f"(?=.*{edge}{re.escape(word)}{end})" for word, end in zip(words, ends, strict=True)
+    )
+    return re.compile(ahead, re.DOTALL)
+
+
+def folded(text: str) -> str:
+    """Text without case and accents."""
+    if text.isascii():
+        return text.lower()
+    letters = unicodedata.normalize("NFD", text.casefold())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
 
 def match_query(text: str) -> str:

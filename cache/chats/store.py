@@ -175,7 +175,7 @@ class ChatStore(ChatRows):
             return [head_of(row) for row in rows]
 
     def search(self, text: str, limit: int = 50) -> list[ChatHit]:
-        """Messages with every word of `text`, the last one as a beginning; the latest first."""
+        """Titles and messages with every word of `text`, the last one as a beginning."""
         with self._told():
             return search(self._connection, text, limit)
 

@@ -45,6 +45,7 @@ class _Turn:
     recording: Recording | None
     entry: Entry | None
     used: frozenset[int] = frozenset()
+    owner: str = ""
 
 
 class Recorder:
@@ -68,13 +69,18 @@ class Recorder:
         self._worker.start()
 
     def record(
-        self, recording: Recording, entry: Entry | None = None, used: Iterable[int] = ()
+        self,
+        recording: Recording,
+        entry: Entry | None = None,
+        used: Iterable[int] = (),
+        owner: str = "",
     ) -> None:
         """Remember an answer and its messages soon, unless too much is waiting already.
 
-        `used` are sequences that drafts were kept from: they are forgotten later.
+        `used` are sequences that drafts were kept from: they are forgotten later. What is recorded
+        for an `owner` is found for this one alone.
         """
-        self._queue(_Turn(recording, entry, frozenset(used)))
+        self._queue(_Turn(recording, entry, frozenset(used), owner))
 
     def note(self, entry: Entry) -> None:
         """Keep what was asked soon, whatever comes of it."""
@@ -154,7 +160,7 @@ class Recorder:
         patience_s = _BUSY_TIMEOUT_S if job.recording else _QUESTION_TIMEOUT_S
         self._connection.execute(f"PRAGMA busy_timeout={patience_s * 1e3:.0f}").fetchall()
         store = SequenceStore(self._connection)
-        scope = store.scope(self._vocabulary, "model") if job.recording else 0
+        scope = store.scope(self._vocabulary.of(job.owner), "model") if job.recording else 0
         with transaction(self._connection):
             if job.recording:
                 store.add(scope, job.recording)

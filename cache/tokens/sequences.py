@@ -52,6 +52,12 @@ class VocabularyKey:
     fingerprint: str
     num_tokens: int
 
+    def of(self, owner: str) -> VocabularyKey:
+        """The same, for what is recorded for an `owner` alone; "" is the user themself."""
+        return VocabularyKey(
+            f"{self.fingerprint} {owner}" if owner else self.fingerprint, self.num_tokens
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Recording:

@@ -36,6 +36,8 @@ class TokenMemory:
         """Use `open_token_memory`; without a recorder nothing new is learned."""
         self._connection = connection
         self._recorder = recorder
+        self._vocabulary = vocabulary
+        self._of_owners: dict[str, TokenReader] = {}
         self.model = TokenReader(connection, vocabulary, "model")
         self.statistics = TokenReader(connection, vocabulary, "statistics")
 
@@ -45,26 +47,37 @@ class TokenMemory:
         written = self._recorder.notice if self._recorder else ""
         return self.model.problem or self.statistics.problem or written
 
+    def model_of(self, owner: str) -> TokenReader:
+        """What targets said to an `owner`, and to nobody else; "" is the user themself."""
+        if not owner:
+            return self.model
+        if owner not in self._of_owners:
+            vocabulary = self._vocabulary.of(owner)
+            self._of_owners[owner] = TokenReader(self._connection, vocabulary, "model")
+        return self._of_owners[owner]
+
     def record(
         self,
         tokens: Sequence[int],
         context: Sequence[int],
         entry: Entry | None = None,
         conversation: str | None = None,
+        owner: str = "",
     ) -> None:
         """Remember, soon, that the target said `tokens` after a text that ends with `context`.
 
         `entry` is the conversation so far, `conversation` one whose messages are kept elsewhere;
-        deleting either deletes what is recorded here.
+        deleting either deletes what is recorded here. It is found for `owner` alone.
         """
         if self._recorder is None:
             return
         conversation = entry.conversation if entry else conversation
         recording = Recording(tuple(tokens), tuple(context[-MAX_CONTEXT:]), conversation)
-        used = self.model.used | self.statistics.used
-        self._recorder.record(recording, entry, used)
-        self.model.used.clear()
-        self.statistics.used.clear()
+        readers = (self.model_of(owner), self.statistics)
+        used = frozenset[int]().union(*(reader.used for reader in readers))
+        self._recorder.record(recording, entry, used, owner)
+        for reader in readers:
+            reader.used.clear()
 
     def note(self, entry: Entry) -> None:
         """Keep, soon, what was asked, whatever comes of it."""

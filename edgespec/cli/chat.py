@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from edgespec.catalog import AcceptTerms, Catalog, PullMeter, PullState
 from edgespec.cli.loading import check_names, with_drafter_path
@@ -37,6 +38,7 @@ _CACHE_BYTES = 8 << 20
 _OF_CHATS = ("continued", "is_list", "search", "export", "imported")
 
 if TYPE_CHECKING:
+    from edgespec.chats import Chat, History
     from edgespec.tui import Services, TermsQuestion
     from edgespec.types import SamplingParams
 
@@ -98,6 +100,9 @@ def chat(verbose: bool, /, message: str | None, **values: Any) -> int:  # noqa: 
             incognito=not loading.remember,
             pull_when_loaded=_missing_drafter(loading, paths),
             inline=values["inline"],
+            model=loading.model,
+            drafter=loading.drafter,
+            are_named=_are_named(),
         )
         loader = Loader(host, loading, sampling, LocalCatalog(paths, loading.num_context))
         loader.accept_terms = terms = TermsQuestion()
@@ -171,37 +176,50 @@ class Loader:
 def chat_services(
     paths: Paths, loader: Loader, terms: TermsQuestion, *, keeps: bool
 ) -> Iterator[Services]:
-    """What the app is given besides a completer; without `keeps` no chats are kept."""
-    from edgespec.cache.chats.as_markdown import markdown_of
-    from edgespec.cache.chats.chat_files import chat_file, import_chats
-    from edgespec.cache.database import BUSY_TIMEOUT_S, connect
-    from edgespec.runtime.history import open_history
+    """What the app is given besides a completer; without `keeps` no chats are kept.
+
+    What reads the database is imported when it is first needed: it is not for the first frame.
+    """
     from edgespec.tui import Services
 
+    def history(report: Report) -> History:
+        from edgespec.runtime.history import open_kept_history
+
+        return opened.enter_context(open_kept_history(paths.database, report, loader.forget))
+
+    def write(chat: Chat, form: str) -> str:
+        from edgespec.cache.chats.as_markdown import markdown_of
+        from edgespec.cache.chats.chat_files import chat_file
+
+        return chat_file(chat) if form == "json" else markdown_of(chat)
+
     def take_in(path: Path) -> int:
+        from edgespec.cache.chats.chat_files import import_chats
+        from edgespec.cache.database import BUSY_TIMEOUT_S, connect
+
         with contextlib.closing(
             connect(paths.database, BUSY_TIMEOUT_S, _CACHE_BYTES)
         ) as connection:
             return import_chats(connection, path).num_new
 
-    notices: list[str] = []
-    history = open_history(paths.database, notices.append, loader.forget) if keeps else None
-    try:
+    with contextlib.ExitStack() as opened:
         yield Services(
-            history=history,
+            history=history if keeps else None,
             catalog=loader.catalog,
             terms=terms,
             load=loader.load,
             cancel_load=loader.cancel,
-            write_chat=lambda chat, form: chat_file(chat) if form == "json" else markdown_of(chat),
-            read_chats=take_in if history is not None else None,
+            write_chat=write,
+            read_chats=take_in if keeps else None,
             preferences=paths.data / "chat.json",
             keys=paths.keys,
-            notices=tuple(notices),
         )
-    finally:
-        if history is not None:
-            history.close()
+
+
+def _are_named() -> bool:
+    """Whether the command line says which model or drafter it is to be."""
+    source = click.get_current_context().get_parameter_source
+    return any(source(name) is not ParameterSource.DEFAULT for name in ("model", "drafter"))
 
 
 def fetching(state: PullState) -> str:

@@ -13,7 +13,7 @@ from edgespec.chats import Begun, ChatSettings, History, MessageState
 from edgespec.cli.loading import say
 from edgespec.errors import StorageError
 from edgespec.paths import user_paths
-from edgespec.types import Completion, CompletionRequest
+from edgespec.types import Completion, CompletionRequest, figures_of
 
 
 class KeptAnswer:
@@ -56,14 +56,8 @@ class KeptAnswer:
                 self._history.finish(self._begun.answer, "", "cut", model)
                 return
             state: MessageState = "done" if completion.finish_reason == "stop" else "cut"
-            figures = figures_of(completion)
-            self._history.finish(
-                self._begun.answer,
-                completion.text,
-                state,
-                model,
-                figures,
-            )
+            figures = figures_of(completion, self.request)
+            self._history.finish(self._begun.answer, completion.text, state, model, figures)
 
     def __enter__(self) -> KeptAnswer:
         return self
@@ -71,21 +65,6 @@ class KeptAnswer:
     def __exit__(self, *_exc: object) -> None:
         if self._history is not None:
             self._history.close()
-
-
-def figures_of(completion: Completion) -> dict[str, float]:
-    """What is kept with an answer: counts, and times in milliseconds."""
-    timings, stats = completion.timings, completion.stats
-    return {
-        "tokens": timings.num_decoded_tokens,
-        "prompt_tokens": timings.num_prompt_tokens,
-        "cached_tokens": timings.num_cached_tokens,
-        "prompt_ms": round(timings.prompt_ms, 3),
-        "decode_ms": round(timings.decode_ms, 3),
-        "target_passes": stats.target_passes,
-        "proposed": stats.proposed,
-        "accepted": stats.accepted,
-    }
 
 
 def _untold(_line: str) -> None:

@@ -63,7 +63,10 @@ _PRIOR = (
     (0.45, 0.75, 0.96, 0.98),
 )
 
-NUM_TIERS = 2
+SOURCES = ("database", "database/statistics")
+"""What guesses of each tier are called: of what the target said, and of imported text."""
+
+NUM_TIERS = len(SOURCES)
 """Tiers that the calibration tells apart."""
 
 
@@ -114,8 +117,11 @@ class TokenCursor(Protocol):
 class TokenIndex(Protocol):
     """Recorded token sequences, searchable by the end of a text; never raises."""
 
-    def lookup(self, suffix: Sequence[int]) -> TokenCursor | None:
-        """A cursor after the longest recorded suffix of a text that ends with `suffix`."""
+    def lookup(self, suffix: Sequence[int], owner: str = "") -> TokenCursor | None:
+        """A cursor after the longest recorded suffix of a text that ends with `suffix`.
+
+        Of what was recorded for `owner`.
+        """
         ...
 
 
@@ -142,7 +148,7 @@ class DatabaseDrafter:
     def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> DatabaseSession:
         """Stand at the end of the prompt and what was said after it."""
         text = [*prompt.tokens[-_MAX_SUFFIX:], *said]
-        return DatabaseSession(self._tiers, self.calibration, text)
+        return DatabaseSession(self._tiers, self.calibration, text, prompt.owner)
 
 
 class DatabaseSession:
@@ -152,14 +158,20 @@ class DatabaseSession:
     bridge_ms = 0.0
 
     def __init__(
-        self, tiers: Sequence[TokenIndex], calibration: Acceptance, text: Sequence[int]
+        self,
+        tiers: Sequence[TokenIndex],
+        calibration: Acceptance,
+        text: Sequence[int],
+        owner: str = "",
     ) -> None:
-        """`text` is the end of what was said so far."""
+        """`text` is the end of what was said so far; `owner` is whose recordings are looked into."""
         self._tiers = tiers
+        self._owner = owner
         self._calibration = calibration
         self._text = list(text[-_MAX_SUFFIX:])
         self._cursors: list[TokenCursor | None] = [None] * len(tiers)
         self._resumption: Resumption | None = None
+        self._resumed_tier = 0
         self._first_guesses: list[tuple[Proposal, TokenCursor]] = []
         self._start_pass()
 
@@ -184,7 +196,7 @@ class DatabaseSession:
                 return
             best = following.best()
             kind = evidence_kind(tier, place, best)
-            guess = Proposal(best.token, self._calibration.estimate(kind), kind)
+            guess = Proposal(best.token, self._calibration.estimate(kind), kind, SOURCES[tier])
             if place == first_place:
                 self._first_guesses.append((guess, cursor))
             yield guess
@@ -193,8 +205,8 @@ class DatabaseSession:
     def _resumed(self, resumption: Resumption, prefix: Sequence[int]) -> Iterator[Proposal]:
         """Follow a recorded sequence of which a copy broke off."""
         for step in resumption.steps(prefix):
-            kind = _NUM_COPIED + step.kind
-            yield Proposal(step.token, self._calibration.estimate(kind), kind)
+            kind, source = _NUM_COPIED + step.kind, SOURCES[self._resumed_tier]
+            yield Proposal(step.token, self._calibration.estimate(kind), kind, source)
 
     def learn(self, kept: Kept) -> None:
         """Count every guess that the target's answer judged, and move on by what it said.
@@ -220,7 +232,7 @@ class DatabaseSession:
                 continue
             following = cursor.after(token)
             if following is None and cursor.best().length >= MIN_COPIED:
-                self._resumption = Resumption(cursor.ahead(AHEAD))
+                self._resumption, self._resumed_tier = Resumption(cursor.ahead(AHEAD)), tier
             self._cursors[tier] = following
         if self._resumption is not None:
             self._resumption.take(token)
@@ -239,7 +251,7 @@ class DatabaseSession:
             return
         for tier, cursor in enumerate(self._cursors):
             if cursor is None or cursor.best().length < _FOLLOW:
-                self._cursors[tier] = self._tiers[tier].lookup(self._text)
+                self._cursors[tier] = self._tiers[tier].lookup(self._text, self._owner)
         self._is_stale = False
 
     def _after(self, prefix: Sequence[int]) -> list[TokenCursor | None]:
@@ -251,7 +263,7 @@ class DatabaseSession:
             few = ahead is None or ahead.best().length < _FOLLOW
             if few and self._num_ahead < LOOKUPS_AHEAD:
                 self._num_ahead += 1
-                ahead = self._tiers[tier].lookup(text)
+                ahead = self._tiers[tier].lookup(text, self._owner)
             cursors.append(ahead)
         return cursors
 

@@ -65,6 +65,11 @@ class DraftModel(Protocol):
         """Cells of the KV cache."""
         ...
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of its weights, which a guess reads."""
+        ...
+
     def read(self, tokens: Sequence[int]) -> None:
         """Append `tokens` (at least one) to the cache; raises with the cache empty."""
         ...
@@ -140,7 +145,12 @@ class ModelDrafter:
         """Follow an answer, with the free cache that holds most of it; without one in silence."""
         text = [*prompt.tokens, *said]
         free = [cache for cache in self._caches if not cache.is_taken]
+        for cache in free:
+            if cache.owner != prompt.owner:  # nobody is to be faster by what others said
+                cache.clear()
         best = max(free, key=lambda cache: common_prefix(cache.text, text), default=None)
+        if best is not None:
+            best.owner = prompt.owner
         return ModelSession(self, best, prompt, text)
 
 
@@ -156,6 +166,7 @@ class _Cache:
     text: list[int] = field(default_factory=list)
     num_skipped: int = 0
     is_taken: bool = False
+    owner: str = ""
 
     def append(self, tokens: Sequence[int]) -> None:
         """Read on; raises with the cache empty."""
@@ -170,6 +181,11 @@ class _Cache:
         """Forget all but the first `num_tokens`."""
         self.model.truncate(num_tokens)
         del self.tokens[num_tokens:]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.truncate(0)
+        self.text.clear()
 
     def past(self, said: Sequence[int]) -> list[int]:
         """What of all that was said is read."""
@@ -214,6 +230,7 @@ class ModelSession:
             costs.read_ms * min(num_unread, WINDOW),
             EXPECTED,
             self._known_fertility(),
+            round(self._cache.model.num_bytes * costs.guesses_per_proposal),
         )
 
     def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from edgespec.engine.decoding import Decoding, Limits
 from edgespec.engine.engine import Engine
 from edgespec.engine.prompt import encode_prompt, prompt_tokens
+from edgespec.engine.slots import TOLD_BY_TEXT
 from edgespec.engine.tally import Tally
 from edgespec.engine.transcript import Transcript
 from edgespec.errors import Cancelled, EdgeSpecError
@@ -39,6 +40,9 @@ from edgespec.types import (
 )
 
 SamplerFactory = Callable[[SamplingParams], Sampler]
+
+_Asked = tuple[str, TemplateValues, Prompt]
+"""Who asked what; of a template, what it is given."""
 
 _MOST_CUT = 4
 """Answers that were cut whose tokens are known, so that they go on as if they never had been."""
@@ -67,7 +71,7 @@ class EngineCompleter:
         self._model = model
         self._observer = observer
         self._complete = complete
-        self._cut: deque[tuple[Prompt, TemplateValues, EncodedPrompt]] = deque(maxlen=_MOST_CUT)
+        self._cut: deque[tuple[_Asked, EncodedPrompt]] = deque(maxlen=_MOST_CUT)
         self._changed = threading.Condition()
         self._is_stepping = False
         self._waiting: deque[EngineAnswer] = deque()
@@ -201,17 +205,19 @@ class EngineCompleter:
         """Open an answer; False if it has to wait for room. Raises EdgeSpecError."""
         request, num_context = answer.request, self._engine.target.num_context
         if answer.prompt is None:
-            prompt = self._as_it_was(request, encode_prompt(request, self.bridge, num_context))
-            if request.prediction:
-                prediction = self.tokenize(request.prediction)[:num_context]
-                prompt = dataclasses.replace(prompt, prediction=prediction)
-            answer.prompt = prompt
+            prompt = encode_prompt(request, self.bridge, num_context)
+            prediction = (
+                self.tokenize(request.prediction)[:num_context] if request.prediction else ()
+            )
+            prompt = dataclasses.replace(prompt, owner=request.owner, prediction=prediction)
+            answer.prompt = self._as_it_was(request, prompt)
         room = num_context - len(answer.prompt.tokens)
         limits = Limits(
             max_tokens=min(request.max_tokens or room, room),
             speculate=request.speculate,
             reuse_prefix=request.reuse_prefix,
-            conversation=request.conversation if request.record else None,
+            conversation=(request.conversation or TOLD_BY_TEXT) if request.record else None,
+            owner=request.owner,
         )
         if not self._engine.has_room(answer.prompt, limits):
             return False
@@ -230,8 +236,8 @@ class EngineCompleter:
         """
         if not request.continue_final_message:
             return prompt
-        asked = request.prompt, request.template
-        known = next((cut for *before, cut in self._cut if (*before,) == asked), None)
+        asked = request.owner, request.template, request.prompt
+        known = next((cut for key, cut in self._cut if key == asked), None)
         if known is None or known.num_dropped_messages != prompt.num_dropped_messages:
             return prompt
         fits = len(known.tokens) < self._engine.target.num_context
@@ -250,7 +256,8 @@ class EngineCompleter:
         self._let_go(answer)
         cut = answer.finish(self._engine.target.num_context)
         if cut is not None:
-            self._cut.append((cut[0], answer.request.template, cut[1]))
+            request = answer.request
+            self._cut.append(((request.owner, request.template, cut[0]), cut[1]))
 
     def _fail(self, answer: EngineAnswer, error: Exception) -> None:
         """An error ended an answer."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgespec.passes import Stretch
 from edgespec.planning.planner import Contender
 from edgespec.protocols import Sampler
 from edgespec.types import EncodedPrompt
@@ -14,13 +15,16 @@ from edgespec.types import EncodedPrompt
 class Limits:
     """When an answer ends, and whether it may be drafted.
 
-    What is computed of a `conversation` may be kept when its slot is taken by another one.
+    What is computed of a `conversation` may be kept when its slot is taken by another one: under
+    its name, "" is one that is told by its text, None one of which nothing is kept. It is used for
+    `owner` alone.
     """
 
     max_tokens: int
     speculate: bool = True
     reuse_prefix: bool = True
     conversation: str | None = None
+    owner: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -30,7 +34,7 @@ class Decoding:
     `text` is the prompt and all that the target said; the slot holds its first tokens, all but the
     last one as a rule. It never grows beyond `end`. `num_cached` tokens of the prompt were in the
     slot before. `contenders` are asked for drafts, None as long as none was needed. `ends` is True
-    once the target ended the answer.
+    once the target ended the answer. One that is put `aside` has no slot but what one held.
     """
 
     prompt: EncodedPrompt
@@ -42,6 +46,7 @@ class Decoding:
     num_cached: int
     contenders: Sequence[Contender] | None = None
     ends: bool = False
+    aside: tuple[Stretch, ...] | None = None
 
     @property
     def num_emitted(self) -> int:

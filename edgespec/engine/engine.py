@@ -19,7 +19,17 @@ from edgespec.errors import UsageError
 from edgespec.passes import Kept, Part, PassRecord
 from edgespec.planning.planner import Plan, Planner, Want
 from edgespec.protocols import PromptCache, Sampler, Target
-from edgespec.types import TARGET, EncodedPrompt, Insight, PrefillProgress
+from edgespec.types import TARGET, EncodedPrompt, Insight, PrefillProgress, drafter_of
+
+NUM_AHEAD = 256
+"""Cells that are reserved for an answer beyond its text: how much it grows before others may have
+to make room."""
+
+MOST_WAIT = 2.0
+"""Reading beside other answers takes at most so many of their passes at a time, about."""
+
+LEAST_CHUNK = 8
+"""Fewer tokens are never read in a pass."""
 
 Emitted = list[tuple[Decoding, Kept]]
 """What one pass gave, by answer; views of rows are valid until the next pass."""
@@ -35,23 +45,35 @@ class Engine:
         is_end: Callable[[int], bool],
         clock: Callable[[], float],
         prompts: PromptCache | None = None,
+        num_ahead: int = NUM_AHEAD,
     ) -> None:
         """`is_end` tells tokens that end an answer; `clock` gives seconds and never goes back.
 
-        `prompts` keeps what slots hold no more.
+        `prompts` keeps what slots hold no more. Cells for `num_ahead` more tokens are reserved for
+        an answer, so that it need not be put aside soon.
         """
         self.target = target
         self._planner = planner
         self._is_end = is_end
         self._clock = clock
         self._slots = Slots(target, prompts)
+        self._num_ahead = num_ahead
+        self._open: list[Decoding] = []  # the eldest first
         self._num_shared = 0  # answers that had a turn in rounds of passes too small for all
         self._read_token_ms: float | None = None
+        self._chunk_token_ms: float | None = None  # of the last chunk that was read beside others
+        self._write_ms: float | None = None  # what the last pass of the others took
         self._has_read = False  # the last pass read a prompt: the others are next
+        self._last_read: Decoding | None = None
 
     def has_room(self, prompt: EncodedPrompt, limits: Limits) -> bool:
-        """Whether an answer can be opened now; one can always be where none is open."""
-        return self._slots.has_room(self._end(prompt, limits))
+        """Whether an answer can be opened now; one can always be where none is open.
+
+        Those that were put aside come first.
+        """
+        if any(each.aside is not None for each in self._open):
+            return False
+        return self._slots.has_room(self._ahead(len(prompt.tokens), self._end(prompt, limits)))
 
     def open(self, prompt: EncodedPrompt, sampler: Sampler, limits: Limits) -> Decoding:
         """Begin an answer: a slot is taken, nothing is computed yet; needs `has_room`.
@@ -62,25 +84,37 @@ class Engine:
             raise UsageError("the prompt is empty", "give at least one word")
         end = self._end(prompt, limits)
         slot = self._slots.take(
-            prompt.tokens, end, reuse=limits.reuse_prefix, conversation=limits.conversation
+            prompt.tokens,
+            self._ahead(len(prompt.tokens), end),
+            reuse=limits.reuse_prefix,
+            conversation=limits.conversation,
+            owner=limits.owner,
         )
         sampler.begin(prompt.tokens)
         num_cached = self.target.num_cached(slot)
-        return Decoding(prompt, sampler, limits, slot, end, list(prompt.tokens), num_cached)
+        decoding = Decoding(prompt, sampler, limits, slot, end, list(prompt.tokens), num_cached)
+        self._open.append(decoding)
+        return decoding
 
     def step(self, decodings: Sequence[Decoding]) -> Emitted:
         """One target pass over rows of open `decodings` (at least one): what it gave them.
 
-        A prompt is read alone, a batch a pass, in turns with the passes of the others. Raises
+        A prompt is read alone, in turns with the passes of the others: a batch a pass, or less so
+        that the others wait no longer than they do for a few of their own. Several are read in
+        turns. What it gave is nothing where all `decodings` are put aside for others. Raises
         Cancelled when the target is aborted, after which the step may be repeated, and
         NativeLibraryError.
         """
-        reading = next((each for each in decodings if self._is_reading(each)), None)
-        writing = [each for each in decodings if not self._is_reading(each)]
-        self._has_read = reading is not None and not (writing and self._has_read)
-        if reading is not None and self._has_read:
-            return [(reading, self._read(reading))]
-        return self._write(self._sharing(writing))
+        active = self._with_cells(decodings)
+        if not active:
+            return []
+        reading = [each for each in active if self._is_reading(each)]
+        writing = [each for each in active if not self._is_reading(each)]
+        self._has_read = bool(reading) and not (writing and self._has_read)
+        if not self._has_read:
+            return self._write(self._sharing(writing))
+        decoding = self._next_to_read(reading)
+        return [(decoding, self._read(decoding, is_alone=not writing))]
 
     def close(self, decoding: Decoding, num_tokens: int | None = None) -> None:
         """End an answer; of what it said only the first `num_tokens` stay, if that is given."""
@@ -88,7 +122,9 @@ class Engine:
             del decoding.text[len(decoding.prompt.tokens) + num_tokens :]
             decoding.ends = True
         self._planner.close(decoding.contenders or ())
-        self._slots.give_back(decoding.slot, decoding.text)
+        self._open.remove(decoding)
+        if decoding.aside is None:
+            self._slots.give_back(decoding.slot, decoding.text)
 
     def forget(self) -> None:
         """Drop what is cached of answers that are over, so that the next prompt is read whole."""
@@ -115,7 +151,7 @@ class Engine:
             Part(decoding.slot, self._unread(decoding), plan.draft)
             for decoding, plan in zip(decodings, plans, strict=True)
         ]
-        target_ms = self._score(parts)
+        target_ms = self._write_ms = self._score(parts)
         first_rows = list(itertools.accumulate((part.num_outputs for part in parts), initial=0))
         verified = self._verify(decodings, parts, first_rows)
         num_rows = sum(map(len, parts))
@@ -128,12 +164,15 @@ class Engine:
         self._planner.settle(wants, plans, kept, target_ms)
         return list(zip(decodings, kept, strict=True))
 
-    def _read(self, decoding: Decoding) -> Kept:
-        """Read one batch of a prompt; after the last one the next token is drawn."""
+    def _read(self, decoding: Decoding, *, is_alone: bool) -> Kept:
+        """Read on in a prompt; after the last of it the next token is drawn."""
         num_cached = self.target.num_cached(decoding.slot)
-        part = Part(decoding.slot, self._unread(decoding)[: self.target.num_batch])
+        num_tokens = self.target.num_batch if is_alone else self._chunk(num_cached)
+        part = Part(decoding.slot, self._unread(decoding)[:num_tokens])
         target_ms = self._score([part])
         self._read_token_ms = target_ms / len(part)
+        if not is_alone:
+            self._chunk_token_ms = self._read_token_ms
         record = PassRecord(len(part), len(part), num_cached, target_ms)
         num_read, num_tokens = num_cached + len(part), len(decoding.text)
         progress = PrefillProgress(num_read, num_tokens, decoding.num_cached, self._read_token_ms)
@@ -142,6 +181,67 @@ class Engine:
             return Kept((), (), (), record, progress=progress)
         [verified] = self._verify([decoding], [part], [0])
         return self._kept(decoding, verified, 0, Plan(), record, progress)
+
+    def _next_to_read(self, reading: Sequence[Decoding]) -> Decoding:
+        """The one behind the last one that was read."""
+        last = next((place for place, each in enumerate(reading) if each is self._last_read), -1)
+        self._last_read = reading[(last + 1) % len(reading)]
+        return self._last_read
+
+    def _chunk(self, context: int) -> int:
+        """Tokens to be read while others wait, by what they took last.
+
+        Where a text read in pieces would give other bits, all that a pass holds.
+        """
+        if not self.target.reads_alike:
+            return self.target.num_batch
+        curve = self._planner.costs.curve_ms(context).tolist()
+        token_ms = self._chunk_token_ms or curve[-1] / len(curve)
+        count = (
+            int(MOST_WAIT * (self._write_ms or curve[0]) / token_ms) if token_ms else LEAST_CHUNK
+        )
+        return min(max(count, LEAST_CHUNK), self.target.num_batch)
+
+    def _with_cells(self, decodings: Sequence[Decoding]) -> list[Decoding]:
+        """Those of `decodings` that can have a pass: what is aside comes back where there is room.
+
+        Where cells are short the youngest is put aside for the eldest, which thus never waits.
+        """
+        for each in self._open:
+            if each.aside is not None and not self._bring_back(each):
+                break
+        for each in [each for each in self._open if each in decodings]:
+            while each.aside is None and not self._has_cells(each):
+                others = [other for other in self._open if other.aside is None]
+                others[-1].aside = self._slots.put_aside(others[-1].slot)
+        return [each for each in decodings if each.aside is None]
+
+    def _has_cells(self, decoding: Decoding) -> bool:
+        """Reserve what a pass may need, and more so as not to ask soon, if that is there."""
+        slot, num_tokens = decoding.slot, len(decoding.text)
+        least = min(num_tokens + self.target.max_rows, decoding.end)
+        return (
+            self._slots.reserved(slot) >= least
+            or self._slots.reserve(slot, self._ahead(num_tokens, decoding.end))
+            or self._slots.reserve(slot, least)
+        )
+
+    def _bring_back(self, decoding: Decoding) -> bool:
+        num_tokens = self._ahead(len(decoding.text), decoding.end)
+        if not self._slots.has_room(num_tokens):
+            return False
+        decoding.slot = self._slots.bring_back(
+            decoding.aside or (),
+            num_tokens,
+            conversation=decoding.limits.conversation,
+            owner=decoding.limits.owner,
+        )
+        decoding.aside = None
+        return True
+
+    def _ahead(self, num_tokens: int, end: int) -> int:
+        """Cells for a text of so many tokens and what comes next."""
+        return min(num_tokens + self._num_ahead, end)
 
     def _verify(
         self, decodings: Sequence[Decoding], parts: Sequence[Part], first_rows: Sequence[int]
@@ -178,7 +278,7 @@ class Engine:
             (first_row, *(first_row + 1 + node for node in verified.path))[:num_tokens],
             record,
             plan.guesses,
-            Counter(draft.sources),
+            Counter(map(drafter_of, draft.sources)),
             progress,
             verified.ends,
             decoding.is_over,

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from edgespec.passes import Kept, PassRecord
-from edgespec.types import TARGET, DrafterCounts, SpeculationStats, Timings
+from edgespec.types import TARGET, DrafterCounts, SpeculationStats, Timings, drafter_of
 
 _LEAST_PASSES = 4
 """So many passes tell how busy the machine is."""
@@ -72,7 +72,7 @@ class Tally:
         self._passes += 1
         self._emitted += len(kept.tokens)
         self._proposed.update(kept.proposed)
-        self._accepted.update(source for source in kept.sources if source != TARGET)
+        self._accepted.update(drafter_of(source) for source in kept.sources if source != TARGET)
         if kept.record.predicted_ms:
             self._witness(kept.record)
 

@@ -21,9 +21,14 @@ class GuessCosts:
         self._proposals_per_guess = 1.0
 
     @property
+    def guesses_per_proposal(self) -> float:
+        """Not every guess completes a token of the target, and some complete several."""
+        return 1.0 / max(self._proposals_per_guess, 0.25)
+
+    @property
     def proposal_ms(self) -> float:
-        """Milliseconds until the next proposal; not every guess completes a token of the target."""
-        return self._guess_ms / max(self._proposals_per_guess, 0.25)
+        """Milliseconds until the next proposal."""
+        return self._guess_ms * self.guesses_per_proposal
 
     def observe(self, seconds: float, num_read: int, num_proposals: int) -> None:
         """Learn from one guess after reading; one that was interrupted counts less."""

@@ -38,6 +38,7 @@ class LlamaDraftModel:
         then be guessed even if it was not kept.
         """
         self.context = context
+        self.num_bytes = context.model.num_bytes
         self.spare: SpareRows | None = None
         self._embeddings = embeddings
         self._kept = kept

@@ -78,6 +78,7 @@ class LlamaTarget:
         self.context = context
         self.num_slots = num_slots
         self._max_rows = max_rows
+        self.reads_alike = False  # as long as nobody proved it
         self._plug = num_slots
         self._spare = min(num_slots + 1, context.options.num_sequences - 1)  # a branch in a pass
         self._num_plugged = 0
@@ -109,6 +110,10 @@ class LlamaTarget:
     def can_roll_back(self) -> bool:
         """False for recurrent and hybrid models."""
         return self.context.model.can_roll_back
+
+    def prove_reading(self, reads_alike: bool) -> None:
+        """From the next pass on, a text may be read in pieces of any size, or not."""
+        self.reads_alike = reads_alike
 
     def prove(self, max_rows: int) -> None:
         """From the next answer on, so many rows of a pass give the logits of one row at a time."""

@@ -176,7 +176,7 @@ def probe_setting(
         type_v=setting.type_v,
     )
     started, has_time = clock(), seconds == math.inf
-    tokens = _probe_tokens(model.vocab.num_tokens)
+    tokens = probe_tokens(model.vocab.num_tokens)
     with Context(model, options) as context, pause.aborting(context):
         short = _Place(context, tokens, has_time)
         num_singles = _MANY_SINGLES if has_time else _FEW_SINGLES
@@ -184,8 +184,8 @@ def probe_setting(
         if not model.can_roll_back or clock() - started > seconds:
             return SettingResult(setting, proved, 0.0, short.times, short.times)
         with Context(model, options, beside=context) as copies:
-            _append_copies(copies, context.save_state(), _NUM_BLOCK // num_singles)
-            _append_copies(copies, copies.save_state(), NUM_LONG // _NUM_BLOCK - 1)
+            append_copies(copies, context.save_state(), _NUM_BLOCK // num_singles)
+            append_copies(copies, copies.save_state(), NUM_LONG // _NUM_BLOCK - 1)
             long = _Place(copies, tokens, has_time)
             long.refer(num_singles if has_time else 1, 1)
             margin = 0.0
@@ -253,7 +253,7 @@ class _Place:
         return [context.logits(row).copy() for row in range(rows)]
 
 
-def _append_copies(context: Context, state: bytes, num_copies: int) -> None:
+def append_copies(context: Context, state: bytes, num_copies: int) -> None:
     """Give sequence 0 the cells of `state` so many times more, at the positions that they have."""
     for _ in range(num_copies):
         context.load_state(state, sequence=1)
@@ -261,7 +261,7 @@ def _append_copies(context: Context, state: bytes, num_copies: int) -> None:
         context.remove(0, sequence=1)
 
 
-def _probe_tokens(num_vocab: int) -> list[int]:
+def probe_tokens(num_vocab: int, count: int = ROWS[-1]) -> list[int]:
     """Token ids spread over the vocabulary, the same on every run."""
     rng = np.random.default_rng(0)
-    return [int(token) for token in rng.integers(0, num_vocab, ROWS[-1])]
+    return [int(token) for token in rng.integers(0, num_vocab, count)]

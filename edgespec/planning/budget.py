@@ -14,7 +14,8 @@ passes, waits until
 
     (GAIN - 0.3 log2(fertility) - 0.05 (log2(1 + passes) - 1)) x tokens to come  >=  MARGIN x passes
 
-and is then owed in whole without keeping the drafter from being asked in this answer: it is spent.
+and where several answers share the passes, so many times that, since all of them wait for it; it is
+then owed in whole without keeping the drafter from being asked in this answer: it is spent.
 What it did not earn back counts from the next answer on.
 
 >>> budgets = Budgets(lambda: 30.0)
@@ -116,13 +117,16 @@ class Account:
         """What guesses of one draft may cost, reading left aside."""
         return self._budget.balance_ms + self._read_ms
 
-    def allows(self, quote: Quote) -> bool:
-        """Whether a guess may be asked for; what costs nothing always may."""
+    def allows(self, quote: Quote, num_answers: int = 1) -> bool:
+        """Whether a guess may be asked for; what costs nothing always may.
+
+        So many answers share the pass that it is for: all of them wait for the drafter.
+        """
         if not quote.guess_ms:
             return True
         if self.balance_ms < min(quote.guess_ms, MOST_PASSES * self._budget.plain_ms):
             return False
-        return self._was_asked or self._pays(quote)
+        return self._was_asked or self._pays(quote, num_answers)
 
     def settle(
         self,
@@ -149,9 +153,9 @@ class Account:
         self._budget.add(earned)
         self._num_tokens += num_emitted
 
-    def _pays(self, quote: Quote) -> bool:
-        """Whether reading now is expected to be earned back."""
+    def _pays(self, quote: Quote, num_answers: int) -> bool:
+        """Whether reading now is expected to be earned back, by this answer for all."""
         num_passes = quote.start_ms / self._budget.plain_ms
         to_come = min(self._max_tokens - self._num_tokens, FEW_TOKENS + self._num_tokens)
         slow = 0.3 * math.log2(quote.fertility) + 0.05 * (math.log2(1.0 + num_passes) - 1.0)
-        return (GAIN - slow) * to_come >= MARGIN * num_passes
+        return (GAIN - slow) * to_come >= MARGIN * num_passes * num_answers

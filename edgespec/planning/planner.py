@@ -15,7 +15,7 @@ usually gets right (`Quote.expected`) promises more than the best known, and whi
 allows it. The likeliest guess is taken, whoever made it, so sources follow one another within a
 draft.
 
-A draft must promise MIN_GAIN over plain decoding, because the estimates are never exact and a wrong
+A draft must promise its answer MIN_GAIN over plain decoding, because the estimates are never exact and a wrong
 "yes" costs more than a wrong "no".
 """
 
@@ -29,8 +29,15 @@ from edgespec.passes import EMPTY_DRAFT, Draft, Guesses, Kept
 from edgespec.planning.budget import MOST_LATE, Account, Budgets
 from edgespec.planning.cost import CostModel
 from edgespec.planning.growth import Growth, Outcome
-from edgespec.protocols import Drafter, DraftSession
-from edgespec.types import TARGET, DrafterCounts, DrafterInsight, EncodedPrompt, Insight
+from edgespec.protocols import FREE, Drafter, DraftSession, Quote
+from edgespec.types import (
+    TARGET,
+    DrafterCounts,
+    DrafterInsight,
+    EncodedPrompt,
+    Insight,
+    drafter_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +97,7 @@ class Planner:
         self._context = 0
         self._proposed: Counter[str] = Counter()
         self._accepted: Counter[str] = Counter()
-        self._guess_ms: dict[str, float] = {}
+        self._quotes: dict[str, Quote] = {}
 
     def open(
         self, prompt: EncodedPrompt, said: Sequence[int], max_tokens: int
@@ -112,7 +119,7 @@ class Planner:
         """
         curve = self.costs.curve_ms(_mean_context(wants))[:max_rows].tolist()
         outcome = Outcome(curve, len(wants), sum(want.num_rows for want in wants))
-        growths = [self._growth(want, outcome) for want in wants]
+        growths = [self._growth(want, outcome, len(wants)) for want in wants]
         while outcome.has_room:
             able = [growth for growth in growths if growth.look_ahead()]
             if not able:
@@ -158,7 +165,7 @@ class Planner:
                 )
                 contender.session.learn(each)
             self._proposed.update(each.proposed)
-            self._accepted.update(source for source in each.sources if source != TARGET)
+            self._accepted.update(drafter_of(source) for source in each.sources if source != TARGET)
 
     def insight(self, max_rows: int) -> Insight:
         """T(r) up to so many rows after the context of the last pass, and what drafters gave.
@@ -166,16 +173,7 @@ class Planner:
         From any thread.
         """
         curve = self.costs.curve_ms(self._context)[: max(max_rows, 1)].tolist()
-        drafters = tuple(
-            DrafterInsight(
-                each.name,
-                DrafterCounts(self._proposed[each.name], self._accepted[each.name]),
-                self._guess_ms.get(each.name, 0.0),
-                self._budgets.balance_ms(each.name) if self._guess_ms.get(each.name) else None,
-            )
-            for each in self._drafters
-            if each.name
-        )
+        drafters = tuple(self._told_of(each.name) for each in self._drafters if each.name)
         return Insight(dict(enumerate(curve, start=1)), self._context, drafters)
 
     def close(self, contenders: Sequence[Contender]) -> None:
@@ -183,12 +181,22 @@ class Planner:
         for contender in contenders:
             contender.session.close()
 
-    def _growth(self, want: Want, outcome: Outcome) -> Growth:
+    def _told_of(self, name: str) -> DrafterInsight:
+        quote = self._quotes.get(name, FREE)
+        return DrafterInsight(
+            name,
+            DrafterCounts(self._proposed[name], self._accepted[name]),
+            quote.guess_ms,
+            self._budgets.balance_ms(name) if quote.guess_ms else None,
+            quote.guess_bytes,
+        )
+
+    def _growth(self, want: Want, outcome: Outcome, num_answers: int) -> Growth:
         able = []
         for each in want.contenders if want.max_draft else ():
             quote = each.session.quote
-            self._guess_ms[each.name] = quote.guess_ms
-            if each.account.allows(quote):
+            self._quotes[each.name] = quote
+            if each.account.allows(quote, num_answers):
                 able.append((each.name, each.session, each.account.balance_ms))
         return Growth(able, outcome, want.max_draft, self._clock)
 

@@ -55,6 +55,20 @@ def open_history(
     return store
 
 
+def open_kept_history(
+    path: Path, report: Report, on_delete: Callable[[str], None] | None = None
+) -> ChatStore:
+    """The same, but StorageError where the database cannot be used, for it to be tried again."""
+    lines: list[str] = []
+    store = open_history(path, lines.append, on_delete)
+    if store.is_in_memory:
+        store.close()
+        raise StorageError(lines[-1])
+    for line in lines:
+        report(line)
+    return store
+
+
 def open_incognito() -> ChatStore:
     """A history that nothing is left of."""
     return ChatStore(open_in_memory().connection)

@@ -1,4 +1,6 @@
-"""Idle work on the facts of a target: rows not proved yet, and T(r) as passes taught it."""
+"""Idle work on the facts of a target: rows not proved yet, reading in pieces, T(r) as passes
+taught it.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,13 @@ import numpy as np
 
 from edgespec.machine.facts import MODEL, QUICK_S, ModelFacts, model_key, table_of
 from edgespec.machine.probe import ROWS, SettingResult, probe_setting
+from edgespec.machine.reading import reads_alike
 from edgespec.pauses import Pause
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.protocols import FactStore
 from edgespec.runtime.target import OpenTarget
 
+READING = "reading"
 _LEAST_CHANGE = 0.02
 """By how much a curve must have moved to be written down again."""
 
@@ -83,6 +87,38 @@ class ProveRows:
             tried=((facts.setting.name, max_rows, facts.margin, all_of_it.long_ms[1]),),
             is_provisional=not self.is_done or max_rows == 1,  # then the next start searches
         )
+
+
+class ProveReading:
+    """Finds out, once, whether prompts may be read in pieces; implements `IdleTask`."""
+
+    name = "reading in pieces is tried"
+
+    def __init__(
+        self, target: OpenTarget, store: FactStore, on_found: Callable[[bool], None]
+    ) -> None:
+        """`on_found` is told, at once where it is remembered."""
+        self._target = target
+        self._store = store
+        self._on_found = on_found
+        setting = target.facts.setting.name
+        self._key = f"{model_key(target.model, target.machine)}|{setting}"
+        known = store.get(READING, self._key)
+        self._is_done = known is not None
+        if known is not None:
+            on_found(known.get("is_alike") is True)
+
+    def run(self, pause: Pause) -> bool:
+        """Try it, in one go; see `IdleTask.run`."""
+        if self._is_done:
+            return False
+        pause()
+        target = self._target
+        found = reads_alike(target.model, target.facts.setting, target.machine.num_threads, pause)
+        self._store.put(READING, self._key, {"is_alike": found})
+        self._is_done = True
+        self._on_found(found)
+        return False
 
 
 class CostKeeper:

@@ -30,6 +30,7 @@ from edgespec.runtime.prompt_files import (
     Head,
     delete_prompts,
     file_name,
+    is_unnamed,
     make_room,
     pattern,
     read_head,
@@ -51,11 +52,16 @@ _CLOSING_S = 2.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
-    """A copy that is to be written."""
+    """A copy that is to be written; `key` is that of its owner's files."""
 
     conversation: str
+    key: str
     text: tuple[int, ...]
     stretches: tuple[Stretch, ...]
+
+    @property
+    def file_name(self) -> str:
+        return file_name(self.conversation, self.key, self.text)
 
     @property
     def num_bytes(self) -> int:
@@ -78,16 +84,16 @@ class PromptCache:
         self._waiting: list[_Waiting] = []
         self._heads: dict[Path, tuple[tuple[int, int], Head]] = {}
 
-    def find(self, prompt: Sequence[int], num_known: int) -> SavedPrompt | None:
+    def find(self, prompt: Sequence[int], num_known: int, owner: str = "") -> SavedPrompt | None:
         """What shares more of `prompt` than is known, by `LEAST_TOKENS` at least."""
-        with self._lock:
-            waiting = list(self._waiting)
+        key = self._key_of(owner)
+        waiting = self._copies(key)
         num_copied, copy = max(
             ((common_prefix(each.text, prompt), each) for each in waiting),
             key=lambda found: found[0],
             default=(0, None),
         )
-        on_disk = [(common_prefix(head.tokens, prompt), path) for path, head in self._known()]
+        on_disk = [(common_prefix(head.tokens, prompt), path) for path, head in self._known(key)]
         for num_shared, path in sorted(on_disk, reverse=True):
             if num_shared < max(num_known + LEAST_TOKENS, num_copied + 1):
                 break
@@ -105,21 +111,31 @@ class PromptCache:
             return None
         return SavedPrompt(num_copied, copy.stretches)
 
-    def lacks(self, conversation: str, text: Sequence[int]) -> bool:
+    def lacks(self, conversation: str, text: Sequence[int], owner: str = "") -> bool:
         """Whether more of the conversation is there than is kept."""
         if not self._learns or len(text) < LEAST_TOKENS:
             return False
-        path = self._folder / file_name(conversation, self._key)
-        kept = [head.tokens for known, head in self._known() if known == path]
-        with self._lock:
-            kept += [each.text for each in self._waiting if each.conversation == conversation]
+        key = self._key_of(owner)
+        path = self._folder / file_name(conversation, key)
+        kept = [
+            head.tokens
+            for known, head in self._known(key)
+            if known == path or (not conversation and is_unnamed(known))
+        ]
+        kept += [each.text for each in self._copies(key) if each.conversation == conversation]
         return all(common_prefix(tokens, text) < len(text) for tokens in kept)
 
-    def keep(self, conversation: str, text: Sequence[int], stretches: Sequence[Stretch]) -> None:
+    def keep(
+        self,
+        conversation: str,
+        text: Sequence[int],
+        stretches: Sequence[Stretch],
+        owner: str = "",
+    ) -> None:
         """Have it written soon, in the place of what there is of the conversation."""
-        entry = _Waiting(conversation, tuple(text), tuple(stretches))
+        entry = _Waiting(conversation, self._key_of(owner), tuple(text), tuple(stretches))
         with self._lock:
-            others = [each for each in self._waiting if each.conversation != conversation]
+            others = [each for each in self._waiting if not _replaces(entry, each)]
             self._waiting = [*others, entry]
             while sum(each.num_bytes for each in self._waiting) > _MOST_WAITING:
                 del self._waiting[0]
@@ -127,7 +143,9 @@ class PromptCache:
     def forget(self, conversation: str) -> None:
         """Delete what there is of a conversation; from any thread."""
         with self._lock:
-            self._waiting = [each for each in self._waiting if each.conversation != conversation]
+            self._waiting = [
+                each for each in self._waiting if each.conversation not in (conversation, "")
+            ]
         delete_prompts(self._folder, conversation)
 
     def run(self, pause: Pause) -> bool:
@@ -156,12 +174,13 @@ class PromptCache:
             if not self._waiting:
                 return False
             entry = self._waiting[-1]
-        path = self._folder / file_name(entry.conversation, self._key)
+        path = self._folder / entry.file_name
         try:
             self._paths.ensure(self._folder)
             if entry.num_bytes < MOST_BYTES:
                 make_room(self._folder, entry.num_bytes, MOST_BYTES, MOST_AGE_S)
-                write_prompt(path, self._key, entry.text, entry.stretches, pause)
+                write_prompt(path, entry.key, entry.text, entry.stretches, pause)
+                self._drop_beginnings(entry)
         except FileNotFoundError:  # another process deleted it, or all of them, meanwhile
             pass
         except (OSError, StorageError) as error:
@@ -180,22 +199,48 @@ class PromptCache:
             _delete(path)
         return has_more
 
-    def _known(self) -> list[tuple[Path, Head]]:
-        """The files of this target; what is damaged is deleted."""
-        heads: dict[Path, tuple[tuple[int, int], Head]] = {}
-        for path in self._folder.glob(pattern(self._key)):
+    def _key_of(self, owner: str) -> str:
+        return prompt_key(self._key, owner) if owner else self._key
+
+    def _copies(self, key: str) -> list[_Waiting]:
+        with self._lock:
+            return [each for each in self._waiting if each.key == key]
+
+    def _drop_beginnings(self, entry: _Waiting) -> None:
+        """What nobody named and was written of a text that went on is of no more use."""
+        if entry.conversation:
+            return
+        for path, head in self._known(entry.key):
+            num_tokens = len(head.tokens)
+            if is_unnamed(path) and head.tokens == entry.text[:num_tokens] != entry.text:
+                _delete(path)
+
+    def _known(self, key: str) -> list[tuple[Path, Head]]:
+        """The files of this target for an owner; what is damaged is deleted."""
+        known = []
+        for path in self._folder.glob(pattern(key)):
             with contextlib.suppress(OSError, MemoryError):
                 status = path.stat()
                 version = (status.st_mtime_ns, status.st_size)
-                known = self._heads.get(path)
+                seen = self._heads.get(path)
                 try:
-                    head = known[1] if known and known[0] == version else read_head(path, self._key)
+                    head = seen[1] if seen and seen[0] == version else read_head(path, key)
                 except (ValueError, KeyError, TypeError, RecursionError):
                     _delete(path)
                     continue
-                heads[path] = (version, head)
-        self._heads = heads
-        return [(path, head) for path, (_, head) in heads.items()]
+                self._heads[path] = (version, head)
+                known.append((path, head))
+        here = {path for path, _ in known}
+        for path in [path for path in self._heads if path not in here and not path.exists()]:
+            del self._heads[path]
+        return known
+
+
+def _replaces(new: _Waiting, old: _Waiting) -> bool:
+    """Whether `old` is of the same conversation as `new`, or the beginning of the same text."""
+    if (new.key, new.conversation) != (old.key, old.conversation):
+        return False
+    return bool(new.conversation) or old.text == new.text[: len(old.text)]
 
 
 def _delete(path: Path) -> None:

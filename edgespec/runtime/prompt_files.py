@@ -26,6 +26,7 @@ from edgespec.passes import SavedPrompt, Stretch
 
 _MAGIC = b"edgespec-prompt 1\n"
 _SUFFIX = ".kv"
+_UNNAMED = "text-"
 _LONGEST_HEAD = 1 << 24
 _CHUNK = 1 << 22
 _ABANDONED_S = 3600.0
@@ -40,9 +41,17 @@ class Head:
     start: int
 
 
-def file_name(conversation: str, key: str) -> str:
-    """The name of the file of a conversation."""
-    return f"{_digest(conversation)}-{_digest(key)}{_SUFFIX}"
+def file_name(conversation: str, key: str, tokens: Sequence[int] = ()) -> str:
+    """The name of the file of a conversation; that of one that nobody named is by its `tokens`."""
+    name = (
+        f"{_UNNAMED}{_digest(repr(tuple(tokens)))}" if not conversation else _digest(conversation)
+    )
+    return f"{name}-{_digest(key)}{_SUFFIX}"
+
+
+def is_unnamed(path: Path) -> bool:
+    """Whether a file is of a conversation that nobody named."""
+    return path.name.startswith(_UNNAMED)
 
 
 def pattern(key: str) -> str:
@@ -112,11 +121,15 @@ def write_prompt(
 
 
 def delete_prompts(folder: Path, conversation: str | None = None) -> None:
-    """Delete what is kept of a conversation, or of all; what cannot be deleted stays."""
-    wanted = "*" if conversation is None else f"{_digest(conversation)}-*"
-    for path in [*folder.glob(f"{wanted}{_SUFFIX}"), *folder.glob(f".{wanted}{_SUFFIX}.*.part")]:
-        with contextlib.suppress(OSError):
-            path.unlink()
+    """Delete what is kept of a conversation, or of all; what cannot be deleted stays.
+
+    What nobody named may be of it, too.
+    """
+    wanted = ["*"] if conversation is None else [f"{_digest(conversation)}-*", f"{_UNNAMED}*"]
+    for each in wanted:
+        for path in [*folder.glob(f"{each}{_SUFFIX}"), *folder.glob(f".{each}{_SUFFIX}.*.part")]:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def make_room(folder: Path, num_bytes: int, most_bytes: int, most_age_s: float) -> None:

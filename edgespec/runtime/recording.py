@@ -6,7 +6,7 @@ Whatever goes wrong here costs speed and one line for people, never an answer.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgespec.cache.chats.journal import Journal
@@ -48,8 +48,8 @@ class Remembering:
         self.is_learning = True
         self.is_used = True
         self.tiers: tuple[TokenIndex, ...] = (
-            _Tier(self, memory.model),
-            _Tier(self, memory.statistics),
+            _Tier(self, memory.model_of),
+            _Tier(self, lambda _owner: memory.statistics),
         )
         self._memory = memory
         self._report = report
@@ -70,7 +70,9 @@ class Remembering:
             if turns := _journaled(request):
                 with self._lock:
                     entry = self._journal.entry(turns, completion.text)
-            self._memory.record(completion.token_ids, prompt.tokens, entry, request.conversation)
+            self._memory.record(
+                completion.token_ids, prompt.tokens, entry, request.conversation, request.owner
+            )
         self._tell()
 
     def asked(self, request: CompletionRequest) -> None:
@@ -120,8 +122,12 @@ class Recording:
 
 
 def _journaled(request: CompletionRequest) -> list[tuple[str, str]]:
-    """The messages to write down: none of a named conversation, which its owner writes down."""
-    if request.conversation is not None or isinstance(request.prompt, str):
+    """The messages to write down: none of a named conversation, which who named it writes down.
+
+    None, either, of those who ask with a key: they are not this user's chats.
+    """
+    is_others = request.conversation is not None or request.owner
+    if is_others or isinstance(request.prompt, str):
         return []
     return [(message.role, message.content) for message in request.prompt]
 
@@ -129,9 +135,10 @@ def _journaled(request: CompletionRequest) -> list[tuple[str, str]]:
 class _Tier:
     """A tier of the memory that finds nothing while the memory is not used."""
 
-    def __init__(self, owner: Remembering, reader: TokenReader) -> None:
-        self._owner = owner
+    def __init__(self, memory: Remembering, reader: Callable[[str], TokenReader]) -> None:
+        """`reader` finds what there is for an owner."""
+        self._memory = memory
         self._reader = reader
 
-    def lookup(self, suffix: Sequence[int]) -> TokenCursor | None:
-        return self._reader.lookup(suffix) if self._owner.is_used else None
+    def lookup(self, suffix: Sequence[int], owner: str = "") -> TokenCursor | None:
+        return self._reader(owner).lookup(suffix) if self._memory.is_used else None

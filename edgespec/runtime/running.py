@@ -46,7 +46,7 @@ from edgespec.reports import Report
 from edgespec.runtime.drafters import Drafters
 from edgespec.runtime.idle import IdleTask, IdleWorker, LateTask
 from edgespec.runtime.insights import Insights
-from edgespec.runtime.measuring import CostKeeper, ProveRows
+from edgespec.runtime.measuring import CostKeeper, ProveReading, ProveRows
 from edgespec.runtime.observers import Observers
 from edgespec.runtime.prompt_cache import PromptCache, prompt_key
 from edgespec.runtime.recording import Remembering, vocabulary_key
@@ -55,6 +55,7 @@ from edgespec.runtime.target import (
     Home,
     OpenTarget,
     context_options,
+    num_slots,
     open_model,
     pass_costs,
     served_model,
@@ -175,14 +176,15 @@ class _Wiring:
             _follow(request, target, home),
         )
         bridge = ModelBridge(target.model)
-        verifier = LlamaTarget(context, target.facts.max_rows, request.num_slots)
+        verifier = LlamaTarget(context, target.facts.max_rows, num_slots(request, target.model))
         planner = Planner(drafters.all, self._costs, time.perf_counter)
         prompts = _prompts(request, target, home)
         engine = Engine(verifier, planner, bridge.is_end, time.perf_counter, prompts)
         if prompts is not None:
             cleanup.callback(prompts.close, engine.keep_prompts)
         proving = ProveRows(target, home.facts, verifier.prove)
-        idle = self._idle(proving, drafters, prompts, selection, form)
+        reading = ProveReading(target, home.facts, verifier.prove_reading)
+        idle = self._idle(proving, reading, drafters, prompts, selection, form)
         insights = Insights(lambda: proving.facts, lambda: idle.doing)
         observers = [idle, memory, insights]
 
@@ -242,6 +244,7 @@ class _Wiring:
     def _idle(
         self,
         proving: ProveRows,
+        reading: ProveReading,
         drafters: Drafters,
         prompts: PromptCache | None,
         selection: Selection | None,
@@ -251,6 +254,8 @@ class _Wiring:
         target, facts = self._target, self._home.facts
         keeper = CostKeeper(target, facts, self._costs, proving)
         tasks: list[IdleTask] = [proving, keeper, drafters.following]
+        if num_slots(self._request, target.model) > 1:
+            tasks.insert(1, reading)
         if not self._request.idle:
             tasks = []
         elif selection is not None:

@@ -93,7 +93,8 @@ def context_options(
     trained = model.num_context_train
     num_batch = next(batch for limit, batch in _BATCH_BY_SIZE if model.num_parameters <= limit)
     num_context = request.num_context or min(DEFAULT_CONTEXT, trained)
-    sequences = num_sequences(request.num_slots) if request.num_slots > 1 else SINGLE_SLOT_SEQUENCES
+    slots = num_slots(request, model)
+    sequences = num_sequences(slots) if slots > 1 else SINGLE_SLOT_SEQUENCES
     return ContextOptions(
         num_context=num_context,
         num_threads=machine.num_threads,
@@ -102,6 +103,11 @@ def context_options(
         type_k=facts.setting.type_k,
         type_v=facts.setting.type_v,
     )
+
+
+def num_slots(request: LoadRequest, model: Model) -> int:
+    """Answers that may be open at a time: one where the model cannot forget tokens."""
+    return request.num_slots if model.can_roll_back else 1
 
 
 def pass_costs(costs: CostModel) -> dict[int, float]:

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pytest
 import server_support
-from server_support import EchoCompleter, Running, post, running_server, send
+from server_support import EchoCompleter, Serving, post, running_server, send
 from starlette.applications import Starlette
 from starlette.types import Message
 
 from edgespec.errors import BusyError, UsageError
-from edgespec.server import ServerSettings, bind, build_app, serve
+from edgespec.server import Models, Ready, ServerSettings, bind, build_app, serve
 from edgespec.server.run import base_url
 
 PROGRAM = """
@@ -31,12 +31,13 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from server_support import EchoCompleter
 from edgespec.errors import EdgeSpecError
-from edgespec.server import ServerSettings, serve
+from edgespec.server import Models, Ready, ServerSettings, serve
 completer = EchoCompleter(prefill_s=float(sys.argv[2]), token_s=0.05)
+settings = ServerSettings(port=0, verbose=sys.argv[3] == "verbose", grace_s=float(sys.argv[4]))
 try:
-    serve(completer, ServerSettings(port=0, verbose=sys.argv[3] == "verbose"))
+    serve(Models([Ready(completer)], settings), settings)
 except KeyboardInterrupt:
-    assert len(completer.stopped) == len(completer.requests)
+    assert completer.num_open == 0
     sys.exit(130)
 """
 
@@ -59,8 +60,18 @@ def test_the_own_address_is_an_allowed_host() -> None:
     assert len(ServerSettings(host="localhost").allowed_hosts) == 3
 
 
+def test_beyond_loopback_there_must_be_keys() -> None:
+    settings = ServerSettings(host="192.168.0.1", api_keys=("secret",))
+    assert "192.168.0.1" in settings.allowed_hosts and not settings.is_everywhere
+    assert ServerSettings(host="0.0.0.0", api_keys=("secret",)).is_everywhere
+
+
 @pytest.mark.parametrize(
-    ("field", "value"), [("port", -1), ("port", 65536), ("max_queue", -1), ("max_body_bytes", 0)]
+    ("field", "value"),
+    [
+        *(("port", -1), ("port", 65536), ("max_queue", -1), ("max_body_bytes", 0)),
+        *(("slots", 0), ("slots", 65), ("grace_s", -1)),
+    ],
 )
 def test_numbers_that_make_no_sense(field: str, value: int) -> None:
     with pytest.raises(UsageError, match=str(value)):
@@ -91,7 +102,8 @@ def test_ipv6_loopback_where_the_machine_has_it() -> None:
 def test_a_taken_port_is_known_before_anything_is_served() -> None:
     with closing(bind(ServerSettings(port=0))) as listener:
         taken = ServerSettings(port=listener.getsockname()[1])
-        for attempt in (lambda: bind(taken), lambda: serve(EchoCompleter(), taken)):
+        models = Models([Ready(EchoCompleter())], taken)
+        for attempt in (lambda: bind(taken), lambda: serve(models, taken)):
             with pytest.raises(BusyError, match=f"port {taken.port} is taken"):
                 attempt()
 
@@ -139,17 +151,20 @@ async def test_the_application_runs_without_our_server_too() -> None:
         await app(scope, receive, collect)
     assert sent[0]["status"] == 200
     assert len(completer.requests) == 1
-    assert "edgespec-answers" not in [thread.name for thread in threading.enumerate()]
+    assert not [each for each in threading.enumerate() if each.name.startswith("edgespec-answers")]
 
 
 @contextmanager
 def server_process(
-    prefill_s: float = 0.0, verbose: str = "quiet"
+    prefill_s: float = 0.0, verbose: str = "quiet", grace_s: float = 0.0
 ) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """The program above in a process of its own, and its port."""
     support = str(Path(server_support.__file__).parent)
     process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", PROGRAM, support, str(prefill_s), verbose],
+        [
+            *(sys.executable, "-W", "error", "-c", PROGRAM),
+            *(support, str(prefill_s), verbose, str(grace_s)),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -187,13 +202,35 @@ def test_a_signal_ends_it_quickly_and_quietly(number: int, code: int, busy: str)
                 time.sleep(0.3)
             os.kill(process.pid, number)
             if busy == "decode":
-                assert b"server_stopping" in connection.getresponse().read()
+                assert connection.getresponse().read().endswith(b"data: [DONE]\n\n")
             elif busy == "prefill":
                 assert connection.getresponse().status == 503
             out, err, seconds = rest_of(process)
     assert process.returncode == code
     assert (out, err) == ("", "")
     assert seconds < 2
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_answers_may_end_by_themselves_unless_it_is_told_twice(times: int) -> None:
+    """Who asks meanwhile is sent away."""
+    with server_process(grace_s=60.0) as (process, port):
+        server = Serving("127.0.0.1", port)
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+            body = b'{"prompt": "%s", "stream": true}' % (b"x" * 20)
+            connection.request("POST", "/v1/completions", body)
+            response = connection.getresponse()
+            response.readline()
+            os.kill(process.pid, signal.SIGINT)
+            time.sleep(0.3)
+            reply = post(server, "/v1/completions", {"prompt": "late"})
+            assert (reply.status, reply.error["code"]) == (503, "server_stopping")
+            if times == 2:
+                os.kill(process.pid, signal.SIGINT)
+            said = response.read()
+        rest_of(process)
+    assert (b'"finish_reason":"stop"' in said) is (times == 1)
+    assert (b'"finish_reason":"length"' in said) is (times == 2)
 
 
 def test_half_a_request_does_not_hold_up_the_end() -> None:
@@ -212,7 +249,7 @@ def test_half_a_request_does_not_hold_up_the_end() -> None:
 @pytest.mark.parametrize("verbose", ["quiet", "verbose"])
 def test_the_access_log_is_for_the_verbose_and_on_stderr(verbose: str) -> None:
     with server_process(verbose=verbose) as (process, port):
-        server = Running("127.0.0.1", port, None)  # type: ignore[arg-type]
+        server = Serving("127.0.0.1", port)
         assert send(server, "GET", "/health").status == 200
         os.kill(process.pid, signal.SIGINT)
         out, err, _ = rest_of(process)

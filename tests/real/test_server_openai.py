@@ -16,10 +16,12 @@ from typing import Any
 import openai
 import pytest
 from openai import OpenAI
+from server_support import wait_until
 
 from edgespec.protocols import Completer
 from edgespec.server.answers import AnswerQueue
 from edgespec.server.app import assemble
+from edgespec.server.models import Models, Ready
 from edgespec.server.run import Server, base_url, bind
 from edgespec.server.settings import ServerSettings
 
@@ -35,14 +37,13 @@ def running(completer: Completer) -> Iterator[tuple[str, AnswerQueue]]:
     settings = ServerSettings(port=0)
     listener = bind(settings)
     url = base_url(listener)
-    answers = AnswerQueue(completer, settings.max_queue)
-    ready = threading.Event()
-    server = Server(assemble(completer, answers, settings), answers, ready.set, verbose=False)
+    models = Models([Ready(completer)], settings)
+    server = Server(assemble(models, settings), models, settings)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:
-        assert ready.wait(10)
-        yield url, answers
+        wait_until(lambda: not models.is_loading)
+        yield url, models.default.answers
     finally:
         server.should_exit = True
         thread.join(10)

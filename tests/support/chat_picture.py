@@ -64,7 +64,7 @@ class PictureCompleter(ScriptedCompleter):
     """Counts what each source gave, and takes longer for the first answer than for the second."""
 
     def insight(self) -> Insight:
-        drafters = (DrafterInsight("smollm2-135m", DrafterCounts(), 3.4),)
+        drafters = (DrafterInsight("smollm2-135m", DrafterCounts(), 3.4, None, 60_000_000),)
         return Insight({1: 50.0, 2: 53.0, 4: 58.0, 8: 73.0, 16: 118.0}, 0, drafters)
 
     def _say(

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespec.engine.decoding import Limits
-from edgespec.engine.engine import Engine
+from edgespec.engine.engine import NUM_AHEAD, Engine
 from edgespec.engine.tally import Tally
 from edgespec.errors import Cancelled, NativeLibraryError
 from edgespec.estimates.acceptance import Acceptance
@@ -59,6 +59,7 @@ class FakeTarget:
         self.num_batch = num_batch
         self.num_slots = num_slots
         self.max_branches = max_branches
+        self.reads_alike = True
         self.texts: list[list[int]] = [[] for _ in range(num_slots)]
         self.passes: list[tuple[int, ...]] = []
         self.on_pass: Callable[[Sequence[int]], None] = lambda _tokens: None
@@ -356,11 +357,12 @@ def make_engine(
     ends: frozenset[int] = frozenset(),
     clock: Callable[[], float] | None = None,
     prompts: PromptCache | None = None,
+    num_ahead: int = NUM_AHEAD,
 ) -> Engine:
     """An engine over fakes; by default nothing is drafted, and drafting would pay."""
     ticking = clock or FakeClock()
     planner = Planner([drafter or FakeDrafter()], costs or flat_costs(), ticking)
-    return Engine(target, planner, ends.__contains__, ticking, prompts)
+    return Engine(target, planner, ends.__contains__, ticking, prompts, num_ahead)
 
 
 _SIXTEEN_TOKENS = Limits(max_tokens=16)

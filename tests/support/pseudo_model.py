@@ -30,7 +30,7 @@ class PseudoModel:
         self, script: Callable[[Sequence[int]], tuple[int, float]], num_context: int = 4096
     ) -> None:
         self.cells: list[int] = []
-        self.num_context = num_context
+        self.num_context, self.num_bytes = num_context, 1000
         self.first_guesses: list[list[int]] = []
         self.num_read = 0
         self.fails = False

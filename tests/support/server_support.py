@@ -218,43 +218,62 @@ def served_by(completer: TextCompleter) -> Served:
 
 
 @dataclass(frozen=True)
-class Running:
-    """A server that runs."""
+class Serving:
+    """A server in a thread."""
 
     host: str
     port: int
-    answers: AnswerQueue
+    thread: threading.Thread | None = None
 
     @property
     def url(self) -> str:
         return f"http://{self.host}:{self.port}/v1"
 
+    @property
+    def is_alive(self) -> bool:
+        return self.thread is not None and self.thread.is_alive()
+
     def connect(self, timeout_s: float = 10.0) -> socket.socket:
         return socket.create_connection((self.host, self.port), timeout=timeout_s)
 
 
+@dataclass(frozen=True)
+class Running(Serving):
+    """One whose only model is loaded, and the queue before that."""
+
+    answers: AnswerQueue = field(kw_only=True)
+
+
 @contextmanager
-def running_server(
-    completer: TextCompleter, settings: ServerSettings = ANY_PORT
-) -> Iterator[Running]:
+def serving(models: Models, settings: ServerSettings = ANY_PORT) -> Iterator[Serving]:
     """The real server on a free port, in a thread; everything it opened is closed at the end."""
     listener = bind(settings)
     port = listener.getsockname()[1]
-    models = Models([Ready(completer)], settings)
     ready = threading.Event()
     server = Server(assemble(models, settings), models, settings, ready.set)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:
         assert ready.wait(10), "the server did not start"
-        wait_until(lambda: not models.is_loading)
-        yield Running(settings.address, port, models.default.answers)
+        yield Serving(settings.address, port, thread)
     finally:
         server.should_exit = True
         thread.join(10)
         listener.close()
         assert not thread.is_alive(), "the server did not stop"
         assert models.join(0.0), "a worker thread did not stop"
+
+
+@contextmanager
+def running_server(
+    completer: TextCompleter, settings: ServerSettings = ANY_PORT
+) -> Iterator[Running]:
+    """The same around one completer, once that is served."""
+    models = Models([Ready(completer)], settings)
+    with serving(models, settings) as server:
+        wait_until(lambda: not models.is_loading)
+        answers = models.default.answers
+        yield Running(server.host, server.port, server.thread, answers=answers)
 
 
 @dataclass(frozen=True)
@@ -296,7 +315,7 @@ class Reply:
 
 
 def send(
-    server: Running,
+    server: Serving,
     method: str,
     path: str,
     body: bytes | None = None,
@@ -314,12 +333,12 @@ def send(
         connection.close()
 
 
-def post(server: Running, path: str, content: object) -> Reply:
+def post(server: Serving, path: str, content: object) -> Reply:
     """POST `content` as JSON."""
     return send(server, "POST", path, json.dumps(content).encode())
 
 
-def start_chat(server: Running, text: str, *, stream: bool) -> socket.socket:
+def start_chat(server: Serving, text: str, *, stream: bool) -> socket.socket:
     """Send a chat request and leave the answer in the socket, for clients that go away."""
     content = {"messages": [{"role": "user", "content": text}], "stream": stream}
     body = json.dumps(content).encode()

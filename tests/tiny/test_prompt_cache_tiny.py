@@ -166,7 +166,7 @@ def talk(length: int, start: str) -> tuple[Message, ...]:
     return (Message("user", f"{start} " + "and so on " * length),)
 
 
-@pytest.mark.parametrize("way", ["kept", "record", "learn", "remember", "unnamed", "deleted"])
+@pytest.mark.parametrize("way", ["kept", "unnamed", "record", "learn", "remember", "deleted"])
 def test_a_conversation_outlives_the_process_unless_it_is_not_to(
     tmp_path: Path, write_model: WriteModel, way: str
 ) -> None:
@@ -187,13 +187,14 @@ def test_a_conversation_outlives_the_process_unless_it_is_not_to(
         assert not list(paths.prompts.glob("*"))
         if way == "deleted":
             running.forget("a")
-    assert len(list(paths.prompts.glob("*.kv"))) == (way == "kept")
+    is_kept = way in ("kept", "unnamed")
+    assert len(list(paths.prompts.glob("*.kv"))) == is_kept
     with load(options, path, paths, lambda _line: None) as running:
         again = ask(running.completer, request)
     assert again.token_ids == first.token_ids
     timings = again.timings
     known = timings.num_cached_tokens
-    assert known == (timings.num_prompt_tokens - 1 if way == "kept" else 0)
+    assert known == (timings.num_prompt_tokens - 1 if is_kept else 0)
 
 
 def test_the_rest_of_a_cut_answer_is_that_of_one_that_was_not(open_model: OpenModel) -> None:

@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from dataclasses import dataclass
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from rigs import EXACT, SMALL, OpenModel, corpus_tokens, invariant_rows
 from tiny_models import Architecture, VocabularyKind
-from together import Bench, FreeingTarget, Known, Talk, num_differing
+from together import Bench, FreeingTarget, Known, Talk, Turn, eager_engine, num_differing
 
+from edgespec.drafters.context import ContextDrafter
+from edgespec.engine.decoding import Decoding, Limits
 from edgespec.llama.context import Context
 from edgespec.llama.model import Model
+from edgespec.llama.sampler import SamplerChain
+from edgespec.llama.target import LlamaTarget, num_sequences
+from edgespec.machine.probe import USUAL
+from edgespec.machine.reading import reads_alike
 from edgespec.protocols import Drafter
-from edgespec.types import SamplingParams
+from edgespec.types import EncodedPrompt, SamplingParams
 
 CELLS = dataclasses.replace(EXACT, num_context=512)
 SAMPLINGS = (SamplingParams(), SamplingParams(temperature=0.8, seed=7))
@@ -88,3 +97,111 @@ def test_cells_that_are_freed_at_once_change_bits(open_model: OpenModel) -> None
         talks, SAMPLINGS[0], drafters, num_slots=4, in_turns=True, layout=FreeingTarget
     )
     assert num_differing(alone, together) > 0
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_text_that_is_read_in_pieces_is_read_alike(
+    open_model: OpenModel, architecture: Architecture
+) -> None:
+    """On the build that `make setup` makes: so prompts are read beside the answers of others."""
+    spec = dataclasses.replace(SMALL, architecture=architecture, sliding_window=48)
+    assert reads_alike(open_model(spec), USUAL, num_threads=2)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A question after `wait` more steps, and when it is cancelled, if it is."""
+
+    wait: int
+    start: int
+    length: int
+    max_tokens: int
+    temperature: float
+    cancelled_after: int | None
+
+
+ARRIVALS = st.builds(
+    Arrival,
+    wait=st.integers(0, 12),
+    start=st.integers(0, 60),
+    length=st.integers(1, 40) | st.integers(100, 180),
+    max_tokens=st.integers(1, 50),
+    temperature=st.sampled_from([0.0, 0.8]),
+    cancelled_after=st.none() | st.integers(0, 20),
+)
+SLOTS, FEW_AHEAD, SMALL_BATCH = 4, 12, 64
+
+
+class Interleaved:
+    """One engine with four slots, and answers of engines of their own to compare with."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.bench = bench_of(model)
+        self.tokens = corpus_tokens(model, 260)
+        self.known: dict[Arrival, Turn] = {}
+
+    def run(self, arrivals: list[Arrival]) -> None:
+        options = dataclasses.replace(
+            CELLS, num_batch=SMALL_BATCH, num_sequences=num_sequences(SLOTS)
+        )
+        with Context(self.model, options) as context:
+            target = LlamaTarget(context, self.bench.max_rows, SLOTS)
+            target.prove_reading(reads_alike=True)
+            engine = eager_engine(target, [ContextDrafter()], trees=False, num_ahead=FEW_AHEAD)
+            waiting, running = list(arrivals), dict[Decoding, tuple[Arrival, Turn]]()
+            step = last = 0
+            while waiting or running:
+                step += 1
+                while waiting and (step - last >= waiting[0].wait or not running):
+                    prompt, limits = self.prompt_of(waiting[0]), Limits(waiting[0].max_tokens)
+                    if not engine.has_room(EncodedPrompt(prompt), limits):
+                        break
+                    arrival, last = waiting.pop(0), step
+                    sampler = SamplerChain(sampling_of(arrival), self.model.vocab)
+                    decoding = engine.open(EncodedPrompt(prompt), sampler, limits)
+                    running[decoding] = arrival, Turn(prompt)
+                for decoding, kept in engine.step(list(running)):
+                    running[decoding][1].take(kept)
+                for decoding, (arrival, turn) in list(running.items()):
+                    is_cancelled = decoding.num_emitted >= (arrival.cancelled_after or 99)
+                    if decoding.is_over or is_cancelled:
+                        engine.close(decoding)
+                        decoding.sampler.close()
+                        del running[decoding]
+                        self.compare(arrival, turn)
+
+    def prompt_of(self, arrival: Arrival) -> tuple[int, ...]:
+        return tuple(self.tokens[arrival.start : arrival.start + arrival.length])
+
+    def compare(self, arrival: Arrival, turn: Turn) -> None:
+        alone = dataclasses.replace(arrival, wait=0, cancelled_after=None)
+        if alone not in self.known:
+            talk = Talk(self.prompt_of(arrival), arrival.max_tokens)
+            [[self.known[alone]]] = self.bench.alone([talk], sampling_of(arrival))
+        expected, count = self.known[alone], len(turn.tokens)
+        assert turn.tokens == expected.tokens[:count]
+        assert turn.rows == expected.rows[:count]
+        assert arrival.cancelled_after is not None or count == len(expected.tokens)
+
+
+def sampling_of(arrival: Arrival) -> SamplingParams:
+    return SamplingParams(temperature=arrival.temperature, seed=arrival.start)
+
+
+@pytest.mark.parametrize("architecture", ("qwen2", "gemma3"))
+def test_whatever_comes_and_goes_each_answer_is_as_if_it_were_alone(
+    open_model: OpenModel, monkeypatch: pytest.MonkeyPatch, architecture: Architecture
+) -> None:
+    """Prompts are read beside answers, a few tokens a pass; answers are put aside for others."""
+    spec = dataclasses.replace(SMALL, architecture=architecture, sliding_window=48)
+    interleaved = Interleaved(open_model(spec))
+    moved = count_moves(monkeypatch)
+
+    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.lists(ARRIVALS, min_size=2, max_size=9))
+    def interleave(arrivals: list[Arrival]) -> None:
+        interleaved.run(arrivals)
+
+    interleave()
+    assert moved

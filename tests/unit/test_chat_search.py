@@ -49,6 +49,28 @@ def test_case_and_accents_do_not_count(store: ChatStore) -> None:
     assert found(store, "snake_case") == ["in [snake_case]"] == found(store, "snake_ca")
 
 
+def test_titles_are_searched_as_well_and_come_first(store: ChatStore) -> None:
+    renamed, other = say(store, "How much is due?"), say(store, "Taxes, please")
+    store.rename(renamed, "Où sont les Taxes 2025")
+    hits = store.search("tax")
+    assert [(hit.chat, hit.role) for hit in hits] == [(renamed, "title"), (other, "user")]
+    assert (hits[0].title, hits[0].snippet[0][0]) == ("Où sont les Taxes 2025",) * 2
+    assert store.load(renamed).messages[0].id == hits[0].message  # type: ignore[union-attr]
+    for text, num_found in {
+        "ou taxes": 1,
+        "OÙ 20": 1,
+        "axes": 0,
+        "ou due": 0,
+        "2 taxes": 0,
+    }.items():
+        assert len(store.search(text)) == num_found, text
+    store.rename(renamed, "税金の計算")
+    assert [hit.chat for hit in store.search("計算")] == [renamed]
+    assert len(store.search("a", limit=1)) == 0 and len(store.search("tax", limit=1)) == 1
+    store.delete(renamed)
+    assert store.search("計算") == []
+
+
 def test_the_latest_comes_first(store: ChatStore) -> None:
     chats = [say(store, f"question {number}") for number in range(3)]
     assert [hit.chat for hit in store.search("question")] == chats[::-1]

@@ -23,6 +23,7 @@ from edgespec.types import (
     Message,
     SpeculationStats,
     Timings,
+    figures_of,
 )
 
 
@@ -150,7 +151,14 @@ def test_a_run_is_kept_as_a_chat_of_its_own_origin(
     assert answer.request.conversation == head.id and chat is not None
     assert (head.title, head.origin, chat.settings.system) == ("Rain?", "run", "Be brief.")
     assert (chat.messages[1].content, chat.messages[1].state) == (said, state)
-    assert chat.messages[1].figures.get("tokens") == (6 if ended else None)
+    assert chat.messages[1].figures == (figures_of(ended, request) if ended else {})
+
+
+def test_the_figures_that_are_kept_have_the_names_of_the_metrics() -> None:
+    figures = figures_of(completion("stop"), CompletionRequest("Rain", speculate=False))
+    metrics = (Path(__file__).parents[2] / "docs/metrics.md").read_text(encoding="utf-8")
+    assert [name for name in figures if name not in metrics] == []
+    assert figures["tokens_per_second"] == 2500.0 and figures["plain"] == 1.0
 
 
 def test_nothing_is_kept_of_a_plain_prompt_or_where_nothing_is_to_be(path: Path) -> None:

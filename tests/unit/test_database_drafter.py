@@ -67,7 +67,7 @@ class CountingIndex:
         self._reader = recorded.reader()
         self.num_lookups = 0
 
-    def lookup(self, suffix: Sequence[int]):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    def lookup(self, suffix: Sequence[int], owner: str = ""):  # type: ignore[no-untyped-def]  # noqa: ANN201
         self.num_lookups += 1
         return self._reader.lookup(suffix)
 
@@ -100,6 +100,7 @@ def test_the_surer_tier_speaks_and_the_other_takes_over() -> None:
     kinds_of_a_tier = (new_calibration().num_kinds - len(PRIOR)) // NUM_TIERS
     tiers = [guess.evidence // kinds_of_a_tier for guess in guesses]
     assert tiers == [0, 0, 0, 1, 1]
+    assert [guess.source for guess in guesses] == ["database"] * 3 + ["database/statistics"] * 2
 
 
 def test_a_tier_that_was_wrong_here_is_asked_anew() -> None:
@@ -252,6 +253,7 @@ def test_a_copy_with_a_changed_word_goes_on_behind_it() -> None:
     assert proposed(session, 3) == []
     session.learn(told([112]))
     assert proposed(session, 3) == [113, 114, 115], "its source is surer than any other match"
+    assert first_guess(session).source == "database/statistics"
     assert proposed(session, 2, [113, 114]) == [115, 116]
     assert proposed(opened(drafter_over(recorded), [1, 2, 3]), 3) == [], "another answer"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from fakes import (
@@ -20,10 +21,12 @@ from fakes import (
 
 from edgespec.engine.decoding import Limits
 from edgespec.engine.engine import Engine
+from edgespec.engine.tally import Tally
 from edgespec.errors import UsageError
 from edgespec.passes import Proposal
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.planning.planner import Planner
+from edgespec.protocols import Quote
 from edgespec.types import TARGET, DrafterCounts, DrafterInsight, PrefillProgress
 
 
@@ -104,7 +107,8 @@ def test_pass_times_are_observed() -> None:
 def test_an_insight_tells_costs_at_the_present_context_and_what_drafters_gave() -> None:
     target = FakeTarget(num_context=600, max_rows=2)
     costs = CostModel(CostTable(100, 500, {1: 10.0, 2: 11.0}, {1: 50.0, 2: 51.0}), 4)
-    drafter = FakeDrafter(oracle(target), cost_ms=0.5)
+    drafter = FakeDrafter(oracle(target))
+    drafter.quote = Quote(0.5, guess_bytes=700)
     engine = make_engine(target, drafter, costs, clock=lambda: 0.0)
     assert engine.insight().drafters == (DrafterInsight("fake", DrafterCounts()),)
     collect(engine, (1,) * 298, limits=Limits(6))
@@ -114,6 +118,7 @@ def test_an_insight_tells_costs_at_the_present_context_and_what_drafters_gave() 
     assert insight.plain_token_ms == insight.pass_ms[1]
     [told] = insight.drafters
     assert (told.name, told.counts, told.guess_ms) == ("fake", DrafterCounts(2, 2), 0.5)
+    assert told.guess_bytes == 700
     assert told.balance_ms is not None
 
 
@@ -126,6 +131,19 @@ def test_each_token_tells_where_it_came_from() -> None:
     assert [each.sources for each in kept] == [(TARGET,), *[("known",) * 3 + (TARGET,)] * 3]
     assert [each.rows for each in kept] == [(0,), *[(0, 1, 2, 3)] * 3]
     assert [dict(each.proposed) for each in kept] == [{}, *[{"known": 3}] * 3]
+
+
+def test_a_part_of_a_drafter_is_told_apart_and_counts_as_the_drafter() -> None:
+    target, tally = FakeTarget(max_rows=2), Tally(FakeClock())
+    guess = oracle(target)
+    drafter = FakeDrafter(lambda text: (replace(each, source="fake/part") for each in guess(text)))
+    engine = make_engine(target, drafter)
+    for kept in run(engine, [1, 2, 3], limits=Limits(5)):
+        tally.take(kept)
+        assert set(kept.sources) <= {"fake/part", TARGET}
+    counts = DrafterCounts(2, 2)
+    assert dict(tally.stats().by_drafter) == {"fake": counts}
+    assert [each.counts for each in engine.insight().drafters] == [counts]
 
 
 def test_the_record_of_a_pass_tells_its_rows_and_times() -> None:

@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from edgespec.drafters.context import ContextDrafter
 from edgespec.engine.decoding import Decoding, Limits
-from edgespec.engine.engine import Engine
+from edgespec.engine.engine import LEAST_CHUNK, MOST_WAIT, NUM_AHEAD, Engine
 from edgespec.errors import Cancelled
 from edgespec.passes import EMPTY_DRAFT, Draft, Part, Proposal
 from edgespec.planning.planner import Plan, Planner, Want
@@ -59,12 +59,18 @@ def sometimes_wrong(target: FakeTarget) -> FakeDrafter:
 
 
 class Interleaving(RuleBasedStateMachine):
-    """Opens, steps of any of the open answers, aborts and closes, in any order."""
+    """Opens, steps of any of the open answers, aborts and closes, in any order.
+
+    Where cells are reserved for few tokens ahead, answers are put aside for others.
+    """
+
+    num_ahead = NUM_AHEAD
 
     def __init__(self) -> None:
         super().__init__()
         self.target = FakeTarget(num_context=NUM_CONTEXT, max_rows=5, num_slots=NUM_SLOTS)
-        self.engine = make_engine(self.target, sometimes_wrong(self.target))
+        drafter = sometimes_wrong(self.target)
+        self.engine = make_engine(self.target, drafter, num_ahead=self.num_ahead)
         self.open: list[Opened] = []
 
     @rule(
@@ -109,7 +115,7 @@ class Interleaving(RuleBasedStateMachine):
     @rule()
     def abort(self) -> None:
         self.target.abort()
-        with pytest.raises(Cancelled):
+        with pytest.raises(Cancelled):  # the eldest always has a pass
             self.engine.step([each.decoding for each in self.open])
         self.target.resume()
 
@@ -135,6 +141,20 @@ class Interleaving(RuleBasedStateMachine):
 
 TestInterleaving = Interleaving.TestCase
 TestInterleaving.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+class Crowded(Interleaving):
+    """The same, with more answers than the cells can hold at their ends."""
+
+    num_ahead = 6
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.target.num_context = 60
+
+
+TestCrowded = Crowded.TestCase
+TestCrowded.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
 
 
 def test_answers_share_a_pass() -> None:
@@ -165,14 +185,81 @@ def test_a_pass_with_too_few_exact_rows_goes_round() -> None:
     assert {decoding.num_emitted for decoding in decodings} == {5}
 
 
-def test_a_prompt_is_read_in_turns_with_the_answers_of_others() -> None:
-    target = FakeTarget(num_context=200, max_rows=4, num_slots=2, num_batch=8)
+def reading_beside(reads_alike: bool, num_prompts: int = 1) -> list[tuple[int, int]]:
+    """Who had each pass until all prompts are read, and how many rows; the first one writes."""
+    target = FakeTarget(num_context=900, max_rows=4, num_slots=3, num_batch=64)
+    target.reads_alike = reads_alike
     engine = make_engine(target)
-    first = engine.open(EncodedPrompt((1, 2)), FakeSampler(), Limits(20))
-    engine.step([first])
-    second = engine.open(EncodedPrompt((1,) * 24), FakeSampler(), Limits(20))
-    order = [engine.step([first, second])[0][0] for _ in range(6)]
-    assert order == [first, second] * 3
+    prompts = [(1, 2), *[(1, number) * 80 for number in range(num_prompts)]]
+    decodings = []
+    for prompt in prompts:
+        limits = Limits(40, reuse_prefix=False)
+        decodings.append(engine.open(EncodedPrompt(prompt), FakeSampler(), limits))
+        if len(decodings) == 1:
+            engine.step(decodings)
+    passes = []
+    while any(not each.num_emitted for each in decodings):
+        emitted = engine.step(decodings)
+        passes.append((decodings.index(emitted[0][0]), emitted[0][1].record.num_rows))
+    return passes
+
+
+def test_a_prompt_is_read_in_turns_with_the_answers_of_others() -> None:
+    passes = reading_beside(reads_alike=True)
+    assert [who for who, _ in passes] == [1, 0] * (len(passes) // 2) + [1] * (len(passes) % 2)
+    rows = [count for who, count in passes if who == 1]
+    assert sum(rows) == 160
+    ms_of_a_row, ms_of_a_pass = 1.0, 1.0  # the clock ticks once a pass, whatever is in it
+    assert rows[0] == max(LEAST_CHUNK, int(MOST_WAIT * ms_of_a_pass / (ms_of_a_row / 1)))
+    assert max(rows[1:]) < 64
+
+
+def test_where_pieces_would_change_bits_prompts_are_read_whole() -> None:
+    rows = [count for who, count in reading_beside(reads_alike=False) if who == 1]
+    assert rows == [64, 64, 32]
+
+
+def test_several_prompts_are_read_in_turns() -> None:
+    passes = [who for who, _ in reading_beside(reads_alike=False, num_prompts=2)]
+    assert passes[:8] == [1, 0, 2, 0, 1, 0, 2, 0]
+
+
+def test_an_answer_is_put_aside_for_an_elder_one_and_comes_back() -> None:
+    target = FakeTarget(num_context=80, max_rows=2, num_slots=3)
+    engine = make_engine(target, num_ahead=8)
+    decodings = []
+    for number in range(3):
+        prompt = EncodedPrompt((number, 1, 2))
+        assert engine.has_room(prompt, Limits(70)), "cells are reserved as answers grow"
+        decodings.append(engine.open(prompt, FakeSampler(), Limits(70)))
+    ended: list[Decoding] = []
+    read = 0
+    while decodings:
+        for decoding, kept in engine.step(decodings):
+            read += kept.progress is not None
+            if decoding.is_over:
+                engine.close(decoding)
+                decodings.remove(decoding)
+                ended.append(decoding)
+        if any(each.aside is not None for each in decodings):
+            assert decodings[0].aside is None, "the eldest never waits"
+            assert not engine.has_room(EncodedPrompt((1,)), Limits(1)), "who is aside comes first"
+    assert read == 3, "nothing is computed twice"
+    assert [each.prompt.tokens[0] for each in ended] == [0, 1, 2]
+    for each in ended:
+        assert each.text[3:] == alone(each.prompt.tokens, 0.0, 70)
+
+
+def test_what_was_computed_for_one_is_not_used_for_another() -> None:
+    target = FakeTarget(num_context=300, num_slots=3)
+    engine = make_engine(target)
+    prompt = tuple(range(6)) * 3
+    cached = []
+    for owner in ("", "a", "b", "a", ""):
+        kept = next(run(engine, prompt, limits=Limits(4, owner=owner)))
+        assert kept.progress is not None
+        cached.append(kept.progress.num_cached)
+    assert cached == [0, 0, 0, 17, 17]
 
 
 def test_an_idle_slot_is_forgotten_to_make_room_the_oldest_first() -> None:

@@ -303,6 +303,25 @@ def test_closing_cancels_and_lets_go_of_the_model(children: Childhood, host: Hos
 # -- switching --------------------------------------------------------------------------------
 
 
+def test_a_model_that_is_let_go_comes_back_with_the_next_question(
+    children: Childhood, host: Host
+) -> None:
+    load(host)
+    children.completer.prefill_s = 60.0
+    answer = running(children, host)
+    assert not host.let_go(), "it answers"
+    answer.close()
+    assert host.let_go() and host.let_go()
+    assert children.closed == [MODEL]
+    children.completer.prefill_s = 0.0
+    assert text_of(host.answer(CompletionRequest("again"))) == "again"
+    assert [each.path for each in children.loads] == [MODEL, MODEL]
+    load(host)
+    assert host.let_go()
+    load(host)
+    assert len(children.processes) == 3
+
+
 def test_another_model_takes_the_place_of_the_first(children: Childhood, host: Host) -> None:
     load(host)
     closed_before: list[list[Path]] = []

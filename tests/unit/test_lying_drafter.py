@@ -31,7 +31,7 @@ MOST_LOSS = 1.03
 class Liar:
     """A `DraftModel` that knows what the target will say, and says something else."""
 
-    num_context = 4096
+    num_context, num_bytes = 4096, 0
 
     def __init__(
         self, target: FakeTarget, lies: Callable[[int], bool], on_guess: Callable[[], None]

@@ -124,6 +124,15 @@ def test_as_many_answers_are_followed_as_there_are_caches() -> None:
     assert guesses(strategy.open(NOTHING), 1) != []
 
 
+def test_a_guess_that_completes_no_token_reads_weights_as_well() -> None:
+    letters = drafter_of("bpe", "bpe", PseudoModel(chatter(TOKENIZERS["bpe"])))
+    session = letters.open(NOTHING)
+    assert session.quote.guess_bytes == 1000
+    for _ in range(100):
+        letters.costs.observe(0.002, 1, 0)
+    assert session.quote.guess_bytes > 3000
+
+
 def test_an_answer_takes_the_cache_that_holds_most_of_it() -> None:
     models = [PseudoModel(chatter(TOKENIZERS["bpe"])) for _ in range(2)]
     strategy = drafter_of("bpe", "bpe", *models)

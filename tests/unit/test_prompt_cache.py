@@ -237,6 +237,49 @@ def test_copies_in_memory_are_bounded(paths: Paths, monkeypatch: pytest.MonkeyPa
     assert prompts.lacks("a", TEXT) and not prompts.lacks("b", TEXT[1:])
 
 
+def test_what_nobody_named_is_told_by_its_text(paths: Paths) -> None:
+    """A text that goes on takes the place of its beginning, another one does not."""
+    prompts = cache(paths)
+    other = (5, *TEXT)
+    for text in (TEXT, other):
+        prompts.keep("", text, (Stretch(len(text), b"cells"),))
+    write_all(prompts)
+    assert len(files(paths)) == 2
+    assert not prompts.lacks("", TEXT) and not prompts.lacks("", TEXT[:180])
+    assert prompts.lacks("", (*TEXT, 1)) and prompts.lacks("a", TEXT)
+    longer = (*TEXT, 1, 2)
+    prompts.keep("", longer, (Stretch(len(longer), b"more cells"),))
+    write_all(prompts)
+    assert len(files(paths)) == 2
+    saved = prompts.find(longer, 0)
+    assert saved is not None and saved.num_shared == len(longer)
+    assert prompts.find(other, 0) is not None
+
+
+def test_the_deletion_of_any_conversation_deletes_what_nobody_named(paths: Paths) -> None:
+    """It may be of that one."""
+    prompts = kept(paths, "a", "", "b")
+    prompts.keep("", TEXT[::-1], (Stretch(len(TEXT), b"waits"),))
+    prompts.forget("a")
+    write_all(prompts)
+    assert len(files(paths)) == 1
+    assert not cache(paths).lacks("b", TEXT)
+
+
+@pytest.mark.parametrize("is_written", [False, True])
+def test_what_is_of_one_owner_is_found_for_this_one_alone(paths: Paths, is_written: bool) -> None:
+    prompts = cache(paths)
+    prompts.keep("", TEXT, STRETCHES, "a")
+    if is_written:
+        write_all(prompts)
+        prompts = cache(paths)
+    assert prompts.find(TEXT, 0, "a") is not None
+    assert not prompts.lacks("", TEXT, "a")
+    for owner in ("", "b"):
+        assert prompts.find(TEXT, 0, owner) is None
+        assert prompts.lacks("", TEXT, owner)
+
+
 # -- slots ------------------------------------------------------------------------------------
 
 
@@ -277,11 +320,11 @@ def test_the_end_keeps_what_idle_slots_hold(paths: Paths) -> None:
     assert saved is not None and saved.num_shared == len(TEXT) + len(first) - 1
 
 
-@pytest.mark.parametrize("what", ["unnamed", "deleted", "its own", "forgotten"])
+@pytest.mark.parametrize("what", ["not recorded", "deleted", "its own", "forgotten"])
 def test_what_is_not_to_be_kept_is_not(paths: Paths, what: str) -> None:
     prompts = cache(paths)
     _, engine = engine_with(prompts)
-    say(engine, TEXT, None if what == "unnamed" else "a")
+    say(engine, TEXT, None if what == "not recorded" else "a")
     if what == "deleted":
         engine.disown("a")
     if what == "forgotten":
@@ -299,3 +342,19 @@ def test_a_state_that_does_not_fit_is_read_again(paths: Paths) -> None:
     target.on_pass = lambda tokens: read.append(len(tokens))
     say(engine, (*TEXT, 5), "a")
     assert read[0] == target.num_batch
+
+
+def test_more_conversations_than_slots_are_each_read_once(paths: Paths) -> None:
+    """Nobody named them: clients of the server do not."""
+    prompts = cache(paths)
+    target, engine = engine_with(prompts, num_slots=2)
+    texts = [tuple((token + shift) % 6 for token in TEXT) for shift in range(5)]
+    for turn in range(3):
+        for place, text in enumerate(texts):
+            read: list[int] = []
+            target.on_pass = lambda tokens, read=read: read.append(len(tokens))  # type: ignore[misc]
+            said = say(engine, text, "")
+            assert (read[0] == target.num_batch) is (turn == 0), "only the first time"
+            texts[place] = (*text, *said, place, 4)
+            write_all(prompts)
+    assert len(files(paths)) <= len(texts)

@@ -31,6 +31,7 @@ ASKED: Prompt = (Message("user", "Rain?"),)
         (CompletionRequest(ASKED, conversation="c"), 0, 1, "c"),
         (CompletionRequest("Rain"), 0, 1, None),
         (CompletionRequest(ASKED, record=False), 0, 0, None),
+        (CompletionRequest(ASKED, owner="a"), 0, 1, None),
         (CompletionRequest(ASKED, conversation="c", record=False), 0, 0, None),
     ],
 )
@@ -57,3 +58,18 @@ def test_a_named_conversation_is_written_down_by_whoever_named_it(
             ]
         elif owners:
             assert owners == [owner]
+
+
+def test_what_is_said_to_one_is_found_for_this_one_alone(tmp_path: Path) -> None:
+    with open_database(tmp_path / "edgespec.db") as database:
+        memory = open_token_memory(database, VOCABULARY)
+        assert memory is not None
+        with Remembering(memory, print) as remembering:
+            prompt = EncodedPrompt((1, 2, 3, 4))
+            request = CompletionRequest("Rain", owner="a")
+            remembering.open(request, prompt).close(ANSWER)
+            assert remembering.flush()
+            model, _ = remembering.tiers
+            assert model.lookup((1, 2, 3, 4), "a") is not None
+            assert model.lookup((1, 2, 3, 4), "b") is None
+            assert model.lookup((1, 2, 3, 4)) is None

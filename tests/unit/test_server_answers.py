@@ -16,14 +16,18 @@ from edgespec.server.errors import ApiError
 from edgespec.types import CompletionRequest
 
 LONG = CompletionRequest("x" * 2000)
+NOW = [0.0]
+"""What the clock of queues says."""
+
+MakeQueue = Callable[..., AnswerQueue]
 
 
 @pytest.fixture
-async def make_queue() -> AsyncIterator[Callable[[EchoCompleter, int], AnswerQueue]]:
+async def make_queue() -> AsyncIterator[MakeQueue]:
     made: list[AnswerQueue] = []
 
-    def make(completer: EchoCompleter, max_waiting: int) -> AnswerQueue:
-        queue = AnswerQueue(completer, max_waiting)
+    def make(completer: EchoCompleter, max_waiting: int, slots: int = 1) -> AnswerQueue:
+        queue = AnswerQueue(completer, max_waiting, slots, clock=lambda: NOW[0])
         queue.start()
         made.append(queue)
         return queue
@@ -32,9 +36,6 @@ async def make_queue() -> AsyncIterator[Callable[[EchoCompleter, int], AnswerQue
     for queue in made:
         queue.stop()
         assert await asyncio.to_thread(queue.join, 5.0)
-
-
-MakeQueue = Callable[[EchoCompleter, int], AnswerQueue]
 
 
 async def text_of(answer: Queued) -> str:
@@ -55,10 +56,27 @@ async def test_answers_come_in_the_order_of_the_questions(make_queue: MakeQueue)
     texts = await asyncio.gather(*map(text_of, answers))
     assert list(texts) == [request.prompt for request in requests]
     assert completer.requests == requests
-    assert not completer.overlapped
+    assert completer.most_open == 1
     assert threading.get_ident() not in completer.threads
     assert len(completer.threads) == 1
-    await until(lambda: not queue.is_answering)
+    await until(lambda: not queue.is_busy)
+
+
+async def test_as_many_run_as_there_are_slots(make_queue: MakeQueue) -> None:
+    completer = EchoCompleter(prefill_s=30.0)
+    queue = make_queue(completer, 2, slots=3)
+    answers = [queue.submit(LONG) for _ in range(5)]
+    await until(lambda: completer.num_open == 3)
+    assert (queue.num_running, queue.num_waiting) == (3, 2)
+    with pytest.raises(BusyError):
+        queue.submit(LONG)
+    queue.abandon(answers[1])
+    await until(lambda: len(completer.requests) == 4)
+    completer.prefill_s = 0.0
+    for answer in answers:
+        queue.abandon(answer)
+    assert await text_of(queue.submit(CompletionRequest("next"))) == "next"
+    assert completer.most_open == 3
 
 
 async def test_the_queue_is_bounded(make_queue: MakeQueue) -> None:
@@ -174,11 +192,54 @@ async def test_the_thread_outlives_a_closed_event_loop(make_queue: MakeQueue) ->
     assert await text_of(queue.submit(CompletionRequest("here"))) == "here"
 
 
-async def test_busy_says_how_long_the_last_answer_took(make_queue: MakeQueue) -> None:
-    queue = make_queue(EchoCompleter(prefill_s=1.1), 0)
-    await text_of(queue.submit(CompletionRequest("a")))
-    await until(lambda: not queue.is_answering)
-    queue.submit(LONG)
+async def test_what_was_said_before_the_end_stands(make_queue: MakeQueue) -> None:
+    """An answer that is cut ends as at a limit; one that waits is sent away."""
+    completer = EchoCompleter(token_s=0.002)
+    queue = make_queue(completer, 5)
+    running, waiting = queue.submit(LONG), queue.submit(LONG)
+    chunks = running.chunks()
+    assert (await anext(chunks)).text == "x"
+    queue.drain()
+    with pytest.raises(ApiError, match="stopping"):
+        await text_of(waiting)
+    assert (await anext(chunks)).text == "x", "what runs goes on"
+    queue.stop()
+    last = [chunk async for chunk in chunks][-1]
+    assert last.completion is not None and last.completion.finish_reason == "length"
+    assert len(completer.requests) == 1
+
+
+async def retry_after_s(queue: AnswerQueue) -> int:
     with pytest.raises(BusyError) as caught:
         queue.submit(LONG)
-    assert getattr(caught.value, "retry_after_s", None) == 2
+    return int(getattr(caught.value, "retry_after_s", 0))
+
+
+async def test_busy_says_when_a_place_will_be_free(make_queue: MakeQueue) -> None:
+    """What answers took lately, or those that run if that is more, shared by these."""
+    completer = EchoCompleter(prefill_s=30.0)
+    queue = make_queue(completer, 0, slots=2)
+
+    async def last(seconds: float) -> None:
+        answer = queue.submit(LONG)
+        await until(lambda: completer.num_open == 1)
+        NOW[0] += seconds
+        queue.abandon(answer)
+        await until(lambda: not queue.is_busy)
+
+    await last(20.0)
+    await last(40.0)  # a quarter of the way from 20 to 40
+    running = [queue.submit(LONG), queue.submit(LONG)]
+    await until(lambda: completer.num_open == 2)
+    assert await retry_after_s(queue) == 13
+    NOW[0] += 60.0
+    assert await retry_after_s(queue) == 30
+    for answer in running:
+        queue.abandon(answer)
+
+
+async def test_requests_are_noted_where_somebody_wants_it() -> None:
+    noted: list[CompletionRequest] = []
+    queue = AnswerQueue(EchoCompleter(), 1, note=noted.append)
+    queue.submit(LONG)
+    assert noted == [LONG]

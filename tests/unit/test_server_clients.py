@@ -93,7 +93,7 @@ def test_a_client_that_leaves_the_queue_gives_up_its_place() -> None:
         wait_until(lambda: server.answers.is_answering)
         with start_chat(server, "impatient", stream=False):
             wait_until(lambda: server.answers.num_waiting == 1)
-            assert ask(server, "full").status == 503
+            assert ask(server, "full").status == 429
         assert wait_until(lambda: server.answers.num_waiting == 0) < FREED_S
         with start_chat(server, "patient", stream=False):
             wait_until(lambda: server.answers.num_waiting == 1)
@@ -113,10 +113,10 @@ def test_a_full_queue_is_said_so() -> None:
         for stream in (False, True):
             content = {"prompt": "four", "stream": stream}
             reply = post(server, "/v1/completions", content)
-            assert reply.status == 503
+            assert reply.status == 429
             assert reply.error["code"] == "server_busy"
             assert "all 2 places" in reply.error["message"]
-            assert 1 <= int(reply.headers["retry-after"]) <= 60
+            assert int(reply.headers["retry-after"]) >= 1
         health = send(server, "GET", "/health").json
         assert (health["answering"], health["waiting"], health["max_waiting"]) == (True, 2, 2)
 
@@ -194,7 +194,7 @@ def test_stopping_the_server_tells_the_clients(stream: bool) -> None:
     running, waiting = received["running" + LONG], received["waiting"]
     assert waiting.startswith(b"HTTP/1.1 503 ")
     assert json.loads(waiting.partition(b"\r\n\r\n")[2])["error"]["code"] == "server_stopping"
-    assert b"server_stopping" in running
-    assert running.startswith(b"HTTP/1.1 200 " if stream else b"HTTP/1.1 503 ")
-    assert b"[DONE]" not in running
+    assert running.startswith(b"HTTP/1.1 200 ")
+    assert b'"finish_reason":"length"' in running, "what was said stands"
+    assert (b"[DONE]" in running) is stream
     assert len(completer.requests) == 1

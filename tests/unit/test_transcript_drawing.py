@@ -245,7 +245,7 @@ def test_every_character_has_one_place_among_its_sources(text: str, spans: list[
 @pytest.mark.parametrize(
     ("name", "category"),
     [("target", "target"), ("context", "context"), ("database", "model"),
-     ("statistics", "statistics"), ("qwen2.5-0.5b", "drafter"), ("grammar", "grammar")],
+     ("database/statistics", "statistics"), ("qwen2.5-0.5b", "drafter"), ("grammar", "grammar")],
 )  # fmt: skip
 def test_each_source_has_its_category(name: str, category: str) -> None:
     assert source_category(name) == category

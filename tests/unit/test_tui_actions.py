@@ -115,8 +115,10 @@ async def test_editing_is_left_with_escape(history: History) -> None:
         await ask(pilot, "one")
         await pilot.press("alt+up")
         assert box(pilot).text == "one"
+        box(pilot)._show_usual_hint()  # as it is when every other hint has ended
+        assert "Esc leaves the old one" in screen(pilot)
         await pilot.press("escape")
-        assert box(pilot).text == ""
+        assert box(pilot).text == "" and "Enter send" in screen(pilot)
         await ask(pilot, "two")
         assert questions(pilot) == ["one", "two"]
 

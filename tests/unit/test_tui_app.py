@@ -475,3 +475,17 @@ async def test_typing_goes_on_while_an_answer_runs() -> None:
         await until(pilot, lambda: answers(pilot) == ["one "])
         await pilot.press("x")
         assert box(pilot).text == "x"
+
+
+async def test_a_file_attached_while_the_model_loads_is_counted_once_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "notes.md").write_text("one two three")
+    monkeypatch.chdir(tmp_path)
+    factory = GatedFactory(ScriptedCompleter("Hello."))
+    async with ChatApp(factory).run_test(size=SIZE) as pilot:
+        await until(pilot, factory.entered.is_set)
+        box(pilot).attach("notes.md")
+        assert "1 KB" in screen(pilot)
+        factory.opened.set()
+        await until(pilot, lambda: "3 tokens" in screen(pilot))

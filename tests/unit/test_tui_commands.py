@@ -90,6 +90,11 @@ def test_a_slip_is_told(text: str, told: str) -> None:
         ('library = "Ctrl+K"\nstats = ["f2", "alt+s"]', {"library": "ctrl+k", "stats": "f2,alt+s"},
          None),
         ('tea = "f9"\nnew = "f8"', {"new": "f8"}, "keys.toml: there is no command tea"),
+        (
+            'stat = "f9"\nxyz = "f8"',
+            {},
+            "keys.toml: there is no command stat (stats?); there is no command xyz",
+        ),
         ("new = 3\nstop = []", {}, "keys.toml: new needs a key such as 'ctrl+k'; stop needs"),
         ("new = ", {}, "keys.toml is not used: "),
         (b"new = '\xff'", {}, "keys.toml is not used: "),

@@ -1,4 +1,4 @@
-"""What comes at a bad moment: a slow or failing disk, a switch, a summary, an edit, a way out."""
+"""What comes at a bad moment: a slow or failing disk, a summary, an edit, a way out."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from catalog_support import FakeCatalog
 from tui_support import (
-    MODEL,
     AppPilot,
-    GatedFactory,
     ScriptedCompleter,
     answers,
     ask,
@@ -26,13 +23,11 @@ from tui_support import (
 )
 
 from edgespec.chats import History, path_to
-from edgespec.errors import LoadCancelled, ModelFileError, StorageError
-from edgespec.protocols import Completer
+from edgespec.errors import StorageError
 from edgespec.reports import Report
 from edgespec.runtime.history import open_incognito
 from edgespec.tui import ChatApp, ChatOptions, ChatOutcome, Services
 from edgespec.tui.session import CONTINUED
-from edgespec.tui.worker import LoadProgress
 
 SIZE = (100, 30)
 LOCKED = StorageError("the database is locked", "close what holds it")
@@ -73,7 +68,11 @@ def history() -> Iterator[Unsure]:
     unsure.store.close()
 
 
-def app_of(completer: ScriptedCompleter, history: Unsure | History, **services: object) -> ChatApp:
+def app_of(
+    completer: ScriptedCompleter,
+    history: Unsure | History | Callable[[Report], History],
+    **services: object,
+) -> ChatApp:
     return ChatApp(completer, ChatOptions(), Services(history=history, **services))  # type: ignore[arg-type]
 
 
@@ -91,6 +90,48 @@ async def test_keys_are_taken_while_the_disk_waits(history: Unsure) -> None:
         await until(pilot, lambda: "waiting for the disk" in screen(pilot))
         history.gate.set()
         await until(pilot, lambda: answers(pilot) == ["one"])
+
+
+async def test_the_history_is_opened_behind_the_first_frame(history: Unsure) -> None:
+    is_free, opened_in = threading.Event(), list[str]()
+
+    def opened(report: Report) -> History:
+        opened_in.append(threading.current_thread().name)
+        assert is_free.wait(10)
+        report("the database was damaged, a new one was begun")
+        return history.store
+
+    async with app_of(ScriptedCompleter("one"), opened).run_test(size=SIZE) as pilot:
+        await ready(pilot)
+        assert "Enter send" in screen(pilot) and opened_in[0].startswith("history")
+        await send(pilot, "Hi")
+        is_free.set()
+        await until(pilot, lambda: answers(pilot) == ["one"])
+        await ready(pilot)
+        assert lines(pilot, "note") == ["the database was damaged, a new one was begun"]
+    assert len(opened_in) == 1 and history.kept() == [("Hi", "done"), ("one", "done")]
+
+
+async def test_a_history_that_is_locked_at_first_keeps_all_once_it_is_free(history: Unsure) -> None:
+    is_locked = True
+
+    def opened(_report: Report) -> History:
+        if is_locked:
+            raise LOCKED
+        return history.store
+
+    async with app_of(ScriptedCompleter("one", "two"), opened).run_test(size=SIZE) as pilot:
+        await ready(pilot)
+        await ask(pilot, "first")
+        await pilot.press("ctrl+l")
+        await until(pilot, lambda: "the database is locked; close what holds it" in screen(pilot))
+        is_locked = False
+        await pilot.press("escape")
+        await ask(pilot, "second")
+        first, *notes = lines(pilot, "note")
+        assert first == str(LOCKED) and notes[0].startswith(f"not kept from here on: {LOCKED}")
+        assert notes[1:] == ["all of this conversation is kept now"]
+    assert [text for text, _ in history.kept()] == ["first", "one", "second", "two"]
 
 
 async def test_escape_while_the_question_is_written_takes_it_back(history: Unsure) -> None:
@@ -250,100 +291,3 @@ async def test_an_edited_question_comes_back_while_an_answer_runs(history: Unsur
         await pilot.press("enter")
         completer.allow(1)
         await until(pilot, lambda: (questions(pilot), answers(pilot)) == (["Hi!"], ["Ha"]))
-
-
-# Another model
-
-
-class Loading:
-    """`Services.load` of one that waits until it is opened, cancelled, or told to fail."""
-
-    def __init__(self, completer: Completer) -> None:
-        self.asked: list[tuple[str | None, str | None]] = []
-        self.opened = threading.Event()
-        self.error: Exception | None = None
-        self._completer = completer
-
-    def load(self, model: str | None, drafter: str | None, _report: Report) -> Completer:
-        self.asked.append((model, drafter))
-        assert self.opened.wait(10)
-        self.opened.clear()
-        if self.error is not None:
-            raise self.error
-        return self._completer
-
-    def cancel(self) -> None:
-        self.error = LoadCancelled("the model was not loaded: it was cancelled")
-        self.opened.set()
-
-    def services(self) -> dict[str, object]:
-        return {"catalog": FakeCatalog(), "load": self.load, "cancel_load": self.cancel}
-
-
-async def test_escape_takes_back_the_model_that_is_being_loaded(history: Unsure) -> None:
-    completer = ScriptedCompleter("one")
-    loading = Loading(completer)
-    async with app_of(completer, history, **loading.services()).run_test(size=SIZE) as pilot:
-        await ready(pilot)
-        await send(pilot, "/model other")
-        await until(pilot, lambda: loading.asked == [("other", None)])
-        assert status(pilot).state == "loading"
-        await send(pilot, "/drafter none")
-        assert "Esc takes it back" in screen(pilot)
-        await pilot.press("escape")
-        await ready(pilot)
-        pilot.app.post_message(LoadProgress("loading the one before"))
-        await pilot.pause()
-        assert status(pilot).state == "ready"
-        assert lines(pilot, "note") == [
-            f"the model was not loaded: it was cancelled · {MODEL.name} goes on"
-        ]
-        assert loading.asked == [("other", None)]
-        await ask(pilot, "Hi")
-        assert answers(pilot) == ["one"]
-
-
-async def test_a_message_sent_while_another_model_is_loaded_waits_for_it(history: Unsure) -> None:
-    completer, other = ScriptedCompleter("old"), ScriptedCompleter("new")
-    loading = Loading(other)
-    async with app_of(completer, history, **loading.services()).run_test(size=SIZE) as pilot:
-        await ready(pilot)
-        await send(pilot, "/model other")
-        await until(pilot, lambda: loading.asked)
-        await send(pilot, "Hi")
-        await until(pilot, lambda: questions(pilot) == ["Hi"])
-        await pilot.press("escape")
-        assert box(pilot).text == "Hi" and status(pilot).state == "loading"
-        await pilot.press("enter")
-        loading.opened.set()
-        await until(pilot, lambda: answers(pilot) == ["new"])
-    assert not completer.requests
-
-
-@pytest.mark.parametrize("typo", [False, True])
-async def test_where_no_model_was_loaded_another_one_can_be(history: Unsure, typo: bool) -> None:
-    factory = GatedFactory(error=ModelFileError("qwen.gguf is truncated", "pull it again"))
-    loading = Loading(ScriptedCompleter("one"))
-    app = ChatApp(factory, ChatOptions(), Services(history=history, **loading.services()))  # type: ignore[arg-type]
-    async with app.run_test(size=SIZE) as pilot:
-        await until(pilot, factory.entered.is_set)
-        box(pilot).insert("/model other")
-        factory.opened.set()
-        await until(pilot, lambda: status(pilot).state == "failed")
-        if typo:
-            loading.error = ModelFileError("there is no other", "name one that is here")
-            loading.opened.set()
-            await pilot.press("enter")
-            await until(pilot, lambda: len(lines(pilot, "error")) == 2)
-            loading.error = None
-            box(pilot).insert("/model another")
-        loading.opened.set()
-        await pilot.press("enter")
-        await ready(pilot)
-        await ask_any(pilot, "Hi", lambda: answers(pilot) == ["one"])
-
-
-async def ask_any(pilot: AppPilot, text: str, is_there: Callable[[], bool]) -> None:
-    """Send `text` and wait."""
-    await send(pilot, text)
-    await until(pilot, is_there)

@@ -24,7 +24,7 @@ def still_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Ages are told at one time, hints stay, numbers are the last, and no files are found."""
     monkeypatch.setattr("edgespec.tui.library.time", SimpleNamespace(time=lambda: NOW))
     monkeypatch.setattr("edgespec.tui.message_input.HINT_SECONDS", 600)
-    monkeypatch.setattr("edgespec.tui.app.STATUS_INTERVAL", 0.0)
+    monkeypatch.setattr("edgespec.tui.stage.STATUS_INTERVAL", 0.0)
     monkeypatch.chdir(tmp_path)
 
 

@@ -240,6 +240,20 @@ async def test_a_command_that_takes_an_argument_waits_for_it() -> None:
     assert app.given == [("system", "x")]
 
 
+async def test_names_of_settings_are_completed() -> None:
+    app = BoxApp()
+    async with app.run_test(size=(100, 24)) as pilot:
+        await pilot.press(*"/set ")
+        assert offered(pilot)[0] == "temperature" and "max_tokens" in offered(pilot)
+        assert "the same seed gives the same answer" in screen(pilot)
+        await pilot.press(*"to", "down", "up", "enter")
+        chosen = app.made.text
+        assert chosen in ("/set top_p ", "/set top_k ") and offered(pilot) == []
+        await pilot.press(*"1", "enter", *"/set ", "enter", *"/set seed", "enter")
+        await until(pilot, lambda: len(app.given) == 3)
+    assert app.given == [("set", f"{chosen[5:]}1"), ("set", ""), ("set", "seed")]
+
+
 async def test_keys_and_the_mouse_choose_in_the_list() -> None:
     app = BoxApp()
     async with app.run_test(size=(100, 24)) as pilot:

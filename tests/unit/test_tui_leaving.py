@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from textual.app import App
@@ -16,14 +17,17 @@ from tui_support import (
     ask,
     box,
     lines,
+    questions,
     ready,
+    screen,
     send,
     status,
     until,
 )
 
 from edgespec.errors import ModelFileError, UsageError
-from edgespec.tui import ChatApp, ChatOutcome, run_chat
+from edgespec.runtime.history import open_incognito
+from edgespec.tui import ChatApp, ChatOptions, ChatOutcome, Services, run_chat
 
 TRUNCATED = ModelFileError("qwen.gguf is truncated", "run `edgespec pull` again")
 
@@ -75,6 +79,35 @@ async def test_quitting_while_loading_leaves_at_once() -> None:
         assert time.monotonic() - started < 0.5
     factory.opened.set()
     join_threads()
+
+
+@pytest.mark.parametrize("is_incognito", [False, True])
+async def test_a_message_that_waits_is_there_at_the_next_start(
+    tmp_path: Path, is_incognito: bool
+) -> None:
+    factory = GatedFactory(ScriptedCompleter("one"))
+    preferences = tmp_path / "chat.json"
+
+    def app() -> ChatApp:
+        options = ChatOptions(incognito=is_incognito)
+        return ChatApp(factory, options, Services(history=history, preferences=preferences))
+
+    with open_incognito() as history:
+        async with app().run_test(size=(80, 24)) as pilot:
+            await until(pilot, factory.entered.is_set)
+            await send(pilot, "a long question")
+            await until(pilot, lambda: questions(pilot) == ["a long question"])
+            await pilot.press("ctrl+q")
+        factory.opened.set()
+        async with app().run_test(size=(80, 24)) as pilot:
+            await ready(pilot)
+            assert box(pilot).text == ("" if is_incognito else "a long question")
+            assert ("this was not sent before you left" in screen(pilot)) is not is_incognito
+        async with app().run_test(size=(80, 24)) as pilot:
+            await ready(pilot)
+            assert box(pilot).text == "", "it comes once"
+    kept = preferences.read_text() if preferences.exists() else ""
+    assert "long question" not in kept
 
 
 async def test_the_first_ctrl_c_stops_the_answer_and_the_second_quits() -> None:

@@ -187,11 +187,11 @@ def test_cheap_redraws_come_twenty_times_a_second() -> None:
     )
 
 
-@pytest.mark.parametrize("cost", [0.004, 0.008, 0.012, 0.016])
+@pytest.mark.parametrize("cost", [0.002, 0.004, 0.006, 0.008])
 def test_dear_redraws_keep_to_their_share_of_a_core(cost: float) -> None:
     wall, cpu = Clock(), Clock()
     stream(cost, 60, Pacer(clock=wall, cpu_clock=cpu), wall, cpu)
-    assert cpu.now / wall.now <= 0.045
+    assert cpu.now / wall.now <= 0.025
 
 
 def test_the_screen_keeps_moving_however_dear_it_is() -> None:

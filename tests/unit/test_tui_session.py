@@ -222,6 +222,28 @@ def test_a_conversation_goes_on_where_the_history_fails() -> None:
     assert lines == [f"not kept from here on: {problem}"]
 
 
+def test_what_was_said_while_the_history_failed_is_kept_once_it_serves() -> None:
+    failing, lines = _Failing(open_incognito()), list[str]()
+    session = Session(failing, ChatOptions(), lines.append)  # type: ignore[arg-type]
+    failing.is_full = True
+    first = turn(session, "one", "1")
+    session.finish(session.again(first.question).answer, "I", "done", "qwen", {"tokens": 3})
+    turn(session, "two", "2")
+    failing.is_full = False
+    asked = session.ask("three")
+    assert lines[1:] == ["all of this conversation is kept now"]
+    assert asked.request.conversation == session.chat is not None
+    session.finish(asked.answer, "3", "done")
+    chat = failing.load(session.chat)  # type: ignore[operator]
+    path = path_to(chat.messages, chat.tip)
+    assert [each.content for each in path] == ["one", "I", "two", "2", "three", "3"]
+    assert (path[1].model, path[1].figures, path[1].state) == ("qwen", {"tokens": 3}, "done")
+    assert [each.content for each in chat.messages if each.parent == path[0].id] == ["1", "I"]
+    again = session.again(asked.question)
+    session.go_to(asked.question)
+    assert session.path[-1].id == again.answer, "the newest version is the one that is shown"
+
+
 def test_a_part_that_cannot_be_kept_is_tried_again_at_the_end() -> None:
     failing, lines = _Failing(open_incognito()), list[str]()
     session = Session(failing, ChatOptions(), lines.append)  # type: ignore[arg-type]
@@ -235,11 +257,18 @@ def test_a_part_that_cannot_be_kept_is_tried_again_at_the_end() -> None:
     assert [message.content for message in chat.messages] == ["one", "so far"]
 
 
-@given(st.lists(st.sampled_from(["ask", "again", "edit", "back", "next", "withdraw"]), max_size=12))
+WAYS = ["ask", "again", "edit", "back", "next", "withdraw", "fail", "serve"]
+
+
+@given(st.lists(st.sampled_from(WAYS), max_size=12))
 def test_what_is_shown_is_what_is_kept(steps: Sequence[str]) -> None:
-    history = open_incognito()
-    session = open_session(history)
+    """Whenever the history fails, and whatever is done meanwhile."""
+    history = _Failing(open_incognito())
+    session = open_session(history)  # type: ignore[arg-type]
     for number, way in enumerate(steps):
+        if way in ("fail", "serve"):
+            history.is_full = way == "fail"
+            continue
         question = session.last("user")
         if way == "ask" or question is None:
             turn(session, f"q{number}", f"a{number}")
@@ -251,11 +280,10 @@ def test_what_is_shown_is_what_is_kept(steps: Sequence[str]) -> None:
             session.withdraw(session.again(question.id))
         else:
             step(session, session.path[-1].id, 1 if way == "next" else -1)
-    if session.chat is None:
-        return
-    kept = history.load(session.chat)
-    assert kept is not None
+    history.is_full = False
+    turn(session, "last", "at last")
+    kept = history.load(session.chat)  # type: ignore[operator]
     shown: list[ChatMessage] = path_to(kept.messages, kept.tip)
-    assert [(each.id, each.content) for each in shown] == [
-        (each.id, each.content) for each in session.path
-    ]
+    assert [(each.role, each.content) for each in shown] == said(session)
+    if "fail" not in steps:
+        assert [each.id for each in shown] == [each.id for each in session.path]

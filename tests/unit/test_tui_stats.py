@@ -12,15 +12,17 @@ from hypothesis import strategies as st
 from syrupy.assertion import SnapshotAssertion
 from textual.app import App, ComposeResult
 from textual.widgets import Static
-from tui_support import until
+from tui_support import MODEL, ScriptedCompleter, ask, ready, screen, until
 
-from edgespec.tui import sources, stats, stats_view
+from edgespec import types
+from edgespec.tui import ChatApp, sources, stats, stats_view
 from edgespec.tui.sources import CATEGORIES, CATEGORY_COLOURS, CATEGORY_LABELS
 from edgespec.tui.stats import BREAKPOINTS, StatsPanel, apportioned
 from edgespec.tui.stats_view import (
     DrafterCost,
     Insight,
     StatsView,
+    insight_of,
     memory_bound_speedup,
     shares_of,
 )
@@ -84,6 +86,36 @@ def test_what_is_not_known_is_none_and_no_guess() -> None:
     assert without.pass_ms == () and without.history == ()
     one = replace(TIMINGS, num_decoded_tokens=1)
     assert stats_view.stats_view(None, one, [Completion("", (), "stop", one, STATS)]).history == ()
+
+
+def test_the_engine_tells_what_a_guess_reads() -> None:
+    drafters = (
+        types.DrafterInsight("context", DrafterCounts()),
+        types.DrafterInsight("smollm2-135m", DrafterCounts(), 4.5, None, 50_000_000),
+    )
+    told = insight_of(types.Insight({1: 30.0}, 0, drafters), MODEL)
+    c = 50_000_000 / MODEL.size_bytes
+    assert memory_bound_speedup(STATS, told) == pytest.approx(2.5 / (2 * c + 1))
+    unknown = types.DrafterInsight("smollm2-135m", DrafterCounts(), 4.5)
+    told = insight_of(types.Insight({1: 30.0}, 0, (unknown,)), MODEL)
+    assert memory_bound_speedup(STATS, told) is None
+
+
+class Learning(ScriptedCompleter):
+    """Knows a drafter once it was asked something."""
+
+    def insight(self) -> types.Insight:
+        known = types.DrafterInsight("small", DrafterCounts(), 4.0, None, 1000)
+        return types.Insight({1: 50.0}, 0, (known,) if self.requests else ())
+
+
+async def test_what_an_answer_taught_the_engine_is_shown_after_it() -> None:
+    async with ChatApp(Learning("one two")).run_test(size=(120, 40)) as pilot:
+        await ready(pilot)
+        await pilot.press("f2")
+        await until(pilot, lambda: "Drafters" in screen(pilot))
+        await ask(pilot, "count")
+        await until(pilot, lambda: "small" in screen(pilot))
 
 
 def test_look_ups_read_no_weights() -> None:

@@ -76,13 +76,21 @@ class Column:
         piece, place = message.piece_at(inner, self.frame)
         return message, piece, place
 
-    def strip(self, row: int) -> Strip | None:
-        """What is drawn in that row; None where nothing is."""
-        found = self.find(row)
-        if found is None or self.frame is None:
-            return None
-        rows = found[1].rows(self.frame)
-        return rows[found[2]] if found[2] < len(rows) else None
+    def strips(self, first: int, last: int) -> list[Strip | None]:
+        """What is drawn in each row from one to before another; None where nothing is."""
+        strips: list[Strip | None] = []
+        row = first
+        while row < last:
+            found = self.find(row)
+            if found is None or self.frame is None:
+                strips.append(None)
+            else:
+                _, piece, place = found
+                rows = piece.rows(self.frame)
+                end = min(len(rows), place + last - row)
+                strips += [rows[index] for index in range(place, end)] or [None]
+            row = first + len(strips)
+        return strips
 
     def draw(self, first: int, last: int) -> bool:
         """Draw what is estimated between two rows; true if a height was not as estimated."""

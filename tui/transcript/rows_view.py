@@ -153,7 +153,6 @@ class RowsView(ScrollView, can_focus=False):
         super().notify_style_update()
         if self._column.frame is not None and self.is_mounted:
             self._set_frame(Frame(self._column.frame.total, self._look()))
-            self._shown = []
             self.call_after_refresh(self._place)
 
     def _set_frame(self, frame: Frame) -> None:
@@ -201,7 +200,7 @@ class RowsView(ScrollView, can_focus=False):
 
     def _paint(self) -> None:
         """Refresh the rows of the screen that are not what they were."""
-        shown = [self._strip(y) for y in range(self.size.height)]
+        shown = self._strips()
         if len(shown) != len(self._shown):
             self.refresh()
         else:
@@ -230,30 +229,33 @@ class RowsView(ScrollView, can_focus=False):
         return self._selected(y).apply_offsets(0, y + self.scroll_offset.y)
 
     def _selected(self, y: int) -> Strip:
-        strip = self._shown[y] if y < len(self._shown) else self._strip(y)
+        if y >= len(self._shown):  # it grew, and is placed soon
+            return Strip.blank(self.size.width, self.visual_style.rich_style)
+        strip = self._shown[y]
         selection = self.text_selection
         span = None if selection is None else selection.get_span(y + self.scroll_offset.y)
         return strip if span is None else restyled(strip, *span, self.selection_style)
 
-    def _strip(self, y: int) -> Strip:
-        frame = self._column.frame
+    def _strips(self) -> list[Strip]:
+        """The rows in view, from the top."""
+        frame, height, column = self._column.frame, self.size.height, self._column
         if frame is None or frame.total != self.size.width:
-            return Strip.blank(self.size.width, self.visual_style.rich_style)
-        if not self._column.messages:
-            return self._welcome_row(y, frame)
-        row = y + self.scroll_offset.y
-        strip = self._column.strip(row) or frame.blank()
+            return [Strip.blank(self.size.width, self.visual_style.rich_style)] * height
+        if not column.messages:
+            return [self._welcome_row(y, frame) for y in range(height)]
+        first = self.scroll_offset.y
+        strips = [strip or frame.blank() for strip in column.strips(first, first + height)]
         if self._marked is not None:
-            index = self._column.message_at(row)
-            found = self._column.find(row)
-            if index is not None and found and found[0].entry.key == self._marked:
-                ground = (frame.look.base + frame.look["marked"]).background_style
-                strip = restyled(strip, 0, len(strip.text), ground.rich_style)
-        if y == self.size.height - 1 and not self._follows and self.num_rows_below:
+            ground = (frame.look.base + frame.look["marked"]).background_style
+            for y, strip in enumerate(strips):
+                found = column.find(first + y)
+                if found is not None and found[0].entry.key == self._marked:
+                    strips[y] = restyled(strip, 0, len(strip.text), ground.rich_style)
+        if strips and not self._follows and self.num_rows_below:
             style = frame.look.base + frame.look["hint"] + clickable("end")
             hint = Segment(f" ↓ {self.num_rows_below:,} lines ", style.rich_style)
-            strip = overlaid(strip, hint, frame.left + frame.column)
-        return strip
+            strips[-1] = overlaid(strips[-1], hint, frame.left + frame.column)
+        return strips
 
     def _welcome_row(self, y: int, frame: Frame) -> Strip:
         index = y - max(0, (self.size.height - len(self._welcome)) // 2)
@@ -277,11 +279,10 @@ class RowsView(ScrollView, can_focus=False):
         last = column.tops()[-1] - 1 if selection.end is None else selection.end.y
         column.draw(first, last + 1)
         lines: list[str] = []
-        for row in range(first, last + 1):
+        for row, strip in enumerate(column.strips(first, last + 1), start=first):
             found, span = column.find(row), selection.get_span(row)
-            if found is None or span is None:
+            if found is None or span is None or strip is None:
                 lines.append("")
                 continue
-            strip = column.strip(row) or frame.blank()
             lines.append(copied(strip, *span, frame.left + found[1].inset))
         return "\n".join(lines), "\n"

@@ -135,8 +135,6 @@ class Transcript(RowsView):
             top = self._column.tops()[self._column.messages.index(message)]
             self._scroll_to_row(top - 1)
             self._place()
-        self._shown = []
-        self.refresh()
 
     def unmark(self) -> None:
         """Show the marked entry like the others."""
