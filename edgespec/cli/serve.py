@@ -79,7 +79,9 @@ class Size(click.ParamType):
     metavar="TIME",
     help="Let a model go after so long without a request (30s, 5m, 2h). [default: never]",
 )
-@click.option("--slots", type=int, default=4, show_default=True, help="Answers computed at a time.")
+@click.option(
+    "--slots", type=int, default=4, show_default=True, help="Answers computed at a time."
+)
 @click.option("--max-queue", type=int, default=32, show_default=True, help="Requests that wait.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=int, default=8080, show_default=True, help="0 takes a free one.")

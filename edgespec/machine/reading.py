@@ -57,7 +57,9 @@ def _is_alike(context: Context, tokens: list[int]) -> bool:
     )
 
 
-def _read(context: Context, tokens: list[int], start: int, num_tokens: int) -> NDArray[np.float32]:
+def _read(
+    context: Context, tokens: list[int], start: int, num_tokens: int
+) -> NDArray[np.float32]:
     """Read in passes of so many tokens, and then the last one: logits of two, (2, num_vocab)."""
     if context.last_position() >= start:
         context.remove(start)

@@ -40,7 +40,7 @@ from edgespec.types import (
 END_OF_TURN = 256
 NUM_VOCAB = 257
 NUM_CONTEXT = 4096
-NUM_BATCH = 1024
+NUM_BATCH = 3500
 DETAILS = ModelDetails(
     architecture="echo",
     num_vocab=NUM_VOCAB,

@@ -371,7 +371,7 @@ def test_a_prediction_is_searched_and_told_in_the_usage(setup: Setup) -> None:
 
 
 def test_the_progress_of_reading_is_told_to_those_who_ask(setup: Setup) -> None:
-    content = {"messages": say("x" * 2000), "stream": True}
+    content = {"messages": say("x" * 3600), "stream": True}
     plain = post(setup.server, "/v1/chat/completions", content).events
     assert not [event for event in plain if "prompt_progress" in event]
     wanted = content | {"return_progress": True, "timings_per_token": True}
