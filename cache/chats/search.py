@@ -37,7 +37,9 @@ _FOUND = (
     " JOIN conversations ON conversations.id = conversation"
     " WHERE {condition} AND deleted IS NULL ORDER BY {number} DESC LIMIT ?"
 )
-_TITLES = "SELECT id, title FROM conversations WHERE deleted IS NULL ORDER BY number DESC LIMIT ?"
+_TITLES = (
+    "SELECT id, title FROM conversations WHERE deleted IS NULL ORDER BY number DESC LIMIT ?"
+)
 _FIRST = "SELECT id, created FROM messages WHERE conversation = ? ORDER BY id LIMIT 1"
 _SNIPPET = "snippet({index}, 0, char(1), char(2), '…', {length})"
 

@@ -4,7 +4,7 @@
     whole    [t0 .. t95]  then t96: the reference
     pieces   [t0 .. t7] [t8 .. t15] ..., for several sizes: compared
 
-Then a prompt can be read a little at a time beside the answers of others, and none of them can tell.
+Then a prompt can be read a little at a time beside the answers of others, and nobody can tell.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ def _content(endpoint: Endpoint) -> Json:
     if endpoint.is_list:
         content = {"application/json": {"schema": {"type": "array"}}}
     if endpoint.streams is not None:
-        content[endpoint.streams] = {"schema": {"type": "string"}}
+        content[endpoint.streams] = {}
     return content
 
 

@@ -194,7 +194,7 @@ class Models:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
 
-    def let_go_idle(self) -> list[str]:
+    def let_go_idle(self) -> Sequence[str]:
         """Let go the models that were idle for as long as they may be; the names of these."""
         limit = self._settings.keep_alive_s
         if limit is None:
@@ -224,7 +224,8 @@ class Models:
 
     def join(self, timeout_s: float) -> bool:
         """After `stop`, wait for the threads to end; True if they did."""
-        return all([served.answers.join(timeout_s) for served in self.loaded()])
+        ended = [served.answers.join(timeout_s) for served in self.loaded()]
+        return all(ended)
 
     async def _wait_for(self, entry: _Entry) -> None:
         """Have a model loaded, once for all who wait for it."""

@@ -244,7 +244,7 @@ class Native:
         """The text of tokens."""
         body = await self._service.read(request, DetokenizeBody)
         served = await self._service.models.acquire(body.model)
-        if body.tokens:
+        if body.tokens:  # none are the empty text
             check_tokens(body.tokens, served)
         text = await in_thread(prompt_text, body.tokens, served.completer.decode_token)
         return JSONResponse({"content": text})

@@ -473,6 +473,8 @@ class TinyBridge:
         return tokens[:-1] if continue_final_message else [*tokens, _ROLE_TOKENS["assistant"]]
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
+        if not 0 <= token < self.num_vocab:
+            raise ValueError(f"no token {token}")
         return self.pieces[token] if special or token >= self.num_first else b""
 
     def is_end(self, token: int) -> bool:

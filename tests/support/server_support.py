@@ -40,7 +40,7 @@ from edgespec.types import (
 END_OF_TURN = 256
 NUM_VOCAB = 257
 NUM_CONTEXT = 4096
-NUM_BATCH = 1024
+NUM_BATCH = 3500
 DETAILS = ModelDetails(
     architecture="echo",
     num_vocab=NUM_VOCAB,
@@ -56,8 +56,8 @@ class EchoCompleter:
     """Answers with the last turn's text, or `says`; a token is one byte, 256 ends the turn.
 
     Takes `prefill_s` before the first token and `token_s` for each one, hears a cancel at any time,
-    and notes what a test wants to know: the requests, the threads, how many were open at a time, and
-    which answers (from 1) were cancelled.
+    and notes what a test wants to know: the requests, the threads, how many were open at a time,
+    and which answers (from 1) were cancelled.
     """
 
     prefill_s: float = 0.0

@@ -371,7 +371,7 @@ def test_a_prediction_is_searched_and_told_in_the_usage(setup: Setup) -> None:
 
 
 def test_the_progress_of_reading_is_told_to_those_who_ask(setup: Setup) -> None:
-    content = {"messages": say("x" * 2000), "stream": True}
+    content = {"messages": say("x" * 3600), "stream": True}
     plain = post(setup.server, "/v1/chat/completions", content).events
     assert not [event for event in plain if "prompt_progress" in event]
     wanted = content | {"return_progress": True, "timings_per_token": True}
@@ -397,7 +397,8 @@ def test_tools_are_called(setup: Setup) -> None:
         {"role": "tool", "tool_call_id": call.id, "content": "sun"},
     ]
     setup.client.chat.completions.create(model="any", messages=then, tools=TOOL)
-    *_, asked, told = setup.completer.requests[-1].prompt
+    prompt = setup.completer.requests[-1].prompt
+    asked, told = prompt[-2], prompt[-1]
     assert asked == Message(
         "assistant", "Let me see.", (ToolCall("weather", call.function.arguments, call.id),)
     )
@@ -430,9 +431,11 @@ def test_what_looks_like_a_call_is_text_without_tools(setup: Setup) -> None:
 @pytest.mark.parametrize(
     "choice", ["required", {"type": "function", "function": {"name": "weather"}}]
 )
-def test_a_call_is_forced(setup: Setup, choice: Any) -> None:
-    setup.client.chat.completions.create(
-        model="any", messages=say("?"), tools=TOOL, tool_choice=choice
+def test_a_call_is_forced(setup: Setup, choice: object) -> None:
+    post(
+        setup.server,
+        "/v1/chat/completions",
+        {"messages": say("?"), "tools": TOOL, "tool_choice": choice},
     )
     constraint = setup.completer.requests[0].sampling.constraint
     assert constraint is not None

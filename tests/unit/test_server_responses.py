@@ -46,7 +46,7 @@ def client(server: Running, completer: EchoCompleter) -> Iterator[OpenAI]:
 def test_a_text(client: OpenAI, completer: EchoCompleter) -> None:
     made = client.responses.create(model="any", input="Grüße", instructions="Echo.")
     assert made.output_text == "Grüße"
-    assert (made.status, made.store, made.instructions) == ("completed", False, "Echo.")
+    assert (made.status, made.instructions) == ("completed", "Echo.")
     assert made.usage is not None
     assert made.usage.output_tokens == len("Grüße".encode()) + 1
     assert completer.requests[0].prompt == (Message("system", "Echo."), Message("user", "Grüße"))

@@ -44,7 +44,8 @@ def read(reader: Speech, pieces: list[str]) -> list[Part]:
 
 def told(parts: list[Part]) -> tuple[str, list[tuple[str, str]]]:
     """The text, and name and arguments of each call, put together as a client does it."""
-    text, calls = "", []
+    text = ""
+    calls: list[tuple[str, str]] = []
     for part in parts:
         match part:
             case Words(more):

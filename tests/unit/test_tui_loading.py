@@ -46,6 +46,7 @@ def app_of(completer: ScriptedCompleter, history: ChatStore, **services: object)
     return ChatApp(completer, ChatOptions(), Services(history=history, **services))  # type: ignore[arg-type]
 
 
+
 class Loading:
     """`Services.load` of one that waits until it is opened, cancelled, or told to fail."""
 
@@ -94,9 +95,7 @@ async def test_escape_takes_back_the_model_that_is_being_loaded(history: ChatSto
         assert answers(pilot) == ["one"]
 
 
-async def test_a_message_sent_while_another_model_is_loaded_waits_for_it(
-    history: ChatStore,
-) -> None:
+async def test_a_message_sent_while_another_model_is_loaded_waits_for_it(history: ChatStore) -> None:
     completer, other = ScriptedCompleter("old"), ScriptedCompleter("new")
     loading = Loading(other)
     async with app_of(completer, history, **loading.services()).run_test(size=SIZE) as pilot:

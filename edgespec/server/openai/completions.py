@@ -97,7 +97,9 @@ def infill(prefix: OnePrompt, suffix: str, served: Served) -> tuple[int, ...]:
 
 
 def check_tokens(tokens: Sequence[int], served: Served) -> None:
-    """Raise ApiError for a token that the model does not have."""
+    """Raise ApiError for a token that the model does not have, and where there is none."""
+    if not tokens:
+        raise invalid("prompt", "prompt: there is none")
     num_vocab = served.details.num_vocab
     if num_vocab and max(tokens) >= num_vocab:
         raise invalid("prompt", f"prompt: tokens go from 0 to {num_vocab - 1}, not {max(tokens)}")
