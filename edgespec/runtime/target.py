@@ -160,7 +160,7 @@ def _details(model: Model) -> ModelDetails:
     )
     return ModelDetails(
         architecture=model.architecture,
-        quantization=model.description.rpartition(" ")[2],
+        quantization=" ".join(model.description.split()[2:]),  # after architecture and size
         num_parameters=model.num_parameters,
         num_vocab=vocab.num_tokens,
         num_embedding=model.num_embedding,
