@@ -7,7 +7,7 @@ A model was trained to call tools in a form of its own, which its chat template 
     mistral  [{"name": "f", "arguments": {"x": 1}}]                        Mistral
 
 What stands before Llama's and Mistral's (`<|python_tag|>`, `[TOOL_CALLS]`) are control tokens
-there, which have no text. The template is given the tools; a model whose template takes none has none.
+there, which have no text. A model whose template is given no tools has none.
 """
 
 from __future__ import annotations
