@@ -192,9 +192,7 @@ class PromptCache(Protocol):
     found for this owner only.
     """
 
-    def find(
-        self, prompt: Sequence[int], num_known: int, owner: str = ""
-    ) -> SavedPrompt | None:
+    def find(self, prompt: Sequence[int], num_known: int, owner: str = "") -> SavedPrompt | None:
         """What shares more of `prompt` than `num_known` tokens, by enough to be worth loading."""
         ...
 

@@ -170,7 +170,7 @@ class _Wiring:
             context,
             PairStore(home.database, "calibrations"),
             PairStore(home.database, "ngram_caches"),
-            memory.tiers if memory else (),
+            memory.tiers_of if memory else None,
             home.report,
             cleanup,
             _follow(request, target, home),

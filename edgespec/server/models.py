@@ -185,7 +185,7 @@ class Models:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
 
-    def let_go_idle(self) -> list[str]:
+    def let_go_idle(self) -> Sequence[str]:
         """Let go the models that were idle for as long as they may be; the names of these."""
         limit = self._settings.keep_alive_s
         if limit is None:
@@ -215,7 +215,8 @@ class Models:
 
     def join(self, timeout_s: float) -> bool:
         """After `stop`, wait for the threads to end; True if they did."""
-        return all([served.answers.join(timeout_s) for served in self._served()])
+        ended = [served.answers.join(timeout_s) for served in self._served()]
+        return all(ended)
 
     def _served(self) -> Sequence[Served]:
         return [entry.served for entry in self._entries.values() if entry.served is not None]

@@ -46,8 +46,8 @@ class EchoCompleter:
     """Answers with the last turn's text; a token is one byte, 256 ends the turn.
 
     Takes `prefill_s` before the first token and `token_s` for each one, hears a cancel at any time,
-    and notes what a test wants to know: the requests, the threads, how many were open at a time, and
-    which answers (from 1) were cancelled.
+    and notes what a test wants to know: the requests, the threads, how many were open at a time,
+    and which answers (from 1) were cancelled.
     """
 
     prefill_s: float = 0.0
