@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from completers import completion_of
-from together import PROMPTS
 from tiny_models.corpus import CORPUS
+from together import PROMPTS
 
 from edgespec.paths import Paths
 from edgespec.runtime.request import LoadRequest
