@@ -108,6 +108,14 @@ class TextCompleter(Completer, Protocol):
         """
         ...
 
+    def embed(self, tokens: Sequence[int]) -> tuple[float, ...]:
+        """The mean of the target's final hidden states over a text, of length 1.
+
+        Waits for passes of answers, and lets them come between. Raises UsageError for a text that
+        is too long, or empty.
+        """
+        ...
+
 
 class Target(Protocol):
     """A model with a KV cache of one or several slots, scored together in passes.

@@ -336,7 +336,8 @@ class ModelDetails:
     """What a model file tells of itself; 0 and "" where it does not.
 
     `end_tokens` end an answer. `infill_tokens` stand before what is before a gap, what is after it
-    and what fills it, None where the model has none. `chat_template` is Jinja text.
+    and what fills it, None where the model has none. `chat_template` is Jinja text. Texts of up to
+    `num_embedded` tokens can be made vectors.
     """
 
     architecture: str = ""
@@ -350,6 +351,7 @@ class ModelDetails:
     end_tokens: tuple[int, ...] = ()
     infill_tokens: tuple[int, int, int] | None = None
     chat_template: str = ""
+    num_embedded: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from edgespec.engine.prompt import encode_prompt, prompt_tokens
 from edgespec.engine.slots import TOLD_BY_TEXT
 from edgespec.engine.tally import Tally
 from edgespec.engine.transcript import Transcript
-from edgespec.errors import Cancelled, EdgeSpecError
+from edgespec.errors import Cancelled, EdgeSpecError, UsageError
 from edgespec.passes import Kept
 from edgespec.protocols import Observation, Observer, Sampler, TextBridge
 from edgespec.types import (
@@ -40,6 +40,7 @@ from edgespec.types import (
 )
 
 SamplerFactory = Callable[[SamplingParams], Sampler]
+ReadVector = Callable[[Sequence[int]], Iterator[tuple[float, ...] | None]]
 
 _Asked = tuple[str, TemplateValues, Prompt]
 """Who asked what; of a template, what it is given."""
@@ -59,11 +60,13 @@ class EngineCompleter:
         model: ServedModel,
         observer: Observer | None = None,
         complete: Callable[[Insight], Insight] = lambda insight: insight,
+        read_vector: ReadVector | None = None,
     ) -> None:
         """`make_sampler` builds a fresh chain for each answer and raises on nonsense values.
 
         `observer` is told of every answer; it is called by the threads that iterate. `complete`
-        adds to an insight what the engine does not know.
+        adds to an insight what the engine does not know. `read_vector` reads a text in parts and
+        gives a vector after the last one, None after the others.
         """
         self._engine = engine
         self.bridge = bridge
@@ -71,6 +74,8 @@ class EngineCompleter:
         self._model = model
         self._observer = observer
         self._complete = complete
+        self._read_vector = read_vector
+        self._embedding = threading.Lock()
         self._cut: deque[tuple[_Asked, EncodedPrompt]] = deque(maxlen=_MOST_CUT)
         self._changed = threading.Condition()
         self._is_stepping = False
@@ -127,6 +132,19 @@ class EngineCompleter:
         tokens = self.bridge.tokenize(text, add_special=add_special, parse_special=parse_special)
         return tuple(tokens)
 
+    def embed(self, tokens: Sequence[int]) -> tuple[float, ...]:
+        """The mean of the target's final hidden states over a text, of length 1."""
+        most = self._model.details.num_embedded
+        if self._read_vector is None or not 1 <= len(tokens) <= most:
+            raise UsageError(f"a text of {len(tokens)} tokens", f"send 1 to {most}")
+        with self._embedding:
+            parts = self._read_vector(tokens)
+            vector = None
+            while vector is None:
+                with self._turn():
+                    vector = next(parts)
+        return vector
+
     def insight(self) -> Insight:
         """What is known now of speed here."""
         return self._complete(self._engine.insight())
@@ -146,9 +164,23 @@ class EngineCompleter:
             try:
                 self._step()
             finally:
-                with self._changed:
-                    self._is_stepping = False
-                    self._changed.notify_all()
+                self._end_turn()
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Nobody else computes in this block."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_stepping)
+            self._is_stepping = True
+        try:
+            yield
+        finally:
+            self._end_turn()
+
+    def _end_turn(self) -> None:
+        with self._changed:
+            self._is_stepping = False
+            self._changed.notify_all()
 
     def interrupt(self) -> None:
         """End the pass under way, if there is one, so that a cancel is seen."""

@@ -31,6 +31,7 @@ from edgespec.runtime.host_messages import (
     Consultation,
     CountTokens,
     DecodeToken,
+    Embed,
     Encode,
     Forget,
     Load,
@@ -274,12 +275,18 @@ class Host:
             if self._load is not None:
                 process.call(self._load)
 
-    def _told(self, message: Consultation) -> object:
+    def embed(self, tokens: Sequence[int]) -> tuple[float, ...]:
+        """The vector of a text's tokens; raises UsageError and HostDied."""
+        vector = self._told(Embed(tuple(tokens)))
+        assert isinstance(vector, tuple)
+        return vector
+
+    def _told(self, message: Consultation | Embed) -> object:
         """What the process answers; raises what it raised, and HostDied."""
         _, call = self._call(message)
         return call.get()
 
-    def _call(self, message: Ask | Consultation) -> tuple[HostProcess, Call]:
+    def _call(self, message: Ask | Consultation | Embed) -> tuple[HostProcess, Call]:
         """Ask a process that has, or is about to have, the model."""
         with self._lock:
             before = self._process

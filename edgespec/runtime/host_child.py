@@ -41,6 +41,7 @@ from edgespec.runtime.host_messages import (
     Cancel,
     CountTokens,
     DecodeToken,
+    Embed,
     Encode,
     Forget,
     Load,
@@ -173,12 +174,10 @@ class Child:
 
     def _do(self, number: int, message: object) -> None:
         if isinstance(message, Ask):
-            thread = threading.Thread(
-                target=self._answer, args=(number, message.request), name="answer", daemon=True
-            )
-            self._threads = [other for other in self._threads if other.is_alive()]
-            self._threads.append(thread)
-            thread.start()
+            self._begin(self._answer, number, message.request)
+            return
+        if isinstance(message, Embed):
+            self._begin(self._embed, number, message.tokens)
             return
         try:
             match message:
@@ -193,6 +192,13 @@ class Child:
         except Exception as error:  # noqa: BLE001 - told to whoever asked
             value = as_told(error)
         self._send(number, value)
+
+    def _begin(self, act: Callable[..., None], *arguments: object) -> None:
+        """Do what takes long in a thread of its own."""
+        thread = threading.Thread(target=act, args=arguments, name="answer", daemon=True)
+        self._threads = [other for other in self._threads if other.is_alive()]
+        self._threads.append(thread)
+        thread.start()
 
     def _told(self, message: object) -> object:
         """What the model's completer says to a consultation."""
@@ -281,6 +287,13 @@ class Child:
             self._send(number, as_told(error))
         finally:
             del self._answers[number]
+
+    def _embed(self, number: int, tokens: tuple[int, ...]) -> None:
+        try:
+            value: object = self._completer().embed(tokens)
+        except Exception as error:  # noqa: BLE001 - told to whoever asked
+            value = as_told(error)
+        self._send(number, value)
 
     def _send(self, number: int, value: object) -> None:
         with contextlib.suppress(OSError):  # the parent is gone: the reader sees to it

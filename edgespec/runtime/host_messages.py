@@ -100,10 +100,17 @@ class Forget:
     conversation: str
 
 
+@dataclass(frozen=True, slots=True)
+class Embed:
+    """Answered by the vector of a text's tokens."""
+
+    tokens: tuple[int, ...]
+
+
 Consultation = CountTokens | DecodeToken | Encode | Render | Tokenize | TellInsight
 """What is answered at once by one value."""
 
-Asked = Load | Ask | Cancel | Consultation | Forget
+Asked = Load | Ask | Cancel | Consultation | Embed | Forget
 
 
 class Pipe:

@@ -123,8 +123,13 @@ def present_costs(model: Model, facts: ModelFacts, machine: Machine) -> dict[int
     return {rows: drift * ms for rows, ms in pass_costs(costs).items()}
 
 
-def served_model(target: OpenTarget, num_context: int, drafter: str) -> ServedModel:
-    """What front ends show of a target with a context of `num_context` tokens and its drafters."""
+def served_model(
+    target: OpenTarget, num_context: int, drafter: str, num_embedded: int = 0
+) -> ServedModel:
+    """What front ends show of a target with a context of `num_context` tokens and its drafters.
+
+    Texts of up to `num_embedded` tokens can be made vectors.
+    """
     model, options, facts = target.model, target.context, target.facts
     return ServedModel(
         name=model.path.stem,
@@ -147,11 +152,11 @@ def served_model(target: OpenTarget, num_context: int, drafter: str) -> ServedMo
             "provisional": facts.is_provisional,
             "library": library.build_id(),
         },
-        details=_details(model),
+        details=_details(model, num_embedded),
     )
 
 
-def _details(model: Model) -> ModelDetails:
+def _details(model: Model, num_embedded: int) -> ModelDetails:
     """What the file tells of itself."""
     vocab = model.vocab
     bos, eos = (
@@ -160,7 +165,7 @@ def _details(model: Model) -> ModelDetails:
     )
     return ModelDetails(
         architecture=model.architecture,
-        quantization=model.description.rpartition(" ")[2],
+        quantization=" ".join(model.description.split()[2:]),  # after architecture and size
         num_parameters=model.num_parameters,
         num_vocab=vocab.num_tokens,
         num_embedding=model.num_embedding,
@@ -170,4 +175,5 @@ def _details(model: Model) -> ModelDetails:
         end_tokens=tuple(sorted(vocab.end_tokens)),
         infill_tokens=vocab.infill,
         chat_template=model.chat_template or "",
+        num_embedded=num_embedded,
     )

@@ -102,7 +102,8 @@ class PromptBody(Body):
             for tool in self.tools or ()
         ]
         choice = self.tool_choice
-        is_parallel = choice is None or choice.disable_parallel_tool_use is not True
+        is_single = choice.disable_parallel_tool_use if choice is not None else None
+        is_parallel = None if is_single is None else not is_single
         return toolbox(functions, _choice(choice), served.details, is_parallel=is_parallel)
 
     def asked(self, tools: Toolbox | None) -> CompletionRequest:

@@ -55,6 +55,7 @@ class Service:
         self.settings = settings
         self.metrics = Metrics()
         self.started = int(time.time())
+        self.embedding = asyncio.Semaphore()
 
     async def read(self, request: Request, kind: type[AnyBody]) -> AnyBody:
         """The request's body; raises ApiError 400, 413 and 415."""

@@ -1,7 +1,9 @@
 """An answer's text as it is told to clients: words, and calls of tools.
 
 Text that may be the beginning of a call is held back; the arguments of a call are told as they
-come. What begins like a call and is none is words after all.
+come. What begins like a call and is none is words after all. Small models that were shown the form
+`hermes` often write the call alone, or in a block of code: that is a call, too, where it names a
+tool that there is.
 
 >>> speech = Speech(HERMES)
 >>> speech.feed('Let me see.\\n<tool_')
@@ -16,6 +18,7 @@ come. What begins like a call and is none is words after all.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgespec.server.called import CallReader
@@ -25,6 +28,8 @@ from edgespec.types import ToolCall
 
 _BARE = re.compile(r'\s*(?:<\|python_tag\|>\s*)?\{\s*"(?:name|type|parameters)"')
 _BARE_LIST = re.compile(r'\s*(?:\[TOOL_CALLS\]\s*)?\[\s*\{\s*"(?:name|arguments|id)"')
+_FENCE = "```"
+_BLANK = re.compile(r"\s")
 _MOST_UNDECIDED = 64
 """Characters by which an answer that is a call without marks has shown it."""
 
@@ -59,12 +64,22 @@ Part = Words | Begun | Arguments
 class Speech:
     """Reads one answer; `text` and `calls` are what was told so far."""
 
-    def __init__(self, form: ToolForm | None = None, *, is_parallel: bool = True) -> None:
-        """Without a form all is words; calls after the first are left out unless `is_parallel`."""
+    def __init__(
+        self,
+        form: ToolForm | None = None,
+        *,
+        is_parallel: bool = True,
+        names: Sequence[str] = (),
+    ) -> None:
+        """Without a form all is words; calls after the first are left out unless `is_parallel`.
+
+        `names` are what can be called.
+        """
         self.text = ""
         self.calls: list[ToolCall] = []
         self._form = form
         self._is_parallel = is_parallel
+        self._heads = [f'{word}{{"name":"{name}"' for name in names for word in ("", "json", "xml")]
         self._held = ""
         self._num_begun = 0
         self._call: CallReader | None = None
@@ -123,24 +138,44 @@ class Speech:
         if not self._num_begun:
             return True
         self._held = self._held.lstrip(" \n,;]" if not form.closes else " \n")
-        if form.closes and self._held.startswith(form.closes):
-            self._held = self._held[len(form.closes) :].lstrip(" \n")
-        elif form.closes.startswith(self._held):
-            return False
+        for closes in (form.closes, _FENCE) if form.closes else ():
+            if self._held.startswith(closes):
+                self._held = self._held[len(closes) :].lstrip(" \n")
+            elif closes.startswith(self._held):
+                return False
         return bool(self._held)
 
     def _find_call(self, form: ToolForm, parts: list[Part]) -> int | None:
         """Where in what is held the next call's braces are to begin; tells the words before it."""
         if not form.opens:
             return self._find_bare_call(form, parts)
-        at = self._held.find(form.opens)
-        if at >= 0:
-            parts += self._words(self._held[:at].rstrip())
+        held = self._held
+        at = held.find(form.opens)
+        fence, is_call = self._find_fence(at if at >= 0 else len(held))
+        if is_call:
+            parts += self._words(held[:fence].rstrip())
+            return held.index("{", fence)
+        if at >= 0 and fence >= at:
+            parts += self._words(held[:at].rstrip())
             return at + len(form.opens)
-        certain = self._held[: len(self._held) - _num_opening(self._held, form.opens)].rstrip()
+        begun = max(_num_opening(held, form.opens), _num_opening(held, _FENCE))
+        certain = held[: min(fence, len(held) - begun)].rstrip()
         parts += self._words(certain)
-        self._held = self._held[len(certain) :]
+        self._held = held[len(certain) :]
         return None
+
+    def _find_fence(self, end: int) -> tuple[int, bool]:
+        """Where before `end` a call without marks begins, and whether it is one for sure."""
+        held = self._held
+        places = [0] if self._num_begun or not self.text else []
+        places += [match.start() for match in re.finditer(_FENCE, held[:end])]
+        for place in places:
+            written = _BLANK.sub("", held[place:].lstrip().removeprefix(_FENCE))
+            if any(written.startswith(head) for head in self._heads):
+                return place, True
+            if any(head.startswith(written) for head in self._heads):
+                return place, False
+        return end, False
 
     def _find_bare_call(self, form: ToolForm, parts: list[Part]) -> int | None:
         """A call without marks is at the beginning of the answer, or after another one."""
@@ -166,7 +201,8 @@ def speech_of(toolbox: Toolbox | None) -> Speech:
     """Who reads an answer that may use these tools."""
     if toolbox is None:
         return Speech()
-    return Speech(toolbox.form, is_parallel=toolbox.is_parallel)
+    is_parallel = toolbox.is_parallel is not False
+    return Speech(toolbox.form, is_parallel=is_parallel, names=toolbox.names)
 
 
 def _num_opening(text: str, opens: str) -> int:

@@ -7,7 +7,7 @@ A model was trained to call tools in a form of its own, which its chat template 
     mistral  [{"name": "f", "arguments": {"x": 1}}]                        Mistral
 
 What stands before Llama's and Mistral's (`<|python_tag|>`, `[TOOL_CALLS]`) are control tokens
-there, which have no text. The template is given the tools; a model whose template takes none has none.
+there, which have no text. A model whose template is given no tools has none.
 """
 
 from __future__ import annotations
@@ -82,13 +82,19 @@ ToolChoice = Literal["none", "auto", "required"] | NamedChoice
 class Toolbox:
     """The tools that an answer may, or must, use, and the form in which this model calls them.
 
-    `forced` are those of which one must be called, none where the model may do as it likes.
+    `forced` are those of which one must be called, none where the model may do as it likes. Whether
+    calls may be several was said, or is None: then they may, but are not asked for.
     """
 
     form: ToolForm
     functions: tuple[Function, ...]
     forced: tuple[Function, ...] = ()
-    is_parallel: bool = True
+    is_parallel: bool | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What can be called."""
+        return tuple(each.name for each in self.functions)
 
     @property
     def text(self) -> str:
@@ -125,14 +131,14 @@ class Toolbox:
 
     def _grammar(self, functions: Sequence[Function], otherwise: str = "") -> str:
         """Calls of `functions` in Lark, each with a JSON schema of its own."""
-        form, most = self.form, (_MOST_CALLS if self.is_parallel else 1) - 1
-        call = (
-            f"{json.dumps(form.opens + chr(10))} call {json.dumps(chr(10) + form.closes)}"
-            if form.opens
-            else "call"
-        )
-        between = {"hermes": "\n", "llama": "; ", "mistral": ", "}[form.name]
-        calls = f"one ({json.dumps(between)} one){{0,{most}}}"
+        form = self.form
+        call = "call"
+        if form.opens:
+            call = f"{json.dumps(form.opens + chr(10))} call {json.dumps(chr(10) + form.closes)}"
+        calls = "one"
+        if self.is_parallel or (self.is_parallel is None and otherwise):
+            between = {"hermes": "\n", "llama": "; ", "mistral": ", "}[form.name]
+            calls = f"one ({json.dumps(between)} one){{0,{_MOST_CALLS - 1}}}"
         calls = f'"[" {calls} "]"' if form.is_list else calls
         lines = [
             f"start: calls {otherwise}".rstrip(),
@@ -153,7 +159,7 @@ def toolbox(
     choice: ToolChoice | None,
     details: ModelDetails,
     *,
-    is_parallel: bool = True,
+    is_parallel: bool | None = None,
 ) -> Toolbox | None:
     """What an answer has to do with tools; None where it has nothing to. Raises ApiError."""
     for index, each in enumerate(functions):

@@ -10,9 +10,14 @@ from completers import completion_of
 from tiny_models.corpus import CORPUS
 from together import PROMPTS
 
+from edgespec.cache.database import open_database
+from edgespec.cache.facts import Facts
 from edgespec.paths import Paths
+from edgespec.pauses import NO_PAUSE
+from edgespec.runtime.measuring import ProveReading
 from edgespec.runtime.request import LoadRequest
 from edgespec.runtime.running import load
+from edgespec.runtime.target import OpenTarget, context_options
 from edgespec.types import Completion, CompletionRequest, Message, SamplingParams
 
 WARM = SamplingParams(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)
@@ -23,7 +28,8 @@ QUESTIONS = (
     "What is a quay?",
     f"What is this about?\n\n{CORPUS[:2400]}",
 )
-MAX_TOKENS = 24
+MAX_TOKENS = 16
+ALONE = LoadRequest(idle=False)
 
 
 def requests() -> list[CompletionRequest]:
@@ -42,9 +48,13 @@ def requests() -> list[CompletionRequest]:
 
 @pytest.fixture(scope="module")
 def alone(target_path: Path, real_paths: Paths) -> list[Completion]:
-    """Each answer by itself, from an empty cache, token by token."""
+    """Each answer by itself, from an empty cache, token by token; how it reads is known then."""
     plain = [dataclasses.replace(each, speculate=False, reuse_prefix=False) for each in requests()]
-    with load(LoadRequest(idle=False), target_path, real_paths, lambda _line: None) as running:
+    with load(ALONE, target_path, real_paths, lambda _line: None) as running:
+        model, facts, machine = running.model, running.facts, running.machine
+        target = OpenTarget(model, facts, machine, context_options(ALONE, model, facts, machine))
+        with open_database(real_paths.database) as database:
+            ProveReading(target, Facts(database), print).run(NO_PAUSE)
         return [completion_of(list(running.completer.answer(each))) for each in plain]
 
 
@@ -52,9 +62,8 @@ def alone(target_path: Path, real_paths: Paths) -> list[Completion]:
 def test_sixteen_answers_at_once_are_those_of_each_alone(
     target_path: Path, real_paths: Paths, alone: list[Completion], num_slots: int
 ) -> None:
-    options = LoadRequest(num_slots=num_slots, num_context=4096)
+    options = LoadRequest(num_slots=num_slots, num_context=4096, idle=False)
     with load(options, target_path, real_paths, lambda _line: None) as running:
-        assert running.idle.wait(120.0), "whether prompts may be read in pieces is known"
         answers = [running.completer.answer(each) for each in requests()]
         together = [completion_of(list(each)) for each in answers]
     assert [each.token_ids for each in together] == [each.token_ids for each in alone]

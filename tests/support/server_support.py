@@ -46,6 +46,7 @@ DETAILS = ModelDetails(
     num_vocab=NUM_VOCAB,
     end_tokens=(END_OF_TURN,),
     infill_tokens=(1, 2, 3),
+    num_embedded=20,
     chat_template="{% if tools %}<tool_call>{% endif %}",
 )
 ANY_PORT = ServerSettings(port=0)
@@ -108,6 +109,9 @@ class EchoCompleter:
         self, text: str, *, add_special: bool = False, parse_special: bool = False
     ) -> tuple[int, ...]:
         return tuple(text.encode())
+
+    def embed(self, tokens: Sequence[int]) -> tuple[float, ...]:
+        return (len(tokens) / 2, 0.5)
 
     def insight(self) -> Insight:
         return Insight({1: 50.0, 2: 55.0}, 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -423,3 +424,28 @@ def test_a_prompt_may_be_tokens() -> None:
     assert completion_of(rig.chunks(CompletionRequest("", prompt_tokens=(A, B)))).text == "a"
     with pytest.raises(UsageError, match="the prompt has a token 999"):
         rig.chunks(CompletionRequest("", prompt_tokens=(A, 999)))
+
+
+def test_vectors_are_read_in_turns_with_answers() -> None:
+    turns: list[str] = []
+
+    def read(tokens: Sequence[int]) -> Iterator[tuple[float, ...] | None]:
+        for _ in tokens:
+            turns.append("read")
+            yield None
+            turns.append("come back")
+        yield (1.0, 0.0)
+
+    rig = Rig(read_vector=read, script=(A, B, END))
+    answer = rig.ask()
+    first = next(answer)
+    with ThreadPoolExecutor(1) as pool:
+        vector = pool.submit(rig.completer.embed, (A, B)).result(10)
+    assert vector == (1.0, 0.0)
+    assert turns == ["read", "come back"] * 2
+    assert completion_of([first, *answer]).text == "ab"
+    for tokens in ((), (A,) * 99):
+        with pytest.raises(UsageError, match="send 1 to 9"):
+            rig.completer.embed(tokens)
+    with pytest.raises(UsageError):
+        Rig().completer.embed((A,))

@@ -128,6 +128,14 @@ def test_what_there_is(client: Client, server: Running) -> None:
     assert "version" in send(server, "GET", "/api/version").json
 
 
+def test_embeddings(client: Client) -> None:
+    made = client.embed("any", ["abc", "x" * 50])
+    assert made.embeddings == [[1.5, 0.5], [10.0, 0.5]], "the second one is cut"
+    assert client.embeddings("any", "ab").embedding == [1.0, 0.5]
+    with pytest.raises(ollama.ResponseError, match="send it in parts"):
+        client.embed("any", "x" * 50, truncate=False)
+
+
 def test_log_probabilities(client: Client) -> None:
     made = client.chat("any", say("ab"), logprobs=True, top_logprobs=1)
     assert made.logprobs is not None
@@ -140,8 +148,6 @@ def test_errors_are_strings(client: Client, server: Running) -> None:
     assert caught.value.status_code == 400
     with pytest.raises(ollama.ResponseError, match="does not support thinking"):
         client.chat("any", say("x"), think=True)
-    with pytest.raises(ollama.ResponseError, match="embeddings are not served"):
-        client.embed("any", "x")
     for content in (
         {"model": "any", "messages": say("x"), "options": {"mirostat": 2}},
         {"model": "any", "messages": [{"role": "user", "content": "x", "images": ["abc"]}]},

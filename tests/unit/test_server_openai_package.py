@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import openai
 import pytest
 from openai import OpenAI
-from server_support import NUM_CONTEXT, EchoCompleter, Running, post, running_server
+from server_support import DETAILS, NUM_CONTEXT, EchoCompleter, Running, post, running_server
 
 from edgespec.errors import NativeLibraryError
 from edgespec.server.service import DEFAULT_MAX_TOKENS
@@ -449,7 +449,20 @@ def test_a_call_is_forced(setup: Setup, choice: object) -> None:
         )
 
 
-def test_there_are_no_embeddings(setup: Setup) -> None:
-    with pytest.raises(openai.InternalServerError, match="embeddings are not served") as caught:
-        setup.client.embeddings.create(model="any", input="x")
+def test_embeddings(setup: Setup) -> None:
+    made = setup.client.embeddings.create(model="any", input=["abc", "d"])
+    assert [each.embedding for each in made.data] == [[1.5, 0.5], [0.5, 0.5]]
+    assert made.usage.prompt_tokens == 4
+    plain = setup.client.embeddings.create(model="any", input=[1, 2], encoding_format="float")
+    assert plain.data[0].embedding == [1.0, 0.5]
+    for nothing in ("", [], "x" * 21, [999]):
+        with pytest.raises(openai.BadRequestError):
+            setup.client.embeddings.create(model="any", input=nothing)
+    silent = EchoCompleter(details=replace(DETAILS, num_embedded=0))
+    with (
+        running_server(silent) as server,
+        OpenAI(base_url=server.url, api_key="none", max_retries=0) as client,
+        pytest.raises(openai.InternalServerError, match="gives no embeddings") as caught,
+    ):
+        client.embeddings.create(model="any", input="x")
     assert caught.value.status_code == 501

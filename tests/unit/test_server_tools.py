@@ -113,6 +113,29 @@ def test_what_is_no_call_is_words(call: str) -> None:
     assert told(read(Speech(HERMES), [call])) == (call, [])
 
 
+@given(cuts=st.lists(st.integers(0, 250), max_size=12))
+def test_a_call_in_a_block_of_code_is_one_if_there_is_such_a_tool(cuts: list[int]) -> None:
+    call = f'{{\n  "name": "weather",\n  "arguments": {ARGUMENTS}\n}}'
+    for answer, words in (
+        (f"```json\n{call}\n```", ""),
+        (f"Well:\n\n```json\n{call}\n```\n```\n{call}```", "Well:"),
+        (call, ""),
+    ):
+        places = [0, *sorted(min(cut, len(answer)) for cut in cuts), len(answer)]
+        pieces = [answer[a:b] for a, b in itertools.pairwise(places)]
+        text, calls = told(read(Speech(HERMES, names=["clock", "weather"]), pieces))
+        assert text == words
+        assert calls == [("weather", ARGUMENTS)] * answer.count("weather")
+        assert told(read(Speech(HERMES, names=["clock"]), pieces)) == (answer, [])
+
+
+def test_code_that_is_no_call_comes_out_as_it_went_in() -> None:
+    for answer in ("```python\nx\n```\n", '```json\n{"name": "Ann"}\n``` and ``', "{", "```"):
+        for step in (1, 2, 100):
+            pieces = [answer[at : at + step] for at in range(0, len(answer), step)]
+            assert told(read(Speech(HERMES, names=["weather"]), pieces)) == (answer, [])
+
+
 def test_a_call_that_is_cut_keeps_what_there_is() -> None:
     cut = call_of(HERMES)[:50]
     text, [(name, arguments)] = told(read(Speech(HERMES), [cut]))
@@ -165,6 +188,10 @@ def test_a_call_is_forced_by_a_grammar_over_the_schemas_of_the_tools(form: ToolF
     assert constraint.kind == "lark"
     assert f"arguments_0: %json {json.dumps(WEATHER.parameters)}" in constraint.text
     assert "clock" not in constraint.text
+    assert "{0," not in constraint.text, "more than one is not asked for"
+    several = Toolbox(form, (CLOCK, WEATHER), (CLOCK, WEATHER), is_parallel=True).constraint(None)
+    assert several is not None
+    assert "one){0,15}" in several.text
     with pytest.raises(ApiError, match="exclude each other"):
         Toolbox(form, (CLOCK,), (CLOCK,)).constraint(Constraint("json_schema", "{}"))
 

@@ -61,7 +61,7 @@ class ChatBody(AnswerBody):
             [tool.function for tool in self.tools or ()],
             self.tool_choice,
             served.details,
-            is_parallel=self.parallel_tool_calls is not False,
+            is_parallel=self.parallel_tool_calls,
         )
 
     def asked(

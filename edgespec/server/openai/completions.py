@@ -96,13 +96,13 @@ def infill(prefix: OnePrompt, suffix: str, served: Served) -> tuple[int, ...]:
     return (*begins, first, *before, second, *tokenize(suffix), last)
 
 
-def check_tokens(tokens: Sequence[int], served: Served) -> None:
+def check_tokens(tokens: Sequence[int], served: Served, param: str = "prompt") -> None:
     """Raise ApiError for a token that the model does not have, and where there is none."""
     if not tokens:
-        raise invalid("prompt", "prompt: there is none")
+        raise invalid(param, f"{param}: there is none")
     num_vocab = served.details.num_vocab
     if num_vocab and max(tokens) >= num_vocab:
-        raise invalid("prompt", f"prompt: tokens go from 0 to {num_vocab - 1}, not {max(tokens)}")
+        raise invalid(param, f"{param}: tokens go from 0 to {num_vocab - 1}, not {max(tokens)}")
 
 
 def prompt_text(prompt: OnePrompt, decode_token: Callable[[int], bytes]) -> str:

@@ -117,8 +117,8 @@ class ResponseBody(Body):
             if isinstance(named := self.tool_choice, FlatChoice)
             else named
         )
-        is_parallel = self.parallel_tool_calls is not False
-        return toolbox(self.tools or [], choice, served.details, is_parallel=is_parallel)
+        given = self.parallel_tool_calls
+        return toolbox(self.tools or [], choice, served.details, is_parallel=given)
 
     def asked(self, default: SamplingParams, tools: Toolbox | None) -> CompletionRequest:
         """The question; raises ApiError."""
