@@ -15,7 +15,7 @@ from edgespec.server.settings import ServerSettings
 
 pytestmark = pytest.mark.real
 
-ASKED = "Write a Python function fib(n) that gives a Fibonacci number, and nothing else."
+ASKED = "Answer with nothing but this in a code fence: def add(a, b): return a + b"
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +65,9 @@ def test_an_answer_streams_with_its_sources_and_figures(opened: Opened) -> None:
     page = opened.page
     opened.ask(ASKED)
     opened.wait()
-    expect(page.locator(".assistant pre")).to_contain_text("def ")
+    expect(page.locator(".assistant pre").first).to_contain_text("def ")
     expect(page.locator("#figures")).to_contain_text("tok/s")
-    opened.ask(f"{ASKED} Exactly as before.")
+    opened.ask(ASKED)
     opened.wait()
     whole = page.locator(".assistant").last.inner_text()
     page.get_by_label("sources").check()

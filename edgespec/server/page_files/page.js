@@ -19,6 +19,7 @@ const LOOK_UPS = {
   grammar: "grammar",
 };
 const FENCE = /^ {0,3}(```+|~~~+)/;
+const INLINE = /(`+)(?!`)(.+?)(?<!`)\1(?!`)|\*\*(?=\S)(.+?)\*\*/g;
 
 let messages = []; // {role, content, sources: [[length, source]], isCut}
 let running = null; // the AbortController of the answer under way
@@ -56,7 +57,8 @@ function drawText(text, place) {
   let fence = "";
   let lines = [];
   const flush = () => {
-    if (lines.length) place.append(fence ? element("pre", "", lines.join("\n")) : lines.join("\n"));
+    if (fence) place.append(element("pre", "", lines.join("\n")));
+    else drawProse(lines.join("\n").replace(/^\n+|\n+$/g, ""), place);
     lines = [];
   };
   for (const line of text.split("\n")) {
@@ -66,7 +68,20 @@ function drawText(text, place) {
       fence = fence ? "" : mark;
     } else lines.push(line);
   }
-  flush();
+  if (lines.length) flush();
+}
+
+function drawProse(text, place) {
+  if (!text) return;
+  const part = element("p", "");
+  let start = 0;
+  for (const found of text.matchAll(INLINE)) {
+    part.append(text.slice(start, found.index));
+    part.append(element(found[1] ? "code" : "strong", "", found[2] ?? found[3]));
+    start = found.index + found[0].length;
+  }
+  part.append(text.slice(start));
+  place.append(part);
 }
 
 function isAtEnd() {
