@@ -33,9 +33,16 @@ class ModelFileError(EdgeSpecError):
 
 
 class ContextOverflowError(EdgeSpecError):
-    """A prompt that does not fit the context."""
+    """A prompt of `num_prompt_tokens` that does not fit a context of `num_context`."""
 
     exit_code = 4
+
+    def __init__(
+        self, problem: str, remedy: str = "", num_prompt_tokens: int = 0, num_context: int = 0
+    ) -> None:
+        super().__init__(problem, remedy)
+        self.num_prompt_tokens = num_prompt_tokens
+        self.num_context = num_context
 
 
 class GrammarError(EdgeSpecError):

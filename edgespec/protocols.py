@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgespec.types import (
+    NO_TEMPLATE_VALUES,
     Chunk,
     Completion,
     CompletionRequest,
@@ -14,6 +15,7 @@ from edgespec.types import (
     Insight,
     Message,
     ServedModel,
+    TemplateValues,
 )
 
 if TYPE_CHECKING:  # a process that holds no model has no use for numpy, nor for passes
@@ -80,6 +82,39 @@ class Completer(Protocol):
 
     def insight(self) -> Insight:
         """What is known now of speed here; at any time, also while answers are under way."""
+        ...
+
+
+class TextCompleter(Completer, Protocol):
+    """What a server needs besides: prompts as tokens and as text."""
+
+    def encode(self, request: CompletionRequest) -> tuple[int, ...]:
+        """Token ids of a request's prompt, whether they fit the context or not.
+
+        Raises UsageError where the chat template refuses the conversation.
+        """
+        ...
+
+    def render(self, request: CompletionRequest) -> str:
+        """The text that a request's conversation becomes; raises UsageError as `encode`."""
+        ...
+
+    def tokenize(
+        self, text: str, *, add_special: bool = False, parse_special: bool = False
+    ) -> tuple[int, ...]:
+        """Token ids of a text, which is not taken for a prompt.
+
+        `add_special` adds what the model wants around a sequence; `parse_special` reads the text of
+        control tokens as those tokens.
+        """
+        ...
+
+    def embed(self, tokens: Sequence[int]) -> tuple[float, ...]:
+        """The mean of the target's final hidden states over a text, of length 1.
+
+        Waits for passes of answers, and lets them come between. Raises UsageError for a text that
+        is too long, or empty.
+        """
         ...
 
 
@@ -193,9 +228,7 @@ class PromptCache(Protocol):
     found for this owner only.
     """
 
-    def find(
-        self, prompt: Sequence[int], num_known: int, owner: str = ""
-    ) -> SavedPrompt | None:
+    def find(self, prompt: Sequence[int], num_known: int, owner: str = "") -> SavedPrompt | None:
         """What shares more of `prompt` than `num_known` tokens, by enough to be worth loading."""
         ...
 
@@ -367,12 +400,32 @@ class TextBridge(Protocol):
         ...
 
     def encode_chat(
-        self, messages: Sequence[Message], *, continue_final_message: bool = False
+        self,
+        messages: Sequence[Message],
+        *,
+        continue_final_message: bool = False,
+        template: TemplateValues = NO_TEMPLATE_VALUES,
     ) -> list[int]:
         """Token ids of a conversation in the model's own template, up to the assistant's turn.
 
         With `continue_final_message` the last message is the assistant's and stays open.
         """
+        ...
+
+    def render_chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        continue_final_message: bool = False,
+        template: TemplateValues = NO_TEMPLATE_VALUES,
+    ) -> str:
+        """The text whose token ids `encode_chat` gives."""
+        ...
+
+    def tokenize(
+        self, text: str, *, add_special: bool = False, parse_special: bool = False
+    ) -> list[int]:
+        """Token ids of a text, which is not taken for a prompt."""
         ...
 
     def piece(self, token: int, *, special: bool = False) -> bytes:

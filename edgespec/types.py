@@ -18,11 +18,41 @@ ConstraintKind = Literal["json_schema", "regex", "lark", "gbnf"]
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool by the assistant; `arguments` is the text of a JSON object."""
+
+    name: str
+    arguments: str
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation, before any chat template."""
+    """One turn of a conversation, before any chat template.
+
+    `tool_calls` are the assistant's; a tool's turn may say which call it answers (`tool_call_id`)
+    and which tool it is (`name`).
+    """
 
     role: Role
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateValues:
+    """What a chat template is given beside the messages, as JSON text; "" for nothing.
+
+    `tools` is a list of tools in OpenAI's form, `variables` an object of further variables.
+    """
+
+    tools: str = ""
+    variables: str = ""
+
+
+NO_TEMPLATE_VALUES = TemplateValues()
 
 
 Prompt = tuple[Message, ...] | str
@@ -70,8 +100,10 @@ class SamplingParams:
 class CompletionRequest:
     """One question to the target.
 
-    `prompt` is either a conversation, rendered through the target's own chat template, or plain
-    text, tokenized as it stands. `max_tokens` None means until the context is full.
+    `prompt` is either a conversation, rendered through the target's own chat template with
+    `template`, or plain text, tokenized as it stands; where `prompt_tokens` are given they are the
+    prompt, and `prompt` is "". `prediction` is text that the answer may well be: it is not read,
+    but searched for drafts. `max_tokens` None means until the context is full.
     `num_top_logprobs` None means no log-probabilities; 0 gives the chosen token's only.
     `overflow` "drop-oldest" leaves out the oldest turns (never the system message or the last turn)
     until the prompt fits. `conversation` names the conversation that the answer belongs to: its
@@ -93,6 +125,9 @@ class CompletionRequest:
     conversation: str | None = None
     record: bool = True
     continue_final_message: bool = False
+    template: TemplateValues = NO_TEMPLATE_VALUES
+    prompt_tokens: tuple[int, ...] = ()
+    prediction: str = ""
     owner: str = ""
 
 
@@ -145,12 +180,13 @@ class PrefillProgress:
 class EncodedPrompt:
     """Token ids of a prompt, what of it they stand for, and how many messages were left out.
 
-    `owner` is that of the request.
+    `owner` is that of the request. `prediction` are tokens that the answer may well be.
     """
 
     tokens: tuple[int, ...]
     prompt: Prompt = ""
     num_dropped_messages: int = 0
+    prediction: tuple[int, ...] = ()
     owner: str = ""
 
 
@@ -245,7 +281,8 @@ class Completion:
 
     `token_ids` holds every token the target emitted, an end-of-turn token or the tokens of a stop
     string included; `text` holds what the user sees, without either. `is_context_full` tells an
-    answer of the finish reason "length" that the context ended from one that `max_tokens` did.
+    answer of the finish reason "length" that the context ended from one that `max_tokens` did;
+    `stop_string` is the one that ended an answer, None where the target did.
     """
 
     text: str
@@ -255,6 +292,7 @@ class Completion:
     stats: SpeculationStats
     num_dropped_messages: int = 0
     is_context_full: bool = False
+    stop_string: str | None = None
 
 
 def figures_of(completion: Completion, request: CompletionRequest) -> dict[str, float]:
@@ -294,6 +332,29 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelDetails:
+    """What a model file tells of itself; 0 and "" where it does not.
+
+    `end_tokens` end an answer. `infill_tokens` stand before what is before a gap, what is after it
+    and what fills it, None where the model has none. `chat_template` is Jinja text. Texts of up to
+    `num_embedded` tokens can be made vectors.
+    """
+
+    architecture: str = ""
+    quantization: str = ""
+    num_parameters: int = 0
+    num_vocab: int = 0
+    num_embedding: int = 0
+    num_context_train: int = 0
+    bos_token: str = ""
+    eos_token: str = ""
+    end_tokens: tuple[int, ...] = ()
+    infill_tokens: tuple[int, int, int] | None = None
+    chat_template: str = ""
+    num_embedded: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ServedModel:
     """What a front end shows of the loaded target."""
 
@@ -304,6 +365,7 @@ class ServedModel:
     drafter: str
     exactness: Exactness
     settings: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+    details: ModelDetails = ModelDetails()
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,7 @@ class RecordedTarget:
     num_context = num_batch = 1 << 20
     max_branches = 0
     can_roll_back = True
+    reads_alike = False
 
     max_rows = len(PASS_MS)
 

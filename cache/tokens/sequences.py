@@ -54,7 +54,9 @@ class VocabularyKey:
 
     def of(self, owner: str) -> VocabularyKey:
         """The same, for what is recorded for an `owner` alone; "" is the user themself."""
-        return VocabularyKey(f"{self.fingerprint} {owner}" if owner else self.fingerprint, self.num_tokens)
+        return VocabularyKey(
+            f"{self.fingerprint} {owner}" if owner else self.fingerprint, self.num_tokens
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 _BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float | None]):
     """Seconds, or with s, m or h behind; below 0 is never (None)."""
 
     name = "duration"
@@ -47,7 +47,7 @@ class Duration(click.ParamType):
         return seconds if seconds >= 0 else None
 
 
-class Size(click.ParamType):
+class Size(click.ParamType[int]):
     """Bytes, or with K, M or G behind."""
 
     name = "size"
@@ -79,9 +79,7 @@ class Size(click.ParamType):
     metavar="TIME",
     help="Let a model go after so long without a request (30s, 5m, 2h). [default: never]",
 )
-@click.option(
-    "--slots", type=int, default=4, show_default=True, help="Answers computed at a time."
-)
+@click.option("--slots", type=int, default=4, show_default=True, help="Answers computed at a time.")
 @click.option("--max-queue", type=int, default=32, show_default=True, help="Requests that wait.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=int, default=8080, show_default=True, help="0 takes a free one.")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:  # names are told by a process that loads nothing else
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a strategy may be built of: tiers of the token database, a small model."""
+    """What a strategy may be built of: tiers of the token database by owner, a small model."""
 
-    tiers: Sequence[TokenIndex] = ()
+    tiers_of: Callable[[str], Sequence[TokenIndex]] | None = None
     model: ModelParts | None = None
 
 

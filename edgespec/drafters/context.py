@@ -44,6 +44,9 @@ _SAFELY_COPIED = 14
 """A copy of this length needs no more help from one that broke off before."""
 
 
+_BREAK = -1
+"""Stands between texts that do not follow one another; no token has this number."""
+
 _MOST_INDEXES = 4
 """Conversations whose index is kept, for the next turn of each."""
 
@@ -71,6 +74,8 @@ class ContextDrafter:
     ) -> ContextSession:
         """Index the prompt; an earlier conversation that it continues is not indexed again."""
         text = (*prompt.tokens, *said)
+        if prompt.prediction:
+            return self._expecting(prompt.prediction, text)
         index = next((each for each in self._indexes if each.is_beginning_of(text)), None)
         if index is None:
             index = ConversationIndex()
@@ -78,6 +83,12 @@ class ContextDrafter:
             self._indexes.remove(index)
         index.extend(text[len(index.text) :])
         return ContextSession(index, self.calibration, self._indexes.append)
+
+    def _expecting(self, prediction: Sequence[int], text: Sequence[int]) -> ContextSession:
+        """Look into `prediction` as well, which the answer is to begin with."""
+        index = ConversationIndex()
+        index.extend((*prediction, _BREAK, *text))
+        return ContextSession(index, self.calibration, _forget, Resumption(prediction))
 
 
 class ConversationIndex:
@@ -109,14 +120,15 @@ class ContextSession:
         index: ConversationIndex,
         calibration: Acceptance,
         give_back: Callable[[ConversationIndex], None],
+        resumption: Resumption | None = None,
     ) -> None:
-        """`give_back` gets the index when the answer is over."""
+        """`give_back` gets the index when the answer is over; `resumption` is what may go on."""
         self._index = index
         self._calibration = calibration
         self._give_back = give_back
         self._source: int | None = None  # where in the text the next token of a copy stands
         self._num_copied = 0
-        self._resumption: Resumption | None = None
+        self._resumption = resumption
 
     def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
         """Follow what is surest; ends where nothing ever followed."""
@@ -144,7 +156,7 @@ class ContextSession:
         match: Match | None = automaton.longest_match(prefix)
         while match is not None and match.length > 0:
             guess = automaton.continuation(match)
-            if guess is None:
+            if guess is None or guess.token == _BREAK:
                 match = automaton.shorten(match)
                 continue
             kind = evidence_kind(guess)
@@ -154,6 +166,8 @@ class ContextSession:
     def _resumed(self, resumption: Resumption, prefix: Sequence[int]) -> Iterator[Proposal]:
         """Follow the source of a copy that broke off."""
         for step in resumption.steps(prefix):
+            if step.token == _BREAK:
+                return
             kind = _NUM_COPIED + step.kind
             yield Proposal(step.token, self._calibration.estimate(kind), kind)
 
@@ -182,6 +196,10 @@ class ContextSession:
             if guess is not None:
                 self._source = automaton.place_of(guess)
                 self._num_copied = match.length
+
+
+def _forget(_index: ConversationIndex) -> None:
+    """An index that no other answer can use."""
 
 
 def new_calibration() -> Acceptance:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from edgespec.drafters import Parts
@@ -117,11 +117,8 @@ class TokenCursor(Protocol):
 class TokenIndex(Protocol):
     """Recorded token sequences, searchable by the end of a text; never raises."""
 
-    def lookup(self, suffix: Sequence[int], owner: str = "") -> TokenCursor | None:
-        """A cursor after the longest recorded suffix of a text that ends with `suffix`.
-
-        Of what was recorded for `owner`.
-        """
+    def lookup(self, suffix: Sequence[int]) -> TokenCursor | None:
+        """A cursor after the longest recorded suffix of a text that ends with `suffix`."""
         ...
 
 
@@ -130,7 +127,7 @@ IS_ALWAYS_ASKED = True
 
 def build(parts: Parts) -> DatabaseDrafter | None:
     """A drafter over the tiers of a token database, if there is one."""
-    return DatabaseDrafter(parts.tiers) if parts.tiers else None
+    return DatabaseDrafter(parts.tiers_of(""), parts.tiers_of) if parts.tiers_of else None
 
 
 class DatabaseDrafter:
@@ -138,19 +135,23 @@ class DatabaseDrafter:
 
     name = "database"
 
-    def __init__(self, tiers: Sequence[TokenIndex]) -> None:
-        """`tiers`, highest first, at most NUM_TIERS."""
+    def __init__(
+        self,
+        tiers: Sequence[TokenIndex],
+        tiers_of: Callable[[str], Sequence[TokenIndex]] | None = None,
+    ) -> None:
+        """`tiers`, highest first, at most NUM_TIERS; `tiers_of` gives those of an owner."""
         if len(tiers) > NUM_TIERS:
             raise ValueError(f"{len(tiers)} tiers are more than {NUM_TIERS}")
         self.calibration = new_calibration()
-        self._tiers = tuple(tiers)
+        self._tiers_of = tiers_of or (lambda _owner: tiers)
 
     def open(
         self, prompt: EncodedPrompt, said: Sequence[int] = (), _matcher: Matcher | None = None
     ) -> DatabaseSession:
         """Stand at the end of the prompt and what was said after it."""
         text = [*prompt.tokens[-_MAX_SUFFIX:], *said]
-        return DatabaseSession(self._tiers, self.calibration, text, prompt.owner)
+        return DatabaseSession(self._tiers_of(prompt.owner), self.calibration, text)
 
 
 class DatabaseSession:
@@ -164,11 +165,9 @@ class DatabaseSession:
         tiers: Sequence[TokenIndex],
         calibration: Acceptance,
         text: Sequence[int],
-        owner: str = "",
     ) -> None:
-        """`text` is the end of what was said so far; `owner` is whose recordings are looked into."""
+        """`text` is the end of what was said so far."""
         self._tiers = tiers
-        self._owner = owner
         self._calibration = calibration
         self._text = list(text[-_MAX_SUFFIX:])
         self._cursors: list[TokenCursor | None] = [None] * len(tiers)
@@ -253,7 +252,7 @@ class DatabaseSession:
             return
         for tier, cursor in enumerate(self._cursors):
             if cursor is None or cursor.best().length < _FOLLOW:
-                self._cursors[tier] = self._tiers[tier].lookup(self._text, self._owner)
+                self._cursors[tier] = self._tiers[tier].lookup(self._text)
         self._is_stale = False
 
     def _after(self, prefix: Sequence[int]) -> list[TokenCursor | None]:
@@ -265,7 +264,7 @@ class DatabaseSession:
             few = ahead is None or ahead.best().length < _FOLLOW
             if few and self._num_ahead < LOOKUPS_AHEAD:
                 self._num_ahead += 1
-                ahead = self._tiers[tier].lookup(text, self._owner)
+                ahead = self._tiers[tier].lookup(text)
             cursors.append(ahead)
         return cursors
 

@@ -21,11 +21,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 from edgespec.engine.decoding import Decoding, Limits
 from edgespec.engine.engine import Engine
-from edgespec.engine.prompt import encode_prompt
+from edgespec.engine.prompt import encode_prompt, prompt_tokens
 from edgespec.engine.slots import TOLD_BY_TEXT
 from edgespec.engine.tally import Tally
 from edgespec.engine.transcript import Transcript
-from edgespec.errors import Cancelled, EdgeSpecError
+from edgespec.errors import Cancelled, EdgeSpecError, UsageError
 from edgespec.passes import Kept
 from edgespec.protocols import Observation, Observer, Sampler, TextBridge
 from edgespec.types import (
@@ -39,9 +39,14 @@ from edgespec.types import (
     Prompt,
     SamplingParams,
     ServedModel,
+    TemplateValues,
 )
 
 SamplerFactory = Callable[[SamplingParams], Sampler]
+ReadVector = Callable[[Sequence[int]], Iterator[tuple[float, ...] | None]]
+
+_Asked = tuple[str, TemplateValues, Prompt]
+"""Who asked what; of a template, what it is given."""
 
 _MOST_CUT = 4
 """Answers that were cut whose tokens are known, so that they go on as if they never had been."""
@@ -58,11 +63,13 @@ class EngineCompleter:
         model: ServedModel,
         observer: Observer | None = None,
         complete: Callable[[Insight], Insight] = lambda insight: insight,
+        read_vector: ReadVector | None = None,
     ) -> None:
         """`make_sampler` builds a fresh chain for each answer and raises on nonsense values.
 
         `observer` is told of every answer; it is called by the threads that iterate. `complete`
-        adds to an insight what the engine does not know.
+        adds to an insight what the engine does not know. `read_vector` reads a text in parts and
+        gives a vector after the last one, None after the others.
         """
         self._engine = engine
         self.bridge = bridge
@@ -70,7 +77,9 @@ class EngineCompleter:
         self._model = model
         self._observer = observer
         self._complete = complete
-        self._cut: deque[tuple[str, Prompt, EncodedPrompt]] = deque(maxlen=_MOST_CUT)
+        self._read_vector = read_vector
+        self._embedding = threading.Lock()
+        self._cut: deque[tuple[_Asked, EncodedPrompt]] = deque(maxlen=_MOST_CUT)
         self._changed = threading.Condition()
         self._is_stepping = False
         self._waiting: deque[EngineAnswer] = deque()
@@ -107,6 +116,40 @@ class EngineCompleter:
         encode = self.bridge.encode
         return len(encode(text) if isinstance(text, str) else self.bridge.encode_chat(text))
 
+    def encode(self, request: CompletionRequest) -> tuple[int, ...]:
+        """Token ids of a request's prompt, whether they fit the context or not."""
+        return tuple(prompt_tokens(request, self.bridge))
+
+    def render(self, request: CompletionRequest) -> str:
+        """The text that a request's conversation becomes; a plain prompt is that already."""
+        if isinstance(request.prompt, str):
+            return request.prompt
+        return self.bridge.render_chat(
+            request.prompt,
+            continue_final_message=request.continue_final_message,
+            template=request.template,
+        )
+
+    def tokenize(
+        self, text: str, *, add_special: bool = False, parse_special: bool = False
+    ) -> tuple[int, ...]:
+        """Token ids of a text, which is not taken for a prompt."""
+        tokens = self.bridge.tokenize(text, add_special=add_special, parse_special=parse_special)
+        return tuple(tokens)
+
+    def embed(self, tokens: Sequence[int]) -> tuple[float, ...]:
+        """The mean of the target's final hidden states over a text, of length 1."""
+        most = self._model.details.num_embedded
+        if self._read_vector is None or not 1 <= len(tokens) <= most:
+            raise UsageError(f"a text of {len(tokens)} tokens", f"send 1 to {most}")
+        with self._embedding:
+            parts = self._read_vector(tokens)
+            vector = None
+            while vector is None:
+                with self._turn():
+                    vector = next(parts)
+        return vector
+
     def insight(self) -> Insight:
         """What is known now of speed here."""
         return self._complete(self._engine.insight())
@@ -128,9 +171,23 @@ class EngineCompleter:
             try:
                 self._step()
             finally:
-                with self._changed:
-                    self._is_stepping = False
-                    self._changed.notify_all()
+                self._end_turn()
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Nobody else computes in this block."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_stepping)
+            self._is_stepping = True
+        try:
+            yield
+        finally:
+            self._end_turn()
+
+    def _end_turn(self) -> None:
+        with self._changed:
+            self._is_stepping = False
+            self._changed.notify_all()
 
     def interrupt(self) -> None:
         """End the pass under way, if there is one, so that a cancel is seen."""
@@ -201,7 +258,10 @@ class EngineCompleter:
         request, num_context = answer.request, self._engine.target.num_context
         if answer.prompt is None:
             prompt = encode_prompt(request, self.bridge, num_context)
-            prompt = dataclasses.replace(prompt, owner=request.owner)
+            prediction = (
+                self.tokenize(request.prediction)[:num_context] if request.prediction else ()
+            )
+            prompt = dataclasses.replace(prompt, owner=request.owner, prediction=prediction)
             answer.prompt = self._as_it_was(request, prompt)
         room = num_context - len(answer.prompt.tokens)
         limits = Limits(
@@ -229,8 +289,8 @@ class EngineCompleter:
         """
         if not request.continue_final_message:
             return prompt
-        asked = request.owner, request.prompt
-        known = next((cut for *key, cut in self._cut if tuple(key) == asked), None)
+        asked = request.owner, request.template, request.prompt
+        known = next((cut for key, cut in self._cut if key == asked), None)
         if known is None or known.num_dropped_messages != prompt.num_dropped_messages:
             return prompt
         fits = len(known.tokens) < self._engine.target.num_context
@@ -249,7 +309,8 @@ class EngineCompleter:
         self._let_go(answer)
         cut = answer.finish(self._engine.target.num_context)
         if cut is not None:
-            self._cut.append((answer.request.owner, *cut))
+            request = answer.request
+            self._cut.append(((request.owner, request.template, cut[0]), cut[1]))
 
     def _fail(self, answer: EngineAnswer, error: Exception) -> None:
         """An error ended an answer."""
@@ -352,6 +413,7 @@ class EngineAnswer:
             num_dropped_messages=prompt.num_dropped_messages,
             is_context_full=reason == "length"
             and len(prompt.tokens) + len(transcript.tokens) >= num_context,
+            stop_string=transcript.stop_string,
         )
         if self.observation is not None:
             self.observation.close(completion)

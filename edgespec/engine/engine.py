@@ -197,7 +197,9 @@ class Engine:
             return self.target.num_batch
         curve = self._planner.costs.curve_ms(context).tolist()
         token_ms = self._chunk_token_ms or curve[-1] / len(curve)
-        count = int(MOST_WAIT * (self._write_ms or curve[0]) / token_ms) if token_ms else LEAST_CHUNK
+        count = (
+            int(MOST_WAIT * (self._write_ms or curve[0]) / token_ms) if token_ms else LEAST_CHUNK
+        )
         return min(max(count, LEAST_CHUNK), self.target.num_batch)
 
     def _with_cells(self, decodings: Sequence[Decoding]) -> list[Decoding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from edgespec.errors import ContextOverflowError, UsageError
 from edgespec.protocols import TextBridge
@@ -22,24 +23,43 @@ def encode_prompt(
     """
     if request.max_tokens is not None and request.max_tokens < 1:
         raise UsageError(f"max_tokens is {request.max_tokens}", "give at least 1")
-    if isinstance(request.prompt, str):
-        tokens = _fitting(bridge.encode(request.prompt), num_context)
-        return EncodedPrompt(tokens, request.prompt)
+    if request.prompt_tokens or isinstance(request.prompt, str):
+        return EncodedPrompt(_fitting(prompt_tokens(request, bridge), num_context), request.prompt)
     messages = list(request.prompt)
     if not messages:
         raise UsageError("the conversation has no messages", "give at least one")
 
-    def encode(turns: Sequence[Message]) -> list[int]:
-        return bridge.encode_chat(turns, continue_final_message=request.continue_final_message)
+    def encode(turns: Sequence[Message]) -> Sequence[int]:
+        return prompt_tokens(replace(request, prompt=tuple(turns)), bridge)
 
     if request.overflow == "error":
         return EncodedPrompt(_fitting(encode(messages), num_context), request.prompt)
     return _drop_oldest(messages, encode, num_context, request.max_tokens)
 
 
+def prompt_tokens(request: CompletionRequest, bridge: TextBridge) -> Sequence[int]:
+    """Token ids of the request's prompt, whether they fit or not; raises UsageError."""
+    if request.prompt_tokens:
+        for token in {min(request.prompt_tokens), max(request.prompt_tokens)}:
+            try:
+                bridge.piece(token)
+            except ValueError as error:
+                raise UsageError(
+                    f"the prompt has a token {token}", "send the model's own"
+                ) from error
+        return request.prompt_tokens
+    if isinstance(request.prompt, str):
+        return bridge.encode(request.prompt)
+    return bridge.encode_chat(
+        request.prompt,
+        continue_final_message=request.continue_final_message,
+        template=request.template,
+    )
+
+
 def _drop_oldest(
     messages: list[Message],
-    encode: Callable[[Sequence[Message]], list[int]],
+    encode: Callable[[Sequence[Message]], Sequence[int]],
     num_context: int,
     max_tokens: int | None,
 ) -> EncodedPrompt:
@@ -71,5 +91,7 @@ def _fitting(tokens: Sequence[int], num_context: int) -> tuple[int, ...]:
         raise ContextOverflowError(
             f"the prompt takes {len(tokens)} tokens and the context holds {num_context}",
             "shorten it or use a larger context (--context)",
+            len(tokens),
+            num_context,
         )
     return tuple(tokens)

@@ -21,7 +21,10 @@ from edgespec.types import TARGET, Span
 
 
 class TextStream:
-    """Feeds on token bytes; `stopped` turns True at the first stop string."""
+    """Feeds on token bytes; `stopped` turns True at the first stop string, which is then `stop`.
+
+    `num_characters` is how many were pushed, whether they were returned or not.
+    """
 
     def __init__(self, stops: Sequence[str] = ()) -> None:
         """`stops` are the strings that end the text and are not part of it; empty ones never do."""
@@ -30,6 +33,8 @@ class TextStream:
         self._held = ""
         self._sources: deque[Span] = deque()  # of the characters that are held, and then released
         self.stopped = False
+        self.stop: str | None = None
+        self.num_characters = 0
 
     @property
     def is_whole(self) -> bool:
@@ -75,14 +80,17 @@ class TextStream:
         if text:
             self._held += text
             self._sources.append(Span(len(text), source))
+            self.num_characters += len(text)
 
     def _stop(self) -> str:
         """If the held text has a stop string, take what is before it; empty if it has none."""
-        found = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        found = [
+            (at + len(stop), at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0
+        ]
         if not found:
             return ""
         self.stopped = True
-        _, start = min(found)
+        _, start, self.stop = min(found)
         text, self._held = self._held[:start], ""
         return text
 

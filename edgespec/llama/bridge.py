@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from edgespec.llama.model import Model
 from edgespec.llama.template import ChatTemplate
-from edgespec.types import Message
+from edgespec.types import NO_TEMPLATE_VALUES, Message, TemplateValues
 
 
 class ModelBridge:
@@ -21,19 +21,42 @@ class ModelBridge:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a plain prompt; the text of control tokens is read as those tokens."""
-        # Lone surrogates (invalid UTF-8 that came through the command line) become "?".
-        data = text.encode("utf-8", "replace")
-        return self._vocab.tokenize(data, add_special=True, parse_special=True)
+        return self.tokenize(text, add_special=True, parse_special=True)
 
     def encode_chat(
-        self, messages: Sequence[Message], *, continue_final_message: bool = False
+        self,
+        messages: Sequence[Message],
+        *,
+        continue_final_message: bool = False,
+        template: TemplateValues = NO_TEMPLATE_VALUES,
     ) -> list[int]:
         """Token ids of a conversation up to the assistant's turn, or to the end of its last one."""
-        text = self._template.render(messages, continue_final_message=continue_final_message)
+        text = self._template.render(
+            messages, continue_final_message=continue_final_message, values=template
+        )
         # A template that writes the BOS token itself must not get a second one.
         add_special = not (self._bos and text.startswith(self._bos))
+        return self.tokenize(text, add_special=add_special, parse_special=True)
+
+    def render_chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        continue_final_message: bool = False,
+        template: TemplateValues = NO_TEMPLATE_VALUES,
+    ) -> str:
+        """The text whose token ids `encode_chat` gives."""
+        return self._template.render(
+            messages, continue_final_message=continue_final_message, values=template
+        )
+
+    def tokenize(
+        self, text: str, *, add_special: bool = False, parse_special: bool = False
+    ) -> list[int]:
+        """Token ids of a text."""
+        # Lone surrogates (invalid UTF-8 that came through the command line) become "?".
         data = text.encode("utf-8", "replace")
-        return self._vocab.tokenize(data, add_special=add_special, parse_special=True)
+        return self._vocab.tokenize(data, add_special=add_special, parse_special=parse_special)
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """The bytes of one token."""

@@ -61,6 +61,19 @@ class Vocabulary:
         """End-of-turn token, or None where llama.cpp knows of none besides end of sequence."""
         return _token_or_none(api.llama_vocab_eot(self._handle))
 
+    @property
+    def infill(self) -> tuple[int, int, int] | None:
+        """Tokens before what is before a gap, what is after it, and what fills it, or None."""
+        found = tuple(
+            int(find(self._handle))
+            for find in (
+                api.llama_vocab_fim_pre,
+                api.llama_vocab_fim_suf,
+                api.llama_vocab_fim_mid,
+            )
+        )
+        return (found[0], found[1], found[2]) if min(found) >= 0 else None
+
     @cached_property
     def end_tokens(self) -> frozenset[int]:
         """Every token that ends an answer: end of sequence, of turn, of message."""

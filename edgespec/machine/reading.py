@@ -4,7 +4,7 @@
     whole    [t0 .. t95]  then t96: the reference
     pieces   [t0 .. t7] [t8 .. t15] ..., for several sizes: compared
 
-Then a prompt can be read a little at a time beside the answers of others, and none of them can tell.
+Then a prompt can be read a little at a time beside the answers of others, and nobody can tell.
 """
 
 from __future__ import annotations
@@ -57,9 +57,7 @@ def _is_alike(context: Context, tokens: list[int]) -> bool:
     )
 
 
-def _read(
-    context: Context, tokens: list[int], start: int, num_tokens: int
-) -> NDArray[np.float32]:
+def _read(context: Context, tokens: list[int], start: int, num_tokens: int) -> NDArray[np.float32]:
     """Read in passes of so many tokens, and then the last one: logits of two, (2, num_vocab)."""
     if context.last_position() >= start:
         context.remove(start)

@@ -10,8 +10,8 @@ from edgespec.passes import Draft, Guesses, Proposal
 from edgespec.protocols import DraftSession, Matcher, Quote
 
 MIN_GAIN = 1.05
-"""A draft is verified only if its answer's expected speed is this many times that of plain decoding;
-the speed of a pass that several share then grows by as much less."""
+"""A draft is verified only if its answer is expected to be this many times as fast as without; a
+pass that several share is faster by as much less."""
 
 
 class Outcome:

@@ -15,8 +15,8 @@ usually gets right (`Quote.expected`) promises more than the best known, and whi
 allows it. The likeliest guess is taken, whoever made it, so sources follow one another within a
 draft.
 
-A draft must promise its answer MIN_GAIN over plain decoding, because the estimates are never exact and a wrong
-"yes" costs more than a wrong "no".
+A draft must promise its answer MIN_GAIN over plain decoding, because the estimates are never exact
+and a wrong "yes" costs more than a wrong "no".
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class Drafters:
         target: Context,
         calibrations: PairStore,
         ngrams: PairStore,
-        tiers: Sequence[TokenIndex],
+        tiers_of: Callable[[str], Sequence[TokenIndex]] | None,
         report: Report,
         cleanup: contextlib.ExitStack,
         follow: Callable[[], Follow] | None = None,
@@ -74,9 +74,9 @@ class Drafters:
         """Build what is asked for, with the model that `form` names, if any.
 
         A model that cannot serve is left out with one line. `calibrations` and `ngrams` keep what
-        drafters learn, and are left alone where nothing is to be. `tiers` are those of the token
-        database, none where there is no such. `follow` has the trimmed head of a model follow what
-        the target says.
+        drafters learn, and are left alone where nothing is to be. `tiers_of` gives those of the
+        token database by owner, None where there is no such. `follow` has the trimmed head of a
+        model follow what the target says.
         """
         self._calibrations = calibrations if request.remember else None
         self._ngrams = ngrams if request.remember else None
@@ -98,7 +98,7 @@ class Drafters:
             return
         for name in strategies():
             if is_always_asked(name) or name == request.drafter:
-                self._add(build(name, Parts(tiers)))
+                self._add(build(name, Parts(tiers_of)))
         self.all.append(self.model_place)
         if form is None:
             return

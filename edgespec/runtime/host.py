@@ -28,11 +28,16 @@ from edgespec.runtime.host_death import Death
 from edgespec.runtime.host_messages import (
     NOT_LOADED,
     Ask,
+    Consultation,
     CountTokens,
     DecodeToken,
+    Embed,
+    Encode,
     Forget,
     Load,
+    Render,
     TellInsight,
+    Tokenize,
 )
 from edgespec.runtime.host_process import Call, HostProcess, Spawn, spawn_host
 from edgespec.runtime.request import NO_DRAFTER, LoadRequest
@@ -186,8 +191,7 @@ class Host:
 
     def insight(self) -> Insight:
         """What is known now of speed here; raises HostDied."""
-        _, call = self._call(TellInsight())
-        insight = call.get()
+        insight = self._told(TellInsight())
         assert isinstance(insight, Insight)
         return insight
 
@@ -205,17 +209,35 @@ class Host:
 
     def count_tokens(self, text: Sequence[Message] | str) -> int:
         """Tokens that a conversation or a plain text takes; raises HostDied."""
-        _, call = self._call(CountTokens(text if isinstance(text, str) else tuple(text)))
-        count = call.get()
+        count = self._told(CountTokens(text if isinstance(text, str) else tuple(text)))
         assert isinstance(count, int)
         return count
+
+    def encode(self, request: CompletionRequest) -> tuple[int, ...]:
+        """Token ids of a request's prompt; raises UsageError and HostDied."""
+        tokens = self._told(Encode(request))
+        assert isinstance(tokens, tuple)
+        return tokens
+
+    def render(self, request: CompletionRequest) -> str:
+        """The text that a request's conversation becomes; raises UsageError and HostDied."""
+        text = self._told(Render(request))
+        assert isinstance(text, str)
+        return text
+
+    def tokenize(
+        self, text: str, *, add_special: bool = False, parse_special: bool = False
+    ) -> tuple[int, ...]:
+        """Token ids of a text; raises HostDied."""
+        tokens = self._told(Tokenize(text, add_special, parse_special))
+        assert isinstance(tokens, tuple)
+        return tokens
 
     def decode_token(self, token: int) -> bytes:
         """The bytes of one token id; raises HostDied."""
         piece = self._pieces.get(token)
         if piece is None:
-            _, call = self._call(DecodeToken(token))
-            found = call.get()
+            found = self._told(DecodeToken(token))
             assert isinstance(found, bytes)
             piece = self._pieces[token] = found
         return piece
@@ -254,9 +276,18 @@ class Host:
             if self._load is not None:
                 process.call(self._load)
 
-    def _call(
-        self, message: Ask | CountTokens | DecodeToken | TellInsight
-    ) -> tuple[HostProcess, Call]:
+    def embed(self, tokens: Sequence[int]) -> tuple[float, ...]:
+        """The vector of a text's tokens; raises UsageError and HostDied."""
+        vector = self._told(Embed(tuple(tokens)))
+        assert isinstance(vector, tuple)
+        return vector
+
+    def _told(self, message: Consultation | Embed) -> object:
+        """What the process answers; raises what it raised, and HostDied."""
+        _, call = self._call(message)
+        return call.get()
+
+    def _call(self, message: Ask | Consultation | Embed) -> tuple[HostProcess, Call]:
         """Ask a process that has, or is about to have, the model."""
         with self._lock:
             before = self._process

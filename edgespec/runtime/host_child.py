@@ -32,7 +32,7 @@ import psutil
 from edgespec import signals
 from edgespec.errors import EdgeSpecError, LoadCancelled
 from edgespec.models.trials import Trials
-from edgespec.protocols import Answer, Completer
+from edgespec.protocols import Answer, TextCompleter
 from edgespec.reports import Report
 from edgespec.runtime.host_messages import (
     LINE,
@@ -41,10 +41,14 @@ from edgespec.runtime.host_messages import (
     Cancel,
     CountTokens,
     DecodeToken,
+    Embed,
+    Encode,
     Forget,
     Load,
     Pipe,
+    Render,
     TellInsight,
+    Tokenize,
 )
 from edgespec.types import CompletionRequest
 
@@ -62,7 +66,7 @@ class Opened:
     `forget` deletes what was computed of a conversation.
     """
 
-    completer: Completer
+    completer: TextCompleter
     asked: Callable[[CompletionRequest], None]
     close: Callable[[], None]
     forget: Callable[[str], None] = lambda _conversation: None
@@ -170,30 +174,51 @@ class Child:
 
     def _do(self, number: int, message: object) -> None:
         if isinstance(message, Ask):
-            thread = threading.Thread(
-                target=self._answer, args=(number, message.request), name="answer", daemon=True
-            )
-            self._threads = [other for other in self._threads if other.is_alive()]
-            self._threads.append(thread)
-            thread.start()
+            self._begin(self._answer, number, message.request)
+            return
+        if isinstance(message, Embed):
+            self._begin(self._embed, number, message.tokens)
             return
         try:
             match message:
                 case Load():
                     self._loading = number
                     value: object = self._switch_to(message)
-                case CountTokens():
-                    value = self._completer().count_tokens(message.text)
-                case DecodeToken():
-                    value = self._completer().decode_token(message.token)
-                case TellInsight():
-                    value = self._completer().insight()
                 case Forget():
                     value = None
                     self._forget(message.conversation)
+                case _:
+                    value = self._told(message)
         except Exception as error:  # noqa: BLE001 - told to whoever asked
             value = as_told(error)
         self._send(number, value)
+
+    def _begin(self, act: Callable[..., None], *arguments: object) -> None:
+        """Do what takes long in a thread of its own."""
+        thread = threading.Thread(target=act, args=arguments, name="answer", daemon=True)
+        self._threads = [other for other in self._threads if other.is_alive()]
+        self._threads.append(thread)
+        thread.start()
+
+    def _told(self, message: object) -> object:
+        """What the model's completer says to a consultation."""
+        completer = self._completer()
+        match message:
+            case CountTokens():
+                return completer.count_tokens(message.text)
+            case DecodeToken():
+                return completer.decode_token(message.token)
+            case TellInsight():
+                return completer.insight()
+            case Encode():
+                return completer.encode(message.request)
+            case Render():
+                return completer.render(message.request)
+            case Tokenize(text, add_special, parse_special):
+                return completer.tokenize(
+                    text, add_special=add_special, parse_special=parse_special
+                )
+        raise TypeError(f"a message of kind {type(message).__name__} is not known")
 
     def _switch_to(self, load: Load) -> object:
         """Load in the place of what there is, which comes back if that fails."""
@@ -240,7 +265,7 @@ class Child:
         if self._opened is not None:
             self._opened.forget(conversation)
 
-    def _completer(self) -> Completer:
+    def _completer(self) -> TextCompleter:
         if self._opened is None:
             raise self._error
         return self._opened.completer
@@ -262,6 +287,13 @@ class Child:
             self._send(number, as_told(error))
         finally:
             del self._answers[number]
+
+    def _embed(self, number: int, tokens: tuple[int, ...]) -> None:
+        try:
+            value: object = self._completer().embed(tokens)
+        except Exception as error:  # noqa: BLE001 - told to whoever asked
+            value = as_told(error)
+        self._send(number, value)
 
     def _send(self, number: int, value: object) -> None:
         with contextlib.suppress(OSError):  # the parent is gone: the reader sees to it

@@ -59,6 +59,29 @@ class CountTokens:
 
 
 @dataclass(frozen=True, slots=True)
+class Encode:
+    """Answered by the token ids of a request's prompt."""
+
+    request: CompletionRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Render:
+    """Answered by the text that a request's conversation becomes."""
+
+    request: CompletionRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenize:
+    """Answered by the token ids of a text."""
+
+    text: str
+    add_special: bool
+    parse_special: bool
+
+
+@dataclass(frozen=True, slots=True)
 class DecodeToken:
     """Answered by the bytes of a token."""
 
@@ -77,7 +100,17 @@ class Forget:
     conversation: str
 
 
-Asked = Load | Ask | Cancel | CountTokens | DecodeToken | TellInsight | Forget
+@dataclass(frozen=True, slots=True)
+class Embed:
+    """Answered by the vector of a text's tokens."""
+
+    tokens: tuple[int, ...]
+
+
+Consultation = CountTokens | DecodeToken | Encode | Render | Tokenize | TellInsight
+"""What is answered at once by one value."""
+
+Asked = Load | Ask | Cancel | Consultation | Embed | Forget
 
 
 class Pipe:

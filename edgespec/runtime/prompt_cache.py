@@ -84,9 +84,7 @@ class PromptCache:
         self._waiting: list[_Waiting] = []
         self._heads: dict[Path, tuple[tuple[int, int], Head]] = {}
 
-    def find(
-        self, prompt: Sequence[int], num_known: int, owner: str = ""
-    ) -> SavedPrompt | None:
+    def find(self, prompt: Sequence[int], num_known: int, owner: str = "") -> SavedPrompt | None:
         """What shares more of `prompt` than is known, by `LEAST_TOKENS` at least."""
         key = self._key_of(owner)
         waiting = self._copies(key)

@@ -43,7 +43,9 @@ class Head:
 
 def file_name(conversation: str, key: str, tokens: Sequence[int] = ()) -> str:
     """The name of the file of a conversation; that of one that nobody named is by its `tokens`."""
-    name = f"{_UNNAMED}{_digest(repr(tuple(tokens)))}" if not conversation else _digest(conversation)
+    name = (
+        f"{_UNNAMED}{_digest(repr(tuple(tokens)))}" if not conversation else _digest(conversation)
+    )
     return f"{name}-{_digest(key)}{_SUFFIX}"
 
 

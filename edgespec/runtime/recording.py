@@ -6,7 +6,7 @@ Whatever goes wrong here costs speed and one line for people, never an answer.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgespec.cache.chats.journal import Journal
@@ -47,15 +47,15 @@ class Remembering:
         """`report` gets each problem once; the memory is closed with this."""
         self.is_learning = True
         self.is_used = True
-        self.tiers: tuple[TokenIndex, ...] = (
-            _Tier(self, memory.model_of),
-            _Tier(self, lambda _owner: memory.statistics),
-        )
         self._memory = memory
         self._report = report
         self._journal = Journal()
         self._lock = threading.Lock()
         self._told: set[str] = set()
+
+    def tiers_of(self, owner: str) -> tuple[TokenIndex, ...]:
+        """What drafts are looked for in: what was said to this owner, and imported text."""
+        return _Tier(self, self._memory.model_of(owner)), _Tier(self, self._memory.statistics)
 
     def open(self, request: CompletionRequest, prompt: EncodedPrompt) -> Recording:
         """An answer begins."""
@@ -135,10 +135,9 @@ def _journaled(request: CompletionRequest) -> list[tuple[str, str]]:
 class _Tier:
     """A tier of the memory that finds nothing while the memory is not used."""
 
-    def __init__(self, memory: Remembering, reader: Callable[[str], TokenReader]) -> None:
-        """`reader` finds what there is for an owner."""
+    def __init__(self, memory: Remembering, reader: TokenReader) -> None:
         self._memory = memory
         self._reader = reader
 
-    def lookup(self, suffix: Sequence[int], owner: str = "") -> TokenCursor | None:
-        return self._reader(owner).lookup(suffix) if self._memory.is_used else None
+    def lookup(self, suffix: Sequence[int]) -> TokenCursor | None:
+        return self._reader.lookup(suffix) if self._memory.is_used else None

@@ -30,6 +30,7 @@ from edgespec.grammar.compiler import GrammarCompiler
 from edgespec.llama import library
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context
+from edgespec.llama.embedder import Embedder
 from edgespec.llama.model import Model
 from edgespec.llama.sampler import SamplerChain
 from edgespec.llama.target import LlamaTarget
@@ -171,12 +172,14 @@ class _Wiring:
             context,
             PairStore(home.database, "calibrations"),
             PairStore(home.database, "ngram_caches"),
-            memory.tiers if memory else (),
+            memory.tiers_of if memory else None,
             home.report,
             cleanup,
             _follow(request, target, home),
         )
         bridge = ModelBridge(target.model)
+        embedder = Embedder(target.model, target.context)
+        cleanup.callback(embedder.close)
         verifier = LlamaTarget(context, target.facts.max_rows, num_slots(request, target.model))
         planner = Planner(drafters.all, self._costs, time.perf_counter)
         prompts = _prompts(request, target, home)
@@ -200,9 +203,10 @@ class _Wiring:
             engine,
             bridge,
             make_sampler,
-            served_model(target, context.num_context, drafters.name),
+            served_model(target, context.num_context, drafters.name, embedder.most_tokens),
             Observers([each for each in observers if each is not None]),
             insights.complete,
+            embedder.read,
         )
         idle.start()
         return Running(

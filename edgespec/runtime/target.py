@@ -21,7 +21,7 @@ from edgespec.planning.cost import CostModel
 from edgespec.reports import Report
 from edgespec.runtime.request import DEFAULT_CONTEXT, LoadRequest
 from edgespec.signals import ending_at_once
-from edgespec.types import ServedModel
+from edgespec.types import ModelDetails, ServedModel
 
 _BATCH_BY_SIZE = ((2e9, 512), (4e9, 256), (9e9, 128), (float("inf"), 64))
 """Most tokens of one prefill pass by number of parameters: bounds the wait for a cancel."""
@@ -123,8 +123,13 @@ def present_costs(model: Model, facts: ModelFacts, machine: Machine) -> dict[int
     return {rows: drift * ms for rows, ms in pass_costs(costs).items()}
 
 
-def served_model(target: OpenTarget, num_context: int, drafter: str) -> ServedModel:
-    """What front ends show of a target with a context of `num_context` tokens and its drafters."""
+def served_model(
+    target: OpenTarget, num_context: int, drafter: str, num_embedded: int = 0
+) -> ServedModel:
+    """What front ends show of a target with a context of `num_context` tokens and its drafters.
+
+    Texts of up to `num_embedded` tokens can be made vectors.
+    """
     model, options, facts = target.model, target.context, target.facts
     return ServedModel(
         name=model.path.stem,
@@ -147,4 +152,28 @@ def served_model(target: OpenTarget, num_context: int, drafter: str) -> ServedMo
             "provisional": facts.is_provisional,
             "library": library.build_id(),
         },
+        details=_details(model, num_embedded),
+    )
+
+
+def _details(model: Model, num_embedded: int) -> ModelDetails:
+    """What the file tells of itself."""
+    vocab = model.vocab
+    bos, eos = (
+        vocab.piece(token, special=True).decode("utf-8", "replace") if token is not None else ""
+        for token in (vocab.bos, vocab.eos)
+    )
+    return ModelDetails(
+        architecture=model.architecture,
+        quantization=" ".join(model.description.split()[2:]),  # after architecture and size
+        num_parameters=model.num_parameters,
+        num_vocab=vocab.num_tokens,
+        num_embedding=model.num_embedding,
+        num_context_train=model.num_context_train,
+        bos_token=bos,
+        eos_token=eos,
+        end_tokens=tuple(sorted(vocab.end_tokens)),
+        infill_tokens=vocab.infill,
+        chat_template=model.chat_template or "",
+        num_embedded=num_embedded,
     )

@@ -236,8 +236,7 @@ def _compute(answer: Queued) -> Exception | None:
     assert answer.handle is not None
     try:
         for chunk in answer.handle:
-            if chunk.progress is None:  # the first chunk decides the status: let it be a real one
-                answer.deliver(chunk)
+            answer.deliver(chunk)
     except EdgeSpecError as error:
         return error
     except Exception as error:  # noqa: BLE001 - a bug fails one answer, not the thread

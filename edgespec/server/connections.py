@@ -38,6 +38,12 @@ class BoundedProtocol(H11Protocol):
             super().data_received(data)
             self._look()
 
+    def on_response_complete(self) -> None:
+        """The next request may have begun."""
+        super().on_response_complete()
+        if self.conn.trailing_data[0]:
+            self._look()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any more."""
         self._stop_waiting()

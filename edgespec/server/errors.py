@@ -1,8 +1,14 @@
-"""Every failure in OpenAI's form: `{"error": {"message", "type", "param", "code"}}`."""
+"""Every failure in the form that the clients of a path read.
+
+OpenAI      {"error": {"message", "type", "param", "code"}}          everywhere else
+Anthropic   {"type": "error", "error": {"type", "message"}}          /v1/messages
+Ollama      {"error": "message"}                                     /api/
+"""
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 
@@ -41,14 +47,19 @@ class ApiError(Exception):
         param: str | None = None,
         code: str | None = None,
         headers: Mapping[str, str] | None = None,
+        figures: Mapping[str, int] | None = None,
     ) -> None:
-        """`param` names the request field at fault, `code` is for programs to compare."""
+        """`param` names the request field at fault, `code` is for programs to compare.
+
+        `figures` are further numbers for programs.
+        """
         super().__init__(message)
         self.status = status
         self.message = message
         self.param = param
         self.code = code
         self.headers = dict(headers or {})
+        self.figures = dict(figures or {})
 
     @property
     def content(self) -> dict[str, object]:
@@ -60,12 +71,42 @@ class ApiError(Exception):
                 "type": kind,
                 "param": self.param,
                 "code": self.code,
+                **self.figures,
             }
         }
 
-    def response(self) -> Response:
-        """The whole HTTP answer."""
-        return JSONResponse(self.content, status_code=self.status, headers=self.headers)
+    def response(self, path: str = "") -> Response:
+        """The whole HTTP answer, in the form of the clients that ask at `path`."""
+        content = self.content
+        if path.startswith("/v1/messages"):
+            content = anthropic_content(self)
+        elif path.startswith("/api/"):
+            content = ollama_content(self)
+        return JSONResponse(content, status_code=self.status, headers=self.headers)
+
+
+def anthropic_content(error: ApiError) -> dict[str, object]:
+    """An error as Anthropic's clients read it."""
+    kind = _ANTHROPIC_KINDS.get(error.status, "api_error")
+    return {"type": "error", "error": {"type": kind, "message": error.message}}
+
+
+_ANTHROPIC_KINDS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    413: "request_too_large",
+    415: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+
+
+def ollama_content(error: ApiError) -> dict[str, object]:
+    """An error as Ollama's clients read it."""
+    return {"error": error.message}
 
 
 class BusyApiError(BusyError):
@@ -86,7 +127,8 @@ def to_api_error(error: Exception) -> ApiError:
         case GrammarError():
             return ApiError(400, str(error), code="invalid_grammar")
         case ContextOverflowError():
-            return ApiError(400, str(error), code="context_length_exceeded")
+            figures = {"n_prompt_tokens": error.num_prompt_tokens, "n_ctx": error.num_context}
+            return ApiError(400, str(error), code="context_length_exceeded", figures=figures)
         case BusyApiError(retry_after_s=seconds):
             headers = {"Retry-After": str(seconds)}
             return ApiError(429, str(error), code="server_busy", headers=headers)
@@ -115,17 +157,24 @@ def from_validation(error: ValidationError) -> ApiError:
     )
 
 
-def _field_path(location: tuple[int | str, ...]) -> str:
-    """Write a pydantic location as clients name fields.
+_TYPE_TAG = re.compile(
+    r"str|int|float|bool|[A-Z]\w*|(dict|list|tuple|literal|union|nullable|constrained|function"
+    r"|model|chain|lax-or-strict|json-or-python|definition-ref)[-\[].*",
+    re.DOTALL,
+)
 
-    >>> _field_path(("messages", 0, "content"))
-    'messages[0].content'
+
+def _field_path(location: tuple[int | str, ...]) -> str:
+    """Write a pydantic location as clients name fields, without the names of alternatives.
+
+    >>> _field_path(("messages", 0, "content")), _field_path(("prompt", "list[int]", 0))
+    ('messages[0].content', 'prompt[0]')
     """
     path = ""
     for part in location:
         if isinstance(part, int):
             path += f"[{part}]"
-        elif part != "[key]":
+        elif part != "[key]" and not (path and _TYPE_TAG.fullmatch(part)):
             path += f".{part}" if path else part
     return path
 
@@ -137,8 +186,8 @@ def _shown(value: object) -> str:
     return f", not {shown}"
 
 
-async def _on_error(_request: Request, error: Exception) -> Response:
-    return to_api_error(error).response()
+async def _on_error(request: Request, error: Exception) -> Response:
+    return to_api_error(error).response(request.url.path)
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
@@ -147,7 +196,9 @@ async def _on_http(request: Request, error: Exception) -> Response:
     phrase = HTTPStatus(error.status_code).phrase.lower()
     message = f"{request.method} {request.url.path}: {phrase}"
     code = phrase.replace(" ", "_")
-    return ApiError(error.status_code, message, code=code, headers=error.headers).response()
+    return ApiError(error.status_code, message, code=code, headers=error.headers).response(
+        request.url.path
+    )
 
 
 async def _on_gone(_request: Request, _error: Exception) -> Response:
@@ -157,7 +208,7 @@ async def _on_gone(_request: Request, _error: Exception) -> Response:
 async def _on_bug(request: Request, error: Exception) -> Response:
     """A mistake of ours: one line for the person at the terminal, no traceback for the client."""
     _log.error("%s %s failed: %r", request.method, request.url.path, error)
-    return to_api_error(error).response()
+    return to_api_error(error).response(request.url.path)
 
 
 EXCEPTION_HANDLERS: Mapping[type[Exception], ExceptionHandler] = {

@@ -1,16 +1,21 @@
-"""The types of request fields, for the bodies that are made of them."""
+"""The types of request fields, and how bodies are read.
+
+Types are strict (no "0.5" for 0.5); null means that the field was left out. A field that no dialect
+knows is ignored, as clients send many that are for others. One that would change the meaning of an
+answer and is not served is refused by name, unless it has a value that changes nothing.
+"""
 
 from __future__ import annotations
 
-import json
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from edgespec.server.errors import ApiError
+from edgespec.server.errors import ApiError, from_validation
 
-_ANY_OBJECT = '{"type": "object"}'
+Json = dict[str, Any]
 
 
 def _text_of(content: object) -> object:
@@ -19,38 +24,36 @@ def _text_of(content: object) -> object:
         return content
     texts = []
     for part in content:
-        text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
+        is_text = isinstance(part, dict) and part.get("type") in _TEXT_PARTS
+        text = part.get("text", part.get("refusal")) if is_text else None
         if not isinstance(text, str):
             raise PydanticCustomError("unsupported", "Input should be text parts only")
         texts.append(text)
     return "\n".join(texts)
 
 
-def _one_prompt(prompt: object) -> object:
-    if not isinstance(prompt, list):
-        return prompt
-    if prompt and all(isinstance(item, int | list) for item in prompt):
-        raise PydanticCustomError("unsupported", "token ids are not supported: send text")
-    if len(prompt) != 1:
-        raise PydanticCustomError("unsupported", "Input should be one string: one prompt a request")
-    return prompt[0]
+_TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
 
 
 def _as_list(stop: object) -> object:
     return [stop] if isinstance(stop, str) else stop
 
 
+MAX_CHOICES = 16
+"""Most answers to one request: choices times prompts."""
+
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
-TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 Limit = Annotated[int, Field(ge=-1, le=2**31 - 1)]
 Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+Choices = Annotated[int, Field(ge=1, le=MAX_CHOICES)]
 NotEmpty = Annotated[str, Field(min_length=1)]
+TokenIds = Annotated[list[Annotated[int, Field(ge=0, le=2**31 - 1)]], Field(min_length=1)]
 StopStrings = Annotated[list[NotEmpty], Field(max_length=16), BeforeValidator(_as_list)]
 Content = Annotated[str | None, BeforeValidator(_text_of)]
-Prompt = Annotated[str, BeforeValidator(_one_prompt)]
+TopLogprobs = Annotated[int, Field(ge=0, le=20)]
 
 
 class Strict(BaseModel):
@@ -59,49 +62,150 @@ class Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False, frozen=True)
 
 
-class StreamOptions(Strict):
-    """What a streamed answer carries beside text."""
+class Body(Strict):
+    """The whole of a request's body: of the fields that it does not know, some are refused."""
 
-    include_usage: bool | None = None
+    model_config = ConfigDict(
+        strict=True, extra="allow", allow_inf_nan=False, frozen=True, populate_by_name=True
+    )
 
-
-class NamedSchema(Strict):
-    """The schema of `response_format`; its name is for people."""
-
-    definition: dict[str, Any] | None = Field(default=None, alias="schema")
-
-
-class ResponseFormat(Strict):
-    """The form that the answer's text must have."""
-
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: NamedSchema | None = None
-
-    def schema_text(self) -> str | None:
-        """JSON text of the schema to obey, or None for free text."""
-        if self.type == "text":
-            return None
-        if self.type == "json_object":
-            return _ANY_OBJECT
-        if self.json_schema is None:
-            raise ApiError(
-                400,
-                "response_format.json_schema is required with this type",
-                param="response_format.json_schema",
-                code="missing_required_parameter",
-            )
-        if self.json_schema.definition is None:
-            return _ANY_OBJECT
-        return _schema_text(self.json_schema.definition)
+    def check_unknown(self) -> None:
+        """Raise ApiError where a field is not served that would change the answer."""
+        refuse_meaningful(self.model_extra or {})
 
 
-def _schema_text(schema: dict[str, Any]) -> str:
+HARMLESS = frozenset(
+    {
+        *("user", "metadata", "store", "service_tier", "safety_identifier", "request_id"),
+        *("prompt_cache_key", "prompt_cache_retention", "prompt_cache_options", "moderation"),
+        *("parallel_tool_calls", "guided_decoding_backend", "priority", "id_slot", "include"),
+        *("keep_alive", "reasoning_format", "verbose", "return_tokens", "n_keep", "reasoning"),
+        *("context_management", "betas", "client_metadata", "num_ctx", "stream_options"),
+    }
+)
+"""Fields of some dialect that change nothing of the answer's meaning here: they are ignored."""
+
+_NEVER: tuple[object, ...] = ()
+
+MEANINGFUL: Mapping[str, tuple[object, ...]] = {
+    "min_tokens": (0,),
+    "stop_token_ids": ([],),
+    "bad_words": ([],),
+    "bad_words_ids": ([],),
+    "allowed_token_ids": ([],),
+    "logits_processors": ([],),
+    "prompt_logprobs": (0, False),
+    "use_beam_search": (False,),
+    "length_penalty": (1,),
+    "early_stopping": (False,),
+    "truncate_prompt_tokens": _NEVER,
+    "skip_special_tokens": (True,),
+    "spaces_between_special_tokens": (True,),
+    "include_stop_str_in_output": (False,),
+    "add_generation_prompt": (True,),
+    "add_special_tokens": _NEVER,
+    "chat_template": ("",),
+    "documents": ([],),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "modalities": (["text"],),
+    "audio": _NEVER,
+    "web_search_options": _NEVER,
+    "verbosity": ("medium",),
+    "mirostat": (0,),
+    "mirostat_mode": (0,),
+    "dynatemp_range": (0,),
+    "xtc_probability": (0,),
+    "top_n_sigma": (-1, 0),
+    "top_a": (0,),
+    "tfs_z": (1,),
+    "epsilon_cutoff": (0,),
+    "eta_cutoff": (0,),
+    "smoothing_factor": (0,),
+    "samplers": _NEVER,
+    "dry_sequence_breakers": _NEVER,
+    "min_keep": (0, 1),
+    "n_probs": (0,),
+    "n_indent": (0,),
+    "t_max_predict_ms": (0,),
+    "lora": ([],),
+    "grammar_lazy": (False,),
+    "multimodal_data": ([],),
+    "image_data": ([],),
+    "images": ([],),
+    "thinking_budget_tokens": (-1,),
+    "echo": (False,),
+    "suffix": ("",),
+    "best_of": (1,),
+    "n": (1,),
+    "logprobs": (False, 0),
+    "top_logprobs": (0,),
+    "logit_bias": ({},),
+    "tools": ([],),
+    "prediction": _NEVER,
+    "response_format": ({"type": "text"},),
+    "background": (False,),
+    "conversation": _NEVER,
+    "previous_response_id": ("",),
+    "prompt": _NEVER,
+    "max_tool_calls": _NEVER,
+    "mcp_servers": ([],),
+    "container": _NEVER,
+    "thinking": ({"type": "disabled"},),
+    "output_config": ({},),
+    "output_format": _NEVER,
+    "think": (False,),
+    "context": ([],),
+    "template": ("",),
+    "raw": (False,),
+    "encoding_format": ("float",),
+    "dimensions": _NEVER,
+    "truncate": (True,),
+}
+"""Fields that would change the answer, with the values that they may have all the same.
+
+A body whose dialect serves a field knows it, so that this table is not asked.
+"""
+
+
+def refuse_meaningful(extra: Mapping[str, object], where: str = "") -> None:
+    """Raise ApiError 400 for the first field of `extra` that cannot be left out of account."""
+    for name, value in extra.items():
+        allowed = MEANINGFUL.get(name)
+        if value is None or allowed is None or any(_is_same(value, each) for each in allowed):
+            continue
+        raise unsupported(where + name, f"{where}{name} is not supported")
+
+
+def _is_same(value: object, allowed: object) -> bool:
+    """Equality that tells true from 1."""
+    return value == allowed and isinstance(value, bool) == isinstance(allowed, bool)
+
+
+def unsupported(param: str, message: str) -> ApiError:
+    """What is refused because it is not served."""
+    return ApiError(400, message, param=param, code="unsupported_parameter")
+
+
+def invalid(param: str, message: str) -> ApiError:
+    """What is refused because it makes no sense."""
+    return ApiError(400, message, param=param, code="invalid_value")
+
+
+AnyBody = TypeVar("AnyBody", bound=Body)
+
+
+def parse_body(kind: type[AnyBody], raw: bytes) -> AnyBody:
+    """Read a request body; raises ApiError 400 for anything but a valid one."""
     try:
-        return json.dumps(schema, allow_nan=False)
-    except (ValueError, RecursionError) as error:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
         raise ApiError(
-            400,
-            f"the schema cannot be written as JSON: {error}",
-            param="response_format.json_schema.schema",
-            code="invalid_value",
+            400, f"the body is not UTF-8: {error.reason} at byte {error.start}", code="invalid_json"
         ) from error
+    try:
+        body = kind.model_validate_json(text)
+    except ValidationError as error:
+        raise from_validation(error) from error
+    body.check_unknown()
+    return body

@@ -1,251 +1,99 @@
-"""Answers in OpenAI's forms: chat and text, whole and in pieces.
+"""What every dialect's form of an answer does, and how its events are written.
 
-A whole answer is one object. A streamed one is: pieces of text as they come, one piece with the
-finish reason (and our own `timings` and `speculation`), and, if asked for, one with the usage.
-`timings` and `speculation` are extensions; clients that do not know them skip them.
+An answer goes to a client whole, as one object, or in events as it comes. A form is made for one
+request, which may ask for several answers, told apart by their numbers.
 """
 
 from __future__ import annotations
 
-import codecs
-import math
+import json
 import secrets
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from edgespec import __version__
-from edgespec.types import Chunk, Completion, SpeculationStats, Timings, TokenLogprob
-
-Json = dict[str, Any]
-DecodeToken = Callable[[int], bytes]
-
-_LEAST_LOGPROB = -9999.0
-"""What OpenAI writes for a token without any chance: JSON has no infinity."""
+from edgespec.server.errors import ApiError
+from edgespec.server.fields import Json
+from edgespec.types import Chunk, Completion, TokenLogprob
 
 
-class AnswerForm(Protocol):
-    """Turns the chunks of one answer into the objects that a client gets."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One whole answer."""
 
-    def whole(self, chunks: Sequence[Chunk], completion: Completion) -> Json:
-        """The object of an answer that is not streamed."""
-        ...
+    chunks: tuple[Chunk, ...]
+    completion: Completion
 
-    def opening(self) -> Json | None:
-        """The object that comes before the first text."""
-        ...
-
-    def piece(self, chunk: Chunk) -> Json | None:
-        """The object of one chunk, or None if there is nothing to tell yet."""
-        ...
-
-    def closing(self, completion: Completion) -> list[Json]:
-        """The objects after the last text."""
-        ...
+    @property
+    def logprobs(self) -> list[TokenLogprob]:
+        """Those of all its tokens, if they were asked for."""
+        return [logprob for chunk in self.chunks for logprob in chunk.logprobs]
 
 
-class _Form:
-    """What the two forms share: the envelope and the end."""
+class AnswerForm(ABC):
+    """Turns the chunks of a request's answers into the objects that a client gets."""
 
-    def __init__(
-        self, prefix: str, kind: str, model: str, decode_token: DecodeToken, include_usage: bool
-    ) -> None:
-        self._decode_token = decode_token
-        self._include_usage = include_usage
-        self._envelope: Json = {
-            "id": f"{prefix}-{secrets.token_hex(12)}",
-            "object": kind,
-            "created": int(time.time()),
-            "model": model,
-            "system_fingerprint": f"edgespec-{__version__}",
-        }
+    media_type = "text/event-stream; charset=utf-8"
+    last_words = b""
+    wants_progress = False
 
-    def _whole(self, choice: Json, completion: Completion) -> Json:
-        return {
-            **self._envelope,
-            "choices": [choice],
-            "usage": usage_of(completion),
-            **_extensions(completion),
-        }
+    @abstractmethod
+    def whole(self, answers: Sequence[Told]) -> Json:
+        """The object of answers that are not streamed."""
 
-    def _part(self, choices: list[Json]) -> Json:
-        """One streamed object; OpenAI writes a null usage in each if one follows at the end."""
-        usage = {"usage": None} if self._include_usage else {}
-        return {**self._envelope, "choices": choices, **usage}
+    def opening(self) -> list[Json]:
+        """The events before the first text."""
+        return []
 
-    def _end(self, choice: Json, completion: Completion) -> list[Json]:
-        parts = [self._part([choice]) | _extensions(completion)]
-        if self._include_usage:
-            parts.append({**self._envelope, "choices": [], "usage": usage_of(completion)})
-        return parts
+    @abstractmethod
+    def piece(self, index: int, chunk: Chunk) -> list[Json]:
+        """The events of a chunk of one answer; the last one is told to `ended`, too."""
 
+    @abstractmethod
+    def ended(self, index: int, completion: Completion) -> list[Json]:
+        """The events after the last text of one answer."""
 
-class ChatForm(_Form):
-    """`chat.completion` and `chat.completion.chunk`."""
+    def closing(self, completions: Sequence[Completion]) -> list[Json]:
+        """The events after all answers."""
+        return []
 
-    def __init__(
-        self, model: str, decode_token: DecodeToken, *, stream: bool, include_usage: bool = False
-    ) -> None:
-        kind = "chat.completion.chunk" if stream else "chat.completion"
-        super().__init__("chatcmpl", kind, model, decode_token, include_usage)
+    def failure(self, error: ApiError) -> Json:
+        """The event of an error after the first event."""
+        return error.content
 
-    def whole(self, chunks: Sequence[Chunk], completion: Completion) -> Json:
-        """One message."""
-        message = {"role": "assistant", "content": completion.text, "refusal": None}
-        logprobs = [logprob for chunk in chunks for logprob in chunk.logprobs]
-        choice = {
-            "index": 0,
-            "message": message,
-            "logprobs": self._logprobs(logprobs),
-            "finish_reason": completion.finish_reason,
-        }
-        return self._whole(choice, completion)
-
-    def opening(self) -> Json | None:
-        """Says whose turn it is."""
-        return self._part([self._choice({"role": "assistant", "content": ""})])
-
-    def piece(self, chunk: Chunk) -> Json | None:
-        """More of the message."""
-        if not chunk.text and not chunk.logprobs:
-            return None
-        choice = self._choice({"content": chunk.text}, self._logprobs(chunk.logprobs))
-        return self._part([choice])
-
-    def closing(self, completion: Completion) -> list[Json]:
-        """An empty delta with the finish reason."""
-        choice = self._choice({}) | {"finish_reason": completion.finish_reason}
-        return self._end(choice, completion)
-
-    @staticmethod
-    def _choice(delta: Json, logprobs: Json | None = None) -> Json:
-        return {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": None}
-
-    def _logprobs(self, logprobs: Sequence[TokenLogprob]) -> Json | None:
-        if not logprobs:
-            return None
-        content = [
-            self._entry(entry.token, entry.logprob)
-            | {"top_logprobs": [self._entry(token, logprob) for token, logprob in entry.top]}
-            for entry in logprobs
-        ]
-        return {"content": content, "refusal": None}
-
-    def _entry(self, token: int, logprob: float) -> Json:
-        raw = self._decode_token(token)
-        return {"token": token_text(raw), "logprob": _logprob(logprob), "bytes": list(raw)}
+    def frame(self, event: Json) -> bytes:
+        """The bytes of an event; ASCII, as some clients split lines at other line separators."""
+        return f"data: {_as_json(event)}\n\n".encode("ascii")
 
 
-class TextForm(_Form):
-    """`text_completion`, the same for both ways."""
+class NamedEvents(AnswerForm):
+    """A form whose events have a type, which is also the name of the server-sent event."""
 
-    def __init__(
-        self, model: str, decode_token: DecodeToken, *, include_usage: bool = False
-    ) -> None:
-        super().__init__("cmpl", "text_completion", model, decode_token, include_usage)
-        self._characters = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._offset = 0
-
-    def whole(self, chunks: Sequence[Chunk], completion: Completion) -> Json:
-        """One text."""
-        logprobs = self._logprobs([logprob for chunk in chunks for logprob in chunk.logprobs])
-        choice = self._choice(completion.text, logprobs)
-        return self._whole(choice | {"finish_reason": completion.finish_reason}, completion)
-
-    def opening(self) -> Json | None:
-        """Nothing: text needs no role."""
-        return None
-
-    def piece(self, chunk: Chunk) -> Json | None:
-        """More of the text."""
-        if not chunk.text and not chunk.logprobs:
-            return None
-        return self._part([self._choice(chunk.text, self._logprobs(chunk.logprobs))])
-
-    def closing(self, completion: Completion) -> list[Json]:
-        """An empty text with the finish reason."""
-        return self._end(self._choice("") | {"finish_reason": completion.finish_reason}, completion)
-
-    @staticmethod
-    def _choice(text: str, logprobs: Json | None = None) -> Json:
-        return {"index": 0, "text": text, "logprobs": logprobs, "finish_reason": None}
-
-    def _logprobs(self, logprobs: Sequence[TokenLogprob]) -> Json | None:
-        """Parallel lists; offsets count characters from the start of the answer."""
-        if not logprobs:
-            return None
-        tokens, offsets, top = [], [], []
-        for entry in logprobs:
-            raw = self._decode_token(entry.token)
-            tokens.append(token_text(raw))
-            offsets.append(self._offset)
-            self._offset += len(self._characters.decode(raw))
-            top.append(self._top(entry))
-        return {
-            "tokens": tokens,
-            "token_logprobs": [_logprob(entry.logprob) for entry in logprobs],
-            "top_logprobs": top,
-            "text_offset": offsets,
-        }
-
-    def _top(self, entry: TokenLogprob) -> dict[str, float]:
-        """The most likely tokens and the chosen one, so one more at most, as OpenAI does."""
-        pairs = (*entry.top, (entry.token, entry.logprob))
-        return {
-            token_text(self._decode_token(token)): _logprob(logprob) for token, logprob in pairs
-        }
+    def frame(self, event: Json) -> bytes:
+        """The bytes of an event with its name."""
+        return f"event: {event.get('type', 'error')}\n".encode("ascii") + super().frame(event)
 
 
-def token_text(raw: bytes) -> str:
-    r"""A token as text; bytes that are no whole characters in OpenAI's notation.
+class JsonLines(AnswerForm):
+    """A form whose events are lines of JSON."""
 
-    >>> token_text(b"a"), token_text(b"\xe4\xbd")
-    ('a', 'bytes:\\xe4\\xbd')
-    """
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
+    media_type = "application/x-ndjson"
+
+    def frame(self, event: Json) -> bytes:
+        """The bytes of an event."""
+        return f"{_as_json(event)}\n".encode("ascii")
 
 
-def usage_of(completion: Completion) -> Json:
-    """Token counts in OpenAI's form; every emitted token counts, the end of the turn included."""
-    num_prompt = completion.timings.num_prompt_tokens
-    num_emitted = len(completion.token_ids)
-    return {
-        "prompt_tokens": num_prompt,
-        "completion_tokens": num_emitted,
-        "total_tokens": num_prompt + num_emitted,
-        "prompt_tokens_details": {"cached_tokens": completion.timings.num_cached_tokens},
-    }
+def new_id(prefix: str) -> str:
+    """A name that no other answer has."""
+    return prefix + secrets.token_hex(12)
 
 
-def _extensions(completion: Completion) -> Json:
-    return {
-        "timings": _timings(completion.timings),
-        "speculation": _speculation(completion.stats),
-    }
+def now() -> int:
+    """Seconds since 1970."""
+    return int(time.time())
 
 
-def _timings(timings: Timings) -> Json:
-    return {
-        "prompt_ms": timings.prompt_ms,
-        "decode_ms": timings.decode_ms,
-        "time_to_first_token_ms": timings.time_to_first_token_ms,
-        "decode_tokens_per_second": timings.decode_tokens_per_second,
-        "speedup": timings.speedup,
-    }
-
-
-def _speculation(stats: SpeculationStats) -> Json:
-    return {
-        "target_passes": stats.target_passes,
-        "proposed": stats.proposed,
-        "accepted": stats.accepted,
-        "acceptance_rate": stats.acceptance_rate,
-        "block_efficiency": stats.block_efficiency,
-    }
-
-
-def _logprob(value: float) -> float:
-    return max(value, _LEAST_LOGPROB) if math.isfinite(value) else _LEAST_LOGPROB
+def _as_json(event: Json) -> str:
+    return json.dumps(event, separators=(",", ":"), allow_nan=False)

@@ -21,48 +21,25 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from edgespec.errors import UsageError
 from edgespec.server.errors import ApiError
-from edgespec.server.settings import ServerSettings, is_address, is_loopback
+from edgespec.server.settings import ServerSettings, is_address, is_loopback, parse_origin
 
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[^:\[\]]+)(?::[0-9]{0,5})?", re.IGNORECASE)
-_PORTS = {"http": 80, "https": 443}
 _PREFLIGHT = {
     "access-control-allow-methods": "GET, POST, DELETE",
     "access-control-allow-headers": "authorization, content-type, x-api-key, x-requested-with",
     "access-control-max-age": "600",
 }
 
-Origin = tuple[str, str, int]
-"""Scheme, host and port of a page."""
-
-
-def parse_origin(text: str) -> Origin | None:
-    """The origin of a web page, or None for anything else.
-
-    >>> parse_origin("HTTPS://App.example"), parse_origin("null")
-    (('https', 'app.example', 443), None)
-    """
-    try:
-        parts = urlsplit(text)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return None
-    has_more = parts.path not in ("", "/") or parts.query or parts.fragment or parts.username
-    if parts.scheme not in _PORTS or host is None or has_more:
-        return None
-    return parts.scheme, host, _PORTS[parts.scheme] if port is None else port
-
 
 class OwnPagesOnly:
     """ASGI middleware that answers 403 to requests which come by way of a foreign web page."""
 
     def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
-        """Raises UsageError for a named origin that is none."""
         self._app = app
         self._allowed_hosts = settings.allowed_hosts
         self._takes_addresses = settings.is_everywhere
-        self._origins = frozenset(_named(text) for text in settings.cors_origins)
+        self._origins = settings.origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
@@ -117,13 +94,6 @@ def _with_origin(send: Send, origin: str) -> Send:
         await send(message)
 
     return sending
-
-
-def _named(text: str) -> Origin:
-    origin = parse_origin(text)
-    if origin is None:
-        raise UsageError(f"{text!r} is no origin of a web page", "give https://HOST or with :PORT")
-    return origin
 
 
 def _is_harmless(origin: str) -> bool:

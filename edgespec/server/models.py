@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edgespec.errors import EdgeSpecError
-from edgespec.protocols import Completer
+from edgespec.protocols import TextCompleter
 from edgespec.server.answers import AnswerQueue, stopping
 from edgespec.server.errors import ApiError, BusyApiError
 from edgespec.server.settings import ServerSettings
-from edgespec.types import CompletionRequest, ServedModel
+from edgespec.types import CompletionRequest, ModelDetails, ServedModel
 
 _LOOK_S = 0.5
 """How often is looked for models that were idle for too long."""
@@ -42,7 +42,7 @@ class Source(Protocol):
         """Memory that its weights take, about."""
         ...
 
-    def load(self) -> Completer:
+    def load(self) -> TextCompleter:
         """Load it, in a thread; raises EdgeSpecError. After the first time the same completer."""
         ...
 
@@ -59,13 +59,18 @@ class Source(Protocol):
 class Served:
     """A model that is loaded: ask `completer` for what takes no time, `answers` for answers."""
 
-    completer: Completer
+    completer: TextCompleter
     answers: AnswerQueue
 
     @property
     def name(self) -> str:
         """What clients call it, and what answers say."""
         return self.completer.model.name
+
+    @property
+    def details(self) -> ModelDetails:
+        """What its file tells of itself."""
+        return self.completer.model.details
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +138,11 @@ class Models:
     @property
     def is_answering(self) -> bool:
         """Whether any answer runs."""
-        return any(each.answers.is_answering for each in self._served())
+        return any(each.answers.is_answering for each in self.loaded())
+
+    def loaded(self) -> Sequence[Served]:
+        """The models that were loaded."""
+        return [entry.served for entry in self._entries.values() if entry.served is not None]
 
     def list(self) -> list[Offer]:
         """The models that can be asked for."""
@@ -185,7 +194,7 @@ class Models:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
 
-    def let_go_idle(self) -> list[str]:
+    def let_go_idle(self) -> Sequence[str]:
         """Let go the models that were idle for as long as they may be; the names of these."""
         limit = self._settings.keep_alive_s
         if limit is None:
@@ -210,15 +219,13 @@ class Models:
     def stop(self) -> None:
         """The same, and cut what runs."""
         self.drain()
-        for served in self._served():
+        for served in self.loaded():
             served.answers.stop()
 
     def join(self, timeout_s: float) -> bool:
         """After `stop`, wait for the threads to end; True if they did."""
-        return all([served.answers.join(timeout_s) for served in self._served()])
-
-    def _served(self) -> Sequence[Served]:
-        return [entry.served for entry in self._entries.values() if entry.served is not None]
+        ended = [served.answers.join(timeout_s) for served in self.loaded()]
+        return all(ended)
 
     async def _wait_for(self, entry: _Entry) -> None:
         """Have a model loaded, once for all who wait for it."""
@@ -245,7 +252,7 @@ class Models:
         finally:
             entry.loading = None
 
-    def _serve(self, completer: Completer) -> Served:
+    def _serve(self, completer: TextCompleter) -> Served:
         note = _show if self._settings.log_prompts else _ignore
         answers = AnswerQueue(completer, self._settings.max_queue, self._settings.slots, note)
         answers.start()
@@ -320,7 +327,7 @@ class Ready:
 
     num_bytes = 0
 
-    def __init__(self, completer: Completer) -> None:
+    def __init__(self, completer: TextCompleter) -> None:
         self._completer = completer
 
     @property
@@ -328,7 +335,7 @@ class Ready:
         """That of its model."""
         return self._completer.model.name
 
-    def load(self) -> Completer:
+    def load(self) -> TextCompleter:
         """The completer itself."""
         return self._completer
 

@@ -5,12 +5,34 @@ from __future__ import annotations
 import ipaddress
 import socket
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from edgespec.errors import UsageError
 from edgespec.types import SamplingParams
 
 LOCALHOST = "localhost"
 MOST_SLOTS = 64
+_PORTS = {"http": 80, "https": 443}
+
+Origin = tuple[str, str, int]
+"""Scheme, host and port of a page."""
+
+
+def parse_origin(text: str) -> Origin | None:
+    """The origin of a web page, or None for anything else.
+
+    >>> parse_origin("HTTPS://App.example"), parse_origin("null")
+    (('https', 'app.example', 443), None)
+    """
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    has_more = parts.path not in ("", "/") or parts.query or parts.fragment or parts.username
+    if parts.scheme not in _PORTS or host is None or has_more:
+        return None
+    return parts.scheme, host, _PORTS[parts.scheme] if port is None else port
 
 
 def is_loopback(host: str) -> bool:
@@ -63,17 +85,7 @@ class ServerSettings:
     log_prompts: bool = False
 
     def __post_init__(self) -> None:
-        if not is_loopback(self.host):
-            if not is_address(self.host):
-                raise UsageError(
-                    f"the server does not listen on {self.host!r}: it is no numeric address",
-                    "use 127.0.0.1, ::1, localhost, or an address of this machine",
-                )
-            if not self.api_keys:
-                raise UsageError(
-                    f"the server does not listen on {self.host!r} without access control",
-                    "give --api-key-file, or use 127.0.0.1, ::1 or localhost",
-                )
+        self._check_host()
         if not 0 <= self.port <= 65535:
             raise UsageError(f"{self.port} is not a port", "use 1 to 65535, or 0 for any free one")
         if self.max_queue < 0:
@@ -84,6 +96,31 @@ class ServerSettings:
             raise UsageError(f"a body limit of {self.max_body_bytes} bytes", "use 1 or more")
         if self.grace_s < 0:
             raise UsageError(f"a grace of {self.grace_s:g} seconds", "use 0 or more")
+
+        for text in self.cors_origins:
+            if parse_origin(text) is None:
+                raise UsageError(
+                    f"{text!r} is no origin of a web page", "give https://HOST, or with :PORT"
+                )
+
+    def _check_host(self) -> None:
+        if is_loopback(self.host):
+            return
+        if not is_address(self.host):
+            raise UsageError(
+                f"the server does not listen on {self.host!r}: it is no numeric address",
+                "use 127.0.0.1, ::1, localhost, or an address of this machine",
+            )
+        if not self.api_keys:
+            raise UsageError(
+                f"the server does not listen on {self.host!r} without access control",
+                "give --api-key-file, or use 127.0.0.1, ::1 or localhost",
+            )
+
+    @property
+    def origins(self) -> frozenset[Origin | None]:
+        """The pages that may ask and read."""
+        return frozenset(parse_origin(text) for text in self.cors_origins)
 
     @property
     def address(self) -> str:

@@ -16,7 +16,7 @@ from edgespec.cli.loading import model_on_disk
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.models.registry import DEFAULT_DRAFTER, DEFAULT_TARGET
 from edgespec.paths import Paths, user_paths
-from edgespec.protocols import Completer
+from edgespec.protocols import TextCompleter
 from edgespec.runtime.examination import examine
 from edgespec.runtime.request import LoadRequest
 from edgespec.runtime.running import Running, load
@@ -60,7 +60,7 @@ def real(target_path: Path, real_paths: Paths) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="session")
-def real_completer(real: Running) -> Completer:
+def real_completer(real: Running) -> TextCompleter:
     return real.completer
 
 

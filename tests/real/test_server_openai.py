@@ -18,7 +18,7 @@ import pytest
 from openai import OpenAI
 from server_support import wait_until
 
-from edgespec.protocols import Completer
+from edgespec.protocols import TextCompleter
 from edgespec.server.answers import AnswerQueue
 from edgespec.server.app import assemble
 from edgespec.server.models import Models, Ready
@@ -33,7 +33,7 @@ CANCELLED_S = 1.0
 
 
 @contextmanager
-def running(completer: Completer) -> Iterator[tuple[str, AnswerQueue]]:
+def running(completer: TextCompleter) -> Iterator[tuple[str, AnswerQueue]]:
     settings = ServerSettings(port=0)
     listener = bind(settings)
     url = base_url(listener)
@@ -52,7 +52,7 @@ def running(completer: Completer) -> Iterator[tuple[str, AnswerQueue]]:
 
 
 @pytest.fixture(scope="module")
-def served(real_completer: Completer) -> Iterator[tuple[str, AnswerQueue]]:
+def served(real_completer: TextCompleter) -> Iterator[tuple[str, AnswerQueue]]:
     with running(real_completer) as it:
         yield it
 
@@ -75,7 +75,7 @@ def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> float:
     return time.monotonic() - started
 
 
-def test_the_served_model_is_the_loaded_one(client: OpenAI, real_completer: Completer) -> None:
+def test_the_served_model_is_the_loaded_one(client: OpenAI, real_completer: TextCompleter) -> None:
     (model,) = client.models.list()
     assert model.id == real_completer.model.name
 
@@ -230,7 +230,7 @@ def test_a_stop_string_ends_the_text_before_it(client: OpenAI) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_what_the_engine_refuses_is_a_bad_request(
-    client: OpenAI, real_completer: Completer, stream: bool
+    client: OpenAI, real_completer: TextCompleter, stream: bool
 ) -> None:
     def ask(prompt: str, **extra: object) -> openai.BadRequestError:
         with pytest.raises(openai.BadRequestError) as caught:
@@ -251,7 +251,7 @@ def test_what_the_engine_refuses_is_a_bad_request(
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
 def test_a_client_that_leaves_frees_the_model(
-    served: tuple[str, AnswerQueue], real_completer: Completer, stream: bool, phase: str
+    served: tuple[str, AnswerQueue], real_completer: TextCompleter, stream: bool, phase: str
 ) -> None:
     url, answers = served
     until(lambda: not answers.is_answering)

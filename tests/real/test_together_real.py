@@ -6,24 +6,30 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from test_same_bytes_real import CODE, PARAGRAPH, STORY, WARM
+from completers import completion_of
+from tiny_models.corpus import CORPUS
+from together import PROMPTS
 
+from edgespec.cache.database import open_database
+from edgespec.cache.facts import Facts
 from edgespec.paths import Paths
+from edgespec.pauses import NO_PAUSE
+from edgespec.runtime.measuring import ProveReading
 from edgespec.runtime.request import LoadRequest
 from edgespec.runtime.running import load
+from edgespec.runtime.target import OpenTarget, context_options
 from edgespec.types import Completion, CompletionRequest, Message, SamplingParams
 
+WARM = SamplingParams(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)
 QUESTIONS = (
-    "Say the alphabet.",
-    "Repeat three times: apples, pears, plums, cherries.",
-    f"Rename `values` to `numbers`.\n\n{CODE}",
-    f"Who keeps the light?\n\n{STORY}",
-    f"Say the second sentence again.\n\n{PARAGRAPH}",
-    "What is a quay?",
+    *PROMPTS,
     "Count from 20 down to 1.",
-    f"{STORY}\n\n{PARAGRAPH}\n\nWhat do both have in common?",
+    f"Say the first two sentences again.\n\n{CORPUS[:600]}",
+    "What is a quay?",
+    f"What is this about?\n\n{CORPUS[:2400]}",
 )
-MAX_TOKENS = 24
+MAX_TOKENS = 16
+ALONE = LoadRequest(idle=False)
 
 
 def requests() -> list[CompletionRequest]:
@@ -42,31 +48,23 @@ def requests() -> list[CompletionRequest]:
 
 @pytest.fixture(scope="module")
 def alone(target_path: Path, real_paths: Paths) -> list[Completion]:
-    """Each answer by itself, from an empty cache, token by token."""
-    with load(LoadRequest(idle=False), target_path, real_paths, lambda _line: None) as running:
-        return [
-            answered(running.completer.answer(dataclasses.replace(each, **PLAIN)))
-            for each in requests()
-        ]
-
-
-PLAIN = {"speculate": False, "reuse_prefix": False}
-
-
-def answered(chunks: object) -> Completion:
-    *_, last = chunks  # type: ignore[misc]
-    completion: Completion = last.completion
-    return completion
+    """Each answer by itself, from an empty cache, token by token; how it reads is known then."""
+    plain = [dataclasses.replace(each, speculate=False, reuse_prefix=False) for each in requests()]
+    with load(ALONE, target_path, real_paths, lambda _line: None) as running:
+        model, facts, machine = running.model, running.facts, running.machine
+        target = OpenTarget(model, facts, machine, context_options(ALONE, model, facts, machine))
+        with open_database(real_paths.database) as database:
+            ProveReading(target, Facts(database), print).run(NO_PAUSE)
+        return [completion_of(list(running.completer.answer(each))) for each in plain]
 
 
 @pytest.mark.parametrize("num_slots", [4, 16])
 def test_sixteen_answers_at_once_are_those_of_each_alone(
     target_path: Path, real_paths: Paths, alone: list[Completion], num_slots: int
 ) -> None:
-    options = LoadRequest(num_slots=num_slots, num_context=4096)
+    options = LoadRequest(num_slots=num_slots, num_context=4096, idle=False)
     with load(options, target_path, real_paths, lambda _line: None) as running:
-        assert running.idle.wait(120.0), "whether prompts may be read in pieces is known"
         answers = [running.completer.answer(each) for each in requests()]
-        together = [answered(each) for each in answers]
+        together = [completion_of(list(each)) for each in answers]
     assert [each.token_ids for each in together] == [each.token_ids for each in alone]
     assert sum(each.stats.accepted for each in together) > 0

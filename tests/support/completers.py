@@ -16,7 +16,7 @@ from fakes import (
 )
 
 from edgespec.drafters.context import ContextDrafter
-from edgespec.engine.completer import EngineAnswer, EngineCompleter
+from edgespec.engine.completer import EngineAnswer, EngineCompleter, ReadVector
 from edgespec.errors import UsageError
 from edgespec.passes import Kept
 from edgespec.protocols import Drafter, Observer, Sampler
@@ -25,6 +25,7 @@ from edgespec.types import (
     Completion,
     CompletionRequest,
     EncodedPrompt,
+    ModelDetails,
     SamplingParams,
     ServedModel,
 )
@@ -32,7 +33,8 @@ from edgespec.types import (
 BRIDGE = TinyBridge()
 A, B, C, SPACE, AB, LEAD, TRAIL = range(BRIDGE.num_first, BRIDGE.num_vocab)
 END = BRIDGE.END
-MODEL = ServedModel("fake", "a pseudo-model", 64, 0, "none", "identical")
+DETAILS = ModelDetails(num_embedded=9)
+MODEL = ServedModel("fake", "a pseudo-model", 64, 0, "none", "identical", details=DETAILS)
 ASK = CompletionRequest("abc")
 
 
@@ -48,6 +50,7 @@ class Rig:
         num_slots: int = 1,
         bridge: TinyBridge = BRIDGE,
         observer: Observer | None = None,
+        read_vector: ReadVector | None = None,
     ) -> None:
         self.target = FakeTarget(
             num_vocab=BRIDGE.num_vocab, num_context=num_context, num_slots=num_slots
@@ -55,7 +58,9 @@ class Rig:
         self.samplers: list[FakeSampler | ScriptedSampler] = []
         self.script = script
         engine = make_engine(self.target, drafter, ends=frozenset({END}))
-        self.completer = EngineCompleter(engine, bridge, self._make_sampler, MODEL, observer)
+        self.completer = EngineCompleter(
+            engine, bridge, self._make_sampler, MODEL, observer, read_vector=read_vector
+        )
 
     def _make_sampler(self, params: SamplingParams) -> Sampler:
         if params.temperature < 0:

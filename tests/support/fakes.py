@@ -26,7 +26,7 @@ from edgespec.planning.cost import CostModel, CostTable
 from edgespec.planning.growth import Outcome
 from edgespec.planning.planner import Planner
 from edgespec.protocols import Drafter, Matcher, PromptCache, Quote, Sampler, Target
-from edgespec.types import TARGET, EncodedPrompt, Message
+from edgespec.types import NO_TEMPLATE_VALUES, TARGET, EncodedPrompt, Message, TemplateValues
 
 _NUM_TABLED = 1024
 """Different rows of logits that a pseudo-model of one vocabulary knows."""
@@ -451,8 +451,27 @@ class TinyBridge:
             data = data[len(self.pieces[token]) :]
         return tokens
 
+    def tokenize(
+        self, text: str, *, add_special: bool = False, parse_special: bool = False
+    ) -> list[int]:
+        return self.encode(text)
+
+    def render_chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        continue_final_message: bool = False,
+        template: TemplateValues = NO_TEMPLATE_VALUES,
+    ) -> str:
+        tokens = self.encode_chat(messages, continue_final_message=continue_final_message)
+        return b"".join(self.pieces[token] for token in tokens).decode()
+
     def encode_chat(
-        self, messages: Sequence[Message], *, continue_final_message: bool = False
+        self,
+        messages: Sequence[Message],
+        *,
+        continue_final_message: bool = False,
+        template: TemplateValues = NO_TEMPLATE_VALUES,
     ) -> list[int]:
         tokens: list[int] = []
         for message in messages:
@@ -460,6 +479,8 @@ class TinyBridge:
         return tokens[:-1] if continue_final_message else [*tokens, _ROLE_TOKENS["assistant"]]
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
+        if not 0 <= token < self.num_vocab:
+            raise ValueError(f"no token {token}")
         return self.pieces[token] if special or token >= self.num_first else b""
 
     def is_end(self, token: int) -> bool:

@@ -15,10 +15,10 @@ from typing import Any
 from answer_support import GeneratedAnswer
 
 from edgespec.errors import ContextOverflowError, GrammarError, UsageError
-from edgespec.protocols import Completer
+from edgespec.protocols import TextCompleter
 from edgespec.server.answers import AnswerQueue
 from edgespec.server.app import assemble
-from edgespec.server.models import Models, Ready
+from edgespec.server.models import Models, Ready, Served
 from edgespec.server.run import Server, bind
 from edgespec.server.settings import ServerSettings
 from edgespec.types import (
@@ -29,6 +29,8 @@ from edgespec.types import (
     FinishReason,
     Insight,
     Message,
+    ModelDetails,
+    PrefillProgress,
     ServedModel,
     SpeculationStats,
     Timings,
@@ -38,16 +40,25 @@ from edgespec.types import (
 END_OF_TURN = 256
 NUM_VOCAB = 257
 NUM_CONTEXT = 4096
+NUM_BATCH = 3500
+DETAILS = ModelDetails(
+    architecture="echo",
+    num_vocab=NUM_VOCAB,
+    end_tokens=(END_OF_TURN,),
+    infill_tokens=(1, 2, 3),
+    num_embedded=20,
+    chat_template="{% if tools %}<tool_call>{% endif %}",
+)
 ANY_PORT = ServerSettings(port=0)
 
 
 @dataclass
 class EchoCompleter:
-    """Answers with the last turn's text; a token is one byte, 256 ends the turn.
+    """Answers with the last turn's text, or `says`; a token is one byte, 256 ends the turn.
 
     Takes `prefill_s` before the first token and `token_s` for each one, hears a cancel at any time,
-    and notes what a test wants to know: the requests, the threads, how many were open at a time, and
-    which answers (from 1) were cancelled.
+    and notes what a test wants to know: the requests, the threads, how many were open at a time,
+    and which answers (from 1) were cancelled.
     """
 
     prefill_s: float = 0.0
@@ -56,18 +67,51 @@ class EchoCompleter:
     threads: set[int] = field(default_factory=set)
     stopped: set[int] = field(default_factory=set)
     fail_after: Exception | None = None
+    says: str | None = None
+    details: ModelDetails = DETAILS
     num_open: int = 0
     most_open: int = 0
     _counting: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def model(self) -> ServedModel:
-        return ServedModel("echo/tiny", "says it again", NUM_CONTEXT, 1234, "context", "identical")
+        return ServedModel(
+            "echo/tiny",
+            "says it again",
+            NUM_CONTEXT,
+            1234,
+            "context",
+            "identical",
+            details=self.details,
+        )
 
     def count_tokens(self, text: Sequence[Message] | str) -> int:
         if isinstance(text, str):
             return len(text.encode())
         return sum(len(message.content.encode()) + 2 for message in text)
+
+    def encode(self, request: CompletionRequest) -> tuple[int, ...]:
+        return request.prompt_tokens or tuple(self.render(request).encode())
+
+    def render(self, request: CompletionRequest) -> str:
+        """Roles and texts, what was called and can be called, up to the assistant's turn."""
+        if isinstance(request.prompt, str):
+            return request.prompt
+        turns = [
+            f"{each.role}: {each.content}"
+            + "".join(f"[{call.name} {call.arguments}]" for call in each.tool_calls)
+            for each in request.prompt
+        ]
+        last = [] if request.continue_final_message else ["assistant: "]
+        return request.template.tools + "\n".join([*turns, *last])
+
+    def tokenize(
+        self, text: str, *, add_special: bool = False, parse_special: bool = False
+    ) -> tuple[int, ...]:
+        return tuple(text.encode())
+
+    def embed(self, tokens: Sequence[int]) -> tuple[float, ...]:
+        return (len(tokens) / 2, 0.5)
 
     def insight(self) -> Insight:
         return Insight({1: 50.0, 2: 55.0}, 3)
@@ -101,7 +145,11 @@ class EchoCompleter:
         emitted: list[int] = []
         said = sent = ""
         reason: FinishReason = "length"
-        for token in (*_last_text(request).encode(), END_OF_TURN):
+        stop: str | None = None
+        if num_prompt > NUM_BATCH:
+            yield Chunk("", progress=PrefillProgress(3, num_prompt, 3))
+        text = _last_text(request) if self.says is None else self.says
+        for token in (*text.encode(), END_OF_TURN):
             if cancelled.is_set() or len(emitted) == request.max_tokens:
                 break
             cancelled.wait(self.token_s)
@@ -110,8 +158,8 @@ class EchoCompleter:
                 reason = "stop"
                 break
             said = bytes(emitted).decode("utf-8", errors="ignore")
-            if (cut := _stop_at(said, request.stop)) is not None:
-                said, reason = said[:cut], "stop"
+            if (found := _stop_at(said, request.stop)) is not None:
+                said, reason, stop = said[: found[0]], "stop", found[1]
                 break
             text = _safe_part(said, request.stop)[len(sent) :]
             sent += text
@@ -125,7 +173,7 @@ class EchoCompleter:
         timings = Timings(prompt_ms, decode_ms, prompt_ms, num_prompt, 3, len(emitted), 50.0)
         counts = DrafterCounts(8, 6) if request.speculate else DrafterCounts()
         stats = SpeculationStats(len(emitted), max(len(emitted) // 2, 1), {"context": counts})
-        done = Completion(said, tuple(emitted), reason, timings, stats)
+        done = Completion(said, tuple(emitted), reason, timings, stats, stop_string=stop)
         yield Chunk(said[len(sent) :], stats=stats, timings=timings, completion=done)
 
     def _check(self, request: CompletionRequest) -> int:
@@ -135,10 +183,11 @@ class EchoCompleter:
         constraint = request.sampling.constraint
         if constraint and constraint.kind == "gbnf" and "root" not in constraint.text:
             raise GrammarError("the grammar has no rule 'root'", "add one")
-        prompt = request.prompt
-        size = self.count_tokens(prompt)
+        size = len(request.prompt_tokens) or self.count_tokens(request.prompt)
         if size > NUM_CONTEXT:
-            raise ContextOverflowError(f"{size} tokens do not fit {NUM_CONTEXT}", "shorten it")
+            raise ContextOverflowError(
+                f"{size} tokens do not fit {NUM_CONTEXT}", "shorten it", size, NUM_CONTEXT
+            )
         return size
 
     def _logprobs(self, token: int, num_top: int | None) -> tuple[TokenLogprob, ...]:
@@ -149,6 +198,8 @@ class EchoCompleter:
 
 
 def _last_text(request: CompletionRequest) -> str:
+    if request.prompt_tokens:
+        return bytes(request.prompt_tokens).decode("utf-8", "replace")
     return request.prompt if isinstance(request.prompt, str) else request.prompt[-1].content
 
 
@@ -161,8 +212,13 @@ def _safe_part(said: str, stop: Sequence[str]) -> str:
     return said[: len(said) - held]
 
 
-def _stop_at(said: str, stop: Sequence[str]) -> int | None:
-    return min((at for text in stop if (at := said.find(text)) >= 0), default=None)
+def _stop_at(said: str, stop: Sequence[str]) -> tuple[int, str] | None:
+    return min(((at, text) for text in stop if (at := said.find(text)) >= 0), default=None)
+
+
+def served_by(completer: TextCompleter) -> Served:
+    """As endpoints get it; no thread answers."""
+    return Served(completer, AnswerQueue(completer, 1))
 
 
 @dataclass(frozen=True)
@@ -213,7 +269,9 @@ def serving(models: Models, settings: ServerSettings = ANY_PORT) -> Iterator[Ser
 
 
 @contextmanager
-def running_server(completer: Completer, settings: ServerSettings = ANY_PORT) -> Iterator[Running]:
+def running_server(
+    completer: TextCompleter, settings: ServerSettings = ANY_PORT
+) -> Iterator[Running]:
     """The same around one completer, once that is served."""
     models = Models([Ready(completer)], settings)
     with serving(models, settings) as server:
@@ -235,12 +293,20 @@ class Reply:
         return dict(json.loads(self.body))
 
     @property
+    def events(self) -> list[dict[str, Any]]:
+        """The objects of a stream, of server-sent events or of lines of JSON."""
+        lines = self.body.decode().splitlines()
+        if "ndjson" not in self.headers["content-type"]:
+            lines = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+        return [json.loads(line) for line in lines if line != "[DONE]"]
+
+    @property
     def error(self) -> dict[str, Any]:
         """The error object, checked to have OpenAI's form."""
         content = self.json
         assert set(content) == {"error"}
         error = content["error"]
-        assert set(error) == {"message", "type", "param", "code"}
+        assert set(error) - {"n_prompt_tokens", "n_ctx"} == {"message", "type", "param", "code"}
         assert isinstance(error["message"], str)
         assert error["message"]
         assert "\n" not in error["message"]
@@ -262,7 +328,8 @@ def send(
     """One request on a connection of its own, headers as they are given."""
     connection = http.client.HTTPConnection(server.host, server.port, timeout=10)
     try:
-        connection.request(method, path, body, headers or {})
+        given = {"Content-Type": "application/json"} | (headers or {})
+        connection.request(method, path, body, given)
         response = connection.getresponse()
         lowered = {name.lower(): value for name, value in response.getheaders()}
         return Reply(response.status, lowered, response.read())

@@ -243,3 +243,32 @@ def test_a_load_that_takes_too_long_is_cancelled(tmp_path: Path, write_model: Wr
         assert not Trials(paths.trials).is_marked(slow), "it is not at fault"
         assert text_of(list(host.answer(REQUESTS[0]))) == before
         assert host.insight().pass_ms[1] > 0
+
+
+def test_texts_are_made_vectors_between_answers(
+    host: Host, paths: Paths, write_model: WriteModel
+) -> None:
+    tokens = host.tokenize("Grüße an alle " * 20, add_special=True)
+    assert len(tokens) > 64, "several parts"
+    answer = host.answer(REQUESTS[0])
+    next(answer)
+    vector = host.embed(tokens)
+    assert text_of(list(answer))
+    assert len(vector) == host.model.details.num_embedding
+    assert sum(value * value for value in vector) == pytest.approx(1.0, abs=1e-4)
+    assert host.embed(tokens) == vector
+    with load(OPTIONS, write_model(QUICK), paths, lambda _line: None) as loaded:
+        assert loaded.completer.embed(tokens) == vector
+    assert host.embed(tokens[:5]) != vector
+    with pytest.raises(UsageError, match="a text of 0 tokens"):
+        host.embed(())
+
+
+def test_prompts_are_told_as_they_will_be_read(
+    host: Host, paths: Paths, write_model: WriteModel
+) -> None:
+    request = CompletionRequest((Message("user", "Hi."),))
+    with load(OPTIONS, write_model(QUICK), paths, lambda _line: None) as loaded:
+        assert host.render(request) == loaded.completer.render(request)
+        assert host.encode(request) == loaded.completer.encode(request)
+    assert len(host.encode(request)) == host.count_tokens(request.prompt)

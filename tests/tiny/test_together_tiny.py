@@ -148,9 +148,7 @@ class Interleaved:
         with Context(self.model, options) as context:
             target = LlamaTarget(context, self.bench.max_rows, SLOTS)
             target.prove_reading(reads_alike=True)
-            engine = eager_engine(
-                target, [ContextDrafter()], trees=False, num_ahead=FEW_AHEAD
-            )
+            engine = eager_engine(target, [ContextDrafter()], trees=False, num_ahead=FEW_AHEAD)
             waiting, running = list(arrivals), dict[Decoding, tuple[Arrival, Turn]]()
             step = last = 0
             while waiting or running:

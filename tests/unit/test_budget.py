@@ -242,6 +242,15 @@ def test_a_language_that_the_drafter_hardly_knows_is_read_later() -> None:
     assert places[0] < places[1] < places[2] == 1000
 
 
+def test_what_all_wait_for_must_promise_as_many_times_as_much() -> None:
+    account = budgets().open("model", LONG)
+    plain(account, num_passes=60)
+    allowed = [account.allows(Quote(GUESS_MS, 60.0), num_answers) for num_answers in range(1, 9)]
+    assert allowed == sorted(allowed, reverse=True)
+    assert allowed[0] and not allowed[-1]
+    assert account.allows(Quote(GUESS_MS, 0.0), 8), "there is nothing to read"
+
+
 def test_a_limit_to_the_answer_is_heeded() -> None:
     assert starts_reading(budgets(), 60.0, most=20) == 1000
     assert starts_reading(budgets(), 60.0, most=1000) < 20

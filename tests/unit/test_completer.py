@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -329,7 +330,7 @@ def test_log_probabilities_are_those_of_the_target(num_top: int) -> None:
     chunks = rig.chunks(CompletionRequest("abc", num_top_logprobs=num_top))
     logprobs = [logprob for chunk in chunks for logprob in chunk.logprobs]
     text = BRIDGE.encode("abc")
-    assert [logprob.token for logprob in logprobs] == [A, B, C, END]
+    assert [logprob.token for logprob in logprobs] == [A, B, C], "the end has no text"
     for logprob in logprobs:
         target = FakeTarget(num_vocab=BRIDGE.num_vocab)
         target.score([Part(0, tuple(text))])
@@ -392,3 +393,59 @@ def test_nonsense_is_refused_before_anything_is_computed(request_: CompletionReq
     assert rig.target.cells == cells
     assert all(sampler.closed for sampler in rig.samplers)
     assert rig.answer().token_ids == before.token_ids
+
+
+def test_log_probabilities_go_with_the_text_that_is_told() -> None:
+    """None of a stop string, nor of the end; of what is held back they come with its text."""
+    rig = scripted(A, B, A, B, C, A, END)
+    chunks = rig.chunks(CompletionRequest("abc", num_top_logprobs=0, stop=("bca",)))
+    logprobs = [logprob.token for chunk in chunks for logprob in chunk.logprobs]
+    assert "".join(chunk.text for chunk in chunks) == "aba"
+    assert logprobs == [A, B, A]
+    text, num_logprobs = "", 0
+    for chunk in chunks:
+        text += chunk.text
+        num_logprobs += len(chunk.logprobs)
+        assert len(text) == num_logprobs
+    assert completion_of(chunks).stop_string == "bca"
+
+
+def test_what_prompts_are_as_text_and_tokens() -> None:
+    completer = scripted(END).completer
+    chat = CompletionRequest((Message("user", "ab"),))
+    assert completer.encode(chat) == tuple(BRIDGE.encode_chat([Message("user", "ab")]))
+    assert completer.render(chat) == "<usr>ab<end><ast>"
+    assert completer.render(CompletionRequest("ab")) == "ab"
+    assert completer.tokenize("ab") == tuple(BRIDGE.encode("ab"))
+
+
+def test_a_prompt_may_be_tokens() -> None:
+    rig = scripted(A, END)
+    assert completion_of(rig.chunks(CompletionRequest("", prompt_tokens=(A, B)))).text == "a"
+    with pytest.raises(UsageError, match="the prompt has a token 999"):
+        rig.chunks(CompletionRequest("", prompt_tokens=(A, 999)))
+
+
+def test_vectors_are_read_in_turns_with_answers() -> None:
+    turns: list[str] = []
+
+    def read(tokens: Sequence[int]) -> Iterator[tuple[float, ...] | None]:
+        for _ in tokens:
+            turns.append("read")
+            yield None
+            turns.append("come back")
+        yield (1.0, 0.0)
+
+    rig = Rig(read_vector=read, script=(A, B, END))
+    answer = rig.ask()
+    first = next(answer)
+    with ThreadPoolExecutor(1) as pool:
+        vector = pool.submit(rig.completer.embed, (A, B)).result(10)
+    assert vector == (1.0, 0.0)
+    assert turns == ["read", "come back"] * 2
+    assert completion_of([first, *answer]).text == "ab"
+    for tokens in ((), (A,) * 99):
+        with pytest.raises(UsageError, match="send 1 to 9"):
+            rig.completer.embed(tokens)
+    with pytest.raises(UsageError):
+        Rig().completer.embed((A,))

@@ -241,3 +241,23 @@ def test_longer_and_more_unanimous_matches_start_out_surer() -> None:
     for length in (1, 3, 9):
         assert estimate(length, 1, 3) < estimate(length, 2, 3) < estimate(length, 3, 3)
         assert estimate(length, 3, 3) < estimate(3 * length, 3, 3)
+
+
+def test_a_prediction_is_proposed_from_its_beginning_and_after_changes() -> None:
+    predicted = (1, 2, 3, 4, 5, 6, 7, 8, 9)
+    session = ContextDrafter().open(EncodedPrompt((50, 51), prediction=predicted))
+    assert proposed(session, 20) == list(predicted)
+    for token in (1, 2, 3, 4, 5, 99):
+        session.learn(told((token,)))
+    assert proposed(session, 20) == [7, 8, 9]
+    session.close()
+
+
+def test_what_was_predicted_is_not_part_of_the_conversation() -> None:
+    drafter = ContextDrafter()
+    drafter.open(EncodedPrompt((50, 51), prediction=(1, 2, 3))).close()
+    assert proposed(begun((50, 51, 1), drafter=drafter), 5) == []
+    predicted = drafter.open(EncodedPrompt((7, 8, 9), prediction=(1, 2, 3, 7, 8, 9)))
+    for token in (1, 2, 3):
+        predicted.learn(told((token,)))
+    assert proposed(predicted, 9) == [7, 8, 9, 1, 2, 3, 7, 8, 9], "the end of one begins no other"

@@ -67,7 +67,7 @@ class CountingIndex:
         self._reader = recorded.reader()
         self.num_lookups = 0
 
-    def lookup(self, suffix: Sequence[int], owner: str = ""):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    def lookup(self, suffix: Sequence[int]):  # type: ignore[no-untyped-def]  # noqa: ANN201
         self.num_lookups += 1
         return self._reader.lookup(suffix)
 

@@ -69,7 +69,6 @@ def test_what_is_said_to_one_is_found_for_this_one_alone(tmp_path: Path) -> None
             request = CompletionRequest("Rain", owner="a")
             remembering.open(request, prompt).close(ANSWER)
             assert remembering.flush()
-            model, _ = remembering.tiers
-            assert model.lookup((1, 2, 3, 4), "a") is not None
-            assert model.lookup((1, 2, 3, 4), "b") is None
-            assert model.lookup((1, 2, 3, 4)) is None
+            for owner in ("", "a", "b"):
+                model, _ = remembering.tiers_of(owner)
+                assert (model.lookup((1, 2, 3, 4)) is not None) is (owner == "a")

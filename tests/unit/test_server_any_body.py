@@ -12,7 +12,9 @@ from openai.types import Completion
 from openai.types.chat import ChatCompletion
 from server_support import EchoCompleter, Reply, Running, running_server, send
 
-from edgespec.server.bodies import AnswerBody, ChatBody, TextBody
+from edgespec.server.openai.chat import ChatBody
+from edgespec.server.openai.completions import TextBody
+from edgespec.server.openai.fields import AnswerBody
 
 PATHS: dict[str, type[AnswerBody]] = {"/v1/chat/completions": ChatBody, "/v1/completions": TextBody}
 

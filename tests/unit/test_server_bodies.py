@@ -4,24 +4,43 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import openai
 import pytest
+from server_support import DETAILS, END_OF_TURN, EchoCompleter, served_by
 
-from edgespec.server.bodies import AnswerBody, ChatBody, TextBody, parse_body
 from edgespec.server.errors import ApiError
-from edgespec.types import CompletionRequest, Constraint, Message, SamplingParams
+from edgespec.server.fields import HARMLESS, MEANINGFUL, parse_body
+from edgespec.server.openai.chat import ChatBody
+from edgespec.server.openai.completions import TextBody
+from edgespec.server.openai.fields import AnswerBody
+from edgespec.types import CompletionRequest, Constraint, Message, SamplingParams, ToolCall
 
+SERVED = served_by(EchoCompleter())
 DEFAULT = SamplingParams(temperature=0.7, top_k=40, min_p=0.05, seed=99)
 
 
 def chat(**fields: object) -> CompletionRequest:
     content = {"messages": [{"role": "user", "content": "hi"}]} | fields
-    return parse_body(ChatBody, json.dumps(content).encode()).to_request(DEFAULT)
+    return asked(json.dumps(content).encode())
+
+
+def asked(raw: bytes, default: SamplingParams = DEFAULT) -> CompletionRequest:
+    body = parse_body(ChatBody, raw)
+    return body.asked(SERVED, default, body.toolbox(SERVED))
+
+
+def texts(**fields: object) -> list[CompletionRequest]:
+    return parse_body(TextBody, json.dumps({"prompt": "hi"} | fields).encode()).asked(
+        SERVED, DEFAULT
+    )
 
 
 def text(**fields: object) -> CompletionRequest:
-    return parse_body(TextBody, json.dumps({"prompt": "hi"} | fields).encode()).to_request(DEFAULT)
+    [request] = texts(**fields)
+    return request
 
 
 def refusal(**fields: object) -> ApiError:
@@ -76,7 +95,10 @@ def test_every_sampling_field_arrives(kind: Callable[..., CompletionRequest]) ->
 def test_other_names_and_values_of_local_servers() -> None:
     assert chat(repeat_last_n=5).sampling.penalty_last_n == 5
     assert chat(top_k=-1).sampling.top_k == 0
-    assert chat(max_tokens=-1).max_tokens is None
+    assert chat(max_tokens=-1).max_tokens == -1
+    assert chat(n_predict=7).max_tokens == 7
+    assert chat(repetition_penalty=1.5).sampling.repeat_penalty == 1.5
+    assert not chat(cache_prompt=False).reuse_prefix
     assert not chat(speculate=False).speculate
 
 
@@ -95,7 +117,7 @@ def test_minus_one_is_a_random_seed() -> None:
 def test_token_limits() -> None:
     assert chat(max_tokens=5).max_tokens == 5
     assert chat(max_tokens=5, max_completion_tokens=6).max_tokens == 6
-    assert text(max_tokens=5, max_completion_tokens=6).max_tokens == 5
+    assert text(max_tokens=5, max_completion_tokens=6).max_tokens == 6
     assert refusal(max_tokens=0).param == "max_tokens"
     assert refusal(max_completion_tokens=0).param == "max_completion_tokens"
     assert refusal(max_tokens=-2).param == "max_tokens"
@@ -121,6 +143,10 @@ def test_roles_and_text_parts() -> None:
             {"role": "assistant", "content": None},
             {"role": "assistant"},
             {"role": "function", "name": "f", "content": "5"},
+            {
+                "role": "assistant",
+                "tool_calls": [{"id": "t", "function": {"name": "g", "arguments": "{}"}}],
+            },
             {"role": "tool", "tool_call_id": "t", "content": "6"},
             {"role": "user", "content": ""},
         ]
@@ -130,8 +156,9 @@ def test_roles_and_text_parts() -> None:
         Message("user", "one\ntwo"),
         Message("assistant", ""),
         Message("assistant", ""),
-        Message("tool", "5"),
-        Message("tool", "6"),
+        Message("tool", "5", name="f"),
+        Message("assistant", "", (ToolCall("g", "{}", "t"),)),
+        Message("tool", "6", tool_call_id="t"),
         Message("user", ""),
     )
 
@@ -162,10 +189,11 @@ def test_messages_that_make_no_sense(messages: object, param: str) -> None:
 def test_prompts() -> None:
     assert text(prompt="a").prompt == "a"
     assert text(prompt=["a"]).prompt == "a"
-    for ids in ([1, 2], [[1, 2]]):
-        with pytest.raises(ApiError, match="token ids are not supported"):
-            text(prompt=ids)
-    nonsense: list[object] = [[], ["a", "b"], [None], 5, None, {}]
+    assert text(prompt=[1, 2]).prompt_tokens == (1, 2)
+    two = texts(prompt=["a", [3]], n=2, seed=1)
+    assert [each.prompt or each.prompt_tokens for each in two] == ["a", "a", (3,), (3,)]
+    assert [each.sampling.seed for each in two] == [1, 2, 1, 2]
+    nonsense: list[object] = [[], [None], 5, None, {}, ["a", 1], [-1], [999], ["x"] * 17]
     for wrong in nonsense:
         with pytest.raises(ApiError) as caught:
             text(prompt=wrong)
@@ -195,6 +223,19 @@ def test_response_formats() -> None:
     named = {"name": "thing", "strict": True, "schema": schema}
     sampling = chat(response_format={"type": "json_schema", "json_schema": named}).sampling
     assert sampling.constraint == Constraint("json_schema", json.dumps(schema))
+    for same in (
+        {"response_format": {"type": "json_object", "schema": schema}},
+        {"json_schema": schema},
+        {"guided_json": json.dumps(schema)},
+        {"structured_outputs": {"json": schema}},
+    ):
+        assert chat(**same).sampling.constraint == sampling.constraint
+    for regex in ({"guided_regex": "a+"}, {"structured_outputs": {"regex": "a+"}}):
+        assert chat(**regex).sampling.constraint == Constraint("regex", "a+")
+    choice = chat(guided_choice=["a.b", "c"]).sampling.constraint
+    assert choice == Constraint("regex", r"a\.b|c")
+    lark = "start: /a+/"
+    assert chat(grammar=lark).sampling.constraint == Constraint("lark", lark)
     nameless = chat(response_format={"type": "json_schema", "json_schema": {"name": "x"}})
     assert nameless.sampling.constraint == any_object.constraint
 
@@ -221,15 +262,15 @@ def test_an_infinite_number_in_a_schema_is_refused() -> None:
         b'{"messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_schema",'
         b'"json_schema":{"schema":{"minimum":1e999}}}}'
     )
-    with pytest.raises(ApiError, match="cannot be written as JSON"):
-        parse_body(ChatBody, raw).to_request(DEFAULT)
+    with pytest.raises(ApiError, match="is no JSON schema"):
+        asked(raw)
 
 
 def test_a_grammar_replaces_a_default_one() -> None:
-    given = {"prompt": "x", "grammar": 'root ::= "a"'}
-    body = parse_body(TextBody, json.dumps(given).encode())
+    given = {"messages": [{"role": "user", "content": "x"}], "grammar": 'root ::= "a"'}
     default = SamplingParams(constraint=Constraint("json_schema", "{}"))
-    assert body.to_request(default).sampling.constraint == Constraint("gbnf", 'root ::= "a"')
+    asked_for = asked(json.dumps(given).encode(), default)
+    assert asked_for.sampling.constraint == Constraint("gbnf", 'root ::= "a"')
     assert refusal(grammar="root ::= x", response_format={"type": "json_object"}).param == "grammar"
     assert refusal(grammar="").param == "grammar"
 
@@ -258,13 +299,12 @@ def test_a_grammar_replaces_a_default_one() -> None:
         ("seed", 1.5),
         ("seed", 2**63),
         ("seed", "7"),
-        ("n", 2),
+        ("n", 17),
         ("n", 0),
         ("stream", "yes"),
         ("stream_options", True),
         ("speculate", 1),
         ("model", 5),
-        ("logit_bias", [1]),
         ("max_tokens", "5"),
         ("tools", "x"),
     ],
@@ -280,24 +320,69 @@ def test_a_wrong_value_is_shown_when_it_is_short() -> None:
     assert "xxx" not in refusal(temperature="x" * 500).message
 
 
-def test_logit_bias_is_by_token_id() -> None:
-    assert refusal(logit_bias={"cat": 1}).param == "logit_bias.cat"
-    assert refusal(logit_bias={"-1": 1}).param == "logit_bias.-1"
-    assert refusal(logit_bias={"5": 101}).param == "logit_bias.5"
-    assert refusal(logit_bias={"5": None}).param == "logit_bias.5"
+def test_logit_bias_is_by_token_id_or_by_word() -> None:
+    assert chat(logit_bias={"cat": 1}).sampling.logit_bias == ((99, 1.0), (97, 1.0), (116, 1.0))
+    assert chat(logit_bias=[[5, 2], ["a", False]]).sampling.logit_bias == ((5, 2.0), (97, -1e9))
+    assert chat(ignore_eos=True).sampling.logit_bias == ((END_OF_TURN, -1e9),)
+    for wrong in ({"5": 101}, {"5": None}, {"999": 1}, {"5": True}, [1], [[-1, 1]]):
+        param = refusal(logit_bias=wrong).param
+        assert param is not None
+        assert param.startswith("logit_bias")
 
 
 def test_what_would_change_the_answer_is_refused_not_ignored() -> None:
     tool = [{"type": "function", "function": {"name": "f"}}]
-    assert refusal(tools=tool).code == "unsupported_parameter"
     assert refusal(functions=tool).code == "unsupported_parameter"
     assert chat(tools=tool, tool_choice="none").prompt == (Message("user", "hi"),)
     assert chat(tools=[]).prompt == (Message("user", "hi"),)
-    for field, value in {"best_of": 2, "echo": True, "suffix": "x"}.items():
-        with pytest.raises(ApiError) as caught:
-            text(**{field: value})
-        assert (caught.value.param, caught.value.code) == (field, "unsupported_parameter")
+    for field in MEANINGFUL.keys() - ChatBody.model_fields.keys():
+        error = refusal(**{field: "something else"})
+        assert (error.param, error.code) == (field, "unsupported_parameter")
+        for harmless in MEANINGFUL[field]:
+            assert chat(seed=1, **{field: harmless}) == chat(seed=1)
+    with pytest.raises(ApiError, match="best_of"):
+        text(best_of=2)
+    assert len(texts(n=2, best_of=2)) == 2
+    with pytest.raises(ApiError, match="echo with logprobs"):
+        text(echo=True, logprobs=1)
     assert text(best_of=1, echo=False, suffix="", seed=1) == text(seed=1)
+
+
+def test_a_gap_is_filled_in_the_models_own_tokens() -> None:
+    assert text(prompt="a", suffix="b").prompt_tokens == (1, 97, 2, 98, 3)
+    without = served_by(EchoCompleter(details=replace(DETAILS, infill_tokens=None)))
+    body = parse_body(TextBody, b'{"prompt": "a", "suffix": "b"}')
+    with pytest.raises(ApiError, match="no tokens for filling gaps"):
+        body.asked(without, DEFAULT)
+
+
+def test_a_conversation_that_ends_in_the_assistants_turn_goes_on_with_it() -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    assert chat(messages=turns).continue_final_message
+    assert chat(messages=turns, continue_final_message=True).continue_final_message
+    assert not chat(messages=turns, continue_final_message=False).continue_final_message
+    assert not chat(messages=turns, add_generation_prompt=True).continue_final_message
+    assert not chat().continue_final_message
+    assert refusal(messages=[*turns, turns[1]]).param == "messages"
+    assert refusal(continue_final_message=True).param == "continue_final_message"
+
+
+def test_what_a_template_is_given() -> None:
+    given = chat(chat_template_kwargs={"x": 1}, reasoning_effort="low").template
+    assert json.loads(given.variables) == {"x": 1, "reasoning_effort": "low"}
+    assert chat().template.variables == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "params"),
+    [
+        (ChatBody, openai.types.chat.completion_create_params.CompletionCreateParamsBase),
+        (TextBody, openai.types.completion_create_params.CompletionCreateParamsBase),
+    ],
+)
+def test_every_field_of_openai_is_known(kind: type[AnswerBody], params: type) -> None:
+    known = kind.model_fields.keys() | HARMLESS | MEANINGFUL.keys()
+    assert set(params.__annotations__) - known == set()
 
 
 def test_unknown_fields_are_ignored() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 import edgespec.errors
-from edgespec.errors import EdgeSpecError
+from edgespec.errors import ContextOverflowError, EdgeSpecError
 from edgespec.server.errors import ApiError, BusyApiError, to_api_error
 
 WANTED = {
@@ -33,7 +35,22 @@ def test_every_error_of_edgespec_has_a_status(kind: type[EdgeSpecError]) -> None
             "type": "server_error" if error.status >= 500 else "invalid_request_error",
             "param": None,
             "code": error.code,
+            **error.figures,
         }
+    }
+
+
+def test_a_prompt_that_is_too_long_tells_the_figures_as_llama_server_does() -> None:
+    error = to_api_error(ContextOverflowError("too long", "", 9, 8))
+    assert error.figures == {"n_prompt_tokens": 9, "n_ctx": 8}
+
+
+def test_each_dialect_has_its_own_form_of_errors() -> None:
+    error = ApiError(404, "no such model")
+    assert json.loads(bytes(error.response("/api/chat").body)) == {"error": "no such model"}
+    assert json.loads(bytes(error.response("/v1/messages").body)) == {
+        "type": "error",
+        "error": {"type": "not_found_error", "message": "no such model"},
     }
 
 

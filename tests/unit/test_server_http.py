@@ -147,9 +147,13 @@ def test_wrong_methods(server: Running, method: str, path: str, allowed: set[str
     assert set(reply.headers["allow"].split(", ")) == allowed
 
 
-def test_a_content_type_is_not_needed(server: Running) -> None:
-    for kind in ("text/plain", "application/x-www-form-urlencoded", "application/json"):
+def test_only_json_is_taken(server: Running) -> None:
+    for kind in ("application/json", "application/json; charset=utf-8", "Application/JSON"):
         assert with_headers(server, **{"Content-Type": kind}).status == 200
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        reply = with_headers(server, **{"Content-Type": kind})
+        assert reply.status == 415
+        assert "Content-Type: application/json" in reply.error["message"]
 
 
 @pytest.mark.parametrize(

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import openai
 import pytest
 from openai import OpenAI
-from server_support import NUM_CONTEXT, EchoCompleter, Running, running_server
+from server_support import DETAILS, NUM_CONTEXT, EchoCompleter, Running, post, running_server
 
 from edgespec.errors import NativeLibraryError
+from edgespec.server.service import DEFAULT_MAX_TOKENS
 from edgespec.server.settings import ServerSettings
-from edgespec.types import CompletionRequest, Constraint, Message, SamplingParams
+from edgespec.types import CompletionRequest, Constraint, Message, SamplingParams, ToolCall
 
 
 @dataclass
@@ -40,6 +41,7 @@ def module_setup() -> Iterator[Setup]:
 def setup(module_setup: Setup) -> Setup:
     module_setup.completer.requests.clear()
     module_setup.completer.fail_after = None
+    module_setup.completer.says = None
     return module_setup
 
 
@@ -68,7 +70,7 @@ def test_chat(setup: Setup) -> None:
     assert answer.usage.prompt_tokens_details.cached_tokens == 3
     assert answer.model_extra is not None
     assert answer.model_extra["speculation"]["acceptance_rate"] == 0.75
-    assert answer.model_extra["timings"]["decode_ms"] >= 0
+    assert answer.model_extra["timings"]["predicted_ms"] >= 0
     (request,) = setup.completer.requests
     assert request.prompt == (Message("system", "echo"), Message("user", "Grüße 🙂"))
     assert (request.sampling.temperature, request.sampling.seed) == (0, 5)
@@ -204,7 +206,7 @@ def test_what_is_wrong_with_a_question_is_a_bad_request(setup: Setup, stream: bo
     assert ask(grammar="leaf ::= x").code == "invalid_grammar"
     assert "logit_bias" in ask(logit_bias={"257": 5}).message
     assert ask(temperature=-1).param == "temperature"
-    assert ask(n=2).param == "n"
+    assert ask(n=17).param == "n"
     assert ask(messages=[]).param == "messages"
 
 
@@ -301,3 +303,166 @@ async def test_the_asynchronous_client_leaves_a_stream_half_read() -> None:
     assert answer.choices[0].text == "next"
     assert completer.stopped == {1}
     assert completer.most_open == 1
+
+
+TOOL: list[Any] = [
+    {
+        "type": "function",
+        "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}},
+    }
+]
+CALL = 'Let me see.\n<tool_call>\n{"name": "weather", "arguments": {"town": "Ulm"}}\n</tool_call>'
+
+
+def test_several_choices_are_told_apart(setup: Setup) -> None:
+    answer = setup.client.chat.completions.create(model="any", messages=say("ab"), n=3, seed=5)
+    assert [(each.index, each.message.content) for each in answer.choices] == [
+        (0, "ab"),
+        (1, "ab"),
+        (2, "ab"),
+    ]
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 9
+    assert sorted(each.sampling.seed for each in setup.completer.requests) == [5, 6, 7]
+    texts = ["", "", ""]
+    for chunk in setup.client.chat.completions.create(
+        model="any", messages=say("ab"), n=3, stream=True
+    ):
+        texts[chunk.choices[0].index] += chunk.choices[0].delta.content or ""
+    assert texts == ["ab", "ab", "ab"]
+
+
+def test_more_answers_than_the_queue_has_places_follow_one_another() -> None:
+    with (
+        running_server(EchoCompleter(), ServerSettings(port=0, max_queue=1)) as server,
+        OpenAI(base_url=server.url, api_key="none", max_retries=0) as client,
+    ):
+        answer = client.completions.create(model="any", prompt=["a", "b", "c"], n=4)
+    assert [choice.text for choice in answer.choices] == [*"aaaabbbbcccc"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_prompts_of_tokens_and_their_echo(setup: Setup, stream: bool) -> None:
+    made = setup.client.completions.create(
+        model="any", prompt=[[104, 105], [106]], echo=True, stream=stream
+    )
+    parts = list(made) if isinstance(made, openai.Stream) else [made]
+    texts = ["", ""]
+    for choice in (choice for part in parts for choice in part.choices):
+        texts[choice.index] += choice.text
+    assert texts == ["hihi", "jj"]
+
+
+def test_the_limits_of_an_answer(setup: Setup) -> None:
+    setup.client.completions.create(model="any", prompt="x")
+    setup.client.completions.create(model="any", prompt="x", max_tokens=-1)
+    assert [each.max_tokens for each in setup.completer.requests] == [DEFAULT_MAX_TOKENS, None]
+
+
+def test_a_prediction_is_searched_and_told_in_the_usage(setup: Setup) -> None:
+    answer = setup.client.chat.completions.create(
+        model="any", messages=say("abcd"), prediction={"type": "content", "content": "abXd"}
+    )
+    assert setup.completer.requests[0].prediction == "abXd"
+    assert answer.usage is not None
+    details = answer.usage.completion_tokens_details
+    assert details is not None
+    assert (details.accepted_prediction_tokens, details.rejected_prediction_tokens) == (3, 1)
+
+
+def test_the_progress_of_reading_is_told_to_those_who_ask(setup: Setup) -> None:
+    content = {"messages": say("x" * 3600), "stream": True}
+    plain = post(setup.server, "/v1/chat/completions", content).events
+    assert not [event for event in plain if "prompt_progress" in event]
+    wanted = content | {"return_progress": True, "timings_per_token": True}
+    events = post(setup.server, "/v1/chat/completions", wanted).events
+    [progress] = [event["prompt_progress"] for event in events if "prompt_progress" in event]
+    assert progress.keys() == {"total", "cache", "processed", "time_ms"}
+
+
+def test_tools_are_called(setup: Setup) -> None:
+    setup.completer.says = CALL
+    answer = setup.client.chat.completions.create(model="any", messages=say("?"), tools=TOOL)
+    (choice,) = answer.choices
+    assert (choice.finish_reason, choice.message.content) == ("tool_calls", "Let me see.")
+    assert choice.message.tool_calls is not None
+    (call,) = choice.message.tool_calls
+    assert call.type == "function"
+    assert (call.function.name, json.loads(call.function.arguments)) == ("weather", {"town": "Ulm"})
+    given = json.loads(setup.completer.requests[0].template.tools)
+    assert given[0]["function"]["name"] == "weather"
+    then: list[Any] = [
+        *say("?"),
+        choice.message.to_dict(),
+        {"role": "tool", "tool_call_id": call.id, "content": "sun"},
+    ]
+    setup.client.chat.completions.create(model="any", messages=then, tools=TOOL)
+    prompt = setup.completer.requests[-1].prompt
+    asked, told = prompt[-2], prompt[-1]
+    assert asked == Message(
+        "assistant", "Let me see.", (ToolCall("weather", call.function.arguments, call.id),)
+    )
+    assert told == Message("tool", "sun", tool_call_id=call.id)
+
+
+def test_streamed_calls_are_the_same(setup: Setup) -> None:
+    setup.completer.says = CALL
+    with setup.client.chat.completions.stream(model="any", messages=say("?"), tools=TOOL) as stream:
+        deltas = [event for event in stream if event.type == "tool_calls.function.arguments.delta"]
+        message = stream.get_final_completion().choices[0].message
+    assert len(deltas) > 5
+    assert message.content == "Let me see."
+    assert message.tool_calls is not None
+    assert message.tool_calls[0].function.arguments == '{"town": "Ulm"}'
+
+
+def test_what_looks_like_a_call_is_text_without_tools(setup: Setup) -> None:
+    setup.completer.says = CALL
+    for choice in ("none", None):
+        answer = setup.client.chat.completions.create(
+            model="any",
+            messages=say("?"),
+            extra_body={"tools": TOOL if choice else [], "tool_choice": choice},
+        )
+        assert answer.choices[0].message.content == CALL
+        assert setup.completer.requests[-1].template.tools == ""
+
+
+@pytest.mark.parametrize(
+    "choice", ["required", {"type": "function", "function": {"name": "weather"}}]
+)
+def test_a_call_is_forced(setup: Setup, choice: object) -> None:
+    post(
+        setup.server,
+        "/v1/chat/completions",
+        {"messages": say("?"), "tools": TOOL, "tool_choice": choice},
+    )
+    constraint = setup.completer.requests[0].sampling.constraint
+    assert constraint is not None
+    assert constraint.kind == "lark"
+    with pytest.raises(openai.BadRequestError, match="no tool 'f'"):
+        setup.client.chat.completions.create(
+            model="any",
+            messages=say("?"),
+            tools=TOOL,
+            tool_choice={"type": "function", "function": {"name": "f"}},
+        )
+
+
+def test_embeddings(setup: Setup) -> None:
+    made = setup.client.embeddings.create(model="any", input=["abc", "d"])
+    assert [each.embedding for each in made.data] == [[1.5, 0.5], [0.5, 0.5]]
+    assert made.usage.prompt_tokens == 4
+    plain = setup.client.embeddings.create(model="any", input=[1, 2], encoding_format="float")
+    assert plain.data[0].embedding == [1.0, 0.5]
+    for nothing in ("", [], "x" * 21, [999]):
+        with pytest.raises(openai.BadRequestError):
+            setup.client.embeddings.create(model="any", input=nothing)
+    silent = EchoCompleter(details=replace(DETAILS, num_embedded=0))
+    with (
+        running_server(silent) as server,
+        OpenAI(base_url=server.url, api_key="none", max_retries=0) as client,
+        pytest.raises(openai.InternalServerError, match="gives no embeddings") as caught,
+    ):
+        client.embeddings.create(model="any", input="x")
+    assert caught.value.status_code == 501

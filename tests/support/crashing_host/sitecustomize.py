@@ -45,10 +45,12 @@ def load(
     from edgespec.models.trials import Trials
 
     class Crashing(EchoCompleter):
-        def _say(self, request: CompletionRequest, cancelled: threading.Event) -> Iterator[Chunk]:
+        def _say(
+            self, request: CompletionRequest, cancelled: threading.Event, number: int
+        ) -> Iterator[Chunk]:
             prompt = request.prompt
             die(prompt if isinstance(prompt, str) else prompt[-1].content)
-            yield from super()._say(request, cancelled)
+            yield from super()._say(request, cancelled, number)
 
     report(f"loading {path.stem}")
     with Trials(paths.trials).loading(path):
