@@ -50,7 +50,11 @@ def assemble(models: Models, settings: ServerSettings) -> Starlette:
 
     app = Starlette(
         routes=[
-            *(Route(path, each.handler, methods=[each.method]) for each in served for path in each.paths),
+            *(
+                Route(path, each.handler, methods=[each.method])
+                for each in served
+                for path in each.paths
+            ),
             *page.routes(),
         ],
         middleware=[
