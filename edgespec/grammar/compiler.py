@@ -147,7 +147,7 @@ def _tokenizer(vocab: Tokenizer) -> LLTokenizer:
     ends = sorted(vocab.end_tokens)
     if not ends:
         raise GrammarError("this model has no token that ends an answer", "use another model")
-    # Slices of the vocabulary would double time and memory; no mask was faster with them.
+    # Slices of the vocabulary would cost time and memory; no mask was faster with them.
     return LLTokenizer(_Wrapped(vocab, ends), eos_token=ends, slices=[])
 
 
