@@ -20,7 +20,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 from edgespec.errors import GrammarError
 from edgespec.grammar.gbnf import gbnf_to_lark
-from edgespec.grammar.json_schema import check_schemas_within, schema_for_llguidance
+from edgespec.grammar.json_schema import lark_for_llguidance, schema_for_llguidance
 from edgespec.grammar.matcher import ConstraintMatcher
 from edgespec.pauses import Pause
 from edgespec.types import Constraint
@@ -147,7 +147,7 @@ def _tokenizer(vocab: Tokenizer) -> LLTokenizer:
     ends = sorted(vocab.end_tokens)
     if not ends:
         raise GrammarError("this model has no token that ends an answer", "use another model")
-    # Slices of the vocabulary would double time and memory; no mask was faster with them.
+    # Slices of the vocabulary would cost time and memory; no mask was faster with them.
     return LLTokenizer(_Wrapped(vocab, ends), eos_token=ends, slices=[])
 
 
@@ -168,10 +168,9 @@ def _source(constraint: Constraint) -> str:
         case "gbnf":
             return _lark(gbnf_to_lark(text))
         case "lark":
-            check_schemas_within(text)
             if (attribute := _ATTRIBUTE.search(text)) is not None:
                 raise GrammarError(f"the {name} has {attribute[1]}=, which is not done here")
-            return _lark(text)
+            return _lark(lark_for_llguidance(text))
 
 
 def _lark(text: str) -> str:

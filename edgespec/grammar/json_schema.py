@@ -32,24 +32,35 @@ _MAPS = ("properties", "patternProperties", "$defs", "definitions")
 def schema_for_llguidance(text: str) -> str:
     """The JSON schema `text` with our options, as JSON; raises GrammarError."""
     try:
-        schema = json.loads(text)
-        if not isinstance(schema, dict):
-            raise ValueError("no JSON object")
-        _check_size(schema)
-        _close(schema)
-        return json.dumps(schema | {"x-guidance": _OPTIONS}, allow_nan=False)
+        return _prepared(json.loads(text))
     except (ValueError, RecursionError) as error:
         raise GrammarError(f"the JSON schema cannot be read: {error}", "check it") from error
 
 
-def check_schemas_within(lark: str) -> None:
-    """Raise GrammarError for a Lark grammar with a schema that is too large.
+def lark_for_llguidance(text: str) -> str:
+    """A Lark grammar whose schemas (`%json`) are as `schema_for_llguidance` has them.
 
-    What cannot be read llguidance refuses.
+    What cannot be read stays, for llguidance to refuse. Raises GrammarError.
     """
-    for match in re.finditer(r"%json\s*(?=\{)", lark):
+    parts, place = [], 0
+    for match in re.finditer(r"%json\s*(?=\{)", text):
+        if match.start() < place:  # within a schema
+            continue
         with contextlib.suppress(ValueError, RecursionError):
-            _check_size(json.JSONDecoder().raw_decode(lark, match.end())[0])
+            schema, end = json.JSONDecoder().raw_decode(text, match.end())
+            parts += [text[place : match.end()], _prepared(schema)]
+            place = end
+    return "".join([*parts, text[place:]])
+
+
+def _prepared(schema: object) -> str:
+    if schema is True:
+        schema = {}
+    if not isinstance(schema, dict):
+        raise ValueError("no JSON object")
+    _check_size(schema)
+    _close(schema)
+    return json.dumps(schema | {"x-guidance": _OPTIONS}, allow_nan=False)
 
 
 def _check_size(schema: object) -> None:

@@ -44,7 +44,7 @@ def test_what_a_schema_cannot_say_is_named(schema: object, named: str) -> None:
     assert named in refusal("json_schema", json.dumps(schema))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '"x"', "7", "true", '{"const": 1e999}'])
+@pytest.mark.parametrize("text", ["", "{", "[1]", '"x"', "7", "false", '{"const": 1e999}'])
 def test_text_that_is_no_schema_is_refused(text: str) -> None:
     assert "JSON schema" in refusal("json_schema", text)
 
@@ -170,6 +170,22 @@ def test_objects_have_no_other_properties_unless_they_may(
     constraint = Constraint("json_schema", json.dumps(schema | {"type": "object"}))
     assert admits(constraint, '{"a": 1, "b": 2}') != is_closed
     assert admits(constraint, '{"a": 1}') or schema == {"properties": {}}
+
+
+def test_schemas_within_a_grammar_are_meant_like_others() -> None:
+    call = json.dumps({"properties": {"a": {"type": "integer"}}, "required": ["a"]})
+    lark = Constraint("lark", f'start: one ("," one)?\none: "f(" %json {call} ")" | %json {call}')
+    for text in ('f({"a": 1})', '{"a": 1},f({\n "a":2})'):
+        assert admits(lark, text)
+    for text in ('f({"a": 1, "b": 2})', 'f({"a":  1})', 'f({"a": "x"})'):
+        assert not admits(lark, text)
+    many = json.dumps({"properties": {f"p{number}": {} for number in range(3_000)}})
+    assert "3,000 properties" in refusal("lark", f"start: %json {many}")
+
+
+def test_a_schema_may_let_anything_be() -> None:
+    for text in ("true", "{}"):
+        assert admits(Constraint("json_schema", text), '[{"a": null}, 1]')
 
 
 def test_a_value_that_looks_like_a_schema_stays_as_it_is() -> None:
