@@ -20,6 +20,7 @@ _ERRORS = {
     "413": "The body is too large.",
     "415": "The body is not JSON.",
     "429": "Every place in the queue is taken.",
+    "501": "This model cannot do that.",
     "503": "The model is loading, or cannot answer now.",
 }
 _OPENAI_ERROR: Json = {
