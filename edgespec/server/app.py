@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from edgespec.protocols import TextCompleter
-from edgespec.server import anthropic, native, ollama
+from edgespec.server import anthropic, native, native_completion, ollama
 from edgespec.server.access import KeyCheck
 from edgespec.server.description import describe
 from edgespec.server.errors import EXCEPTION_HANDLERS
@@ -25,7 +25,10 @@ from edgespec.server.settings import ServerSettings
 
 STOP_TIMEOUT_S = 5.0
 
-_DIALECTS = (chat, completions, responses, embeddings, models, anthropic, native, ollama)
+_DIALECTS = (
+    *(chat, completions, responses, embeddings, models),
+    *(anthropic, ollama, native_completion, native),
+)
 
 
 def build_app(completer: TextCompleter, settings: ServerSettings) -> Starlette:
