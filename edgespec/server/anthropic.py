@@ -17,13 +17,7 @@ from edgespec.server.models import Served
 from edgespec.server.sampling import sampling_of
 from edgespec.server.service import Endpoint, Service, in_thread
 from edgespec.server.tools import Function, FunctionName, NamedChoice, Toolbox, ToolChoice, toolbox
-from edgespec.types import (
-    CompletionRequest,
-    Message,
-    SamplingParams,
-    TemplateValues,
-    ToolCall,
-)
+from edgespec.types import CompletionRequest, Message, SamplingParams, TemplateValues, ToolCall
 
 
 def _as_blocks(content: object) -> object:

@@ -13,10 +13,7 @@ from edgespec.server.forms import NamedEvents, Told, new_id
 from edgespec.server.models import Served
 from edgespec.server.speech import Arguments, Begun, Part, Words, speech_of
 from edgespec.server.tools import Toolbox
-from edgespec.types import (
-    Chunk,
-    Completion,
-)
+from edgespec.types import Chunk, Completion
 
 
 class MessageForm(NamedEvents):

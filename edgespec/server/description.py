@@ -119,7 +119,7 @@ def _content(endpoint: Endpoint) -> Json:
         return {"text/plain": {"schema": {"type": "string"}}}
     content: Json = {"application/json": {"schema": {"type": "object"}}}
     if endpoint.is_list:
-        content = {"application/json": {"schema": {"type": "array"}}}
+        content = {"application/json": {"schema": {"type": ["object", "array"]}}}
     if endpoint.streams is not None:
         content[endpoint.streams] = {}
     return content

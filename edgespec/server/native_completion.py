@@ -107,15 +107,14 @@ class NativeForm(AnswerForm):
         self._is_list = many
         self._returns_tokens = isinstance(body, CompletionBody) and body.return_tokens is True
         self._times_tokens = body.timings_per_token is True
-        self._num_said: dict[int, int] = {}
 
-    def whole(self, answers: Sequence[Told]) -> Json:
-        """One object, or under `results` several."""
+    def whole(self, answers: Sequence[Told]) -> Json | list[Json]:
+        """One object, or a list of several."""
         told = [
             self._last(index, each.completion, each.completion.text, each.logprobs)
             for index, each in enumerate(answers)
         ]
-        return {"results": told} if self._is_list else told[0]
+        return told if self._is_list else told[0]
 
     def piece(self, index: int, chunk: Chunk) -> list[Json]:
         """More of the text."""
@@ -228,6 +227,7 @@ def endpoints(service: Service) -> list[Endpoint]:
             "Continue a text (llama-server).",
             CompletionBody,
             streams=events,
+            is_list=True,
         ),
         Endpoint(
             "POST",

@@ -7,18 +7,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from edgespec.server.errors import ApiError, ollama_content
-from edgespec.server.fields import (
-    Json,
-)
+from edgespec.server.fields import Json
 from edgespec.server.figures import logprob_entries, speculation_of
 from edgespec.server.forms import JsonLines, Told
 from edgespec.server.models import Served
 from edgespec.server.speech import speech_of
 from edgespec.server.tools import Toolbox
-from edgespec.types import (
-    Chunk,
-    Completion,
-)
+from edgespec.types import Chunk, Completion
 
 
 class OllamaForm(JsonLines):

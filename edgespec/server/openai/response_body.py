@@ -9,16 +9,7 @@ from pydantic import Field
 
 from edgespec.server.constraints import ANY_OBJECT, of_schema
 from edgespec.server.errors import ApiError
-from edgespec.server.fields import (
-    Body,
-    Content,
-    Json,
-    Limit,
-    Share,
-    Strict,
-    TopLogprobs,
-    invalid,
-)
+from edgespec.server.fields import Body, Content, Json, Limit, Share, Strict, TopLogprobs, invalid
 from edgespec.server.models import Served
 from edgespec.server.sampling import sampling_of
 from edgespec.server.tools import Function, NamedChoice, Toolbox, ToolChoice, toolbox

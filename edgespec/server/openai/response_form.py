@@ -6,19 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgespec.server.errors import ApiError
-from edgespec.server.fields import (
-    Json,
-)
+from edgespec.server.fields import Json
 from edgespec.server.figures import logprob_entries, speculation_of, timings_of
 from edgespec.server.forms import NamedEvents, Told, new_id, now
 from edgespec.server.models import Served
 from edgespec.server.openai.response_body import ResponseBody
 from edgespec.server.speech import Arguments, Begun, Part, Speech, Words, speech_of
 from edgespec.server.tools import Toolbox
-from edgespec.types import (
-    Chunk,
-    Completion,
-)
+from edgespec.types import Chunk, Completion
 
 
 class ResponseForm(NamedEvents):
