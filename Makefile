@@ -14,7 +14,7 @@ TYPE_PATH = build/tree:scripts:tools:research:tests/support
 # this folder's edgespec/, which is only a part of the package, from being imported.
 TORCH = torch>=2.6,<3
 
-.PHONY: help setup setup-dev chat check test goldens picture test-train lint tree clean
+.PHONY: help setup setup-dev chat check test goldens picture test-train lint tree browser clean
 
 help:
 	@echo 'make chat    set up, take the default models, open the chat'
@@ -47,7 +47,15 @@ lint: tree
 check: lint
 	@$(BIN)/python -m pytest -q -n 2 --hypothesis-profile=quick tests/unit
 
-test: lint
+# Pages are tested in a real browser; where it cannot be installed their tests are skipped.
+browser:
+	@command -v chromium chromium-browser google-chrome > /dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && \
+		echo 'edgespec: installing Chromium for the tests of pages' && apt-get update -qq && \
+		apt-get install -qq -y --no-install-recommends chromium > /dev/null; } || \
+		echo 'edgespec: no Chromium: the tests of pages are skipped (install one to run them)'
+
+test: lint browser
 	@$(BIN)/python -m pytest
 
 goldens: tree

@@ -46,7 +46,7 @@ class ContextOverflowError(EdgeSpecError):
 
 
 class GrammarError(EdgeSpecError):
-    """A grammar or JSON schema that does not parse."""
+    """A constraint that is refused, or that an answer cannot keep to."""
 
     exit_code = 5
 

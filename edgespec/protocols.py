@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgespec.passes import Kept, Part, Proposal, SavedPrompt, Stretch
 from edgespec.types import (
     NO_TEMPLATE_VALUES,
     Chunk,
@@ -19,9 +18,11 @@ from edgespec.types import (
     TemplateValues,
 )
 
-if TYPE_CHECKING:  # a process that holds no model has no use for numpy
+if TYPE_CHECKING:  # a process that holds no model has no use for numpy, nor for passes
     import numpy as np
     from numpy.typing import NDArray
+
+    from edgespec.passes import Kept, Part, Proposal, SavedPrompt, Stretch
 
 
 class Answer(Protocol):
@@ -246,11 +247,45 @@ class PromptCache(Protocol):
         ...
 
 
+class Matcher(Protocol):
+    """What a constraint still allows in one answer.
+
+    `accept` alone moves it; the others look ahead, and change nothing that can be seen.
+    """
+
+    def allowed(self) -> NDArray[np.intp]:
+        """Ids of the tokens that may come next, ascending: shape (num_allowed,), never empty.
+
+        Raises GrammarError where nothing continues.
+        """
+        ...
+
+    def accept(self, token: int) -> None:
+        """The answer goes on with `token`; raises GrammarError if it may not."""
+        ...
+
+    def forced(self, tokens: Sequence[int] = ()) -> int | None:
+        """The only token that `allowed` would give after `tokens`; None if there are several.
+
+        Also None where the answer can only end.
+        """
+        ...
+
+    def takes(self, tokens: Sequence[int], token: int) -> bool:
+        """Whether `token` may follow `tokens`, ends of the answer left aside."""
+        ...
+
+
 class Sampler(Protocol):
     """Chooses the next token as plain decoding would; holds the chain's state.
 
     One draw per emitted token, in order: this is what makes speculation exact.
     """
+
+    @property
+    def matcher(self) -> Matcher | None:
+        """What constrains the draws, if anything does; moved by `sample`."""
+        ...
 
     def begin(self, prompt: Sequence[int]) -> None:
         """Let the chain see the prompt (penalties look back into it); once per answer."""
@@ -297,8 +332,13 @@ class Drafter(Protocol):
         """The strategy's name, as statistics and settings show it."""
         ...
 
-    def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> DraftSession:
-        """Follow an answer to `prompt` of which `said` is there; others may still be open."""
+    def open(
+        self, prompt: EncodedPrompt, said: Sequence[int] = (), matcher: Matcher | None = None
+    ) -> DraftSession:
+        """Follow an answer to `prompt` of which `said` is there; others may still be open.
+
+        What `matcher` refuses need not be left out: no such guess is verified.
+        """
         ...
 
 

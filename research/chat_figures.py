@@ -66,7 +66,7 @@ class Chat:
             env=environment,
             start_new_session=True,
             # Without a terminal that controls it, a change of size would send it no signal.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
         os.close(follower)
         self.written = ""
@@ -150,14 +150,16 @@ def answer(command: Path, home: Path, *options: str) -> None:
 
 
 def measure_start(command: Path, home: Path) -> None:
-    """Print how long the first frame takes."""
-    seconds = []
+    """Print how long the first frame takes, and what the process has used by then."""
+    seconds, used = [], []
     for _ in range(5):
         chat = Chat([str(command), "chat"], home)
         chat.until("Enter send")
         seconds.append(time.perf_counter() - chat.started_at)
+        used.append(chat.cpu_seconds())
         chat.close()
-    print("start  first frame, s:", ", ".join(f"{each:.3f}" for each in sorted(seconds)))
+    times = ", ".join(f"{each:.3f}" for each in sorted(seconds))
+    print(f"start  first frame, s: {times}; CPU {statistics.median(used):.2f} s in the median")
 
 
 def measure_keys(command: Path, home: Path) -> None:

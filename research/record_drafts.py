@@ -86,6 +86,11 @@ class Recorder:
         """As the model has."""
         return self._model.num_context
 
+    @property
+    def num_bytes(self) -> int:
+        """As the model has."""
+        return self._model.num_bytes
+
     def read(self, tokens: Sequence[int]) -> None:
         """Pass on."""
         self._model.read(tokens)

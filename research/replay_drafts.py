@@ -40,7 +40,7 @@ from edgespec.llama.model import Model, ModelOptions
 from edgespec.passes import EMPTY_DRAFT, Kept, Part, Proposal, Stretch
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.planning.planner import Planner
-from edgespec.protocols import Drafter, DraftSession, Quote, Target
+from edgespec.protocols import Drafter, DraftSession, Matcher, Quote, Target
 from edgespec.runtime.model_drafter import Renderer
 from edgespec.types import EncodedPrompt
 from edgespec.vocab.tokenizer import ByteTokenizer, Encoded
@@ -117,6 +117,8 @@ class RecordedTarget:
 
     Reading the prompt takes no time: it is the same with and without drafts.
     """
+
+    matcher: Matcher | None = None
 
     num_slots = 1
     num_context = num_batch = 1 << 20
@@ -210,7 +212,9 @@ class Hindsight:
         """What will be said in the next answer."""
         self._truth = tuple(truth)
 
-    def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> HindsightSession:
+    def open(
+        self, prompt: EncodedPrompt, said: Sequence[int] = (), _matcher: Matcher | None = None
+    ) -> HindsightSession:
         """Follow an answer that is known."""
         session = self._drafter.open(prompt, said)
         return HindsightSession(session, self._clock, self._truth, len(said))

@@ -33,7 +33,7 @@ from edgespec.passes import EMPTY_DRAFT, Draft, Kept, Proposal
 from edgespec.paths import user_paths
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.planning.planner import Plan, Planner, Want
-from edgespec.protocols import FREE, Drafter, Sampler
+from edgespec.protocols import FREE, Drafter, Matcher, Sampler
 from edgespec.types import EncodedPrompt, Message, SamplingParams, drafter_of
 
 PROMPTS = (
@@ -132,7 +132,9 @@ class Known:
             turn.prompt: turn.tokens for turn in turns
         }
 
-    def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> KnownSession:
+    def open(
+        self, prompt: EncodedPrompt, said: Sequence[int] = (), _matcher: Matcher | None = None
+    ) -> KnownSession:
         """Follow an answer; where those before it differ it is not known."""
         return KnownSession(self._answers.get(prompt.tokens, ()), len(said))
 

@@ -1,6 +1,7 @@
 """What the commands of `edgespec.tui.commands` do: `do_<id>` for each.
 
-They act on the app (`edgespec.tui.app.ChatApp`). Larger ones have files of their own: `versions`,
+They act on the app (`edgespec.tui.app.ChatApp`). Screens are imported when they are shown: the
+first frame does not wait for them. Larger ones have files of their own: `versions`,
 `summary`, `loading`, `exporting`.
 """
 
@@ -15,17 +16,15 @@ from typing import TYPE_CHECKING
 from edgespec.chats import ChatSettings
 from edgespec.errors import EdgeSpecError
 from edgespec.tui import clipboard
-from edgespec.tui.exporting import export, import_
-from edgespec.tui.help import HelpScreen
-from edgespec.tui.library import LibraryScreen, Opened
 from edgespec.tui.message_input import HINT_SECONDS
-from edgespec.tui.model_rows import Kind
 from edgespec.tui.settings import setting_lines, with_setting
 from edgespec.tui.summary import Summary
 from edgespec.tui.versions import Versions
 
 if TYPE_CHECKING:
     from edgespec.tui.app import ChatApp
+    from edgespec.tui.library import Opened
+    from edgespec.tui.model_rows import Kind
 
 IN_TURN = frozenset(
     {"new", "forget", "incognito", "regenerate", "plain", "continue", "previous", "next"}
@@ -89,6 +88,8 @@ class Actions(Versions):
 
     async def do_library(self, argument: str) -> None:
         """Search what was said before, and go on with it."""
+        from edgespec.tui.library import LibraryScreen
+
         history = self._app.history
         if history is None:
             self._app.hint("nothing is kept in this run")
@@ -178,7 +179,10 @@ class Actions(Versions):
 
     async def keep_models(self, names: Mapping[Kind, str]) -> None:
         """The conversation was switched to these: they come back when it is reopened."""
-        await self._set(dataclasses.replace(self._app.dialogue.session.settings, **names))
+        settings = self._app.dialogue.session.settings
+        model = names.get("model", settings.model)
+        drafter = names.get("drafter", settings.drafter)
+        await self._set(dataclasses.replace(settings, model=model, drafter=drafter))
 
     async def do_model(self, argument: str) -> None:
         """Choose the model that answers."""
@@ -200,10 +204,14 @@ class Actions(Versions):
 
     async def do_export(self, argument: str) -> None:
         """Write this conversation to a file."""
+        from edgespec.tui.exporting import export
+
         await export(self._app, argument)
 
     async def do_import(self, argument: str) -> None:
         """Take in conversations from a file."""
+        from edgespec.tui.exporting import import_
+
         await import_(self._app, argument)
 
     # Looking
@@ -243,6 +251,8 @@ class Actions(Versions):
 
     async def do_help(self, _argument: str) -> None:
         """Show the keys and what the numbers mean."""
+        from edgespec.tui.help import HelpScreen
+
         if not isinstance(self._app.screen, HelpScreen):
             self._app.push_screen(HelpScreen())
 

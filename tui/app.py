@@ -23,7 +23,7 @@ from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.containers import Vertical
 
-from edgespec.chats import History
+from edgespec.chats import ChatSettings, History
 from edgespec.errors import EdgeSpecError
 from edgespec.protocols import Completer
 from edgespec.tui import signals
@@ -156,18 +156,24 @@ class ChatApp(StageApp):
         """What may take a moment, behind the first frame."""
         gc.freeze()  # what was imported never goes: a full collection need not look at it
         self.run_worker(self.turns.run(), name="turns")
-        self.loading.begin()
         if self.pulls is not None:
             self.pulls.listen(self.post_message)
         self._take_unsent()
         if self.history is not None:
             self.run_worker(self._recall(self.history), name="recall")
         if self.options.chat is not None:
-            restores = not self.options.are_named
-            self.turns.add(partial(self.actions.open_chat, self.options.chat, restores=restores))
+            self.turns.add(partial(self._go_on_with, self.options.chat))
+        else:
+            self.loading.begin()
         if self.options.initial_message:
             self.box.remember(self.options.initial_message)
             self.turns.add(partial(self.dialogue.send, self.options.initial_message))
+
+    async def _go_on_with(self, chat: str) -> None:
+        """Open a chat, then load the models that it was switched to, unless others were named."""
+        await self.actions.open_chat(chat, restores=False)
+        settings = ChatSettings() if self.options.are_named else self.dialogue.session.settings
+        await self.loading.begin_for(settings)
 
     async def _recall(self, history: History) -> None:
         """What was asked before can be recalled into the box."""

@@ -195,7 +195,7 @@ class CompletingArea(ChipArea):
     # Tokens of attached files
 
     def count_attached(self) -> None:
-        """Show the sizes in tokens of the files that stand in the box: a model is there to count."""
+        """Show the sizes in tokens of the files in the box: there is a model to count them."""
         for label in self.labels():
             chip = self.chips.chip(label)
             if isinstance(chip, Attachment):

@@ -82,7 +82,10 @@ def setting_choices(query: str) -> list[Choice]:
     meanings = {setting.name: setting.meaning for setting in SETTINGS}
     width = max(map(len, meanings)) + 2
     return [
-        Choice(name, Content.assemble(_bold(f"{name:{width}}", offsets), (meanings[name], "$text-muted")))
+        Choice(
+            name,
+            Content.assemble(_bold(f"{name:{width}}", offsets), (meanings[name], "$text-muted")),
+        )
         for name, offsets in ranked(query.replace("-", "_"), meanings)
     ]
 

@@ -2,7 +2,7 @@
 
     history serves    its ids are those of the messages
     history fails     told once; messages get ids of our own, above all that a history gives
-    it serves again   `keep_again` writes down what is missing; own ids stay, the history's beside them
+    it serves again   `keep_again` writes down what is missing; own ids stay, beside the history's
 
 Every method waits for the disk, and none raises but `reopen`.
 """

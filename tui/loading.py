@@ -21,13 +21,13 @@ from edgespec.errors import BusyError, EdgeSpecError
 from edgespec.protocols import Completer
 from edgespec.reports import Report
 from edgespec.tui.failure import Failure
-from edgespec.tui.model_rows import NO_MODEL_DRAFTERS, Kind
-from edgespec.tui.models_screen import Chosen, ModelsScreen
 from edgespec.tui.options import ChatOutcome
 from edgespec.types import ServedModel
 
 if TYPE_CHECKING:
     from edgespec.tui.app import ChatApp
+    from edgespec.tui.model_rows import Kind
+    from edgespec.tui.models_screen import Chosen
 
 WAYS_ON = "Ctrl+R tries again · /model takes another one"
 """What can be done where no model is there."""
@@ -54,15 +54,18 @@ class Loading:
         self._mark()
         self._app.worker.start()
 
+    async def begin_for(self, settings: ChatSettings) -> None:
+        """Load first what a conversation was switched to, as far as it is here."""
+        wanted = await self._wanted_by(settings)
+        if wanted:
+            self.switch(wanted)
+        else:
+            self.begin()
+
     def switch(self, wanted: Mapping[Kind, str]) -> None:
         """Load another model or drafter behind the screen; what serves goes on if that fails."""
         app, load = self._app, self._app.services.load
         assert load is not None
-        if self.is_under_way:
-            app.hint("a model is being loaded · Esc takes it back")
-            return
-        app.actions.summary.cancel()
-        app.dialogue.stop()
         self._wanted, self._wanted_in = wanted, app.dialogue.session.chat
 
         def switched(report: Report) -> Completer:
@@ -85,43 +88,56 @@ class Loading:
 
     def choose(self, kind: Kind, name: str) -> None:
         """Take another model, or show what there is."""
+        from edgespec.tui.models_screen import Chosen, ModelsScreen  # not for the first frame
+
         app, catalog = self._app, self._app.services.catalog
         if app.services.load is None or catalog is None or app.pulls is None:
             app.hint("models cannot be changed here")
         elif name:
-            self.switch({kind: name})
+            self._chosen(Chosen(kind, name))
         elif not isinstance(app.screen, ModelsScreen):
             target = app.model.name if app.model is not None else ""
             screen = ModelsScreen(catalog, app.pulls, target, self._names["drafter"], kind)
             app.push_screen(screen, self._chosen)
 
     def _chosen(self, chosen: Chosen | None) -> None:
-        if chosen is not None:
+        app = self._app
+        if chosen is not None and self.is_under_way:
+            app.hint("a model is being loaded · Esc takes it back")
+        elif chosen is not None:
+            app.actions.summary.cancel()
+            app.dialogue.stop()
             self.switch({chosen.kind: chosen.name})
 
     # What a conversation was switched to
 
     async def restore(self, settings: ChatSettings) -> None:
-        """Have what a reopened conversation was switched to serve; what is not here is told."""
-        app, catalog = self._app, self._app.services.catalog
-        wanted = self._others(settings)
-        if not wanted or catalog is None or app.services.load is None:
-            return
-        here = {name for name, _ in NO_MODEL_DRAFTERS}
-        with contextlib.suppress(EdgeSpecError):  # then no model is known to be here
-            listed = await asyncio.to_thread(catalog.models)
-            here |= {model.name for model in listed if model.is_on_disk}
-        for name in sorted(set(wanted.values()) - here):
-            if not Path(name).expanduser().is_file():
-                app.dialogue.note(f"{name}, which served here before, is not on disk")
-                wanted = {kind: each for kind, each in wanted.items() if each != name}
+        """Have what a reopened conversation was switched to serve."""
+        wanted = await self._wanted_by(settings)
         if wanted and self.is_under_way:
             self._restored = wanted
         elif wanted:
             self.switch(wanted)
 
+    async def _wanted_by(self, settings: ChatSettings) -> dict[Kind, str]:
+        """What a conversation was switched to and does not serve now; what is not here is told."""
+        app, catalog = self._app, self._app.services.catalog
+        wanted = self._others(settings)
+        if not wanted or catalog is None or app.services.load is None:
+            return {}
+        from edgespec.tui.model_rows import NO_MODEL_DRAFTERS
+
+        here = {name for name, _ in NO_MODEL_DRAFTERS}
+        with contextlib.suppress(EdgeSpecError):  # then no model is known to be here
+            listed = await asyncio.to_thread(catalog.models)
+            here |= {model.name for model in listed if model.is_on_disk}
+        for name in sorted(set(wanted.values()) - here):
+            if not _is_file(name):
+                app.dialogue.note(f"{name}, which served here before, is not on disk")
+                wanted = {kind: each for kind, each in wanted.items() if each != name}
+        return wanted
+
     def _others(self, settings: ChatSettings) -> dict[Kind, str]:
-        """What a conversation was switched to and does not serve now."""
         target = self._app.model.name if self._app.model is not None else ""
         wanted: dict[Kind, str] = {}
         if settings.model and settings.model not in (self._names["model"], target):
@@ -193,3 +209,10 @@ class Loading:
         if pulls is not None and missing:
             with contextlib.suppress(BusyError):  # the user was faster
                 pulls.start(missing, lambda _model: False)
+
+
+def _is_file(name: str) -> bool:
+    """Whether a name is that of a file here; the conversation may have been imported."""
+    with contextlib.suppress(OSError, RuntimeError, ValueError):
+        return Path(name).expanduser().is_file()
+    return False

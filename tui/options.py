@@ -14,8 +14,8 @@ class ChatOptions:
     `max_tokens` None lets each answer run until the context is full. `initial_message` is sent as
     soon as the model is ready. `chat` is the id of a kept conversation to go on with; `incognito`
     begins with one of which nothing is kept. `pull_when_loaded` is a model that is fetched
-    meanwhile. `inline` chats below the shell's prompt instead of on a screen of its own. `model` and
-    `drafter` are loaded first; where these `are_named`, going on with `chat` loads no others.
+    meanwhile. `inline` chats below the shell's prompt instead of on a screen of its own. `model`
+    and `drafter` are loaded first; where these `are_named`, going on with `chat` loads no others.
     """
 
     system: str | None = None

@@ -21,8 +21,8 @@ class Services:
     """All of it comes in by constructor.
 
     `history` keeps chats; it is called in one thread, and may be opened there when it is first
-    needed: by a function that gets a place for lines about it, and raises StorageError. `terms` is what
-    the catalogue asks about terms, in this app. `load` loads another target, or has another
+    needed: by a function that gets a place for lines about it, and raises StorageError. `terms` is
+    what the catalogue asks about terms, in this app. `load` loads another target, or has another
     drafter draft (None: as before), telling how far it is, and gives who answers from then on; it
     raises EdgeSpecError, LoadCancelled after `cancel_load`, and the model before then serves on.
     `write_chat` gives a chat as text, `read_chats` takes chats from a file

@@ -1,4 +1,4 @@
-"""What the chat app shows around the conversation: status line, hints, welcome, panel of figures."""
+"""What the chat app shows around a conversation: status line, hints, welcome, figures."""
 
 from __future__ import annotations
 

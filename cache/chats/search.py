@@ -1,7 +1,8 @@
 """Messages by what is in them: every word, the last one as a beginning; the latest first.
 
-Before them come chats of which only the title has these words. Words are letters and digits, whatever their case and accents. A text in a script without spaces is
-found by any three letters of it, and by fewer among the latest messages.
+Before them come chats of which only the title has these words. Words are letters and digits,
+whatever their case and accents. A text in a script without spaces is found by any three letters of
+it, and by fewer among the latest messages.
 """
 
 from __future__ import annotations
@@ -37,9 +38,7 @@ _FOUND = (
     " JOIN conversations ON conversations.id = conversation"
     " WHERE {condition} AND deleted IS NULL ORDER BY {number} DESC LIMIT ?"
 )
-_TITLES = (
-    "SELECT id, title FROM conversations WHERE deleted IS NULL ORDER BY number DESC LIMIT ?"
-)
+_TITLES = "SELECT id, title FROM conversations WHERE deleted IS NULL ORDER BY number DESC LIMIT ?"
 _FIRST = "SELECT id, created FROM messages WHERE conversation = ? ORDER BY id LIMIT 1"
 _SNIPPET = "snippet({index}, 0, char(1), char(2), '…', {length})"
 

@@ -14,7 +14,6 @@ import click
 from edgespec.drafters import strategies
 from edgespec.errors import UnknownModelError
 from edgespec.models.resolve import LocalFile, resolve
-from edgespec.models.store import ModelStore
 from edgespec.paths import user_paths
 from edgespec.protocols import Completer
 from edgespec.reports import is_progress
@@ -36,6 +35,8 @@ def model_on_disk(reference: str) -> Path:
     target = resolve(reference)
     if isinstance(target, LocalFile):
         return target.path.expanduser().absolute()
+    from edgespec.models.store import ModelStore  # the chat asks its catalogue
+
     stored = ModelStore(user_paths()).find(reference)
     if stored is not None:
         return stored.path

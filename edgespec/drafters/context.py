@@ -18,7 +18,7 @@ from edgespec.lookup.resumption import AHEAD, MIN_COPIED, PRIOR, Resumption
 from edgespec.lookup.suffix_automaton import Continuation, Match, SuffixAutomaton
 from edgespec.lookup.surest import surest
 from edgespec.passes import Kept, Proposal
-from edgespec.protocols import FREE
+from edgespec.protocols import FREE, Matcher
 from edgespec.types import EncodedPrompt
 
 _LENGTHS = (1, 2, 3, 4, 6, 9, 14, 22)
@@ -69,7 +69,9 @@ class ContextDrafter:
         self.calibration = new_calibration()
         self._indexes: deque[ConversationIndex] = deque(maxlen=_MOST_INDEXES)
 
-    def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> ContextSession:
+    def open(
+        self, prompt: EncodedPrompt, said: Sequence[int] = (), _matcher: Matcher | None = None
+    ) -> ContextSession:
         """Index the prompt; an earlier conversation that it continues is not indexed again."""
         text = (*prompt.tokens, *said)
         if prompt.prediction:

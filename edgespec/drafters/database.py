@@ -25,7 +25,7 @@ from edgespec.estimates.acceptance import NUM_SUPPORTS, Acceptance, support_clas
 from edgespec.lookup.resumption import AHEAD, MIN_COPIED, PRIOR, Resumption
 from edgespec.lookup.surest import surest
 from edgespec.passes import Kept, Proposal
-from edgespec.protocols import FREE
+from edgespec.protocols import FREE, Matcher
 from edgespec.types import EncodedPrompt
 
 _LENGTHS = (3, 4, 5, 6, 9, 14, 22, 32)
@@ -146,7 +146,9 @@ class DatabaseDrafter:
         self.calibration = new_calibration()
         self._tiers_of = tiers_of or (lambda _owner: tiers)
 
-    def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> DatabaseSession:
+    def open(
+        self, prompt: EncodedPrompt, said: Sequence[int] = (), _matcher: Matcher | None = None
+    ) -> DatabaseSession:
         """Stand at the end of the prompt and what was said after it."""
         text = [*prompt.tokens[-_MAX_SUFFIX:], *said]
         return DatabaseSession(self._tiers_of(prompt.owner), self.calibration, text)

@@ -23,7 +23,7 @@ from edgespec.estimates.acceptance import Acceptance
 from edgespec.estimates.guess_costs import GuessCosts
 from edgespec.lookup.prefix import common_prefix
 from edgespec.passes import Kept, Proposal
-from edgespec.protocols import FREE, Quote
+from edgespec.protocols import FREE, Matcher, Quote
 from edgespec.types import EncodedPrompt, Prompt
 from edgespec.vocab.aligner import learn
 from edgespec.vocab.ngrams import NgramCache
@@ -141,7 +141,9 @@ class ModelDrafter:
         """Guess with `models`, of the same vocabulary, from the next answer on; not within one."""
         self._caches = [_Cache(model) for model in models]
 
-    def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> ModelSession:
+    def open(
+        self, prompt: EncodedPrompt, said: Sequence[int] = (), _matcher: Matcher | None = None
+    ) -> ModelSession:
         """Follow an answer, with the free cache that holds most of it; without one in silence."""
         text = [*prompt.tokens, *said]
         free = [cache for cache in self._caches if not cache.is_taken]

@@ -5,6 +5,9 @@ answers that are open; others who wait meanwhile find their chunks when it is ov
 
     answer(request)  waiting -> open (a slot, a sampler) -> over        cancel: at any time
     next(answer)     has a chunk? take it. Else step: let in, one pass, hand out, end
+
+What constrains an answer is compiled by whoever iterates it, before it waits for its turn, so that
+nobody else is held up.
 """
 
 from __future__ import annotations
@@ -90,8 +93,10 @@ class EngineCompleter:
     def answer(self, request: CompletionRequest) -> EngineAnswer:
         """The handle of an answer to `request`; it begins once somebody waits for its chunks."""
         answer = EngineAnswer(self, request)
-        with self._changed:
-            self._waiting.append(answer)
+        answer.is_prepared = request.sampling.constraint is None
+        if answer.is_prepared:
+            with self._changed:
+                self._waiting.append(answer)
         return answer
 
     def disown(self, conversation: str) -> None:
@@ -155,6 +160,8 @@ class EngineCompleter:
 
     def wait_for(self, answer: EngineAnswer) -> None:
         """Step until `answer` has a chunk or is over; one thread steps at a time."""
+        if not answer.is_prepared:
+            self._prepare(answer)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: answer.has_arrived or not self._is_stepping)
@@ -186,6 +193,19 @@ class EngineCompleter:
         """End the pass under way, if there is one, so that a cancel is seen."""
         if self._is_stepping:
             self._engine.target.abort()
+
+    def _prepare(self, answer: EngineAnswer) -> None:
+        """Make the sampler of an answer, which may take long, then let it wait for its turn."""
+        answer.is_prepared = True
+        try:
+            if not answer.is_cancelled:
+                answer.sampler = self._make_sampler(answer.request.sampling)
+        except Exception as error:  # noqa: BLE001 - it is this answer's alone
+            answer.fail(error)
+        finally:
+            if not answer.has_arrived:
+                with self._changed:
+                    self._waiting.append(answer)
 
     def _step(self) -> None:
         """End who is cancelled; else let in who waits, compute one pass, hand out what it gave."""
@@ -255,7 +275,8 @@ class EngineCompleter:
             return False
         if self._observer is not None:
             answer.observation = self._observer.open(request, answer.prompt)
-        answer.sampler = self._make_sampler(request.sampling)
+        if answer.sampler is None:
+            answer.sampler = self._make_sampler(request.sampling)
         answer.decoding = self._engine.open(answer.prompt, answer.sampler, limits)
         self._open.append(answer)
         answer.begin(answer.decoding, self._engine.target.num_batch)
@@ -314,6 +335,7 @@ class EngineAnswer:
         """Wait to be let in."""
         self.request = request
         self.is_cancelled = False
+        self.is_prepared = False
         self.prompt: EncodedPrompt | None = None
         self.decoding: Decoding | None = None
         self.sampler: Sampler | None = None

@@ -304,12 +304,13 @@ class Engine:
         num_cached, num_tokens = self.target.num_cached(decoding.slot), len(decoding.text)
         num_rows = num_tokens - num_cached
         room = max(min(self.target.max_rows - num_rows, decoding.end - num_tokens - 1), 0)
+        matcher = decoding.sampler.matcher
         may_draft = decoding.limits.speculate and self.target.can_roll_back and room > 0
         if decoding.contenders is None and may_draft:
             said = decoding.text[len(decoding.prompt.tokens) :]
             max_tokens = decoding.end - len(decoding.prompt.tokens)
-            decoding.contenders = self._planner.open(decoding.prompt, said, max_tokens)
-        return Want(decoding.contenders or (), num_cached, room, num_rows)
+            decoding.contenders = self._planner.open(decoding.prompt, said, max_tokens, matcher)
+        return Want(decoding.contenders or (), num_cached, room, num_rows, matcher)
 
     def _is_reading(self, decoding: Decoding) -> bool:
         """Whether an answer has more to read than a pass with exact rows holds."""

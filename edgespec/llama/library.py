@@ -7,13 +7,11 @@ only there.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import hashlib
 import os
 import sys
 from collections import deque
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -70,21 +68,6 @@ def last_error() -> str:
     """
     line = " ".join(_recent_errors[0].split()) if _recent_errors else ""
     return "".join(letter if letter.isprintable() else "?" for letter in line)
-
-
-@contextlib.contextmanager
-def silenced_stderr() -> Iterator[None]:
-    """Close file descriptor 2 to C code that prints without the log callback (grammar parsing)."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    sink = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(sink, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(sink)
 
 
 def build_features() -> tuple[str, ...]:

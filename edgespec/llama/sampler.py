@@ -3,11 +3,9 @@
 The order is llama.cpp's: logit bias, penalties, DRY, top-k, typical, top-p, min-p, temperature, and
 one draw at the end. Greedy without modifiers takes the largest logit directly.
 
-Grammars cost a walk over the whole vocabulary, so the token is drawn without one first; only a draw
-that the grammar refuses is repeated under it. Both the first draw, kept if legal, and the second,
-taken from the legal tokens, leave the legal tokens' probabilities in proportion, as one masked draw
-would. Whatever is drawn depends only on the logits and the tokens before, never on how the logits
-were computed: this is what makes speculation exact.
+Under a constraint the chain sees the tokens that it allows and no others. Whatever is drawn depends
+only on the logits and the tokens before, never on how the logits were computed: this is what makes
+speculation exact.
 """
 
 from __future__ import annotations
@@ -18,13 +16,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.errors import GrammarError, UsageError
-from edgespec.llama import library
-from edgespec.llama.grammar import check_grammar, schema_to_gbnf
+from edgespec.errors import UsageError
 from edgespec.llama.library import api
 from edgespec.llama.target import LlamaTarget
 from edgespec.llama.vocabulary import Vocabulary
-from edgespec.protocols import Target
+from edgespec.protocols import Matcher, Target
 from edgespec.types import SamplingParams
 
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
@@ -36,20 +32,23 @@ class SamplerChain:
     """Implements `edgespec.protocols.Sampler` with llama.cpp's samplers; close it after use."""
 
     def __init__(
-        self, params: SamplingParams, vocab: Vocabulary, num_context_train: int = 4096
+        self,
+        params: SamplingParams,
+        vocab: Vocabulary,
+        num_context_train: int = 4096,
+        matcher: Matcher | None = None,
     ) -> None:
-        """Build the chain; raises UsageError for nonsense values, GrammarError for a bad grammar.
+        """Build the chain; raises UsageError for nonsense values.
 
-        `num_context_train` bounds the memory of the DRY sampler, in tokens.
+        `num_context_train` bounds the memory of the DRY sampler, in tokens. `matcher` is what
+        `params.constraint` was compiled to.
         """
         check_sampling(params, vocab.num_tokens)
+        assert (matcher is None) == (params.constraint is None)
+        self.matcher = matcher
         self._greedy_only = _is_plain_greedy(params)
-        self._grammar = _grammar_sampler(params, vocab)
         self._chain = _build_chain(params, vocab, num_context_train)
         self._memory = max(params.penalty_last_n, params.dry_penalty_last_n)
-        self._candidates = np.zeros(
-            vocab.num_tokens if self._grammar is not None else 0, dtype=_CANDIDATE
-        )
 
     def begin(self, prompt: Sequence[int]) -> None:
         """Let the penalties see the end of the prompt, as llama-server does."""
@@ -60,8 +59,8 @@ class SamplerChain:
         """Draw the token that follows `row` of the target's last pass and advance the chain."""
         if not isinstance(target, LlamaTarget):
             raise TypeError("llama.cpp's samplers read the logits of a LlamaTarget")
-        if self._grammar is not None:
-            return self._sample_with_grammar(target.logits(row))
+        if self.matcher is not None:
+            return self._sample_allowed(target.logits(row), self.matcher)
         if self._greedy_only:
             return int(target.logits(row).argmax())
         context = target.context
@@ -69,10 +68,9 @@ class SamplerChain:
 
     def close(self) -> None:
         """Free the chain."""
-        for sampler in (self._chain, self._grammar):
-            if sampler is not None:
-                api.llama_sampler_free(sampler)
-        self._chain = self._grammar = None
+        if self._chain is not None:
+            api.llama_sampler_free(self._chain)
+        self._chain = None
 
     def __enter__(self) -> SamplerChain:
         return self
@@ -80,33 +78,26 @@ class SamplerChain:
     def __exit__(self, *_exc: object) -> None:
         self.close()
 
-    def _sample_with_grammar(self, logits: NDArray[np.float32]) -> int:
-        token = self._draw(logits, masked=False)
-        if not self._is_legal(token):
-            token = self._draw(logits, masked=True)
-            if not self._is_legal(token):  # llama.cpp would end the process on accepting it
-                raise GrammarError("no token continues the grammar here", "let it allow more")
-        api.llama_sampler_accept(self._chain, token)
-        api.llama_sampler_accept(self._grammar, token)
+    def _sample_allowed(self, logits: NDArray[np.float32], matcher: Matcher) -> int:
+        """Draw from what `matcher` allows, and advance it, too."""
+        allowed = matcher.allowed()
+        if self._greedy_only:
+            token = int(allowed[logits[allowed].argmax()])
+        else:
+            token = self._draw(allowed, logits[allowed])
+            api.llama_sampler_accept(self._chain, token)
+        matcher.accept(token)
         return token
 
-    def _draw(self, logits: NDArray[np.float32], *, masked: bool) -> int:
-        candidates = self._candidates
-        candidates["id"] = np.arange(len(candidates), dtype=np.int32)
-        candidates["logit"] = logits
-        candidates["p"] = 0.0
-        array = _token_data_array(candidates)
-        if masked:
-            api.llama_sampler_apply(self._grammar, ctypes.byref(array))
+    def _draw(self, tokens: NDArray[np.intp], logits: NDArray[np.float32]) -> int:
+        candidates = np.zeros(len(tokens), dtype=_CANDIDATE)
+        candidates["id"], candidates["logit"] = tokens, logits
+        data = candidates.ctypes.data_as(api.llama_token_data_p)
+        array = api.llama_token_data_array(
+            data=data, size=len(candidates), selected=-1, sorted=False
+        )
         api.llama_sampler_apply(self._chain, ctypes.byref(array))
         return int(array.data[array.selected].id)
-
-    def _is_legal(self, token: int) -> bool:
-        single = np.zeros(1, dtype=_CANDIDATE)
-        single["id"], single["logit"] = token, 1.0
-        array = _token_data_array(single)
-        api.llama_sampler_apply(self._grammar, ctypes.byref(array))
-        return bool(array.data[0].logit != -np.inf)
 
 
 def check_sampling(params: SamplingParams, num_vocab: int) -> None:
@@ -210,31 +201,3 @@ def _selectors(params: SamplingParams) -> list[object]:
     samplers.append(api.llama_sampler_init_temp(params.temperature))
     samplers.append(api.llama_sampler_init_dist(params.seed))
     return samplers
-
-
-def _grammar_sampler(params: SamplingParams, vocab: Vocabulary) -> object | None:
-    constraint = params.constraint
-    if constraint is None:
-        return None
-    if constraint.kind not in ("gbnf", "json_schema"):
-        raise GrammarError(f"a constraint of kind {constraint.kind} is not known", "give GBNF")
-    is_schema = constraint.kind == "json_schema"
-    text = schema_to_gbnf(constraint.text) if is_schema else constraint.text
-    check_grammar(text)
-    library.forget_errors()
-    with library.silenced_stderr():
-        sampler = api.llama_sampler_init_grammar(vocab.handle, text.encode(), b"root")
-    if not sampler:  # a NULL pointer is falsy, never None
-        reason = library.last_error()
-        raise GrammarError(
-            f"the grammar does not parse{': ' + reason if reason else ''}",
-            "it must be GBNF and define a rule named root",
-        )
-    return sampler  # type: ignore[no-any-return]
-
-
-def _token_data_array(candidates: NDArray[np.void]) -> ctypes.Structure:
-    data = candidates.ctypes.data_as(api.llama_token_data_p)
-    return api.llama_token_data_array(  # type: ignore[no-any-return]
-        data=data, size=len(candidates), selected=-1, sorted=False
-    )

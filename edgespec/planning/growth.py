@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from edgespec.passes import Draft, Guesses, Proposal
-from edgespec.protocols import DraftSession, Quote
+from edgespec.protocols import DraftSession, Matcher, Quote
 
 MIN_GAIN = 1.05
 """A draft is verified only if its answer is expected to be this many times as fast as without; a
@@ -78,15 +78,18 @@ class Growth:
         outcome: Outcome,
         room: int,
         clock: Callable[[], float],
+        matcher: Matcher | None = None,
     ) -> None:
         """At most `room` rows are added; each drafter may take so many milliseconds for guesses.
 
-        `clock` gives seconds.
+        `clock` gives seconds. A guess that `matcher` refuses ends what its drafter says.
         """
         self._outcome = outcome
         self._room = room
         self._clock = clock
-        lanes = [_Lane(name, session, session.quote, most) for name, session, most in sessions]
+        lanes = [
+            _Lane(name, session, session.quote, most, matcher) for name, session, most in sessions
+        ]
         self._lanes = sorted(lanes, key=lambda lane: lane.quote.guess_ms)
         self._tokens: list[int] = []
         self._rows: list[tuple[Proposal, str, int]] = []  # and how many rows the pass had then
@@ -186,6 +189,7 @@ class _Lane:
     session: DraftSession
     quote: Quote
     most_ms: float
+    matcher: Matcher | None
     num_pulled: int = 0
     was_asked: bool = False
     _start: int = 0
@@ -207,7 +211,8 @@ class _Lane:
             self.was_asked = True
         if not self.knows_next:
             guess = next(self._iterator, None)
-            if guess is None:
+            if guess is None or (self.matcher and not self.matcher.takes(tokens, guess.token)):
+                self._iterator = iter(())
                 return None
             self._guesses.append(guess)
             self.num_pulled += 1

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from edgespec.errors import Cancelled, EdgeSpecError
 from edgespec.passes import Kept, Proposal
-from edgespec.protocols import FREE, Drafter, DraftSession, Quote
+from edgespec.protocols import FREE, Drafter, DraftSession, Matcher, Quote
 from edgespec.reports import Report
 from edgespec.types import EncodedPrompt
 
@@ -31,10 +31,12 @@ class GuardedDrafter:
         """The name of the drafter within."""
         return self.drafter.name
 
-    def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> GuardedSession:
+    def open(
+        self, prompt: EncodedPrompt, said: Sequence[int] = (), matcher: Matcher | None = None
+    ) -> GuardedSession:
         """Follow an answer, in silence once the drafter has failed."""
         session: list[DraftSession] = []
-        self.attempt(lambda: session.append(self.drafter.open(prompt, said)))
+        self.attempt(lambda: session.append(self.drafter.open(prompt, said, matcher)))
         return GuardedSession(self, session[0] if session else None)
 
     def attempt(self, act: Callable[[], None]) -> None:

@@ -29,7 +29,7 @@ from edgespec.passes import EMPTY_DRAFT, Draft, Guesses, Kept
 from edgespec.planning.budget import MOST_LATE, Account, Budgets
 from edgespec.planning.cost import CostModel
 from edgespec.planning.growth import Growth, Outcome
-from edgespec.protocols import FREE, Drafter, DraftSession, Quote
+from edgespec.protocols import FREE, Drafter, DraftSession, Matcher, Quote
 from edgespec.types import (
     TARGET,
     DrafterCounts,
@@ -53,13 +53,15 @@ class Contender:
 class Want:
     """An answer that is to be drafted: by whom, after how many cached tokens.
 
-    It takes `num_rows` rows without a draft, and its draft may have `max_draft` tokens.
+    It takes `num_rows` rows without a draft, and its draft may have `max_draft` tokens, which
+    `matcher` must take.
     """
 
     contenders: Sequence[Contender]
     context: int
     max_draft: int
     num_rows: int = 1
+    matcher: Matcher | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +102,17 @@ class Planner:
         self._quotes: dict[str, Quote] = {}
 
     def open(
-        self, prompt: EncodedPrompt, said: Sequence[int], max_tokens: int
+        self,
+        prompt: EncodedPrompt,
+        said: Sequence[int],
+        max_tokens: int,
+        matcher: Matcher | None = None,
     ) -> tuple[Contender, ...]:
         """Have every drafter follow an answer of at most `max_tokens`, of which some were said."""
         return tuple(
             Contender(
                 each.name,
-                each.open(prompt, said),
+                each.open(prompt, said, matcher),
                 self._budgets.open(each.name, max_tokens, len(said)),
             )
             for each in self._drafters
@@ -198,7 +204,7 @@ class Planner:
             self._quotes[each.name] = quote
             if each.account.allows(quote, num_answers):
                 able.append((each.name, each.session, each.account.balance_ms))
-        return Growth(able, outcome, want.max_draft, self._clock)
+        return Growth(able, outcome, want.max_draft, self._clock, want.matcher)
 
 
 def _mean_context(wants: Sequence[Want]) -> int:

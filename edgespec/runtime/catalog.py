@@ -10,16 +10,19 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgespec.catalog import AcceptTerms, CatalogModel, PullProgress
 from edgespec.errors import BusyError
 from edgespec.models.pull_apart import pull_apart
 from edgespec.models.registry import KNOWN_MODELS, KnownModel
 from edgespec.models.resolve import LocalFile, resolve
-from edgespec.models.store import ModelStore, StoredModel
 from edgespec.models.terms import are_accepted, require_terms
 from edgespec.paths import Paths
 from edgespec.runtime.request import DEFAULT_CONTEXT
+
+if TYPE_CHECKING:
+    from edgespec.models.store import ModelStore, StoredModel
 
 Pull = Callable[[str, Paths, PullProgress, Callable[[], bool]], Path]
 """Pulls a model whose terms were accepted: `edgespec.models.pull_apart`."""
@@ -39,7 +42,6 @@ class LocalCatalog:
         self._paths = paths
         self._num_context = num_context or DEFAULT_CONTEXT
         self._known = known
-        self._store = ModelStore(paths, known)
         self._pull = pull
         self._lock = threading.Lock()
         self._pulling: set[str] = set()
@@ -48,7 +50,7 @@ class LocalCatalog:
         """See `Catalog.models`; reads the header of every file, and says how fast it was here."""
         from edgespec.runtime.catalog_facts import MachineFacts  # numpy, gguf, sqlite3
 
-        stored = self._store.list()
+        stored = self._store().list()
         here = {each.name for each in stored}
         absent = [model for name, model in self._known.items() if name not in here]
         with MachineFacts(self._paths, self._num_context) as facts:
@@ -69,13 +71,18 @@ class LocalCatalog:
         if isinstance(target, LocalFile):
             return target.path.expanduser().absolute()
         with self._alone(name):
-            stored = self._store.find(name)
+            stored = self._store().find(name)
             if stored is not None:
                 return stored.path
             if isinstance(target, KnownModel):
                 shown = self._absent(target, "")
                 require_terms(target, self._paths, lambda _model: accept_terms(shown))
             return self._pull(name, self._paths, progress, is_cancelled)
+
+    def _store(self) -> ModelStore:
+        from edgespec.models.store import ModelStore
+
+        return ModelStore(self._paths, self._known)
 
     @contextlib.contextmanager
     def _alone(self, name: str) -> Iterator[None]:

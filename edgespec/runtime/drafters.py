@@ -1,8 +1,8 @@
 """Which drafters serve a target, and how they are built and remembered.
 
-Every target that can roll back gets the context drafter, and the database drafter where there is a
-token database; a model drafts beside them if one is asked for or found. What a drafter learned is
-kept under its own and the target's name.
+Every target that can roll back gets the context drafter, that of forced tokens, and the database
+drafter where there is a token database; a model drafts beside them if one is asked for or found.
+What a drafter learned is kept under its own and the target's name.
 """
 
 from __future__ import annotations

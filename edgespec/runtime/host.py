@@ -40,7 +40,6 @@ from edgespec.runtime.host_messages import (
     Tokenize,
 )
 from edgespec.runtime.host_process import Call, HostProcess, Spawn, spawn_host
-from edgespec.runtime.prompt_files import delete_prompts
 from edgespec.runtime.request import NO_DRAFTER, LoadRequest
 from edgespec.types import (
     Chunk,
@@ -201,6 +200,8 @@ class Host:
 
         Returns at once. Without a host at hand, `edgespec.runtime.prompt_files.delete_prompts`.
         """
+        from edgespec.runtime.prompt_files import delete_prompts  # what a pass is made of
+
         delete_prompts(self._paths.prompts, conversation)
         with self._lock:
             if self._process is not None:

@@ -303,7 +303,8 @@ class Child:
 def bound_memory(num_bytes: int | None) -> None:
     """Let this process take so many bytes more than it has; None takes the bound away.
 
-    A grammar can make llama.cpp ask for memory without end: this ends the process, not the machine.
+    What strangers wrote (a template, a constraint) may ask for memory without end: this ends the
+    process, not the machine.
     Where the system does not count, nothing is bounded.
     """
     taken = getattr(psutil.Process().memory_info(), "data", None)

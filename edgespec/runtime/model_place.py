@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Sequence
 
 from edgespec.planning.guarded import GuardedSession
-from edgespec.protocols import Drafter, DraftSession
+from edgespec.protocols import Drafter, DraftSession, Matcher
 from edgespec.types import EncodedPrompt
 
 
@@ -34,8 +34,10 @@ class ModelPlace:
         self._drafter = None
         self._cleanup.close()
 
-    def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> DraftSession:
+    def open(
+        self, prompt: EncodedPrompt, said: Sequence[int] = (), matcher: Matcher | None = None
+    ) -> DraftSession:
         """Have the drafter within follow an answer."""
         if self._drafter is None:
             return GuardedSession(None, None)
-        return self._drafter.open(prompt, said)
+        return self._drafter.open(prompt, said, matcher)

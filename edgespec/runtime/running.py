@@ -26,6 +26,7 @@ from edgespec.cache.facts import PairStore
 from edgespec.cache.tokens.token_memory import open_token_memory
 from edgespec.engine.completer import EngineCompleter
 from edgespec.engine.engine import Engine
+from edgespec.grammar.compiler import GrammarCompiler
 from edgespec.llama import library
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context
@@ -187,12 +188,16 @@ class _Wiring:
             cleanup.callback(prompts.close, engine.keep_prompts)
         proving = ProveRows(target, home.facts, verifier.prove)
         reading = ProveReading(target, home.facts, verifier.prove_reading)
-        idle = self._idle(proving, reading, drafters, prompts, selection, form)
+        grammars = GrammarCompiler(target.model.vocab)
+        idle = self._idle(proving, reading, drafters, prompts, grammars, selection, form)
         insights = Insights(lambda: proving.facts, lambda: idle.doing)
         observers = [idle, memory, insights]
 
         def make_sampler(sampling: SamplingParams) -> SamplerChain:
-            return SamplerChain(sampling, target.model.vocab, target.model.num_context_train)
+            constraint = sampling.constraint
+            matcher = grammars.compile(constraint) if constraint is not None else None
+            num_context = target.model.num_context_train
+            return SamplerChain(sampling, target.model.vocab, num_context, matcher)
 
         completer = EngineCompleter(
             engine,
@@ -251,6 +256,7 @@ class _Wiring:
         reading: ProveReading,
         drafters: Drafters,
         prompts: PromptCache | None,
+        grammars: GrammarCompiler,
         selection: Selection | None,
         form: Form | None,
     ) -> IdleWorker:
@@ -272,6 +278,8 @@ class _Wiring:
                 return self._search(self._opened_selection(), None, drafters)
 
             tasks.append(LateTask("drafters that come are weighed", search))
+        if self._request.idle and self._request.num_slots > 1:  # the others would wait for it
+            tasks.append(grammars)
         if prompts is not None:  # whatever else is done, an answer may wait for its memory
             tasks.insert(0, prompts)
         self._cleanup.callback(keeper.keep)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from starlette.datastructures import Headers
@@ -12,9 +12,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edgespec.errors import UsageError
 from edgespec.server.errors import ApiError
-
-OPEN_PATH = "/health"
-"""Answered without a key."""
 
 _OWNER = "edgespec.owner"
 
@@ -43,8 +40,10 @@ def owner_of(scope: Scope) -> str:
 class KeyCheck:
     """ASGI middleware that answers 401 to requests without one of the keys; without keys, none."""
 
-    def __init__(self, app: ASGIApp, keys: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, keys: Sequence[str], open_paths: Container[str]) -> None:
+        """`open_paths` need no key."""
         self._app = app
+        self._open_paths = open_paths
         self._keys = [key.encode() for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,7 +52,7 @@ class KeyCheck:
             key = self._known(_given(Headers(scope=scope)))
             if key is not None:
                 scope[_OWNER] = hashlib.sha256(key).hexdigest()[:24]
-            elif scope["path"] != OPEN_PATH:
+            elif scope["path"] not in self._open_paths:
                 await _refusal().response(scope["path"])(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from edgespec.protocols import TextCompleter
-from edgespec.server import anthropic, native, native_completion, ollama
+from edgespec.server import anthropic, native, native_completion, ollama, page
 from edgespec.server.access import KeyCheck
 from edgespec.server.description import describe
 from edgespec.server.errors import EXCEPTION_HANDLERS
@@ -24,6 +24,9 @@ from edgespec.server.service import Endpoint, Service
 from edgespec.server.settings import ServerSettings
 
 STOP_TIMEOUT_S = 5.0
+
+OPEN_PATHS = frozenset({"/health", "/v1/health", *page.PATHS})
+"""Answered without a key."""
 
 _DIALECTS = (
     *(chat, completions, responses, embeddings, models),
@@ -50,13 +53,16 @@ def assemble(models: Models, settings: ServerSettings) -> Starlette:
 
     app = Starlette(
         routes=[
-            Route(path, each.handler, methods=[each.method])
-            for each in served
-            for path in each.paths
+            *(
+                Route(path, each.handler, methods=[each.method])
+                for each in served
+                for path in each.paths
+            ),
+            *page.routes(),
         ],
         middleware=[
             Middleware(OwnPagesOnly, settings=settings),
-            Middleware(KeyCheck, keys=settings.api_keys),
+            Middleware(KeyCheck, keys=settings.api_keys, open_paths=OPEN_PATHS),
         ],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,

@@ -250,14 +250,30 @@ FACES = {
 }
 
 
-@pytest.mark.parametrize("face", FACES)
-def test_a_parent_loads_nothing_heavy(face: str) -> None:
-    program = f"import sys, {', '.join(FACES[face])}; print(*sys.modules)"
+LATER = (
+    *("sqlite3", "markdown_it", "pygments", "edgespec.cache", "edgespec.passes"),
+    *("edgespec.tui.library", "edgespec.tui.models_screen", "edgespec.tui.help"),
+)
+"""What the chat shows first does without."""
+
+
+def loaded_by(*modules: str) -> list[str]:
+    program = f"import sys, {', '.join(modules)}; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    loaded = done.stdout.split()
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_a_parent_loads_nothing_heavy(face: str) -> None:
+    loaded = loaded_by(*FACES[face])
     assert [name for name in HEAVY if name in loaded] == []
+
+
+def test_the_first_frame_of_the_chat_waits_for_nothing_that_it_does_not_show() -> None:
+    loaded = loaded_by("edgespec.cli.chat", "edgespec.tui")
+    assert [name for name in LATER if name in loaded] == []
 
 
 # -- the faces --------------------------------------------------------------------------------

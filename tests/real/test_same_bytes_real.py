@@ -174,7 +174,7 @@ def test_drafts_are_really_kept(pair_of: Callable[[str, float], Pair]) -> None:
     assert sum(stats.accepted for stats in drafted) > 0
     for stats in drafted:
         assert stats.emitted == stats.target_passes + stats.accepted
-        assert stats.by_drafter.keys() <= {"context", "database"}
+        assert stats.by_drafter.keys() <= {"context", "database", "grammar"}
 
 
 def test_warm_answers_are_no_greedy_ones(pair_of: Callable[[str, float], Pair]) -> None:

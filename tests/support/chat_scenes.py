@@ -249,7 +249,14 @@ _WITH_CHATS = ("library", "library-hits", "library-renaming")
 @contextlib.contextmanager
 def scene_app(name: str) -> Iterator[tuple[ChatApp, ScriptedCompleter]]:
     """The app in which a scene happens, and what answers there."""
-    sources = ("target", "context", "smollm2-135m", "smollm2-135m", "database", "database/statistics")
+    sources = (
+        "target",
+        "context",
+        "smollm2-135m",
+        "smollm2-135m",
+        "database",
+        "database/statistics",
+    )
     completer = ScriptedCompleter(
         *([SEARCH] if name in _LONG else [SHORT]),
         *([NativeLibraryError("llama_decode returned -3", "restart edgespec, or see doctor")]

@@ -25,7 +25,7 @@ from edgespec.passes import Guesses, Kept, Part, PassRecord, Proposal, Stretch
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.planning.growth import Outcome
 from edgespec.planning.planner import Planner
-from edgespec.protocols import Drafter, PromptCache, Quote, Sampler, Target
+from edgespec.protocols import Drafter, Matcher, PromptCache, Quote, Sampler, Target
 from edgespec.types import NO_TEMPLATE_VALUES, TARGET, EncodedPrompt, Message, TemplateValues
 
 _NUM_TABLED = 1024
@@ -179,6 +179,8 @@ class FakeSampler:
     Temperature 0 is greedy. `seen` is everything that the chain was advanced by.
     """
 
+    matcher: Matcher | None = None
+
     def __init__(self, temperature: float = 0.0, seed: int = 0, penalty: float = 0.0) -> None:
         self._temperature = temperature
         self._penalty = penalty
@@ -215,6 +217,8 @@ class FakeSampler:
 
 class ScriptedSampler:
     """Says what it was told to, and notes the rows that it was asked for."""
+
+    matcher: Matcher | None = None
 
     def __init__(self, script: Sequence[int]) -> None:
         self._script = iter(script)
@@ -256,7 +260,9 @@ class FakeDrafter:
         self.num_pulled = 0
         self.num_open = 0
 
-    def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> FakeSession:
+    def open(
+        self, prompt: EncodedPrompt, said: Sequence[int] = (), _matcher: Matcher | None = None
+    ) -> FakeSession:
         self.num_open += 1
         return FakeSession(self, [*prompt.tokens, *said])
 

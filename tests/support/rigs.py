@@ -18,6 +18,7 @@ from edgespec.engine.completer import EngineCompleter
 from edgespec.engine.decoding import Limits
 from edgespec.engine.engine import Engine
 from edgespec.engine.tally import Tally
+from edgespec.grammar.compiler import GrammarCompiler
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model
@@ -26,7 +27,7 @@ from edgespec.llama.target import LlamaTarget
 from edgespec.passes import Draft, Kept, Part, Proposal
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.planning.planner import Planner
-from edgespec.protocols import FREE, Drafter, DraftSession, Observer
+from edgespec.protocols import FREE, Drafter, DraftSession, Matcher, Observer
 from edgespec.types import (
     Completion,
     CompletionRequest,
@@ -128,7 +129,9 @@ class Replay:
         self.answer = answer
         self.num_vocab = num_vocab
 
-    def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> ReplaySession:
+    def open(
+        self, prompt: EncodedPrompt, said: Sequence[int] = (), _matcher: Matcher | None = None
+    ) -> ReplaySession:
         return ReplaySession(self, len(said))
 
 
@@ -162,7 +165,9 @@ class Asked:
         self.name = drafter.name
         self._drafter = drafter
 
-    def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> AskedSession:
+    def open(
+        self, prompt: EncodedPrompt, said: Sequence[int] = (), _matcher: Matcher | None = None
+    ) -> AskedSession:
         return AskedSession(self._drafter.open(prompt, said))
 
 
@@ -176,6 +181,13 @@ class AskedSession:
         self.propose = session.propose
         self.learn = session.learn
         self.close = session.close
+
+
+def open_sampler(sampling: SamplingParams, model: Model) -> SamplerChain:
+    """A chain, with whatever constrains it."""
+    constraint = sampling.constraint
+    matcher = GrammarCompiler(model.vocab).compile(constraint) if constraint else None
+    return SamplerChain(sampling, model.vocab, matcher=matcher)
 
 
 def eager_engine(target: LlamaTarget, *drafters: Drafter, ends: bool = False) -> Engine:
@@ -197,7 +209,7 @@ def eager_completer(
     return EngineCompleter(
         eager_engine(target, *drafters, ends=True),
         ModelBridge(model),
-        lambda sampling: SamplerChain(sampling, model.vocab),
+        lambda sampling: open_sampler(sampling, model),
         ServedModel("tiny", "", target.num_context, 0, "tiny", "identical"),
         observer,
     )
@@ -253,7 +265,7 @@ def next_answer(
     logits: list[NDArray[np.float32]] = []
     tokens: list[int] = []
     tally = Tally(_still)
-    with SamplerChain(sampling, target.context.model.vocab) as sampler:
+    with open_sampler(sampling, target.context.model) as sampler:
         decoding = engine.open(EncodedPrompt(tuple(prompt)), sampler, Limits(num_tokens))
         while not decoding.is_over:
             [(_, kept)] = engine.step([decoding])

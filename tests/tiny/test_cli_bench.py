@@ -217,7 +217,7 @@ RANDOM = ("--temperature", "1.5", "--top-k", "0", "--top-p", "1", "--min-p", "0"
 def test_the_same_prompt_again_is_answered_from_memory(cli: Cli, suite: Path) -> None:
     ended, report = warm(cli, "again", "--suite", suite, "--limit", "1", *RANDOM)
     assert (report["warm"], report["earlier_questions"]) == ("again", 2)
-    assert report["drafter"] == "context+database"
+    assert report["drafter"] == "context+database+grammar"
     assert report["overall"]["identical"] is True
     assert report["overall"]["block_efficiency"] > 3
     assert "learning 2 of 2: maths m1" in ended.stderr

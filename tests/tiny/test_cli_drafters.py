@@ -55,7 +55,7 @@ def assert_drafts_the_same(cli: Cli, drafter: Path, model: Path | None = None) -
     ended = run(cli, drafter, "--json", model=model)
     drafted = ended.json()
     assert drafted["token_ids"] == plain["token_ids"]
-    assert drafted["settings"]["drafter"] == f"context+{drafter.stem}"
+    assert drafted["settings"]["drafter"] == f"context+grammar+{drafter.stem}"
     assert ended.stderr == ""
 
 

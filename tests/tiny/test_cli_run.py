@@ -72,7 +72,7 @@ def test_the_counts_agree_with_each_other(forty: dict[str, Any]) -> None:
     assert stats["acceptance_rate"] == pytest.approx(accepted / max(proposed, 1), abs=1e-4)
     assert stats["block_efficiency"] == pytest.approx(40 / passes, abs=1e-4)
     counts = stats["by_drafter"]
-    assert set(counts) <= {"context", "database"}
+    assert set(counts) <= {"context", "database", "grammar"}
     for name, total in (("proposed", proposed), ("accepted", accepted)):
         assert sum(count[name] for count in counts.values()) == total
 

@@ -109,7 +109,7 @@ def test_answers_stay_the_same_however_it_is_trimmed(cli: Cli, home: Path, draft
     for option in ("--trim", "--no-trim"):
         drafted = answer(cli, home, "--drafter", drafter, option)
         assert drafted["token_ids"] == plain["token_ids"]
-        assert drafted["settings"]["drafter"] == "context+small"
+        assert drafted["settings"]["drafter"] == "context+grammar+small"
     assert trim(cli, home, drafter, "--keep", "280", "--retype", "q4_0").returncode == 0
     drafted = answer(cli, home, "--drafter", drafter)
     assert drafted["token_ids"] == plain["token_ids"]
@@ -136,7 +136,7 @@ def test_a_trimmed_file_drafts_beside_its_parent(
     plain = answer(cli, home, "--no-speculation")
     drafted = answer(cli, home, "--drafter", out)
     assert drafted["token_ids"] == plain["token_ids"]
-    assert drafted["settings"]["drafter"] == "context+small"
+    assert drafted["settings"]["drafter"] == "context+grammar+small"
     assert answer(cli, home, "--drafter", out, "--no-trim")["token_ids"] == plain["token_ids"]
     write_tiny_model(stored, dataclasses.replace(DRAFTER, seed=5))
     ended = cli.run(*run, home=home)

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rigs import (
     EXACT,
     MOST_ROWS,
@@ -31,6 +34,7 @@ from rigs import (
 from tiny_models import Architecture, Quantization, VocabularyKind
 
 from edgespec.drafters.context import ContextDrafter
+from edgespec.drafters.grammar import GrammarDrafter
 from edgespec.llama.context import Context, ContextOptions
 from edgespec.llama.model import Model
 from edgespec.llama.target import LlamaTarget
@@ -53,6 +57,10 @@ SCHEMA = Constraint(
         }
     ),
 )
+SENTENCE = Constraint("regex", r"(The|A) (river|old mill) is [a-z ]{5,30}(, because .{8,40})?\.")
+NESTED = Constraint(
+    "lark", 'start: "[" (start | WORD) ("," (start | WORD)){1,3} "]"\nWORD: /[a-z]+/'
+)
 SAMPLINGS = {
     "greedy": SamplingParams(),
     "warm": WARM,
@@ -66,7 +74,12 @@ SAMPLINGS = {
     "bias": dataclasses.replace(WARM, logit_bias=((60, 3.0), (61, -100.0), (300, 2.0))),
     "greedy with grammar": SamplingParams(constraint=WORDS),
     "warm with grammar": dataclasses.replace(WARM, constraint=WORDS),
+    "greedy schema": SamplingParams(constraint=SCHEMA),
     "schema": dataclasses.replace(WARM, constraint=SCHEMA),
+    "greedy regex": SamplingParams(constraint=SENTENCE),
+    "regex": dataclasses.replace(WARM, constraint=SENTENCE),
+    "greedy lark": SamplingParams(constraint=NESTED),
+    "lark": dataclasses.replace(WARM, constraint=NESTED),
     "everything": dataclasses.replace(
         WARM,
         top_k=100,
@@ -100,14 +113,17 @@ def check_same(one: Answered, other: Answered) -> None:
 def check_all_drafters(
     target: LlamaTarget, prompt: list[int], sampling: SamplingParams, num_tokens: int
 ) -> None:
-    """Plain, by look-up and by a replay that is wrong now and then: all the same."""
+    """Plain, by what is forced, by look-up and by a replay that errs now and then: all the same."""
     plain = answer(target, None, prompt, sampling, num_tokens, ends=True)
     replay = Replay(plain.tokens, target.context.model.vocab.num_tokens)
-    for drafter in (ContextDrafter(), replay):
+    for drafter in (GrammarDrafter(), ContextDrafter(), replay):
         drafted = answer(target, drafter, prompt, sampling, num_tokens, ends=True)
         check_same(drafted, plain)
+        if drafter.name == GrammarDrafter.name:
+            assert drafted.proposed == drafted.accepted
     if len(plain.tokens) > 4:
-        assert drafted.proposed > drafted.accepted > 0
+        assert drafted.accepted > 0
+        assert drafted.proposed > drafted.accepted or sampling.constraint is not None
 
 
 @pytest.mark.parametrize("repetitive", [False, True], ids=["varied", "repetitive"])
@@ -245,6 +261,50 @@ def test_a_schema_is_kept_to(open_model: OpenModel, kind: VocabularyKind) -> Non
         value = json.loads(plain.text)
         assert isinstance(value["sure"], bool)
         assert value["size"] in ("small", "large")
+
+
+words = st.lists(st.sampled_from(["old", "mill", "é", "river", " ", ".", "yes"]), min_size=1)
+texts = words.map("".join)
+schemas = st.recursive(
+    st.sampled_from([{"type": "boolean"}, {"type": "integer"}, {"type": "string", "maxLength": 9}])
+    | st.lists(texts, min_size=1, max_size=4).map(lambda values: {"enum": values}),
+    lambda inner: (
+        inner.map(lambda items: {"type": "array", "items": items, "maxItems": 3})
+        | st.dictionaries(texts, inner, min_size=1, max_size=3).map(
+            lambda fields: {"type": "object", "properties": fields, "required": list(fields)}
+        )
+    ),
+    max_leaves=4,
+)
+regexes = st.recursive(
+    texts.map(re.escape) | st.sampled_from(["[a-z]{1,5}", ".", "[^a]{2}"]),
+    lambda inner: (
+        st.lists(inner, min_size=2, max_size=3).map("".join)
+        | st.lists(inner, min_size=2, max_size=3).map(lambda parts: f"({'|'.join(parts)})")
+        | inner.map(lambda part: f"({part}){{1,3}}")
+    ),
+    max_leaves=5,
+)
+constraints = st.one_of(
+    schemas.map(lambda schema: Constraint("json_schema", json.dumps(schema))),
+    regexes.map(lambda regex: Constraint("regex", regex)),
+    regexes.map(lambda regex: Constraint("lark", f'start: /{regex}/ ("," start)?')),
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_constraint(open_model: OpenModel, kind: VocabularyKind) -> None:
+    model = open_model(dataclasses.replace(SMALL, vocabulary=kind))
+    prompt = corpus_tokens(model, 20)
+
+    @settings(max_examples=40, deadline=None)
+    @given(constraints, st.sampled_from([0.0, 0.8]), st.integers(0, 99))
+    def check(constraint: Constraint, temperature: float, seed: int) -> None:
+        sampling = SamplingParams(temperature=temperature, seed=seed, constraint=constraint)
+        check_all_drafters(target, prompt, sampling, 24)
+
+    with opened(model, dataclasses.replace(EXACT, num_context=256)) as target:
+        check()
 
 
 def test_full_precision_weights_have_an_exact_number_of_rows_too(open_model: OpenModel) -> None:

@@ -99,7 +99,7 @@ def test_by_itself_a_model_drafts_once_it_was_weighed(
     if is_late:
         small.rename(elsewhere)
     with load(request(), target, paths, lines.append) as running:
-        assert running.completer.model.drafter == "context+database"
+        assert running.completer.model.drafter == "context+database+grammar"
         plain = answer(running, speculate=False)
         if is_late:
             assert running.idle.wait(PATIENCE_S)
@@ -110,7 +110,7 @@ def test_by_itself_a_model_drafts_once_it_was_weighed(
         assert answer(running) == plain
     lines.clear()
     with load(request(), target, paths, lines.append) as again:
-        assert again.completer.model.drafter == "context+database+small"
+        assert again.completer.model.drafter == "context+database+grammar+small"
         assert [line for line in lines if line.startswith("measuring")] == []
         assert answer(again) == plain
 

@@ -29,7 +29,7 @@ class Toy:
 
     name = "toy"
 
-    def open(self, prompt, said=()):
+    def open(self, prompt, said=(), matcher=None):
         return Session((*prompt.tokens, *said)[-1])
 
 
@@ -65,7 +65,7 @@ def test_a_strategy_is_a_file(
     tmp_path: Path, write_model: WriteModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = strategies()
-    assert before == ["context", "database", "model"]
+    assert before == ["context", "database", "grammar", "model"]
     folder = tmp_path / "strategies"
     folder.mkdir()
     (folder / "toy.py").write_text(TOY)

@@ -56,7 +56,13 @@ def test_titles_are_searched_as_well_and_come_first(store: ChatStore) -> None:
     assert [(hit.chat, hit.role) for hit in hits] == [(renamed, "title"), (other, "user")]
     assert (hits[0].title, hits[0].snippet[0][0]) == ("Où sont les Taxes 2025",) * 2
     assert store.load(renamed).messages[0].id == hits[0].message  # type: ignore[union-attr]
-    for text, num_found in {"ou taxes": 1, "OÙ 20": 1, "axes": 0, "ou due": 0, "2 taxes": 0}.items():
+    for text, num_found in {
+        "ou taxes": 1,
+        "OÙ 20": 1,
+        "axes": 0,
+        "ou due": 0,
+        "2 taxes": 0,
+    }.items():
         assert len(store.search(text)) == num_found, text
     store.rename(renamed, "税金の計算")
     assert [hit.chat for hit in store.search("計算")] == [renamed]

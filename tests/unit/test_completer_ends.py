@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from completers import (
@@ -164,6 +165,46 @@ def test_closing_ends_the_answer_and_frees_the_chain(num_taken: int) -> None:
     assert rig.answer(CompletionRequest("abc", max_tokens=3)).text == "aba"
 
 
+def test_an_answer_whose_constraint_takes_long_holds_up_nobody() -> None:
+    """It is compiled by the thread that waits for it; a cancel meanwhile ends it after that."""
+    rig = Rig(num_slots=2, num_context=200)
+    make, compiling, go_on = rig.completer._make_sampler, threading.Event(), threading.Event()
+
+    def make_sampler(params: SamplingParams) -> Sampler:
+        if params.constraint:
+            compiling.set()
+            assert go_on.wait(PATIENCE_S)
+        return make(params)
+
+    rig.completer._make_sampler = make_sampler
+    constrained = SamplingParams(constraint=Constraint("gbnf", "x"))
+    slow, other = (
+        rig.ask(CompletionRequest("ab", sampling, max_tokens=6))
+        for sampling in (constrained, SamplingParams())
+    )
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(lambda: list(slow)[-1].completion)
+        assert compiling.wait(PATIENCE_S)
+        assert said(list(other)[-1].completion) == said(alone(other.request))
+        go_on.set()
+        assert said(waiting.result(PATIENCE_S)) == said(alone(other.request))
+
+
+def test_a_constraint_that_is_refused_is_compiled_once() -> None:
+    rig, asked = Rig(), []
+
+    def make_sampler(params: SamplingParams) -> Sampler:
+        asked.append(params)
+        raise GrammarError("no")
+
+    rig.completer._make_sampler = make_sampler
+    refused = rig.ask(CompletionRequest("a", SamplingParams(constraint=Constraint("lark", ""))))
+    with pytest.raises(GrammarError):
+        next(refused)
+    assert list(refused) == []
+    assert len(asked) == 1
+
+
 class Ending(FakeSampler):
     """A chain that has no legal token at its draw number `fail_at`."""
 
@@ -215,8 +256,9 @@ def test_a_grammar_that_ends_fails_its_answer_alone(fail_at: int, drafted: bool)
     text = codecs.getincrementaldecoder("utf-8")("replace").decode(bytes_before)
     assert outcome(failing) == (text, GrammarError)
     assert outcome(other) == (expected.text, None)
-    assert [len(notes.tokens) for notes in notebook.notes] == [fail_at, len(expected.token_ids)]
-    assert [notes.closed[0] is None for notes in notebook.notes] == [True, False]
+    num_said = {notes.request.sampling.constraint: len(notes.tokens) for notes in notebook.notes}
+    assert num_said == {constrained.constraint: fail_at, None: len(expected.token_ids)}
+    assert [notes.closed[0] is None for notes in notebook.notes] == [False, True]
 
 
 def test_one_whose_chain_cannot_be_built_fails_alone() -> None:

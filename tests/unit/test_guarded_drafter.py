@@ -22,7 +22,7 @@ from edgespec.engine.decoding import Limits
 from edgespec.errors import Cancelled, NativeLibraryError
 from edgespec.passes import Kept, Proposal
 from edgespec.planning.guarded import GuardedDrafter
-from edgespec.protocols import FREE, Drafter, Quote
+from edgespec.protocols import FREE, Drafter, Matcher, Quote
 from edgespec.types import EncodedPrompt
 
 PROMPT = EncodedPrompt((1, 2, 3))
@@ -42,7 +42,9 @@ class Failing(FakeDrafter):
         if method == wanted and self.num_calls == count:
             raise error
 
-    def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> FakeSession:
+    def open(
+        self, prompt: EncodedPrompt, said: Sequence[int] = (), _matcher: Matcher | None = None
+    ) -> FakeSession:
         self.called("open")
         self.num_open += 1
         return FailingSession(self, [*prompt.tokens, *said])

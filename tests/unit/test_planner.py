@@ -5,16 +5,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import pytest
 from fakes import FakeClock, best_length, told
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from edgespec.drafters.grammar import GrammarDrafter
 from edgespec.passes import EMPTY_DRAFT, Kept, Proposal
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.planning.growth import MIN_GAIN
 from edgespec.planning.planner import Plan, Planner, Want
-from edgespec.protocols import Quote
+from edgespec.protocols import Matcher, Quote
 from edgespec.types import EncodedPrompt
 
 SHARES = st.floats(0, 1) | st.sampled_from([0.0, 0.5, 1.0])
@@ -51,7 +54,9 @@ class Source:
         self.num_pulled = self.num_asked = 0
         self._acceptance, self._first, self._rejoins = acceptance, first_token, rejoins
 
-    def open(self, prompt: EncodedPrompt, said: Sequence[int] = ()) -> Source:
+    def open(
+        self, prompt: EncodedPrompt, said: Sequence[int] = (), _matcher: Matcher | None = None
+    ) -> Source:
         return self
 
     def propose(self, prefix: Sequence[int] = ()) -> Iterator[Proposal]:
@@ -299,6 +304,34 @@ def test_a_second_look_up_never_makes_the_plan_worse(
 def _silent_at_first(source: Source) -> Callable[..., Iterator[Proposal]]:
     speak = source.propose
     return lambda prefix=(): speak(prefix) if len(prefix) >= 2 else iter(())
+
+
+class Evens:
+    """Implements `Matcher`: even tokens may follow, and 100 alone at first."""
+
+    def forced(self, tokens: Sequence[int] = ()) -> int | None:
+        return None if tokens else 100
+
+    def takes(self, tokens: Sequence[int], token: int) -> bool:
+        return token % 2 == 0 and (bool(tokens) or token == 100)
+
+    def allowed(self) -> NDArray[np.intp]:
+        raise NotImplementedError
+
+    def accept(self, token: int) -> None:
+        raise NotImplementedError
+
+
+def test_what_a_constraint_refuses_is_not_verified() -> None:
+    """Where one drafter is refused another one, which is less sure, goes on."""
+    refused = Source([0.9] * 7, name="refused", first_token=101)
+    cut = Source([0.8] * 7, name="cut")
+    ours = Planner([refused, cut, GrammarDrafter()], cost_model(FLAT), lambda: 1.0)
+    contenders = ours.open(PROMPT, (), FAR_AWAY, Evens())
+    [chosen] = ours.plan([Want(contenders, 0, FAR_AWAY, matcher=Evens())], len(FLAT))
+    assert (chosen.draft.tokens, chosen.draft.sources) == ((100,), ("grammar",))
+    assert pulled(chosen, "refused") == []
+    assert pulled(chosen, "cut") == [[100]]
 
 
 # Several answers

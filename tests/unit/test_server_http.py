@@ -123,7 +123,7 @@ def test_no_page_is_ever_allowed_to_read_an_answer(server: Running) -> None:
         assert not [name for name in reply.headers if name.startswith("access-control")]
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v2/models", "/v1/chat", "/v1/completions/"])
+@pytest.mark.parametrize("path", ["/v1", "/v2/models", "/v1/chat", "/v1/completions/"])
 def test_unknown_paths(server: Running, path: str) -> None:
     reply = send(server, "GET", path)
     assert reply.status == 404

@@ -20,7 +20,7 @@ from edgespec.types import Span
 
 STYLES = {name: Style.from_meta({"named": name}) for name in STYLE_NAMES}
 SYNTAX = {name: Style.from_meta({"code": name}) for name in HighlightTheme.STYLES.values()}
-LOOK = Look(Style(), STYLES, SYNTAX)
+LOOK = Look(Style(), STYLES, lambda: SYNTAX)
 
 RICH_TEXT = """\
 # Search

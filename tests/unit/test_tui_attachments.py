@@ -102,7 +102,9 @@ def test_no_file_ends_its_own_fence(text: str) -> None:
     [
         ("/", 0, 1, Query("command", "", 0)),
         ("/se", 0, 3, Query("command", "se", 0)),
-        ("/set t", 0, 6, None),
+        ("/set t", 0, 6, Query("setting", "t", 5)),
+        ("/set top_p 1", 0, 12, None),
+        ("/system t", 0, 9, None),
         ("/se", 1, 3, None),
         ("//s", 0, 3, None),
         ("@", 0, 1, Query("file", "", 0)),

@@ -43,6 +43,9 @@ class LoadingHost(ScriptedCompleter):
     def load(self, request: LoadRequest, path: Path, *_rest: object) -> None:
         self.loaded.append((request, path))
 
+    def cancel_load(self) -> None:
+        assert not self.loaded
+
 
 def factory(
     host: LoadingHost, catalog: Catalog, request: LoadRequest, terms: TermsQuestion | None = None
@@ -57,8 +60,9 @@ def first_run(
 ) -> ChatApp:
     options = ChatOptions(pull_when_loaded=DRAFTER.name)
     request = LoadRequest(model=catalog.listed[0].name, drafter="auto")
-    services = Services(catalog=catalog, terms=terms)
-    return ChatApp(factory(host, catalog, request, terms), options, services)
+    loader = factory(host, catalog, request, terms)
+    services = Services(catalog=catalog, terms=terms, cancel_load=loader.cancel)
+    return ChatApp(loader, options, services)
 
 
 async def fetching(pilot: AppPilot, catalog: FakeCatalog) -> None:
@@ -79,6 +83,20 @@ async def test_it_shows_what_is_fetched_and_takes_a_message() -> None:
         catalog.steps.put(None)
         await until(pilot, lambda: answers(pilot) == ["An answer."])
         assert [path.stem for _, path in host.loaded] == [TARGET.name]
+
+
+async def test_escape_stops_the_fetching_which_goes_on_where_it_was() -> None:
+    catalog, host = FakeCatalog([TARGET, DRAFTER]), LoadingHost()
+    app = first_run(catalog, host)
+    async with app.run_test(size=(110, 24)) as pilot:
+        await fetching(pilot, catalog)
+        await pilot.press("escape")
+        await until(pilot, lambda: "Ctrl+R tries again" in screen(pilot))
+        assert app.return_value is None and not host.loaded
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: catalog.began_at == [0, 312_000_000])
+        catalog.steps.put(None)
+        await ready(pilot)
 
 
 async def test_the_drafter_comes_once_the_model_answers() -> None:

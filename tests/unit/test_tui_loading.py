@@ -1,4 +1,4 @@
-"""Which model serves: another one, none that could be loaded, those a conversation was switched to."""
+"""Which model serves: another one, none at all, those that a conversation was switched to."""
 
 from __future__ import annotations
 
@@ -44,7 +44,6 @@ def history() -> Iterator[ChatStore]:
 
 def app_of(completer: ScriptedCompleter, history: ChatStore, **services: object) -> ChatApp:
     return ChatApp(completer, ChatOptions(), Services(history=history, **services))  # type: ignore[arg-type]
-
 
 
 class Loading:
@@ -95,7 +94,9 @@ async def test_escape_takes_back_the_model_that_is_being_loaded(history: ChatSto
         assert answers(pilot) == ["one"]
 
 
-async def test_a_message_sent_while_another_model_is_loaded_waits_for_it(history: ChatStore) -> None:
+async def test_a_message_sent_while_another_model_is_loaded_waits_for_it(
+    history: ChatStore,
+) -> None:
     completer, other = ScriptedCompleter("old"), ScriptedCompleter("new")
     loading = Loading(other)
     async with app_of(completer, history, **loading.services()).run_test(size=SIZE) as pilot:
@@ -175,11 +176,12 @@ async def test_what_a_conversation_was_switched_to_comes_back_with_it(history: C
     assert len(loading.asked) == 1, "they serve already"
 
 
+@pytest.mark.parametrize("model", ["qwen2.5-coder-0.5b", "~no-such-user/x.gguf", "x" * 300])
 @pytest.mark.parametrize("are_named", [False, True])
-async def test_a_chat_that_is_gone_on_with_waits_for_its_models(
-    history: ChatStore, are_named: bool
+async def test_a_chat_that_is_gone_on_with_loads_its_models_first(
+    history: ChatStore, model: str, are_named: bool
 ) -> None:
-    settings = ChatSettings(model="qwen2.5-coder-0.5b", drafter="context")
+    settings = ChatSettings(model=model, drafter="context")
     begun = history.begin(None, None, "Hi", settings)
     history.finish(begun.answer, "Ho", "done")
     completer = ScriptedCompleter("one")
@@ -189,13 +191,34 @@ async def test_a_chat_that_is_gone_on_with_waits_for_its_models(
     async with app.run_test(size=SIZE) as pilot:
         await until(pilot, lambda: answers(pilot) == ["Ho"])
         if not are_named:
-            missing = "qwen2.5-coder-0.5b, which served here before, is not on disk"
+            missing = f"{model}, which served here before, is not on disk"
             await until(pilot, lambda: lines(pilot, "note") == [missing])
         factory.opened.set()
         loading.opened.set()
         await ready(pilot)
-        await until(pilot, lambda: loading.asked == ([] if are_named else [(None, "context")]))
-        await ready(pilot)
+        assert loading.asked == ([] if are_named else [(None, "context")])
+        assert factory.entered.is_set() is are_named, "one load is enough"
+
+
+async def test_a_chat_that_is_opened_while_a_model_loads_gets_its_own_after_it(
+    history: ChatStore,
+) -> None:
+    begun = history.begin(None, None, "Hi", ChatSettings(drafter="context"))
+    history.finish(begun.answer, "Ho", "done")
+    completer = ScriptedCompleter("one")
+    loading, factory = Loading(completer), GatedFactory(completer)
+    app = ChatApp(factory, ChatOptions(), Services(history=history, **loading.services()))  # type: ignore[arg-type]
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, factory.entered.is_set)
+        app.turns.add(lambda: app.actions.open_chat(begun.chat))
+        await until(pilot, lambda: answers(pilot) == ["Ho"])
+        await send(pilot, "And?")
+        assert loading.asked == []
+        factory.opened.set()
+        await until(pilot, lambda: loading.asked == [(None, "context")])
+        assert not completer.requests
+        loading.opened.set()
+        await until(pilot, lambda: answers(pilot) == ["Ho", "one"])
 
 
 @pytest.mark.parametrize("typo", [False, True])

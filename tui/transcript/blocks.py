@@ -11,13 +11,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from markdown_it.token import Token
+from typing import TYPE_CHECKING
 
 from edgespec.tui.plain import plain
 from edgespec.tui.transcript.code import Code
 from edgespec.tui.transcript.drawing import first_number, marker
 from edgespec.tui.transcript.markdown import chat_parser, groups
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from textual.highlight import highlight
 from textual.strip import Strip
 from textual.style import Style
 
@@ -72,6 +71,8 @@ def _highlighted(text: str, info: str) -> tuple[list[Named], str]:
     language = (info.split() or ["text"])[0].strip("{}.").lower() or "text"
     # Textual's highlighter joins what `splitlines` finds.
     flat = "\n".join(" ".join(line.splitlines()) for line in text.split("\n"))
+    from textual.highlight import highlight  # loads Pygments: not for the first frame
+
     content = highlight(flat + "\n", language=language)
     lines: list[Named] = [[]]
     place, after = 0, ""

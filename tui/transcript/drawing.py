@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from markdown_it.token import Token
 from textual.style import Style
 
 from edgespec.tui.transcript.code import CodeLines, whole_code
@@ -13,6 +13,9 @@ from edgespec.tui.transcript.look import Line, Look
 from edgespec.tui.transcript.markdown import groups
 from edgespec.tui.transcript.tables import draw_table
 from edgespec.tui.transcript.wrapping import wrap
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 BULLETS = ("• ", "▪ ", "‣ ", "◦ ")
 

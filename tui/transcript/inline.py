@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from markdown_it.token import Token
 from textual.style import Style
 
 from edgespec.tui.transcript.look import Line, Look
 from edgespec.tui.transcript.wrapping import displayed
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 WEB = ("https://", "http://")
 """What may be opened: a model's answer must not start other programs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -48,7 +48,7 @@ class Look:
 
     base: Style = Style()  # noqa: RUF009 - frozen
     styles: Mapping[str, Style] = field(default_factory=dict)
-    syntax: Mapping[str, Style] = field(default_factory=dict)
+    syntax: Callable[[], Mapping[str, Style]] = dict
 
     def __getitem__(self, name: str) -> Style:
         """The style with that name, to be added to what it lies on; nothing if it has none."""
@@ -56,7 +56,7 @@ class Look:
 
     def of_code(self, name: str) -> Style:
         """The style of a piece of code."""
-        return self.syntax.get(name, NOTHING)
+        return self.syntax().get(name, NOTHING)
 
 
 NOTHING = Style()

@@ -9,18 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from markdown_it import MarkdownIt
-from markdown_it.rules_block.table import escapedSplit
-from markdown_it.rules_inline import StateInline
-from markdown_it.rules_inline.escape import escape
-from markdown_it.token import Token
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.rules_inline import StateInline
+    from markdown_it.token import Token
 
 FORMULA_ENDS = {"\\(": "\\)", "\\[": "\\]"}
 
 
 def _formula(state: StateInline, silent: bool) -> bool:
     """Take a formula as it is written; without its end, the two signs that begin it."""
+    from markdown_it.rules_inline.escape import escape
+
     mark = state.src[state.pos : state.pos + 2]
     if mark not in ("\\(", "\\[", "\\)", "\\]"):
         return escape(state, silent)
@@ -35,6 +37,8 @@ def _formula(state: StateInline, silent: bool) -> bool:
 @lru_cache(maxsize=1)
 def chat_parser() -> MarkdownIt:
     """The parser of answers; it keeps nothing from one text to the next."""
+    from markdown_it import MarkdownIt
+
     parser = MarkdownIt("gfm-like", {"html": False})
     parser.disable("reference")
     parser.inline.ruler.at("escape", _formula)
@@ -47,6 +51,8 @@ def surplus_cells(row_source: str, num_columns: int) -> str:
     >>> surplus_cells("| a | b | c |", 2)
     'c'
     """
+    from markdown_it.rules_block.table import escapedSplit
+
     inner = re.sub(r"^\||(?<!\\)\|$", "", row_source.strip())
     return " | ".join(cell.strip() for cell in escapedSplit(inner)[num_columns:]).strip()
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import ClassVar
 
 from rich.segment import Segment
 from textual import events
 from textual.geometry import Offset, Region, Size
-from textual.highlight import HighlightTheme
 from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
+from textual.style import Style
 from textual.timer import Timer
 from textual.widget import Widget
 
@@ -161,13 +162,20 @@ class RowsView(ScrollView, can_focus=False):
 
     def _look(self) -> Look:
         parse = self.app.stylesheet.parse_style
+
+        @cache
+        def syntax() -> dict[str, Style]:
+            from textual.highlight import HighlightTheme  # loads Pygments: not for the first frame
+
+            return {name: parse(name) for name in HighlightTheme.STYLES.values() if name}
+
         return Look(
             self.visual_style,
             {
                 name: self.get_visual_style(f"transcript--{name}", partial=True)
                 for name in STYLE_NAMES
             },
-            {name: parse(name) for name in HighlightTheme.STYLES.values() if name},
+            syntax,
         )
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from markdown_it.token import Token
 from rich.cells import cell_len
 from textual.style import Style
 
@@ -12,6 +12,9 @@ from edgespec.tui.transcript.inline import runs_of
 from edgespec.tui.transcript.look import Line, Look, filled
 from edgespec.tui.transcript.markdown import parse_inline, surplus_cells
 from edgespec.tui.transcript.wrapping import wrap
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 MIN_COLUMN = 4
 """Columns below which a cell cannot be read: such a table is written row by row instead."""

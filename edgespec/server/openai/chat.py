@@ -127,8 +127,9 @@ class ChatForm(CompletionForm):
         if chunk.logprobs and not deltas:
             deltas = [{"content": ""}]
         for number, delta in enumerate(deltas):
-            logprobs = self._logprobs(chunk.logprobs) if number == 0 else None
-            events.append(self._part(_choice(index, delta, logprobs), chunk))
+            first = chunk if number == 0 else None
+            logprobs = self._logprobs(chunk.logprobs) if first is not None else None
+            events.append(self._part(_choice(index, delta, logprobs), first))
         return events
 
     def ended(self, index: int, completion: Completion) -> list[Json]:

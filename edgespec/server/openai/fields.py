@@ -60,6 +60,7 @@ class AnswerBody(SamplingFields, ConstraintFields):
     cache_prompt: bool | None = None
     timings_per_token: bool | None = None
     return_progress: bool | None = None
+    return_sources: bool | None = None
 
     @property
     @abstractmethod
@@ -107,6 +108,7 @@ class Wishes:
     include_usage: bool = False
     timings_per_token: bool = False
     return_progress: bool = False
+    return_sources: bool = False
     prediction: tuple[int, ...] = ()
 
 
@@ -117,6 +119,7 @@ def wishes_of(body: AnswerBody, served: Served) -> Wishes:
         body.stream_options is not None and body.stream_options.include_usage is True,
         body.timings_per_token is True,
         body.return_progress is True,
+        body.return_sources is True,
         served.completer.tokenize(text) if text else (),
     )
 
@@ -160,10 +163,12 @@ class CompletionForm(AnswerForm):
     def _part(self, choice: Json, chunk: Chunk | None = None) -> Json:
         """One streamed object; OpenAI writes a null usage in each if one follows at the end."""
         usage = {"usage": None} if self._wishes.include_usage else {}
-        timings = {}
+        more: Json = {}
         if self._wishes.timings_per_token and chunk is not None and chunk.timings is not None:
-            timings = {"timings": timings_of(chunk.timings, chunk.stats)}
-        return {**self._envelope, "choices": [choice], **usage, **timings}
+            more["timings"] = timings_of(chunk.timings, chunk.stats)
+        if self._wishes.return_sources and chunk is not None and chunk.spans:
+            more["sources"] = [[span.length, span.source] for span in chunk.spans]
+        return {**self._envelope, "choices": [choice], **usage, **more}
 
     def _progress(self, choice: Json, chunk: Chunk) -> list[Json]:
         assert chunk.progress is not None

@@ -1,0 +1,1 @@
+"""Constraints of answers, compiled by llguidance: the only room that imports it."""
