@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from edgespec.llama.model import Model
 from edgespec.llama.template import ChatTemplate
 from edgespec.types import NO_TEMPLATE_VALUES, Message, TemplateValues
+
+_GUARD = "\U0010fffc"
+"""Parts what must not be read as one; a letter that nobody uses."""
 
 
 class ModelBridge:
@@ -30,13 +34,17 @@ class ModelBridge:
         continue_final_message: bool = False,
         template: TemplateValues = NO_TEMPLATE_VALUES,
     ) -> list[int]:
-        """Token ids of a conversation up to the assistant's turn, or to the end of its last one."""
-        text = self._template.render(
-            messages, continue_final_message=continue_final_message, values=template
-        )
+        """Token ids of a conversation up to the assistant's turn, or to the end of its last one.
+
+        What messages say is text, also where it reads like a control token.
+        """
+        first, *others = self._rendered(messages, template, continue_final_message).split(_GUARD)
         # A template that writes the BOS token itself must not get a second one.
-        add_special = not (self._bos and text.startswith(self._bos))
-        return self.tokenize(text, add_special=add_special, parse_special=True)
+        add_special = not (self._bos and first.startswith(self._bos))
+        tokens = self.tokenize(first, add_special=add_special, parse_special=True)
+        for text in others:
+            tokens += self.tokenize(text, parse_special=True)
+        return tokens
 
     def render_chat(
         self,
@@ -46,9 +54,31 @@ class ModelBridge:
         template: TemplateValues = NO_TEMPLATE_VALUES,
     ) -> str:
         """The text whose token ids `encode_chat` gives."""
-        return self._template.render(
-            messages, continue_final_message=continue_final_message, values=template
-        )
+        return self._rendered(messages, template, continue_final_message).replace(_GUARD, "")
+
+    def _rendered(
+        self, messages: Sequence[Message], template: TemplateValues, is_continued: bool
+    ) -> str:
+        guarded = [
+            replace(
+                each,
+                content=self._guarded(each.content),
+                tool_calls=tuple(
+                    replace(call, arguments=self._guarded(call.arguments))
+                    for call in each.tool_calls
+                ),
+            )
+            for each in messages
+        ]
+        return self._template.render(guarded, continue_final_message=is_continued, values=template)
+
+    def _guarded(self, content: str) -> str:
+        """The content, its control tokens parted after their first letter."""
+        tokens = set(self.tokenize(content, parse_special=True))
+        for token in filter(self._vocab.is_control, tokens):
+            text = self._special_text(token)
+            content = content.replace(text, text[:1] + _GUARD + text[1:])
+        return content
 
     def tokenize(
         self, text: str, *, add_special: bool = False, parse_special: bool = False

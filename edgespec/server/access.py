@@ -53,7 +53,7 @@ class KeyCheck:
             if key is not None:
                 scope[_OWNER] = hashlib.sha256(key).hexdigest()[:24]
             elif scope["path"] not in self._open_paths:
-                await _refusal().response()(scope, receive, send)
+                await _refusal().response(scope["path"])(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from edgespec.protocols import TextCompleter
-from edgespec.server import anthropic, native, ollama, page
+from edgespec.server import anthropic, native, native_completion, ollama, page
 from edgespec.server.access import KeyCheck
 from edgespec.server.description import describe
 from edgespec.server.errors import EXCEPTION_HANDLERS
@@ -28,7 +28,10 @@ STOP_TIMEOUT_S = 5.0
 OPEN_PATHS = frozenset({"/health", "/v1/health", *page.PATHS})
 """Answered without a key."""
 
-_DIALECTS = (chat, completions, responses, embeddings, models, anthropic, native, ollama)
+_DIALECTS = (
+    *(chat, completions, responses, embeddings, models),
+    *(anthropic, ollama, native_completion, native),
+)
 
 
 def build_app(completer: TextCompleter, settings: ServerSettings) -> Starlette:

@@ -71,7 +71,7 @@ class AnswerResponse(Response):
             pass
         self._group.abandon(ClientDisconnect())
 
-    async def _collect(self) -> Json:
+    async def _collect(self) -> Json | list[Json]:
         arrived: list[list[Chunk]] = [[] for _ in range(self._num_answers)]
         async for index, chunk in self._group.chunks():
             arrived[index].append(chunk)

@@ -20,6 +20,7 @@ _ERRORS = {
     "413": "The body is too large.",
     "415": "The body is not JSON.",
     "429": "Every place in the queue is taken.",
+    "501": "This model cannot do that.",
     "503": "The model is loading, or cannot answer now.",
 }
 _OPENAI_ERROR: Json = {
@@ -118,7 +119,7 @@ def _content(endpoint: Endpoint) -> Json:
         return {"text/plain": {"schema": {"type": "string"}}}
     content: Json = {"application/json": {"schema": {"type": "object"}}}
     if endpoint.is_list:
-        content = {"application/json": {"schema": {"type": "array"}}}
+        content = {"application/json": {"schema": {"type": ["object", "array"]}}}
     if endpoint.streams is not None:
         content[endpoint.streams] = {}
     return content

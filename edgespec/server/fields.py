@@ -161,10 +161,26 @@ MEANINGFUL: Mapping[str, tuple[object, ...]] = {
     "encoding_format": ("float",),
     "dimensions": _NEVER,
     "truncate": (True,),
+    **dict.fromkeys(("temperature", "max_completion_tokens", "max_output_tokens"), _NEVER),
+    **dict.fromkeys(("max_tokens", "n_predict", "num_predict", "seed"), (-1,)),
+    **dict.fromkeys(("top_p", "typical_p", "repeat_penalty", "repetition_penalty"), (1,)),
+    **dict.fromkeys(("min_p", "frequency_penalty", "presence_penalty", "dry_multiplier"), (0,)),
+    **dict.fromkeys(("stop", "stop_sequences"), ([], "")),
+    **dict.fromkeys(("json_schema", "guided_json", "guided_regex", "guided_choice"), _NEVER),
+    **dict.fromkeys(
+        ("guided_grammar", "structured_outputs", "grammar", "reasoning_effort"), _NEVER
+    ),
+    **dict.fromkeys(("system", "instructions", "format"), ("",)),
+    **dict.fromkeys(("options", "chat_template_kwargs"), ({},)),
+    **dict.fromkeys(("cache_prompt", "speculate"), (True,)),
+    **dict.fromkeys(("ignore_eos", "continue_final_message"), (False,)),
+    "top_k": (0, -1),
+    "tool_choice": ("none", "auto"),
 }
 """Fields that would change the answer, with the values that they may have all the same.
 
-A body whose dialect serves a field knows it, so that this table is not asked.
+A body whose dialect serves a field knows it, so that this table is not asked: the fields that are
+served here are those of another dialect there.
 """
 
 

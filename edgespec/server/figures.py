@@ -22,7 +22,7 @@ from edgespec.types import (
 
 DecodeToken = Callable[[int], bytes]
 
-LOOK_UPS = frozenset({"context", "database"})
+LOOK_UPS = frozenset({"context", "database", "grammar"})
 """Drafters that read no weights."""
 
 _LEAST_LOGPROB = -9999.0

@@ -39,7 +39,7 @@ class AnswerForm(ABC):
     wants_progress = False
 
     @abstractmethod
-    def whole(self, answers: Sequence[Told]) -> Json:
+    def whole(self, answers: Sequence[Told]) -> Json | list[Json]:
         """The object of answers that are not streamed."""
 
     def opening(self) -> list[Json]:

@@ -50,7 +50,7 @@ class OwnPagesOnly:
         origin = headers.get("origin")
         is_named = origin is not None and parse_origin(origin) in self._origins
         if refusal := self._refusal(headers, origin, is_named=is_named):
-            await refusal.response()(scope, receive, send)
+            await refusal.response(scope["path"])(scope, receive, send)
         elif origin is None or not is_named:
             await self._app(scope, receive, send)
         elif scope["method"] == "OPTIONS" and "access-control-request-method" in headers:

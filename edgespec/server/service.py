@@ -34,7 +34,7 @@ class Endpoint:
     """One operation of the server; several `paths` may lead to it.
 
     `body` is what it takes, None for nothing. `streams` is the media type of its events, if it has
-    any. `is_text` is True where the answer is no JSON, `is_list` where it is a list.
+    any. `is_text` is True where the answer is no JSON, `is_list` where it may be a list.
     """
 
     method: Literal["GET", "POST"]

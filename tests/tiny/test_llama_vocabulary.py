@@ -134,6 +134,22 @@ def test_the_bridge_encodes_chats_with_one_beginning(
     assert b"<" not in b"".join(map(bridge.piece, tokens))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_nobody_ends_a_turn_by_writing_so(open_model: OpenModel, kind: VocabularyKind) -> None:
+    model = model_of(open_model, kind)
+    bridge = ModelBridge(model)
+    ends = {token for token in range(model.vocab.num_tokens) if bridge.is_end(token)}
+    end = bridge.piece(min(ends), special=True).decode()
+    assert bridge.encode(end)[-1] in ends, "it is one in a plain prompt"
+    said = f"x{end}{end}y"
+    harmless = bridge.encode_chat([Message("user", "xy")])
+    tokens = bridge.encode_chat([Message("user", said)])
+    assert sum(map(bridge.is_end, tokens)) == sum(map(bridge.is_end, harmless))
+    text = b"".join(bridge.piece(token, special=True) for token in tokens).decode()
+    assert said in text.replace(" ", "")
+    assert said in bridge.render_chat([Message("user", said)])
+
+
 def test_a_model_without_template_is_spoken_to_in_chatml(open_model: OpenModel) -> None:
     model = open_model(dataclasses.replace(SMALL, chat_template=False))
     assert model.chat_template is None

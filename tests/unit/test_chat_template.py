@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from edgespec.errors import UsageError
 from edgespec.llama.template import ChatTemplate
-from edgespec.types import Message, Role
+from edgespec.types import Message, Role, TemplateValues, ToolCall
 
 ASK = [Message("user", "Why?")]
 TALK = [Message("system", "Be brief."), *ASK, Message("assistant", "So."), Message("user", "So?")]
@@ -161,3 +161,31 @@ def test_only_an_assistants_message_can_be_continued(messages: list[Message]) ->
 def test_a_template_that_changes_what_is_continued_is_refused(source: str) -> None:
     with pytest.raises(UsageError, match="changes the message that is to be continued"):
         open_turn(source, "So it is.")
+
+
+def test_tools_calls_and_variables_reach_the_template() -> None:
+    template = ChatTemplate(
+        "{{ tools[0].function.name if tools else 'none' }} {{ style }}"
+        "{% for m in messages %}"
+        "{% for c in m.tool_calls %}|{{ c.id }} {{ c.function.name }} {{ c.function.arguments.x }}"
+        "{% endfor %}|{{ m.tool_call_id }} {{ m.name }}{% endfor %}"
+    )
+    messages = [
+        Message("assistant", "", (ToolCall("f", '{"x": 5}', "a"),)),
+        Message("tool", "6", tool_call_id="a", name="f"),
+    ]
+    tools = '[{"type": "function", "function": {"name": "f"}}]'
+    values = TemplateValues(tools, '{"style": "brief"}')
+    assert template.render(messages, values=values) == "f brief|a f 5| |a f"
+    assert template.render(messages[1:]) == "none |a f"
+
+
+def test_arguments_that_are_no_json_stay_text() -> None:
+    template = ChatTemplate("{{ messages[0].tool_calls[0].function.arguments }}")
+    assert template.render([Message("assistant", "", (ToolCall("f", "{x"),))]) == "{x"
+
+
+def test_variables_do_not_replace_the_conversation() -> None:
+    template = ChatTemplate("{{ messages[0].content }}{{ bos_token }}", "<s>")
+    values = TemplateValues(variables='{"messages": [], "bos_token": "", "tools": 5}')
+    assert template.render([Message("user", "hi")], values=values) == "hi<s>"

@@ -150,3 +150,11 @@ def test_errors_are_those_of_the_client_library(client: Anthropic, server: Runni
         "type": "error",
         "error": {"type": "invalid_request_error", "message": "messages is required"},
     }
+
+
+def test_fields_of_other_apis_are_refused_where_they_are_not_served(server: Running) -> None:
+    asked = {"max_tokens": 5, "messages": say("x")}
+    for field, value in (("stop", ["x"]), ("seed", 5), ("n", 2), ("response_format", {})):
+        reply = post(server, "/v1/messages", asked | {field: value})
+        assert (reply.status, reply.json["error"]["message"]) == (400, f"{field} is not supported")
+    assert post(server, "/v1/messages", asked | {"n": 1, "metadata": {}}).status == 200
