@@ -25,8 +25,9 @@ NUM_AHEAD = 256
 """Cells that are reserved for an answer beyond its text: how much it grows before others may have
 to make room."""
 
-MOST_WAIT = 2.0
-"""Reading beside other answers takes at most so many of their passes at a time, about."""
+MOST_WAIT = 3.0
+"""Reading beside other answers takes at most so many of their passes at a time, about: with less
+the others would hardly be faster, and the prompt is read in passes that pay for few tokens."""
 
 LEAST_CHUNK = 8
 """Fewer tokens are never read in a pass."""

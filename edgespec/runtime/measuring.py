@@ -12,7 +12,7 @@ import numpy as np
 
 from edgespec.machine.facts import MODEL, QUICK_S, ModelFacts, model_key, table_of
 from edgespec.machine.probe import ROWS, SettingResult, probe_setting
-from edgespec.machine.reading import reads_alike
+from edgespec.machine.reading import ReadingTrial
 from edgespec.pauses import Pause
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.protocols import FactStore
@@ -98,23 +98,24 @@ class ProveReading:
         self, target: OpenTarget, store: FactStore, on_found: Callable[[bool], None]
     ) -> None:
         """`on_found` is told, at once where it is remembered."""
-        self._target = target
         self._store = store
         self._on_found = on_found
-        setting = target.facts.setting.name
-        self._key = f"{model_key(target.model, target.machine)}|{setting}"
+        setting = target.facts.setting
+        self._trial = ReadingTrial(target.model, setting, target.machine.num_threads)
+        self._key = f"{model_key(target.model, target.machine)}|{setting.name}"
         known = store.get(READING, self._key)
         self._is_done = known is not None
         if known is not None:
             on_found(known.get("is_alike") is True)
 
     def run(self, pause: Pause) -> bool:
-        """Try it, in one go; see `IdleTask.run`."""
+        """Try it, a step at a time; see `IdleTask.run`."""
         if self._is_done:
             return False
         pause()
-        target = self._target
-        found = reads_alike(target.model, target.facts.setting, target.machine.num_threads, pause)
+        found = self._trial.step(pause)
+        if found is None:
+            return True
         self._store.put(READING, self._key, {"is_alike": found})
         self._is_done = True
         self._on_found(found)

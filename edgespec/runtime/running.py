@@ -265,7 +265,7 @@ class _Wiring:
         keeper = CostKeeper(target, facts, self._costs, proving)
         tasks: list[IdleTask] = [proving, keeper, drafters.following]
         if num_slots(self._request, target.model) > 1:
-            tasks.insert(1, reading)
+            tasks.insert(0, reading)  # others wait for whole prompts as long as it is not known
         if not self._request.idle:
             tasks = []
         elif selection is not None:

@@ -54,7 +54,9 @@ def alone(target_path: Path, real_paths: Paths) -> list[Completion]:
         model, facts, machine = running.model, running.facts, running.machine
         target = OpenTarget(model, facts, machine, context_options(ALONE, model, facts, machine))
         with open_database(real_paths.database) as database:
-            ProveReading(target, Facts(database), print).run(NO_PAUSE)
+            proving = ProveReading(target, Facts(database), print)
+            while proving.run(NO_PAUSE):
+                pass
         return [completion_of(list(running.completer.answer(each))) for each in plain]
 
 

@@ -6,8 +6,10 @@ has a second turn, for which its slot is cut.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -19,12 +21,14 @@ from together import Bench, FreeingTarget, Known, Talk, Turn, eager_engine, num_
 
 from edgespec.drafters.context import ContextDrafter
 from edgespec.engine.decoding import Decoding, Limits
+from edgespec.errors import Cancelled
 from edgespec.llama.context import Context
 from edgespec.llama.model import Model
 from edgespec.llama.sampler import SamplerChain
 from edgespec.llama.target import LlamaTarget, num_sequences
 from edgespec.machine.probe import USUAL
-from edgespec.machine.reading import reads_alike
+from edgespec.machine.reading import ReadingTrial, reads_alike
+from edgespec.pauses import Abortable
 from edgespec.protocols import Drafter
 from edgespec.types import EncodedPrompt, SamplingParams
 
@@ -205,3 +209,26 @@ def test_whatever_comes_and_goes_each_answer_is_as_if_it_were_alone(
 
     interleave()
     assert moved
+
+
+def test_a_step_that_was_interrupted_is_repeated(open_model: OpenModel) -> None:
+    """Idle work is: the verdict is that of an undisturbed trial."""
+    trial = ReadingTrial(open_model(SMALL), USUAL, num_threads=2)
+    verdict = None
+    while verdict is None:
+        with pytest.raises(Cancelled):
+            trial.step(Interrupting())
+        verdict = trial.step()
+    assert verdict
+
+
+class Interrupting:
+    """Implements `edgespec.pauses.Pause`: somebody asks as soon as anything is computed."""
+
+    def __call__(self) -> None:
+        """Nothing yet."""
+
+    @contextlib.contextmanager
+    def aborting(self, computing: Abortable) -> Iterator[None]:
+        computing.abort()
+        yield
