@@ -37,7 +37,18 @@ CLIENTS = (1, 2, 4, 8)
 EACH = 2
 """Questions of each client in a round; one client has twice as many."""
 
-CHAT = "writing roleplay reasoning math coding extraction stem humanities qa math_reasoning".split()
+CHAT = [
+    "writing",
+    "roleplay",
+    "reasoning",
+    "math",
+    "coding",
+    "extraction",
+    "stem",
+    "humanities",
+    "qa",
+    "math_reasoning",
+]
 
 
 @dataclass
