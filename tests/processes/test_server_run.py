@@ -250,7 +250,7 @@ def test_half_a_request_does_not_hold_up_the_end() -> None:
 def test_the_access_log_is_for_the_verbose_and_on_stderr(verbose: str) -> None:
     with server_process(verbose=verbose) as (process, port):
         server = Serving("127.0.0.1", port)
-        assert send(server, "GET", "/health").status == 200
+        assert send(server, "GET", "/health").status in (200, 503)  # the model is there, or not yet
         os.kill(process.pid, signal.SIGINT)
         out, err, _ = rest_of(process)
     assert out == ""
