@@ -54,7 +54,7 @@ class Queued:
     def deliver(self, item: Chunk | Exception | None) -> None:
         """Hand over a chunk, what went wrong, or None for the end; from any thread."""
         if isinstance(item, Chunk):
-            self._has_said = True
+            self._has_said |= item.progress is None
             if self._is_cut:
                 item = _as_cut(item)
         # Where the event loop is closed, the server has ended and nobody listens any more.

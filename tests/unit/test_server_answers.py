@@ -13,7 +13,7 @@ from server_support import EchoCompleter
 from edgespec.errors import BusyError, ContextOverflowError, EdgeSpecError, HostDied
 from edgespec.server.answers import AnswerQueue, Queued
 from edgespec.server.errors import ApiError
-from edgespec.types import CompletionRequest
+from edgespec.types import Chunk, CompletionRequest, PrefillProgress
 
 LONG = CompletionRequest("x" * 2000)
 NOW = [0.0]
@@ -207,6 +207,16 @@ async def test_what_was_said_before_the_end_stands(make_queue: MakeQueue) -> Non
     last = [chunk async for chunk in chunks][-1]
     assert last.completion is not None and last.completion.finish_reason == "length"
     assert len(completer.requests) == 1
+
+
+async def test_who_is_still_being_read_was_told_nothing() -> None:
+    answer = Queued(LONG, asyncio.get_running_loop())
+    answer.deliver(Chunk("", progress=PrefillProgress(8, 90, 0)))
+    answer.cut()
+    chunks = answer.chunks()
+    assert (await anext(chunks)).progress is not None
+    with pytest.raises(ApiError, match="stopping"):
+        await anext(chunks)
 
 
 async def retry_after_s(queue: AnswerQueue) -> int:
