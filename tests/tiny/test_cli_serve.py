@@ -17,6 +17,7 @@ from cli_support import Cli, Running, processes
 from server_support import wait_until
 
 KEY = "a-secret-key"
+JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def url_of(running: Running) -> str:
 def asked(url: str, body: dict[str, Any] | None = None, key: str = KEY) -> tuple[int, Any]:
     """Status and content of a GET, or of a POST of `body`."""
     data = json.dumps(body).encode() if body is not None else None
-    request = urllib.request.Request(url, data, {"x-api-key": key})
+    request = urllib.request.Request(url, data, {**JSON, "x-api-key": key})
     try:
         with urllib.request.urlopen(request, timeout=60) as response:
             return response.status, json.load(response)
@@ -86,7 +87,7 @@ def leave(url: str, body: dict[str, Any]) -> None:
     """Ask, and be gone with the first word."""
     data = json.dumps({**body, "stream": True}).encode()
     with contextlib.suppress(urllib.error.HTTPError):
-        urllib.request.urlopen(urllib.request.Request(url, data), timeout=60).close()
+        urllib.request.urlopen(urllib.request.Request(url, data, JSON), timeout=60).close()
 
 
 def test_whoever_asks_beside_gets_what_it_would_get_alone(cli: Cli, tmp_path: Path) -> None:
