@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
+import psutil
 
 NUM_TOKENS = 128
 NUM_SLOTS = 4
@@ -37,7 +38,7 @@ CLIENTS = (1, 2, 4, 8)
 EACH = 2
 """Questions of each client in a round; one client has twice as many."""
 
-CHAT = [
+CHAT = (
     "writing",
     "roleplay",
     "reasoning",
@@ -48,7 +49,7 @@ CHAT = [
     "humanities",
     "qa",
     "math_reasoning",
-]
+)
 
 
 @dataclass
@@ -117,7 +118,9 @@ async def play(url: str, questions: Sequence[str], num_clients: int) -> Round:
         while waiting:
             heard.append(await ask(client, url, waiting.pop()))
 
-    async with httpx2.AsyncClient(timeout=600) as client:
+    # llama-server now and then closes a connection after an answer: each request has its own.
+    limits = httpx2.Limits(max_keepalive_connections=0)
+    async with httpx2.AsyncClient(timeout=600, limits=limits) as client:
         began = time.perf_counter()
         await asyncio.gather(*(one() for _ in range(num_clients)))
         return Round(time.perf_counter() - began, heard)
@@ -134,10 +137,29 @@ def server(command: Sequence[str], port: int) -> Iterator[str]:
                 if httpx2.get(f"{url}/health", timeout=5).status_code == 200:
                     break
             time.sleep(0.2)
+        wait_until_idle(process.pid)
         yield url
     finally:
         process.terminate()
         process.wait(30)
+
+
+def wait_until_idle(pid: int) -> None:
+    """Wait until a process and its children have done nothing for ten seconds.
+
+    What they do while nobody asks would slow the other server.
+    """
+
+    def used_s() -> float:
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        return sum(sum(each.cpu_times()[:2]) for each in family)
+
+    quiet, before = 0, used_s()
+    while quiet < 10:
+        time.sleep(1)
+        now = used_s()
+        quiet = quiet + 1 if now - before < 0.1 else 0
+        before = now
 
 
 def free_port() -> int:
@@ -196,6 +218,7 @@ def main() -> None:
         urls = {"edgespec": our_url, "llama-server": their_url}
         for url in urls.values():
             asyncio.run(play(url, ["Say hello."] * 2, 1))
+        print("settled", flush=True)
         played: dict[int, dict[str, list[Round]]] = {
             count: {name: [] for name in urls} for count in options.clients
         }
