@@ -1,0 +1,134 @@
+"""Two workers on loopback, as processes, that hold a tiny model for a host."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cli_support import Cli, Running, assert_refused
+from tiny_models import TinySpec, write_tiny_model
+
+from edgespec.errors import HostDied, NetworkError
+from edgespec.paths import Paths
+from edgespec.runtime.host import Host
+from edgespec.runtime.request import LoadRequest
+from edgespec.types import Completion, CompletionRequest, SamplingParams
+
+SPEC = TinySpec(
+    width=64, ffn_width=128, num_layers=4, num_vocab=512, quantization="Q8_0", repetitive=True
+)
+PROMPTS = (
+    CompletionRequest("The mill stood empty for many years. The mill", max_tokens=96),
+    CompletionRequest("Tell me.", SamplingParams(temperature=0.8, seed=3), max_tokens=96),
+)
+
+
+@pytest.fixture(scope="module")
+def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    return Cli.of(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("workers") / "spread.gguf", SPEC)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    with Host(Paths(tmp_path, tmp_path / "cache")) as it:
+        yield it
+
+
+@contextlib.contextmanager
+def worker(cli: Cli, port: int = 0) -> Iterator[tuple[Running, str]]:
+    """A worker that listens, and its address."""
+    with cli.started("worker", "--port", str(port), "--threads", "1") as running:
+        running.wait_for("(Ctrl-C stops it)", "stderr")
+        yield running, running.said("stderr").split(" at ", 1)[1].split()[0]
+
+
+def over(*addresses: str) -> LoadRequest:
+    return LoadRequest(num_threads=1, workers=addresses)
+
+
+def load(host: Host, model: Path, *addresses: str) -> None:
+    host.load(over(*addresses), model, lambda _line: None)
+
+
+def answered(host: Host, request: CompletionRequest, *, speculate: bool = True) -> Completion:
+    asked = CompletionRequest(
+        request.prompt, request.sampling, request.max_tokens, speculate=speculate
+    )
+    *_, last = host.answer(asked)
+    assert last.completion is not None
+    return last.completion
+
+
+def test_two_workers_say_the_same_with_and_without_drafts(
+    cli: Cli, host: Host, model: Path
+) -> None:
+    with worker(cli) as (_, one), worker(cli) as (_, two):
+        load(host, model, one, two)
+        workers = str(host.model.settings["workers"]).split(",")
+        assert [each.split("/")[::2] for each in workers] == [[one, "8"], [two, "8"]]
+        assert host.model.exactness == "identical"
+        num_accepted = 0
+        for request in PROMPTS:
+            plain = answered(host, request, speculate=False)
+            drafted = answered(host, request)
+            assert drafted.token_ids == plain.token_ids
+            num_accepted += drafted.stats.accepted
+        assert num_accepted > 0
+
+
+def test_a_worker_that_is_killed_costs_the_answer_under_way(
+    cli: Cli, host: Host, model: Path
+) -> None:
+    with worker(cli) as (_, one), contextlib.ExitStack() as second:
+        running, two = second.enter_context(worker(cli))
+        load(host, model, one, two)
+        before = answered(host, PROMPTS[0])
+        answer = host.answer(CompletionRequest("On and on", max_tokens=7000))
+        next(answer)
+        running.send(signal.SIGKILL)
+        with pytest.raises(HostDied, match=f"the worker {two} is gone") as caught:
+            list(answer)
+        assert "\n" not in str(caught.value)
+        with pytest.raises(NetworkError, match=f"the worker {two} cannot be reached"):
+            answered(host, PROMPTS[0])
+        second.enter_context(worker(cli, int(two.split(":")[1])))
+        assert answered(host, PROMPTS[0]).token_ids == before.token_ids
+
+
+def test_a_worker_serves_one_client(cli: Cli, host: Host, model: Path, tmp_path: Path) -> None:
+    with worker(cli) as (running, one):
+        load(host, model, one)
+        ended = cli.run("run", "--model", model, "--rpc", one, "Hello", home=tmp_path / "other")
+        assert_refused(ended, 7, one, "does not answer", "one client at a time")
+        assert answered(host, PROMPTS[1]).token_ids
+        assert running.stop(signal.SIGTERM).returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_worker_ends_when_told_to(cli: Cli, number: signal.Signals) -> None:
+    with worker(cli) as (running, _):
+        ended = running.stop(number)
+    assert (ended.returncode, ended.stdout) == (0, "")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_what_cannot_be_is_refused_in_one_line(cli: Cli, model: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert_refused(cli.run("worker", "--port", port), 11, "taken by another program")
+    on_model = ("run", "--model", model, "--threads", "1", "Hello", "--rpc")
+    assert_refused(cli.run(*on_model, f"127.0.0.1:{port}"), 7, port, "cannot be reached")
+    assert_refused(cli.run(*on_model, "nowhere"), 2, "is no address of a worker")
+    assert_refused(cli.run("worker", "--host", "0.0.0.0", "--port", "0"), 2, "--insecure-network")
+    assert_refused(cli.run("worker", "--host", "::1"), 2, "IPv4")
+    several = ("serve", "--model", model, "--on-demand", "--rpc", "127.0.0.1:1")
+    assert_refused(cli.run(*several), 2, "--rpc is for one model")
