@@ -6,7 +6,10 @@ Devices of workers are handed to one model only and never registered, so whateve
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,9 @@ from typing import Any
 from edgespec.errors import ModelFileError, NativeLibraryError, NetworkError
 from edgespec.llama.library import api, gpus, native_function
 from edgespec.llama.workers import MOST_WORKERS, check_worker
+
+_NO_REUSE = "LLAMA_GRAPH_REUSE_DISABLE"
+"""Read by llama_init_from_model."""
 
 _PARTS = 16
 """Memory is shared out in sixteenths, so that a little more or less of it moves no layer."""
@@ -63,6 +69,24 @@ def place(path: Path, workers: tuple[str, ...]) -> Placement:
     handles = (ctypes.c_void_p * (len(devices) + 1))(*(device for _, device in devices))
     shares = (ctypes.c_float * api.llama_max_devices())(*parts)
     return Placement(handles, shares, key)
+
+
+@contextlib.contextmanager
+def graphs_built_anew() -> Iterator[None]:
+    """Contexts that are made in this block build the graph of each pass anew.
+
+    A worker drops the graph that it would compute again whenever any context's memory is freed; the
+    client does not know, asks for it, and is cut off. Or it gets the graph of another context.
+    """
+    before = os.environ.get(_NO_REUSE)
+    os.environ[_NO_REUSE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_NO_REUSE]
+        else:
+            os.environ[_NO_REUSE] = before
 
 
 def check_build() -> None:

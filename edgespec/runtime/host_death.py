@@ -74,9 +74,10 @@ class Death:
 
 
 def _reason(said: list[str]) -> str:
-    """What the library or Python said last, in one line without colours."""
+    """What the library or Python said last, in one line without colours and source folders."""
     last = said[-1] if said else ""
     bare = "".join(c for c in re.sub(r"\x1b\[[0-9;]*m", "", last) if c.isprintable())
+    bare = re.sub(r"^/\S*/(?=[^/\s]+:\d+: )", "", bare)
     return bare if len(bare) <= _MOST_LETTERS else bare[: _MOST_LETTERS - 1] + "…"
 
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
+import struct
+import subprocess
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,7 @@ from cli_support import Cli, Running, assert_refused
 from tiny_models import TinySpec, write_tiny_model
 
 from edgespec.errors import HostDied, NetworkError
+from edgespec.llama.workers import PROTOCOL
 from edgespec.paths import Paths
 from edgespec.runtime.host import Host
 from edgespec.runtime.request import LoadRequest
@@ -41,6 +46,20 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def host(tmp_path: Path) -> Iterator[Host]:
     with Host(Paths(tmp_path, tmp_path / "cache")) as it:
         yield it
+
+
+BESIDE = """
+import sys
+from pathlib import Path
+from edgespec.llama.context import Context, ContextOptions
+from edgespec.llama.model import Model
+model = Model(Path(sys.argv[1]), workers=(sys.argv[2],))
+context = Context(model, ContextOptions(256, 1))
+for position in range(4):
+    context.decode([1], position)
+Context(model, ContextOptions(256, 1)).close()
+context.decode([1], 4)
+"""
 
 
 @contextlib.contextmanager
@@ -102,6 +121,31 @@ def test_a_worker_that_is_killed_costs_the_answer_under_way(
             answered(host, PROMPTS[0])
         second.enter_context(worker(cli, int(two.split(":")[1])))
         assert answered(host, PROMPTS[0]).token_ids == before.token_ids
+
+
+def test_a_worker_that_goes_in_loading_is_no_fault_of_the_file(host: Host, model: Path) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    address = f"127.0.0.1:{listener.getsockname()[1]}"
+
+    def greet_once() -> None:
+        with listener, listener.accept()[0] as connection:
+            connection.recv(100)
+            connection.sendall(struct.pack("<Q4B24x", 28, *PROTOCOL, 0, 0))
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(greet_once)
+        with pytest.raises(HostDied, match=f"the worker {address} is gone"):
+            load(host, model, address)
+    host.load(LoadRequest(num_threads=1), model, lambda _line: None)
+    assert host.model.settings["workers"] == ""
+
+
+def test_contexts_come_and_go_beside_another(cli: Cli, model: Path) -> None:
+    with worker(cli) as (_, one):
+        done = subprocess.run(
+            [sys.executable, "-c", BESIDE, model, one], capture_output=True, check=False
+        )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_worker_serves_one_client(cli: Cli, host: Host, model: Path, tmp_path: Path) -> None:
