@@ -16,8 +16,12 @@ import pytest
 from cli_support import Cli, Running, assert_refused
 from tiny_models import TinySpec, write_tiny_model
 
+from edgespec.cache.database import open_database
+from edgespec.cache.facts import Facts
 from edgespec.errors import HostDied, NetworkError
+from edgespec.files.fingerprint import file_fingerprint
 from edgespec.llama.workers import PROTOCOL
+from edgespec.machine.facts import MODEL
 from edgespec.paths import Paths
 from edgespec.runtime.host import Host
 from edgespec.runtime.request import LoadRequest
@@ -43,8 +47,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Iterator[Host]:
-    with Host(Paths(tmp_path, tmp_path / "cache")) as it:
+def paths(tmp_path: Path) -> Paths:
+    return Paths(tmp_path, tmp_path / "cache")
+
+
+@pytest.fixture
+def host(paths: Paths) -> Iterator[Host]:
+    with Host(paths) as it:
         yield it
 
 
@@ -63,9 +72,9 @@ context.decode([1], 4)
 
 
 @contextlib.contextmanager
-def worker(cli: Cli, port: int = 0) -> Iterator[tuple[Running, str]]:
+def worker(cli: Cli, port: int = 0, *options: str) -> Iterator[tuple[Running, str]]:
     """A worker that listens, and its address."""
-    with cli.started("worker", "--port", str(port), "--threads", "1") as running:
+    with cli.started("worker", "--port", str(port), "--threads", "1", *options) as running:
         running.wait_for("(Ctrl-C stops it)", "stderr")
         yield running, running.said("stderr").split(" at ", 1)[1].split()[0]
 
@@ -87,21 +96,34 @@ def answered(host: Host, request: CompletionRequest, *, speculate: bool = True) 
     return last.completion
 
 
+def assert_kept_apart(paths: Paths, model: Path, worker: str) -> None:
+    """What was measured of the model is that of its workers, not of this machine."""
+    with open_database(paths.database) as database:
+        facts = Facts(database)
+        assert facts.newest(MODEL, f"{worker}/*|{file_fingerprint(model)}|*") is not None
+        assert facts.newest(MODEL, f"{file_fingerprint(model)}|*") is None
+
+
 def test_two_workers_say_the_same_with_and_without_drafts(
-    cli: Cli, host: Host, model: Path
+    cli: Cli, host: Host, paths: Paths, model: Path
 ) -> None:
     with worker(cli) as (_, one), worker(cli) as (_, two):
         load(host, model, one, two)
         workers = str(host.model.settings["workers"]).split(",")
         assert [each.split("/")[::2] for each in workers] == [[one, "8"], [two, "8"]]
         assert host.model.exactness == "identical"
-        num_accepted = 0
+        num_accepted, said = 0, []
         for request in PROMPTS:
             plain = answered(host, request, speculate=False)
             drafted = answered(host, request)
             assert drafted.token_ids == plain.token_ids
             num_accepted += drafted.stats.accepted
+            said.append(plain.token_ids)
         assert num_accepted > 0
+        assert_kept_apart(paths, model, one)
+        again = LoadRequest(drafter="none", num_threads=1, workers=(one, two))
+        host.load(again, model, lambda _line: None)
+        assert answered(host, PROMPTS[0]).token_ids == said[0]
 
 
 def test_a_worker_that_is_killed_costs_the_answer_under_way(
@@ -157,9 +179,14 @@ def test_a_worker_serves_one_client(cli: Cli, host: Host, model: Path, tmp_path:
         assert running.stop(signal.SIGTERM).returncode == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_worker_ends_when_told_to(cli: Cli, number: signal.Signals) -> None:
-    with worker(cli) as (running, _):
+@pytest.mark.parametrize(
+    ("number", "options"),
+    [(signal.SIGINT, ()), (signal.SIGTERM, ("--host", "0.0.0.0", "--insecure-network"))],
+)
+def test_a_worker_ends_when_told_to(
+    cli: Cli, number: signal.Signals, options: tuple[str, ...]
+) -> None:
+    with worker(cli, 0, *options) as (running, _):
         ended = running.stop(number)
     assert (ended.returncode, ended.stdout) == (0, "")
     assert ended.stderr.count("\n") == 1
