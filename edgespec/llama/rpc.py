@@ -21,6 +21,9 @@ from edgespec.llama.workers import MOST_WORKERS, check_worker
 _NO_REUSE = "LLAMA_GRAPH_REUSE_DISABLE"
 """Read by llama_init_from_model."""
 
+_CPU = 0
+"""GGML_BACKEND_DEVICE_TYPE_CPU."""
+
 _PARTS = 16
 """Memory is shared out in sixteenths, so that a little more or less of it moves no layer."""
 
@@ -100,7 +103,8 @@ def serve(host: str, port: int, num_threads: int) -> None:
     Returns, having said why on stderr, only where it cannot listen. With the GPUs, or with the CPU
     where there are none. Raises NativeLibraryError in a build without RPC.
     """
-    devices = gpus() or [native_function("ggml_backend_dev_by_type", ctypes.c_void_p, _INT)(0)]
+    by_kind = native_function("ggml_backend_dev_by_type", ctypes.c_void_p, ctypes.c_int)
+    devices = gpus() or [by_kind(_CPU)]
     start = _rpc_function(
         "ggml_backend_rpc_start_server",
         None,
@@ -112,9 +116,6 @@ def serve(host: str, port: int, num_threads: int) -> None:
     )
     handles = (ctypes.c_void_p * len(devices))(*devices)
     start(f"{host}:{port}".encode(), None, num_threads, len(devices), handles)
-
-
-_INT = ctypes.c_int
 
 
 def _rpc_function(name: str, result: Any, *arguments: Any) -> Any:  # noqa: ANN401 - C has no types

@@ -18,8 +18,9 @@ from tiny_models import TinySpec, write_tiny_model
 
 from edgespec.cache.database import open_database
 from edgespec.cache.facts import Facts
-from edgespec.errors import HostDied, NetworkError
+from edgespec.errors import HostDied, NativeLibraryError, NetworkError
 from edgespec.files.fingerprint import file_fingerprint
+from edgespec.llama import rpc
 from edgespec.llama.workers import PROTOCOL
 from edgespec.machine.facts import MODEL
 from edgespec.paths import Paths
@@ -190,6 +191,14 @@ def test_a_worker_ends_when_told_to(
         ended = running.stop(number)
     assert (ended.returncode, ended.stdout) == (0, "")
     assert ended.stderr.count("\n") == 1
+
+
+def test_a_build_without_workers_says_so(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc, "native_function", lambda *_types: lambda *_arguments: None)
+    with pytest.raises(NativeLibraryError, match="knows no workers; run `make setup`"):
+        rpc.check_build()
+    with pytest.raises(NativeLibraryError, match="knows no workers"):
+        rpc.place(model, ("127.0.0.1:1",))
 
 
 def test_what_cannot_be_is_refused_in_one_line(cli: Cli, model: Path) -> None:
