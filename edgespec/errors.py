@@ -68,7 +68,7 @@ class LoadCancelled(EdgeSpecError):
 
 
 class NetworkError(EdgeSpecError):
-    """No source of a file answered."""
+    """No source of a file answered, or a worker did not."""
 
     exit_code = 7
 

@@ -20,6 +20,7 @@ _MODULES = {
     "run": "edgespec.cli.run",
     "serve": "edgespec.cli.serve",
     "trim": "edgespec.cli.trim",
+    "worker": "edgespec.cli.worker",
 }
 """Where each command is, under its own name."""
 

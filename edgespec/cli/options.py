@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from edgespec.errors import UsageError
+from edgespec.llama.workers import parse_workers
 from edgespec.models.registry import DEFAULT_TARGET
 from edgespec.runtime.request import (
     BEST_DRAFTER,
@@ -37,7 +38,7 @@ _MODELS = click.option(
 
 
 def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --model, --drafter, --trim, --context and --threads to a command."""
+    """Add --model, --drafter, --trim, --context, --threads and --rpc to a command."""
     return _load_options(command, _ONE_MODEL)
 
 
@@ -74,6 +75,14 @@ def _load_options(command: Callable[..., Any], model: Decorator) -> Callable[...
         ),
         click.option(
             "--threads", "num_threads", type=int, metavar="N", help="[default: physical cores]"
+        ),
+        click.option(
+            "--rpc",
+            "workers",
+            default="",
+            metavar="HOST:PORT,..",
+            callback=lambda _context, _option, text: parse_workers(text) if text else (),
+            help="Have `edgespec worker` on these machines hold and compute the target's layers.",
         ),
     )
     for option in reversed(options):
@@ -136,7 +145,7 @@ def collect_loading(values: dict[str, Any], verbose: bool, num_slots: int = 1) -
 
     Raises UsageError.
     """
-    names = ("model", "drafter", "trim", "num_context", "num_threads")
+    names = ("model", "drafter", "trim", "num_context", "num_threads", "workers")
     incognito = values.pop("incognito", False)  # not every command has these two
     learn = not (values.pop("no_learn", False) or incognito)
     return LoadRequest(

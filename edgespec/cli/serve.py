@@ -117,6 +117,8 @@ def serve(verbose: bool, /, **values: Any) -> None:  # noqa: ANN401
     from edgespec.server import serve as serve_models
 
     references, on_demand = values.pop("models"), values.pop("on_demand")
+    if values["workers"] and (on_demand or len(references) > 1):
+        raise UsageError("--rpc is for one model: workers serve one client", "serve only that one")
     key_file = values.pop("api_key_file")
     settings = ServerSettings(
         host=values.pop("host"),

@@ -10,6 +10,7 @@ interpreter lock a thousand times a pass, so the callback is C's own `strlen` ov
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from collections.abc import Sequence
 
@@ -23,6 +24,7 @@ from edgespec.llama.library import api
 from edgespec.llama.model import Model
 from edgespec.llama.options import ContextOptions as ContextOptions
 from edgespec.llama.options import KVType as KVType
+from edgespec.llama.rpc import graphs_built_anew
 from edgespec.llama.threads import ThreadPool
 
 _GGML_TYPES: dict[KVType, int] = {"f32": 0, "f16": 1, "q8_0": 8, "bf16": 30}  # enum ggml_type
@@ -48,7 +50,8 @@ class Context:
             own_flag if beside is None else beside._abort_flag
         )
         library.forget_errors()
-        self._handle = api.llama_init_from_model(model.handle, self._params(options))
+        with graphs_built_anew() if model.placement_key else contextlib.nullcontext():
+            self._handle = api.llama_init_from_model(model.handle, self._params(options))
         if self._handle is None:
             raise NativeLibraryError(
                 f"llama.cpp cannot open a context of {options.num_context} tokens for "

@@ -30,6 +30,9 @@ api: Any = _binding
 """The C API as llama-cpp-python binds it: untyped, so typed wrappers stop here."""
 
 _LEVEL_ERROR = 4
+_GPU_KINDS = (1, 2)
+"""GGML_BACKEND_DEVICE_TYPE_GPU and _IGPU, whose memory is the machine's."""
+
 _recent_errors: deque[str] = deque(maxlen=8)
 
 
@@ -110,9 +113,28 @@ def binding_version() -> str:
     return f"{llama_cpp.__version__} (llama.cpp {api.llama_version().decode('utf-8', 'replace')})"
 
 
+def native_function(name: str, result: Any, *arguments: Any) -> Any:  # noqa: ANN401 - C's types
+    """A function of llama.cpp or ggml that the binding leaves out, with its C types."""
+    function = getattr(_binding._lib, name)
+    function.restype, function.argtypes = result, list(arguments)
+    return function
+
+
+def gpus() -> list[int]:
+    """Handles of this machine's GPUs that the build can use (Metal, CUDA, Vulkan)."""
+    count = native_function("ggml_backend_dev_count", ctypes.c_size_t)
+    get = native_function("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
+    kind = native_function("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
+    devices = [get(index) for index in range(count())]
+    return [device for device in devices if kind(device) in _GPU_KINDS]
+
+
 def supports_gpu_offload() -> bool:
-    """True if the build can put layers on a GPU (Metal, CUDA, Vulkan)."""
-    return bool(api.llama_supports_gpu_offload())
+    """True if layers can be put on a GPU of this machine.
+
+    llama_supports_gpu_offload says so of every build that knows workers.
+    """
+    return bool(gpus())
 
 
 set_verbose(False)

@@ -11,6 +11,7 @@ from pathlib import Path
 from edgespec.errors import Cancelled, ModelFileError
 from edgespec.llama import library
 from edgespec.llama.library import api
+from edgespec.llama.rpc import Placement, place
 from edgespec.llama.vocabulary import Vocabulary
 
 
@@ -37,15 +38,22 @@ class Model:
         path: Path,
         options: ModelOptions = ModelOptions(),
         on_progress: Callable[[float], None] | None = None,
+        workers: tuple[str, ...] = (),
     ) -> None:
         """Load `path`; `on_progress` gets the share loaded, 0 to 1.
 
-        Raises ModelFileError when llama.cpp cannot load the file (llama_model_load_from_file).
+        With `workers` their machines hold and compute the layers. Raises ModelFileError when
+        llama.cpp cannot load the file (llama_model_load_from_file), and what `place` raises.
         KeyboardInterrupt or Cancelled raised by `on_progress` ends the load.
         """
         self.path = path
         self.options = options
-        self._handle = _load(path, options, on_progress)
+        if not path.is_file():
+            raise ModelFileError(
+                f"there is no model file {path}", "check the path or pull the model"
+            )
+        self._placement = place(path, workers) if workers else None
+        self._handle = _load(path, options, on_progress, self._placement)
         self.vocab = Vocabulary(api.llama_model_get_vocab(self._handle))
 
     @property
@@ -54,6 +62,11 @@ class Model:
         if self._handle is None:
             raise ValueError(f"model {self.path.name} is closed")
         return self._handle
+
+    @property
+    def placement_key(self) -> str:
+        """Names the workers that compute the layers and what each has; empty for this machine."""
+        return self._placement.key if self._placement is not None else ""
 
     @property
     def description(self) -> str:
@@ -136,13 +149,19 @@ class Model:
         self.close()
 
 
-def _load(path: Path, options: ModelOptions, on_progress: Callable[[float], None] | None) -> object:
-    if not path.is_file():
-        raise ModelFileError(f"there is no model file {path}", "check the path or pull the model")
+def _load(
+    path: Path,
+    options: ModelOptions,
+    on_progress: Callable[[float], None] | None,
+    placement: Placement | None,
+) -> object:
     params = api.llama_model_default_params()
     params.use_extra_bufts = options.use_extra_buffers
     params.n_gpu_layers = -1
     params.vocab_only = options.vocabulary_only
+    if placement is not None:
+        params.devices = ctypes.cast(placement.devices, ctypes.c_void_p)
+        params.tensor_split = placement.shares
     interrupts: list[BaseException] = []
 
     def report(share: float, _user_data: object) -> bool:

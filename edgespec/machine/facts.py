@@ -257,9 +257,13 @@ def measure_model(
 
 
 def model_key(model: Model, machine: Machine) -> str:
-    """Names a model file, a build, a machine and how the weights were loaded."""
+    """Names a model file, a build, a machine and how the weights were loaded.
+
+    Workers come first: whoever looks for what the file does here finds nothing of theirs.
+    """
     layouts = "extra" if model.options.use_extra_buffers else "plain"
-    return f"{file_fingerprint(model.path)}|{library.build_id()}|{machine.key}|{layouts}"
+    local = f"{file_fingerprint(model.path)}|{library.build_id()}|{machine.key}|{layouts}"
+    return f"{model.placement_key}|{local}" if model.placement_key else local
 
 
 def table_of(short_ms: Mapping[int, float], long_ms: Mapping[int, float]) -> CostTable:

@@ -63,7 +63,9 @@ class MemoryRoom:
         self._available = available
         self._context = context
         try:
-            self._target_bytes = memory_need(GgufFile(target.path), context, max_rows).total
+            need = memory_need(GgufFile(target.path), context, max_rows)
+            elsewhere = need.weights + need.kv_cache if target.placement_key else 0  # of workers
+            self._target_bytes = need.total - elsewhere
         except ModelFileError:  # one of several files, which llama.cpp reads and gguf does not
             self._target_bytes = target.num_bytes
 

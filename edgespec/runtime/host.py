@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgespec.errors import EdgeSpecError, HostDied, LoadCancelled, ModelFileError
+from edgespec.llama.workers import unreachable
 from edgespec.models.trials import Trials
 from edgespec.paths import Paths
 from edgespec.reports import Report
@@ -124,6 +125,7 @@ class Host:
         self._num_deaths = 0
         self._is_closed = False
         self._load: Load | None = None
+        self._workers: tuple[str, ...] = ()
         self._loading: _Loading | None = None
         self._model: ServedModel | None = None
         self._pieces: dict[int, bytes] = {}
@@ -157,6 +159,7 @@ class Host:
         load = Load(options, path, self._paths, sampling or SamplingParams())
         with self._lock:
             self._num_deaths = 0
+            self._workers = options.workers
             process = self._living()
             call = process.call(load)
             loading = self._loading = _Loading(process, call)
@@ -288,11 +291,15 @@ class Host:
         return call.get()
 
     def _call(self, message: Ask | Consultation | Embed) -> tuple[HostProcess, Call]:
-        """Ask a process that has, or is about to have, the model."""
+        """Ask a process that has, or is about to have, the model.
+
+        Where it could not be loaded again (a worker was gone), an answer has it tried once more.
+        """
         with self._lock:
             before = self._process
             process = self._living()
-            if process is not before and self._load is not None:
+            is_without = isinstance(message, Ask) and not (process.has_loaded or process.is_busy)
+            if (process is not before or is_without) and self._load is not None:
                 process.call(self._load)
             return process, process.call(message)
 
@@ -310,12 +317,15 @@ class Host:
     def _tell(self, line: str) -> None:
         self._report(line)
 
-    def _mourn(self, death: Death, died_loading: bool) -> None:
+    def _mourn(self, death: Death, died_loading: bool) -> Death:
         """In the process's thread, before anybody hears of it."""
+        if self._workers and death.is_its_own:
+            death = death.through_workers(unreachable(self._workers))
         self._died_at = self._clock()
         self._num_deaths = self._num_deaths + 1 if died_loading and death.is_its_own else 0
         if not death.is_its_own and death.pid is not None:
             Trials(self._paths.trials).withdraw(death.pid)
+        return death
 
 
 def try_again(path: Path, paths: Paths) -> None:

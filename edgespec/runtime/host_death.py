@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import signal
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgespec.errors import HostDied
@@ -33,6 +34,14 @@ class Death:
     def error(self) -> HostDied:
         """What to raise, anew for each who is told."""
         return HostDied(self.problem, self.remedy)
+
+    def through_workers(self, gone: Sequence[str]) -> Death:
+        """The end of a host over workers, of which `gone` are: no fault of its model file."""
+        if not gone:
+            return replace(self, is_its_own=False)
+        problem = f"the worker {gone[0]} is gone: it cannot be reached any more"
+        remedy = "start it again with `edgespec worker`, and ask again"
+        return replace(self, problem=problem, remedy=remedy, is_its_own=False)
 
     @staticmethod
     def unborn(error: OSError) -> Death:
@@ -65,9 +74,10 @@ class Death:
 
 
 def _reason(said: list[str]) -> str:
-    """What the library or Python said last, in one line without colours."""
+    """What the library or Python said last, in one line without colours and source folders."""
     last = said[-1] if said else ""
     bare = "".join(c for c in re.sub(r"\x1b\[[0-9;]*m", "", last) if c.isprintable())
+    bare = re.sub(r"^/\S*/(?=[^/\s]+:\d+: )", "", bare)
     return bare if len(bare) <= _MOST_LETTERS else bare[: _MOST_LETTERS - 1] + "…"
 
 

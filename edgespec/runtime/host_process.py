@@ -109,12 +109,12 @@ class HostProcess:
     """Starts a host; `death` is None until it has ended, or could not even begin."""
 
     def __init__(
-        self, spawn: Spawn, report: Report, mourn: Callable[[Death, bool], None], *, verbose: bool
+        self, spawn: Spawn, report: Report, mourn: Callable[[Death, bool], Death], *, verbose: bool
     ) -> None:
         """Return before the process is there.
 
         `report` and `mourn` are called in a thread, the latter before anybody hears of the death,
-        told whether it came before a model was there.
+        told whether it came before a model was there; it returns the death that is told.
         """
         self.death: Death | None = None
         self.has_loaded = False
@@ -212,7 +212,7 @@ class HostProcess:
         call.put(value)
 
     def _die(self, death: Death) -> None:
-        self._mourn(death, not self.has_loaded)
+        death = self._mourn(death, not self.has_loaded)
         with self._lock:
             self.death = death
             calls = list(self._calls.values())

@@ -25,7 +25,8 @@ class LoadRequest:
     is kept. `memory_at` is a token database to be used in place of the user's own. `trim` lets a
     drafting model run in its trimmed form. `idle` lets what was not measured and made yet be so
     while nobody waits. `drafter_path` is the file of the model that `drafter` names. `num_slots`
-    answers may be open at a time.
+    answers may be open at a time. The machines of `workers`, addresses of `parse_workers`, compute
+    the target's layers.
     """
 
     model: str = DEFAULT_TARGET
@@ -40,6 +41,7 @@ class LoadRequest:
     idle: bool = True
     drafter_path: Path | None = None
     num_slots: int = 1
+    workers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.num_context is not None and self.num_context < 64:

@@ -116,8 +116,8 @@ def load(
 
     Nothing is measured but the soundness of a library that was never used before, while weights
     load, and half a second of invariance (`starting_facts`); the rest is done in idle time.
-    `available` tells the bytes of memory that there are for it, None where nobody can
-    tell. Raises ModelFileError, NativeLibraryError, StorageError or UsageError; nothing stays open
+    `available` tells the bytes of memory that there are for it, None where nobody can tell. Raises
+    ModelFileError, NativeLibraryError, NetworkError, StorageError or UsageError; nothing stays open
     then.
     """
     check_gguf(path)
@@ -127,7 +127,8 @@ def load(
         free = available()
         database = cleanup.enter_context(open_or_go_without(paths.database, report))
         home = Home(paths, database, report)
-        model = cleanup.enter_context(open_model(path, home.facts, machine, report))
+        model = open_model(path, home.facts, machine, report, request.workers)
+        cleanup.enter_context(model)
         with ending_at_once():
             facts = starting_facts(model, home.facts, machine, _kernels(), report)
             context = context_options(request, model, facts, machine)

@@ -55,15 +55,21 @@ class OpenTarget:
     context: ContextOptions
 
 
-def open_model(path: Path, store: Facts, machine: Machine, report: Report) -> Model:
+def open_model(
+    path: Path,
+    store: Facts,
+    machine: Machine,
+    report: Report,
+    workers: tuple[str, ...] = (),
+) -> Model:
     """Load weights as the library's soundness allows, which is found out meanwhile.
 
-    Raises ModelFileError, NativeLibraryError.
+    Raises ModelFileError, NativeLibraryError; NetworkError where a worker would not serve us.
     """
     with SoundnessCheck(store, machine) as check, contextlib.ExitStack() as failed:
         report(f"loading {path.stem} ({path.stat().st_size / 1e6:,.0f} MB)")
         use_extra_buffers = check.expected
-        model = _loaded(path, use_extra_buffers)
+        model = _loaded(path, use_extra_buffers, workers)
         failed.callback(model.close)
         soundness = check.result()
         failed.pop_all()
@@ -71,7 +77,7 @@ def open_model(path: Path, store: Facts, machine: Machine, report: Report) -> Mo
         report(finding)
     if soundness.use_extra_buffers != use_extra_buffers:
         model.close()
-        model = _loaded(path, soundness.use_extra_buffers)
+        model = _loaded(path, soundness.use_extra_buffers, workers)
     if not model.can_generate:
         kind = model.architecture
         model.close()
@@ -81,9 +87,10 @@ def open_model(path: Path, store: Facts, machine: Machine, report: Report) -> Mo
     return model
 
 
-def _loaded(path: Path, use_extra_buffers: bool) -> Model:
+def _loaded(path: Path, use_extra_buffers: bool, workers: tuple[str, ...]) -> Model:
+    options = ModelOptions(use_extra_buffers=use_extra_buffers)
     with ending_at_once():
-        return Model(path, ModelOptions(use_extra_buffers=use_extra_buffers))
+        return Model(path, options, workers=workers)
 
 
 def context_options(
@@ -151,6 +158,7 @@ def served_model(
             "max_rows": facts.max_rows,
             "provisional": facts.is_provisional,
             "library": library.build_id(),
+            "workers": model.placement_key,
         },
         details=_details(model, num_embedded),
     )

@@ -24,6 +24,7 @@ from edgespec.errors import (
     EdgeSpecError,
     GrammarError,
     HostDied,
+    NetworkError,
     UsageError,
 )
 
@@ -136,6 +137,8 @@ def to_api_error(error: Exception) -> ApiError:
             return ApiError(503, str(error), code="server_busy", headers={"Retry-After": "1"})
         case HostDied():
             return ApiError(503, str(error), code="engine_died")
+        case NetworkError():
+            return ApiError(503, str(error), code="worker_unreachable")
         case EdgeSpecError():
             return ApiError(500, str(error))
         case _:

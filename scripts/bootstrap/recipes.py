@@ -24,7 +24,12 @@ _FAST_GCC = (13,)
 
 NO_AMX_FLAGS = ("-mno-amx-tile", "-mno-amx-int8", "-mno-amx-bf16")
 
-COMMON_CMAKE_ARGS = ("-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DLLAVA_BUILD=OFF")
+COMMON_CMAKE_ARGS = (
+    "-DCMAKE_BUILD_TYPE=Release",
+    "-DGGML_NATIVE=ON",
+    "-DLLAVA_BUILD=OFF",
+    "-DGGML_RPC=ON",
+)
 NO_OPENMP = "-DGGML_OPENMP=OFF"
 
 

@@ -16,7 +16,7 @@ ASSERTION = ["loading", "\x1b[31m/src/ggml.c:12: GGML_ASSERT(n > 0) failed\x1b[0
     ("status", "said", "ran_out", "words", "is_its_own"),
     [
         (-signal.SIGSEGV, ASSERTION, False, "crashed on a wrong memory address;", True),
-        (-signal.SIGABRT, ASSERTION, False, "gave up (/src/ggml.c:12: GGML_ASSERT(n > 0)", True),
+        (-signal.SIGABRT, ASSERTION, False, "gave up (ggml.c:12: GGML_ASSERT(n > 0)", True),
         (-signal.SIGABRT, [], False, "the engine died: it gave up;", True),
         (-signal.SIGBUS, [], False, "was its file cut short", True),
         (-signal.SIGILL, [], False, "does not have", True),
@@ -45,6 +45,16 @@ def test_one_line_says_what_happened(
 def test_what_the_library_says_is_cut_short() -> None:
     death = Death.of(7, -signal.SIGABRT, ["x" * 5000], ran_out_of_memory=False)
     assert len(str(death.error())) < 300
+
+
+def test_workers_that_are_gone_are_told_and_no_file_is_blamed() -> None:
+    death = Death.of(7, -signal.SIGABRT, ASSERTION, ran_out_of_memory=False)
+    told = death.through_workers(["10.0.0.2:50052", "10.0.0.3:50052"])
+    assert "the worker 10.0.0.2:50052 is gone" in str(told.error())
+    assert "edgespec worker" in told.remedy
+    cut_off = death.through_workers([])
+    assert str(cut_off.error()) == str(death.error())
+    assert (told.is_its_own, cut_off.is_its_own) == (False, False)
 
 
 def test_the_kernel_counts_or_does_not_tell() -> None:

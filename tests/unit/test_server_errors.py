@@ -16,6 +16,7 @@ WANTED = {
     "ContextOverflowError": (400, "context_length_exceeded"),
     "BusyError": (503, "server_busy"),
     "HostDied": (503, "engine_died"),
+    "NetworkError": (503, "worker_unreachable"),
 }
 
 
