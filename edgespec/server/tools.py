@@ -115,17 +115,16 @@ class Toolbox:
         )
 
     def constraint(self, free: Constraint | None) -> Constraint | None:
-        """What an answer must be that may, or must, call these; `free` is what else it may be."""
+        """What an answer must be that may, or must, call these; `free` is what its text may be.
+
+        An answer that must call has no text. Raises ApiError.
+        """
+        if free is not None and free.kind != "json_schema":
+            raise invalid("tools", "tools go with a JSON schema as format, not with a grammar")
         if self.forced:
-            if free is not None:
-                raise invalid(
-                    "tool_choice", "a tool that must be called and a format exclude each other"
-                )
             return Constraint("lark", self._grammar(self.forced))
         if free is None:
             return None
-        if free.kind != "json_schema":
-            raise invalid("tools", "tools go with a JSON schema as format, not with a grammar")
         if not self.form.opens:
             return Constraint("json_schema", json.dumps(self._call_or(json.loads(free.text))))
         return Constraint(
