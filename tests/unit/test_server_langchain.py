@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from langchain_core.exceptions import ContextOverflowError
-from langchain_core.messages import AIMessageChunk, HumanMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel, SecretStr
@@ -69,6 +69,16 @@ async def test_chats_whole_streamed_and_asynchronous(
     assert [each.content for each in model.batch(["a", "b"])] == ["a", "b"]
     logprobs = model.bind(logprobs=True).invoke("ab").response_metadata["logprobs"]["content"]
     assert [entry["token"] for entry in logprobs] == ["a", "b"]
+
+
+def test_choices_stops_and_an_answer_that_is_begun(
+    server: Running, completer: EchoCompleter
+) -> None:
+    two = chat(server, n=2, stop_sequences=["two"], max_tokens=20)
+    made = two.generate([[HumanMessage("Count."), AIMessage("One, two,")]])
+    assert [each.text for each in made.generations[0]] == ["One, ", "One, "]
+    request = completer.requests[-1]
+    assert (request.continue_final_message, request.max_tokens) == (True, 20)
 
 
 @pytest.mark.parametrize("through_responses", [False, True])
