@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pytest
 from langchain_core.exceptions import ContextOverflowError
@@ -103,9 +103,12 @@ def test_tools_are_called_and_their_results_told(
     assert [each.name for each in prompt[-2].tool_calls] == ["weather"]
 
 
-@pytest.mark.parametrize("method", ["json_schema", "json_mode", "function_calling"])
+Method = Literal["json_schema", "json_mode", "function_calling"]
+
+
+@pytest.mark.parametrize("method", get_args(Method))
 def test_structured_output_is_held_to_the_model(
-    model: ChatOpenAI, completer: EchoCompleter, method: Any
+    model: ChatOpenAI, completer: EchoCompleter, method: Method
 ) -> None:
     person = '{"name": "Ann", "age": 30}'
     call = f'<tool_call>\n{{"name": "Person", "arguments": {person}}}\n</tool_call>'
