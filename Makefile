@@ -13,8 +13,10 @@ TYPE_PATH = build/tree:scripts:tools:research:tests/support
 # TORCH="torch==2.13.0+cpu" or the like does not. Nothing is installed as editable there, so -P keeps
 # this folder's edgespec/, which is only a part of the package, from being imported.
 TORCH = torch>=2.6,<3
+# What `make test-clients` adds: 390 MB with what they need, and other versions than ours.
+CLIENTS = "litellm>=1.110,<2" "instructor>=1.17,<2"
 
-.PHONY: help setup setup-dev chat check test goldens picture test-train lint tree browser clean
+.PHONY: help setup setup-dev chat check test goldens picture test-train test-clients lint tree browser clean
 
 help:
 	@echo 'make chat    set up, take the default models, open the chat'
@@ -24,6 +26,7 @@ help:
 	@echo 'make goldens write what screens show anew, to be looked at'
 	@echo 'make picture draw the picture of the chat anew (docs/chat.svg)'
 	@echo 'make test-train  tests of `edgespec adapt train`, with PyTorch, in an environment of its own'
+	@echo 'make test-clients  tests of the server with large clients, in an environment of its own'
 	@echo 'make clean   remove .venv and build products; models and built wheels stay'
 
 setup:
@@ -72,7 +75,13 @@ test-train: tree
 	@.venv-train/bin/python scripts/lend_packages.py build/tree .venv
 	@.venv-train/bin/python -P -m pytest tests/train
 
+test-clients: tree
+	@test -d .venv-clients || $(BIN)/python -m venv .venv-clients
+	@.venv-clients/bin/python -m pip install -q $(CLIENTS)
+	@.venv-clients/bin/python scripts/lend_packages.py build/tree .venv
+	@.venv-clients/bin/python -P -m pytest tests/clients
+
 clean:
-	rm -rf .venv .venv-train build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-train .venv-clients build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -rf .import_linter_cache snapshot_report.html
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

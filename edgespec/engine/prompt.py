@@ -89,7 +89,8 @@ def _fitting(tokens: Sequence[int], num_context: int) -> tuple[int, ...]:
         raise UsageError("the prompt is empty", "give at least one word")
     if len(tokens) >= num_context:
         raise ContextOverflowError(
-            f"the prompt takes {len(tokens)} tokens and the context holds {num_context}",
+            # Clients know that they may shorten it and try again by "prompt is too long".
+            f"the prompt is too long: {len(tokens)} tokens, and the context holds {num_context}",
             "shorten it or use a larger context (--context)",
             len(tokens),
             num_context,

@@ -53,6 +53,22 @@ def lark_for_llguidance(text: str) -> str:
     return "".join([*parts, text[place:]])
 
 
+def within(schema: dict[str, Any], place: str) -> dict[str, Any]:
+    """A schema as the part at `place` of another one, which means there what it means alone.
+
+    >>> within({"items": {"$ref": "#"}}, "#/anyOf/1")
+    {'items': {'$ref': '#/anyOf/1'}}
+    """
+    part: dict[str, Any] = json.loads(json.dumps(schema))
+    part.pop("$id", None)  # else references are to what has this name
+    _close(part)
+    for each in _schemas(part):
+        reference = each.get("$ref")
+        if isinstance(reference, str) and reference.startswith("#"):
+            each["$ref"] = place + reference[1:]
+    return part
+
+
 def _prepared(schema: object) -> str:
     if schema is True:
         schema = {}

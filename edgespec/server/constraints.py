@@ -96,7 +96,8 @@ def of_schema(schema: Json | str | None, param: str) -> Constraint:
         return ANY_OBJECT
     try:
         value: Any = json.loads(schema) if isinstance(schema, str) else schema
-        if not isinstance(value, dict | bool):
+        value = {} if value is True else value
+        if not isinstance(value, dict):
             raise ValueError("it is not an object")
         return Constraint("json_schema", json.dumps(value, allow_nan=False))
     except (ValueError, RecursionError) as error:

@@ -79,8 +79,10 @@ class Speech:
         self.calls: list[ToolCall] = []
         self._form = form
         self._is_parallel = is_parallel
+        self._names = frozenset(names)
         self._heads = [f'{word}{{"name":"{name}"' for name in names for word in ("", "json", "xml")]
         self._held = ""
+        self._before = ""  # what stands before the call under way: words, if it is none
         self._num_begun = 0
         self._call: CallReader | None = None
 
@@ -107,13 +109,9 @@ class Speech:
         """What is left at the end of the answer."""
         left, call = self._held, self._call
         if call is not None:
-            left = self._opening + call.text + left if call.name is None else ""
+            left = self._before + call.text + left if call.name is None else ""
         self._held, self._call = "", None
         return self._words(left if left.strip(" \n,;]") or not self.calls else "")
-
-    @property
-    def _opening(self) -> str:
-        return self._form.opens if self._form is not None else ""
 
     def _read(self, call: CallReader) -> list[Part]:
         """Read on in a call."""
@@ -122,7 +120,10 @@ class Speech:
         if call.is_over:
             self._call = None
         if call.name is None:
-            return self._words(self._opening + call.text) if call.is_over else []
+            return self._words(self._before + call.text) if call.is_over else []
+        if not was_named and not self._is_known(call.name):
+            self._call = None
+            return self._words(self._before + call.text)
         if not was_named:
             self._num_begun += 1
         if call.index and not self._is_parallel:
@@ -132,6 +133,10 @@ class Speech:
         self.calls[call.index] = replace(self.calls[call.index], arguments=call.arguments)
         begun = [] if was_named else [Begun(call.index, call.id, call.name)]
         return [*begun, *([Arguments(call.index, more)] if more else [])]
+
+    def _is_known(self, name: str) -> bool:
+        """Whether a call of this is one; without a mark it is if there is such a tool."""
+        return bool(self._before.strip("[ \n")) or not self._names or name in self._names
 
     def _skip_between(self, form: ToolForm) -> bool:
         """Drop what stands after a call and says nothing; False if it is not all there."""
@@ -153,11 +158,9 @@ class Speech:
         at = held.find(form.opens)
         fence, is_call = self._find_fence(at if at >= 0 else len(held))
         if is_call:
-            parts += self._words(held[:fence].rstrip())
-            return held.index("{", fence)
+            return self._begin(held[:fence].rstrip(), held.index("{", fence), parts)
         if at >= 0 and fence >= at:
-            parts += self._words(held[:at].rstrip())
-            return at + len(form.opens)
+            return self._begin(held[:at].rstrip(), at + len(form.opens), parts)
         begun = max(_num_opening(held, form.opens), _num_opening(held, _FENCE))
         certain = held[: min(fence, len(held) - begun)].rstrip()
         parts += self._words(certain)
@@ -181,16 +184,22 @@ class Speech:
         """A call without marks is at the beginning of the answer, or after another one."""
         if self._num_begun:
             at = self._held.find("{")
-            return at if at >= 0 else None
+            return self._begin("", at, parts) if at >= 0 else None
         if not self.text:
             if (_BARE_LIST if form.is_list else _BARE).match(self._held):
-                return self._held.index("{")
+                return self._begin("", self._held.index("{"), parts)
             is_open = self._held.lstrip()[:1] in ("", "{", "[", "<")
             if is_open and len(self._held) < _MOST_UNDECIDED:
                 return None
         parts += self._words(self._held)
         self._held = ""
         return None
+
+    def _begin(self, words: str, start: int, parts: list[Part]) -> int:
+        """Tell the words before a call that begins at `start`, and keep what is between them."""
+        parts += self._words(words)
+        self._before = self._held[len(words) : start]
+        return start
 
     def _words(self, text: str) -> list[Part]:
         self.text += text

@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from edgespec.grammar.json_schema import within
 from edgespec.server.fields import Json, Strict, invalid, unsupported
 from edgespec.types import Constraint, ModelDetails
 
@@ -114,20 +115,49 @@ class Toolbox:
         )
 
     def constraint(self, free: Constraint | None) -> Constraint | None:
-        """What an answer must be that may, or must, call these; `free` is what else it may be."""
+        """What an answer must be that may, or must, call these; `free` is what its text may be.
+
+        An answer that must call has no text. Raises ApiError.
+        """
+        if free is not None and free.kind != "json_schema":
+            raise invalid("tools", "tools go with a JSON schema as format, not with a grammar")
         if self.forced:
-            if free is not None:
-                raise invalid(
-                    "tool_choice", "a tool that must be called and a format exclude each other"
-                )
             return Constraint("lark", self._grammar(self.forced))
         if free is None:
             return None
-        if free.kind != "json_schema":
-            raise invalid("tools", "tools go with a JSON schema as format, not with a grammar")
+        if not self.form.opens:
+            return Constraint("json_schema", json.dumps(self._call_or(json.loads(free.text))))
         return Constraint(
             "lark", self._grammar(self.functions, "| answer") + f"answer: %json {free.text}\n"
         )
+
+    def _call_or(self, answer: Json) -> Json:
+        """One schema for calls and for an answer, where marks do not tell them apart.
+
+        Of two schemas that begin with the same letter a Lark grammar goes on with the first.
+        """
+        form = self.form
+        place = "#/anyOf/0/items/anyOf" if form.is_list else "#/anyOf/0/anyOf"
+        call: Json = {
+            "anyOf": [
+                {
+                    "type": "object",
+                    "properties": {
+                        "name": {"const": each.name},
+                        form.arguments: within(
+                            each.parameters or {"type": "object"},
+                            f"{place}/{index}/properties/{form.arguments}",
+                        ),
+                    },
+                    "required": ["name", form.arguments],
+                    "additionalProperties": False,
+                }
+                for index, each in enumerate(self.functions)
+            ]
+        }
+        most = 1 if self.is_parallel is False else _MOST_CALLS
+        calls = {"type": "array", "items": call, "minItems": 1, "maxItems": most}
+        return {"anyOf": [calls if form.is_list else call, within(answer, "#/anyOf/1")]}
 
     def _grammar(self, functions: Sequence[Function], otherwise: str = "") -> str:
         """Calls of `functions` in Lark, each with a JSON schema of its own."""

@@ -6,13 +6,18 @@ A small model says what it likes, so what is checked is what it must say.
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import anthropic
 import ollama
 import pydantic
 import pytest
+from langchain_openai import ChatOpenAI
 from openai import AsyncOpenAI, OpenAI
 from server_support import Running, post, running_server
 
@@ -205,3 +210,35 @@ def test_ollamas_client_chats(server: Running) -> None:
         pieces = list(client.chat(name, ASKED, stream=True, options=options))
         whole = client.chat(name, ASKED, options=options)
     assert "".join(piece.message.content or "" for piece in pieces) == whole.message.content
+
+
+def test_langchain_chats_calls_and_gets_objects(server: Running) -> None:
+    model = ChatOpenAI(
+        base_url=server.url,
+        api_key=pydantic.SecretStr("none"),
+        model="m",
+        temperature=0,
+        max_completion_tokens=60,
+    )
+    paris = "What is the capital of France? Answer with one word."
+    whole = model.invoke(paris).text
+    assert "Paris" in whole
+    assert "".join(piece.text for piece in model.stream(paris)) == whole
+    [call] = model.bind_tools(TOOLS, tool_choice="get_weather").invoke(ASKED).tool_calls
+    check_weather(call["args"])
+    assert isinstance(model.with_structured_output(Person).invoke("Ann is 30."), Person)
+
+
+def test_llm_answers_in_a_shell(server: Running, tmp_path: Path) -> None:
+    models = [{"model_id": "edgespec", "model_name": "m", "api_base": server.url}]
+    (tmp_path / "extra-openai-models.yaml").write_text(json.dumps(models))
+    asked = ["-o", "temperature", "0", "-o", "max_tokens", "8", "The capital of France?"]
+    ended = subprocess.run(
+        [sys.executable, "-P", "-m", "llm", "-m", "edgespec", *asked],
+        env={**os.environ, "LLM_USER_PATH": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "Paris" in ended.stdout, ended.stderr

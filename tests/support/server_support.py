@@ -186,7 +186,10 @@ class EchoCompleter:
         size = len(request.prompt_tokens) or self.count_tokens(request.prompt)
         if size > NUM_CONTEXT:
             raise ContextOverflowError(
-                f"{size} tokens do not fit {NUM_CONTEXT}", "shorten it", size, NUM_CONTEXT
+                f"the prompt is too long: {size} tokens, and the context holds {NUM_CONTEXT}",
+                "shorten it",
+                size,
+                NUM_CONTEXT,
             )
         return size
 

@@ -8,6 +8,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from grammar_support import admits
 from hypothesis import given
 from hypothesis import strategies as st
 from server_support import DETAILS
@@ -192,14 +193,49 @@ def test_a_call_is_forced_by_a_grammar_over_the_schemas_of_the_tools(form: ToolF
     several = Toolbox(form, (CLOCK, WEATHER), (CLOCK, WEATHER), is_parallel=True).constraint(None)
     assert several is not None
     assert "one){0,15}" in several.text
-    with pytest.raises(ApiError, match="exclude each other"):
-        Toolbox(form, (CLOCK,), (CLOCK,)).constraint(Constraint("json_schema", "{}"))
+    forced = Toolbox(form, (CLOCK,), (CLOCK,))
+    with_format = forced.constraint(Constraint("json_schema", "{}"))
+    assert with_format == forced.constraint(None), "the format is of text, and there is none"
 
 
-def test_an_answer_in_a_format_may_still_be_a_call() -> None:
-    tools = Toolbox(HERMES, (CLOCK,))
-    constraint = tools.constraint(Constraint("json_schema", '{"type": "integer"}'))
+@pytest.mark.parametrize("form", [HERMES, LLAMA, MISTRAL], ids=lambda form: form.name)
+def test_an_answer_in_a_format_may_still_be_a_call(form: ToolForm) -> None:
+    format_ = {
+        "type": "array" if form.is_list else "object",
+        "properties": {"name": {"type": "string"}, "like": {"$ref": "#/$defs/town"}},
+        "items": {"$ref": "#/$defs/town"},
+        "required": ["name"],
+        "$defs": {"town": {"enum": ["Ulm", "Bonn"]}},
+    }
+    recursive = {
+        "type": "object",
+        "properties": {"town": {"const": "Ulm"}, "then": {"$ref": "#"}},
+        "required": ["town"],
+    }
+    route = Function(name="route", parameters=recursive)
+    tools = Toolbox(form, (CLOCK, WEATHER, route))
+    constraint = tools.constraint(Constraint("json_schema", json.dumps(format_)))
     assert constraint is not None
-    assert 'answer: %json {"type": "integer"}' in constraint.text
+    answer = '["Ulm", "Bonn"]' if form.is_list else '{"name": "clock", "like": "Bonn"}'
+    assert admits(constraint, answer)
+    assert not admits(constraint, answer.replace("Bonn", "Rome"))
+    for name, arguments, is_right in (
+        ("weather", '{"town": "Rome"}', True),
+        ("weather", '{"town": 1}', False),
+        ("route", '{"town": "Ulm", "then": {"town": "Ulm"}}', True),
+        ("route", '{"town": "Ulm", "then": {"town": "Bonn"}}', False),
+        ("rain", "{}", False),
+    ):
+        call = call_of(form, name, arguments)
+        assert admits(constraint, f"[{call}]" if form.is_list else call) is is_right
     with pytest.raises(ApiError, match="not with a grammar"):
         tools.constraint(Constraint("gbnf", 'root ::= "x"'))
+
+
+@pytest.mark.parametrize("form", [LLAMA, MISTRAL], ids=lambda form: form.name)
+def test_an_answer_that_names_no_tool_is_no_call(form: ToolForm) -> None:
+    answer = '{"name": "Ann", "parameters": {"x": 1}}'
+    answer = f" [{answer}, {answer}] " if form.is_list else f" {answer}\n"
+    for step in (1, 5, 100):
+        pieces = [answer[at : at + step] for at in range(0, len(answer), step)]
+        assert told(read(Speech(form, names=["weather"]), pieces)) == (answer, [])
