@@ -29,6 +29,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx2
 import psutil
@@ -276,7 +277,12 @@ async def run(port: int, process: psutil.Process, chosen: argparse.Namespace) ->
     async with httpx2.AsyncClient(base_url=url, timeout=900) as client:
         await until_healthy(client)
         soak = Soak(client, process, noise, questions(noise))
-        await soak.listen_alone()
+        if chosen.alone and chosen.alone.exists():
+            soak.wanted = json.loads(chosen.alone.read_text())
+        else:
+            await soak.listen_alone()
+        if chosen.alone:
+            chosen.alone.write_text(json.dumps(soak.wanted))
         print(f"{len(soak.wanted)} answers alone", flush=True)
         before = await soak.figures()
         soak.began = time.monotonic()
@@ -346,6 +352,7 @@ def main() -> None:
     span.add_argument("--minutes", type=float)
     span.add_argument("--requests", type=int)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--alone", type=Path, help="keeps the answers alone for another run")
     chosen, more = parser.parse_known_args()
     port = free_port()
     command = [chosen.edgespec, "serve", "--on-demand", "--drafter", "auto", *more]
