@@ -3,7 +3,7 @@
     EDGESPEC_HOME=HOME python research/soak.py EDGESPEC --minutes 30 [--slots 8] [--no-learn ...]
     EDGESPEC_HOME=HOME python research/soak.py EDGESPEC --requests 200 --slots 16
 
-What is not known here goes to `edgespec serve`. Sixty questions are first asked one at a time,
+What is not known here goes to `edgespec serve`. Forty-eight questions are first asked one at a time,
 plain and from an empty cache. Then the clients ask them in random order, drafted, whole and
 streamed, by the APIs that have the words for them, and each answer is compared with the one alone:
 text, calls of tools, log-probabilities. With `--minutes` clients also leave while they wait and in
@@ -145,7 +145,7 @@ class Soak:
         writer.write(request[: self.noise.randint(1, len(request))])
         with contextlib.suppress(TimeoutError, ConnectionError):
             is_patient = self.noise.random() < 0.1
-            async with asyncio.timeout(90 if is_patient else self.noise.uniform(0, 3)):
+            async with asyncio.timeout(45 if is_patient else self.noise.uniform(0, 3)):
                 await reader.read()
                 self.seen["half a request: closed by the server"] += 1
         writer.close()
