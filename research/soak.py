@@ -3,8 +3,8 @@
     EDGESPEC_HOME=HOME python research/soak.py EDGESPEC --minutes 30 [--slots 8] [--no-learn ...]
     EDGESPEC_HOME=HOME python research/soak.py EDGESPEC --requests 200 --slots 16
 
-What is not known here goes to `edgespec serve`. Forty-eight questions are first asked one at a time,
-plain and from an empty cache. Then the clients ask them in random order, drafted, whole and
+What is not known here goes to `edgespec serve`. Forty-eight questions are first asked one at
+a time, plain and from an empty cache. Then the clients ask them in random order, drafted, whole and
 streamed, by the APIs that have the words for them, and each answer is compared with the one alone:
 text, calls of tools, log-probabilities. With `--minutes` clients also leave while they wait and in
 mid-stream, and send what no server should take: broken JSON, wrong types, hostile grammars, a
