@@ -60,7 +60,7 @@ def test_what_does_not_fit_is_an_error_that_tells_the_numbers(
 ) -> None:
     with pytest.raises(ContextOverflowError) as caught:
         encode_prompt(request(prompt, overflow), BRIDGE, 100)
-    assert "takes 1" in str(caught.value)
+    assert "prompt is too long: 1" in str(caught.value), "words that clients know"
     assert "context holds 100" in str(caught.value)
     assert "\n" not in str(caught.value)
 
