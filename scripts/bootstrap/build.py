@@ -18,7 +18,14 @@ from bootstrap.recipes import Recipe
 LEAN_CMAKE = Path(__file__).with_name("lean.cmake")
 SOURCE_EDITS = tuple(
     Path(__file__).with_name(name)
-    for name in ("source_edits.py", "invariant_sums.py", "row_kernels.py", "edgespec_rows.h")
+    for name in (
+        "source_edits.py",
+        "invariant_sums.py",
+        "row_kernels.py",
+        "edgespec_rows.h",
+        "row_attention.py",
+        "edgespec_attention.h",
+    )
 )
 
 _WHEEL_EXCLUDE = "/lib;/include;/bin"

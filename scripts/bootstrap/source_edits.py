@@ -12,14 +12,14 @@ from pathlib import Path
 if __name__ == "__main__":  # found by nobody else: see lean.cmake
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bootstrap import invariant_sums, row_kernels
+from bootstrap import invariant_sums, row_attention, row_kernels
 from bootstrap.invariant_sums import UnexpectedSourceError
 
 
 def edit_all(source: Path) -> list[str]:
     """Make every edit in the llama.cpp tree at `source`; what could not be made, for people."""
     problems = []
-    for edit in (invariant_sums.edit, row_kernels.edit):
+    for edit in (invariant_sums.edit, row_kernels.edit, row_attention.edit):
         try:
             edit(source)
         except (UnexpectedSourceError, OSError) as problem:
