@@ -1,7 +1,7 @@
 """Give llama.cpp an attention for keys in BF16 and values in F16 (edgespec_attention.h).
 
-These are the types with which rows together get the bits of rows alone, as ggml's own fast paths, which
-say other bits, do not take them. What is left there for them takes every cell of the cache by
+These are the types with which rows together get the bits of rows alone, as ggml's own fast paths,
+which say other bits, do not take them. What is left there for them takes every cell of the cache by
 itself, which made prompts of 3,500 tokens take twice as long as with F16 (docs/decisions/0028).
 
 Source that does not look as expected is left alone: it is slower, nothing else.
