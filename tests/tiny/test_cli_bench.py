@@ -71,7 +71,7 @@ def test_the_file_has_the_promised_fields(cli: Cli, report: dict[str, Any]) -> N
         assert all(type(figures[name]) is kind for name, kind in FIGURES.items())
     assert report["complete"] is True
     assert report["model"] == "quick"
-    assert report["drafter"] == "context"
+    assert report["drafter"] == "context+grammar"
     assert report["exactness"] == "identical"
     assert report["settings"]["threads"] == 1
     assert report["sampling"]["temperature"] == 0.0
@@ -96,7 +96,7 @@ def test_every_turn_counts(report: dict[str, Any]) -> None:
 def test_the_table_and_the_progress(whole: tuple[Ended, dict[str, Any]]) -> None:
     ended, report = whole
     first, headings, *rows = ended.stdout.splitlines()
-    assert first == "quick, drafter context, promise: identical"
+    assert first == "quick, drafter context+grammar, promise: identical"
     for heading in ("category", "questions", "plain t/s", "speed-up", "same"):
         assert heading in headings
     assert [row.split()[:2] for row in rows] == [["writing", "3"], ["maths", "2"], ["overall", "5"]]

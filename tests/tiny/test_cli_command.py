@@ -11,7 +11,19 @@ from pathlib import Path
 import pytest
 from cli_support import PATIENCE_S, Cli
 
-COMMANDS = ("adapt", "bench", "chat", "db", "doctor", "models", "pull", "run", "serve", "trim")
+COMMANDS = (
+    "adapt",
+    "bench",
+    "chat",
+    "db",
+    "doctor",
+    "models",
+    "pull",
+    "run",
+    "serve",
+    "trim",
+    "worker",
+)
 HEAVY = (
     "httpx2",
     "huggingface_hub",
