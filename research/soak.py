@@ -3,15 +3,16 @@
     EDGESPEC_HOME=HOME python research/soak.py EDGESPEC --minutes 30 [--slots 8] [--no-learn ...]
     EDGESPEC_HOME=HOME python research/soak.py EDGESPEC --requests 200 --slots 16
 
-What is not known here goes to `edgespec serve`. Forty-eight questions are first asked one at
-a time, plain and from an empty cache. Then the clients ask them in random order, drafted, whole and
-streamed, by the APIs that have the words for them, and each answer is compared with the one alone:
-text, calls of tools, log-probabilities. With `--minutes` clients also leave while they wait and in
-mid-stream, and send what no server should take: broken JSON, wrong types, hostile grammars, a
-prompt of 1 MB, bodies too large, halves of requests. Every ten seconds memory and slots are noted;
-its growth is the slope of a line through all that was noted after a fifth of the time. Exit status
-1 if an answer was wrong, a status 5xx was seen, a request was not refused in one line, the host
-died, or a slot was still taken ten seconds after the last client had left.
+What is not known here goes to `edgespec serve`. Forty-eight questions are first asked one at a
+time, plain and from an empty cache; `--alone FILE` keeps these answers for another run. Then the
+clients ask them in random order, drafted, whole and streamed, by the APIs that have the words for
+them, and each answer is compared with the one alone: text, calls of tools, log-probabilities. With
+`--minutes` clients also leave while they wait and in mid-stream, and send what no server should
+take: broken JSON, wrong types, hostile grammars, a prompt of 1 MB, bodies too large, halves of
+requests. Every ten seconds memory and slots are noted; growth is that of a line fitted to all that
+was noted after a fifth of the time. Exit status 1 if an answer was wrong, a status 5xx was seen, a
+request was not refused in one line, the host died, or a slot was still taken ten seconds after the
+last client had left.
 """
 
 from __future__ import annotations

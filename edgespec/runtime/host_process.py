@@ -36,6 +36,16 @@ _MOST_LINES = 20
 
 _MOST_BYTES = 2000
 
+_ALLOCATION = {
+    "MALLOC_MMAP_THRESHOLD_": str(4 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(8 << 20),
+}
+"""What glibc is told: buffers from 4 MiB on are the system's own again once they are freed.
+
+By itself it raises these limits with what is freed, and cells of conversations that were let go
+stay behind in the arena of each thread that held some.
+"""
+
 
 class Process(Protocol):
     """A child with a pipe to it, in the main `subprocess.Popen`."""
@@ -63,6 +73,11 @@ Spawn = Callable[[bool], tuple[Process, socket.socket]]
 """Starts a process, told whether its stderr is for people; raises OSError."""
 
 
+def environment() -> dict[str, str]:
+    """The variables of a host: ours, and for the allocator what the user did not set."""
+    return {**_ALLOCATION, **os.environ, "GGML_NO_BACKTRACE": "1"}
+
+
 def spawn_host(verbose: bool) -> tuple[Process, socket.socket]:
     """Start `edgespec.runtime.host_child`, out of reach of the terminal's signals."""
     ours, theirs = socket.socketpair()
@@ -74,7 +89,7 @@ def spawn_host(verbose: bool) -> tuple[Process, socket.socket]:
             stdout=subprocess.DEVNULL,
             stderr=None if verbose else subprocess.PIPE,
             pass_fds=(theirs.fileno(),),
-            env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+            env=environment(),
             start_new_session=True,
         )
     except BaseException:
