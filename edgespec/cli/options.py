@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from edgespec.errors import UsageError
-from edgespec.llama.workers import parse_workers
 from edgespec.models.registry import DEFAULT_TARGET
 from edgespec.runtime.request import (
     BEST_DRAFTER,
@@ -18,6 +17,7 @@ from edgespec.runtime.request import (
     LoadRequest,
 )
 from edgespec.types import SamplingParams
+from edgespec.workers import parse_workers
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import click
 
 from edgespec.errors import BusyError, NativeLibraryError, NetworkError, UsageError
-from edgespec.llama.workers import check_worker, is_open_to_others
 from edgespec.runtime.request import check_threads
+from edgespec.workers import check_worker, is_open_to_others
 
 DEFAULT_PORT = 50052
 """As llama.cpp's own rpc-server has it."""

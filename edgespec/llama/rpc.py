@@ -16,7 +16,7 @@ from typing import Any
 
 from edgespec.errors import ModelFileError, NativeLibraryError, NetworkError
 from edgespec.llama.library import api, gpus, native_function
-from edgespec.llama.workers import MOST_WORKERS, check_worker
+from edgespec.workers import MOST_WORKERS, check_worker
 
 _NO_REUSE = "LLAMA_GRAPH_REUSE_DISABLE"
 """Read by llama_init_from_model."""

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgespec.errors import EdgeSpecError, HostDied, LoadCancelled, ModelFileError
-from edgespec.llama.workers import unreachable
 from edgespec.models.trials import Trials
 from edgespec.paths import Paths
 from edgespec.reports import Report
@@ -50,6 +49,7 @@ from edgespec.types import (
     SamplingParams,
     ServedModel,
 )
+from edgespec.workers import unreachable
 
 _MOST_DEATHS = 2
 REST_S = 10.0

@@ -21,12 +21,12 @@ from edgespec.cache.facts import Facts
 from edgespec.errors import HostDied, NativeLibraryError, NetworkError
 from edgespec.files.fingerprint import file_fingerprint
 from edgespec.llama import rpc
-from edgespec.llama.workers import PROTOCOL
 from edgespec.machine.facts import MODEL
 from edgespec.paths import Paths
 from edgespec.runtime.host import Host
 from edgespec.runtime.request import LoadRequest
 from edgespec.types import Completion, CompletionRequest, SamplingParams
+from edgespec.workers import PROTOCOL
 
 SPEC = TinySpec(
     width=64, ffn_width=128, num_layers=4, num_vocab=512, quantization="Q8_0", repetitive=True

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from edgespec.errors import NetworkError, UsageError
-from edgespec.llama.workers import (
+from edgespec.workers import (
     PROTOCOL,
     check_worker,
     is_open_to_others,
