@@ -16,7 +16,8 @@ from fakes import (
 )
 
 from edgespec.drafters.context import ContextDrafter
-from edgespec.engine.completer import EngineAnswer, EngineCompleter, ReadVector
+from edgespec.engine.answer import EngineAnswer
+from edgespec.engine.completer import EngineCompleter, ReadVector
 from edgespec.errors import UsageError
 from edgespec.passes import Kept
 from edgespec.protocols import Drafter, Observer, Sampler

@@ -18,7 +18,8 @@ from fakes import (
 from edgespec.bench.report import figures
 from edgespec.bench.runner import Pair, Run, Stoppable, run_suite
 from edgespec.bench.suite import Question
-from edgespec.engine.completer import EngineAnswer, EngineCompleter
+from edgespec.engine.answer import EngineAnswer
+from edgespec.engine.completer import EngineCompleter
 from edgespec.errors import GrammarError
 from edgespec.types import (
     Chunk,

@@ -12,7 +12,8 @@ from edgespec.bench.plan import cold_questions, warm_plan
 from edgespec.bench.runner import Pair
 from edgespec.bench.suite import Question
 from edgespec.bench.warm import Warm, WarmPlan, run_warm
-from edgespec.engine.completer import EngineAnswer, EngineCompleter
+from edgespec.engine.answer import EngineAnswer
+from edgespec.engine.completer import EngineCompleter
 from edgespec.errors import UsageError
 from edgespec.passes import Kept, Proposal
 from edgespec.types import (

@@ -21,7 +21,7 @@ from completers import (
 )
 from fakes import FakeSampler, ScriptedSampler, TinyBridge
 
-from edgespec.engine.completer import EngineAnswer
+from edgespec.engine.answer import EngineAnswer
 from edgespec.errors import Cancelled, EdgeSpecError, GrammarError, NativeLibraryError, UsageError
 from edgespec.protocols import Sampler, Target
 from edgespec.types import Completion, CompletionRequest, Constraint, SamplingParams
