@@ -19,16 +19,20 @@ class Progress:
     """Shows the report as it grows; within the block if it is live."""
 
     def __init__(
-        self, num_questions: int, num_before: int, clock: Callable[[], float] = time.monotonic
+        self,
+        num_questions: int,
+        num_before: int,
+        console: Console,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`num_before` of the questions were measured before this began; `clock` gives seconds."""
         self._num_questions = num_questions
         self._num_before = num_before
         self._clock = clock
         self._started = clock()
-        self._console = Console(stderr=True, markup=False, highlight=False)
-        is_live = self._console.is_terminal and not self._console.is_dumb_terminal
-        self._live = Live(console=self._console, transient=True) if is_live else None
+        self._console = console
+        is_live = console.is_terminal and not console.is_dumb_terminal
+        self._live = Live(console=console, transient=True) if is_live else None
 
     def __enter__(self) -> Progress:
         if self._live is not None:
@@ -59,7 +63,7 @@ class Progress:
         if self._live is not None:
             self._live.update(self._table(report, done))
         elif not report.is_complete:
-            self._console.print(f"{last_line(report, self._num_questions)}", soft_wrap=True)
+            self._console.print(last_line(report, self._num_questions), soft_wrap=True)
 
     def _table(self, report: Report, done: int) -> Table:
         title = f"{done} of {self._num_questions} questions{self._left(done)}"

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
+from rich.console import Console
 
 import edgespec
 from edgespec import __version__
@@ -87,8 +88,9 @@ class _Measuring:
         """
         questions = self._asked.questions
         left = left_of(questions, earlier) if earlier is not None else questions
+        console = Console(stderr=True, markup=False, highlight=False)
         with (
-            Progress(len(questions), len(questions) - len(left)) as progress,
+            Progress(len(questions), len(questions) - len(left), console) as progress,
             ThreadPoolExecutor(1) as pool,  # leaving it waits until the thread is out of llama.cpp
         ):
             try:
@@ -199,18 +201,11 @@ def _commit() -> str:
     folder = Path(edgespec.__file__).parents[1]
     if not (folder / ".git").exists():
         return ""
-    command = [
-        "git",
-        "-C",
-        str(folder),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=40",
-        "--exclude=*",
-    ]
+    options = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["git", "-C", folder, *options], capture_output=True, text=True, check=False
+        )
     except OSError:
         return ""
     return done.stdout.strip()
