@@ -151,7 +151,7 @@ def _run_question(
     messages: list[Message] = []
     for turn in question.turns:
         messages.append(Message("user", turn))
-        request = CompletionRequest(tuple(messages), sampling, max_tokens)
+        request = question.request(messages, sampling, max_tokens)
         complete(completer, dataclasses.replace(request, max_tokens=1, speculate=False))
         for way in (0, 1) if plain_first else (1, 0):
             answers[way].append(ways[way](request))

@@ -1,12 +1,13 @@
 """Warm runs: how much faster answers get by what was remembered of earlier ones.
 
-Earlier questions are asked and remembered; then others are measured, and nothing more is learned.
+Questions are asked and remembered, others are measured, and of those nothing is learned.
 
 again       every question is asked once, then measured: the same prompt a second time
 rewritten   the first prompts of pairs are asked, then the second ones measured: the same matter
 unseen      other questions are asked, then new ones measured
+week        seven days of one user: each is measured, then asked, so that the next one gains by it
 
-`again` and `rewritten` compare with plain decoding, `unseen` with the same drafters over an empty
+All compare with plain decoding but `unseen`, which compares with the same drafters over an empty
 database.
 """
 
@@ -23,7 +24,7 @@ from edgespec.protocols import Completer
 from edgespec.types import Completion, CompletionRequest, Message, SamplingParams
 
 Say = Callable[[str], None]
-Warm = Literal["again", "rewritten", "unseen"]
+Warm = Literal["again", "rewritten", "unseen", "week"]
 
 
 class Memory(Protocol):
@@ -41,12 +42,34 @@ class Memory(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """Questions that are learned from, or measured without learning from them."""
+
+    does: Literal["learn", "measure"]
+    questions: tuple[Question, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class WarmPlan:
-    """What is asked before, and what is then measured."""
+    """What is asked, step by step."""
 
     warm: Warm
-    earlier: tuple[Question, ...]
-    questions: tuple[Question, ...]
+    steps: tuple[Step, ...]
+
+    @property
+    def earlier(self) -> tuple[Question, ...]:
+        """What is learned from, in order."""
+        return self._of("learn")
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """What is measured, in order."""
+        return self._of("measure")
+
+    def _of(self, does: str) -> tuple[Question, ...]:
+        return tuple(
+            question for step in self.steps if step.does == does for question in step.questions
+        )
 
 
 def run_warm(
@@ -57,17 +80,11 @@ def run_warm(
     max_tokens: int,
     say: Say,
 ) -> Iterator[Pair]:
-    """Ask, then measure; `memory` is the completer's, empty at first.
+    """Ask and measure, step by step; `memory` is the completer's, empty at first.
 
     The plain run of a pair is what the other is compared with. `say` gets lines of progress while
     nothing is measured.
     """
-    memory.is_learning = memory.is_used = True
-    for number, question in enumerate(plan.earlier, start=1):
-        say(f"learning {number} of {len(plan.earlier)}: {question.category} {question.id}")
-        _ask(completer, question, sampling, max_tokens)
-    memory.is_learning = False
-    memory.flush()
     speculatively = drafted(completer)
 
     def with_memory(request: CompletionRequest) -> Completion:
@@ -79,7 +96,20 @@ def run_warm(
         return speculatively(request)
 
     against = without_memory if plan.warm == "unseen" else plainly(completer)
-    yield from run_ways(completer, (against, with_memory), plan.questions, sampling, max_tokens)
+    num_asked = 0
+    for step in plan.steps:
+        if step.does == "measure":
+            memory.flush()
+            ways = (against, with_memory)
+            yield from run_ways(completer, ways, step.questions, sampling, max_tokens)
+            continue
+        memory.is_learning = memory.is_used = True
+        for question in step.questions:
+            num_asked += 1
+            place = f"{num_asked} of {len(plan.earlier)}"
+            say(f"learning {place}: {question.category} {question.id}")
+            _ask(completer, question, sampling, max_tokens)
+        memory.is_learning = False
 
 
 def _ask(
@@ -90,7 +120,7 @@ def _ask(
     for turn in question.turns:
         messages.append(Message("user", turn))
         try:
-            answer = complete(completer, CompletionRequest(tuple(messages), sampling, max_tokens))
+            answer = complete(completer, question.request(messages, sampling, max_tokens))
         except ContextOverflowError:
             return
         messages.append(Message("assistant", answer.text))

@@ -11,7 +11,7 @@ from fakes import FakeDrafter, FakeSampler, FakeTarget, TinyBridge, make_engine,
 from edgespec.bench.plan import cold_questions, warm_plan
 from edgespec.bench.runner import Pair
 from edgespec.bench.suite import Question
-from edgespec.bench.warm import Warm, WarmPlan, run_warm
+from edgespec.bench.warm import Step, Warm, WarmPlan, run_warm
 from edgespec.engine.answer import EngineAnswer
 from edgespec.engine.completer import EngineCompleter
 from edgespec.errors import UsageError
@@ -88,7 +88,7 @@ def measured(
     completer: Asked, warm: Warm, earlier: Sequence[Question], questions: Sequence[Question]
 ) -> tuple[list[Pair], list[str]]:
     said: list[str] = []
-    plan = WarmPlan(warm, tuple(earlier), tuple(questions))
+    plan = WarmPlan(warm, (Step("learn", tuple(earlier)), Step("measure", tuple(questions))))
     pairs = list(run_warm(completer, completer.memory, plan, GREEDY, 20, said.append))
     return pairs, said
 
@@ -144,18 +144,54 @@ def test_a_question_too_long_to_learn_from_is_left_out() -> None:
     assert len(completer.memory.learned) == 1
 
 
+def test_days_are_measured_before_they_are_learned_from() -> None:
+    completer = Asked()
+    said: list[str] = []
+    first, second = (question("ab"),), (question("b c"),)
+    steps = (Step("measure", first), Step("learn", first), Step("measure", second))
+    plan = WarmPlan("week", steps)
+    pairs = run_warm(completer, completer.memory, plan, GREEDY, 20, said.append)
+    new = next(pairs)
+    assert (new.question, new.speculative.proposed, said) == (*first, 0, [])
+    known = next(pairs)
+    assert (known.question, said) == (*second, ["learning 1 of 1: a ab"])
+    assert known.speculative.accepted > 0 == known.plain.proposed
+    assert len(completer.memory.learned) == 1 and next(pairs, None) is None
+
+
 # -- plans ------------------------------------------------------------------------------------
 
 
-def test_the_suites_of_our_own_are_as_large_as_is_said() -> None:
-    edits = cold_questions("edits", (), None)
-    assert len(edits) == 20 == len({task.id for task in edits})
-    assert all("```" in task.turns[0] and len(task.turns[0]) > 600 for task in edits)
+def test_what_is_asked_by_default() -> None:
     again = warm_plan("again", None, (), None, None)
     assert again.earlier == again.questions == cold_questions("mixed", (), None)
     unseen = warm_plan("unseen", "edits", (), 3, None)
     assert len(unseen.earlier) == 200 == len({other.turns for other in unseen.earlier})
-    assert unseen.questions == edits[:3]
+    assert unseen.questions == cold_questions("edits", (), None)[:3]
+
+
+def test_a_week_has_seven_days_of_one_user() -> None:
+    plan = warm_plan("week", None, (), None, None)
+    assert [step.does for step in plan.steps] == ["measure", *["learn", "measure"] * 6]
+    days = [step.questions for step in plan.steps if step.does == "measure"]
+    assert all(6 <= len(day) <= 8 for day in days)
+    assert [{question.category for question in day} for day in days] == [
+        {f"day {number}"} for number in range(1, 8)
+    ]
+    assert [step.questions for step in plan.steps if step.does == "learn"] == days[:-1]
+    for project in ("Booking", "Sunny Slope", "second-hand bookshop"):
+        assert all(any(project in question.turns[0] for question in day) for day in days)
+
+
+def test_days_that_are_not_measured_are_learned_from_all_the_same() -> None:
+    plan = warm_plan("week", None, ("day 2", "day 4"), 1, None)
+    assert [(step.does, [question.id for question in step.questions]) for step in plan.steps] == [
+        ("learn", ["day1-1"]),
+        ("measure", ["day2-1"]),
+        ("learn", ["day2-1"]),
+        ("learn", ["day3-1"]),
+        ("measure", ["day4-1"]),
+    ]
 
 
 def test_forty_pairs_are_two_prompts_on_one_matter() -> None:
@@ -178,4 +214,4 @@ def test_only_the_firsts_of_chosen_pairs_are_asked() -> None:
 def test_others_are_for_the_unseen_only() -> None:
     with pytest.raises(UsageError, match="--others"):
         warm_plan("again", None, (), None, "edits")
-    assert len(warm_plan("unseen", None, (), None, "edits").earlier) == 20
+    assert len(warm_plan("unseen", None, (), None, "edits").earlier) == 26
