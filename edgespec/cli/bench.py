@@ -54,18 +54,27 @@ def _forms(
 @click.option(
     "--suite",
     metavar="S",
-    help="Our own (mixed, edits), or a file of JSON lines. [default: mixed]",
+    help="Our own (chat, code, edits, summaries, grounded, translation, mathematics, json, german, "
+    "chinese, tools, outline; mixed: two questions of each; all), or files of JSON lines; several "
+    "with commas. [default: mixed]",
 )
 @click.option(
     "--warm",
-    type=click.Choice(["again", "rewritten", "unseen"]),
+    type=click.Choice(["again", "rewritten", "unseen", "week"]),
     help="Measure with a memory of earlier answers: to the same prompts, to pairs of prompts on "
-    "the same matter (--suite takes a file of pairs), or to others.",
+    "the same matter (--suite takes a file of pairs), to others, or of the days before in a week "
+    "of one user (--suite takes a file of days).",
 )
 @click.option("--others", metavar="S", help="Asked before --warm unseen. [default: 200 of our own]")
 @click.option("--categories", metavar="C,..", help="Only these categories.")
 @click.option("--limit", type=int, metavar="N", help="At most N questions of each category.")
-@click.option("--max-tokens", type=int, default=128, show_default=True, help="Of each answer.")
+@click.option(
+    "--max-tokens",
+    type=int,
+    default=128,
+    show_default=True,
+    help="Of each answer, where the question has no number of its own.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all that is random.")
 @click.option(
     "--ways",

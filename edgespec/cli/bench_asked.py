@@ -12,18 +12,18 @@ from typing import Any
 from edgespec.bench import records
 from edgespec.bench.plan import MIXED, cold_questions, warm_plan
 from edgespec.bench.suite import Question
-from edgespec.bench.warm import WarmPlan
+from edgespec.bench.warm import Step, WarmPlan
 from edgespec.errors import UsageError
 from edgespec.types import SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is measured, and how: `plan` is a warm one, or the questions as they are."""
+    """What is measured, and how."""
 
     suite: str
     categories: tuple[str, ...]
-    plan: WarmPlan | tuple[Question, ...]
+    plan: WarmPlan
     sampling: SamplingParams
     max_tokens: int
     ways: tuple[str, ...]
@@ -44,9 +44,9 @@ class Asked:
             raise UsageError("--others is for --warm unseen", "leave it out")
         named = (values["categories"] or "").split(",")
         categories = tuple(name.strip() for name in named if name.strip())
-        plan: WarmPlan | tuple[Question, ...]
         if warm is None:
-            plan = cold_questions(suite or MIXED, categories, limit)
+            questions = cold_questions(suite or MIXED, categories, limit)
+            plan = WarmPlan(None, (Step("measure", questions),))
         else:
             plan = warm_plan(warm, suite, categories, limit, others)
         if warm == "unseen":
@@ -69,16 +69,15 @@ class Asked:
     @property
     def questions(self) -> tuple[Question, ...]:
         """What is measured."""
-        return self.plan.questions if isinstance(self.plan, WarmPlan) else self.plan
+        return self.plan.questions
 
     @property
     def form(self) -> records.Asked:
         """What is written down of it."""
-        plan = self.plan if isinstance(self.plan, WarmPlan) else None
         return records.Asked(
             suite=self.suite,
-            warm=plan.warm if plan else None,
-            num_earlier=len(plan.earlier) if plan else 0,
+            warm=self.plan.warm,
+            num_earlier=len(self.plan.earlier),
             categories=self.categories,
             max_tokens=self.max_tokens,
             temperature=self.sampling.temperature,

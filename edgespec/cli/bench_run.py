@@ -9,7 +9,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from edgespec.bench.resume import check_same, left_of
 from edgespec.bench.runner import Asker, Runner, Stopped
 from edgespec.bench.same import differences
 from edgespec.bench.suite import Question
-from edgespec.bench.warm import WarmPlan, learn_earlier
+from edgespec.bench.warm import learn
 from edgespec.cli.bench_asked import Asked
 from edgespec.cli.loading import load_completer
 from edgespec.errors import ContextOverflowError, ExactnessError, StorageError
@@ -78,6 +78,7 @@ class _Measuring:
         self._asked = asked
         self._out = out
         self._asker = Asker(loaded.completer)
+        self._product = loaded.engine.planner
         self.report = _header(loaded, asked)
 
     def run(self, earlier: Report | None) -> None:
@@ -87,14 +88,14 @@ class _Measuring:
         waits inside llama.cpp would notice a signal only when the pass is over.
         """
         questions = self._asked.questions
-        left = left_of(questions, earlier) if earlier is not None else questions
+        num_left = len(left_of(questions, earlier)) if earlier is not None else len(questions)
         console = Console(stderr=True, markup=False, highlight=False)
         with (
-            Progress(len(questions), len(questions) - len(left), console) as progress,
+            Progress(len(questions), len(questions) - num_left, console) as progress,
             ThreadPoolExecutor(1) as pool,  # leaving it waits until the thread is out of llama.cpp
         ):
             try:
-                pool.submit(self._measure, earlier, left, progress).result()
+                pool.submit(self._measure, earlier, progress).result()
             finally:
                 self._asker.stop()
 
@@ -122,36 +123,52 @@ class _Measuring:
                 "run `edgespec doctor`, and report this",
             )
 
-    def _measure(
-        self, earlier: Report | None, questions: Sequence[Question], progress: Progress
-    ) -> None:
-        """In the thread: learn, build the ways, ask."""
-        asked, loaded = self._asked, self._loaded
+    def _measure(self, earlier: Report | None, progress: Progress) -> None:
+        """In the thread: learn and measure, step by step; ways begin with what was learned."""
+        asked = self._asked
+        runner: Runner | None = None
         with contextlib.suppress(Stopped):
-            if isinstance(asked.plan, WarmPlan):
-                if loaded.memory is None:
-                    raise StorageError(
-                        "there is no place for a database", "free space for temporary files"
-                    )
-                learn_earlier(
-                    self._asker.complete,
-                    loaded.memory,
-                    asked.plan,
-                    asked.sampling,
-                    asked.max_tokens,
-                    progress.say,
-                )
-            ways = loaded.ways(asked.ways, asked.forms)
-            report = self._begun(ways.about, earlier)
-            runner = Runner(self._asker, ways, self._recorder, asked.sampling, asked.max_tokens)
+            for step in asked.plan.steps:
+                if step.does == "learn":
+                    self._learn(step.questions, progress.say)
+                    continue
+                if runner is None:
+                    runner = self._runner(earlier, progress)
+                    runner.begin()
+                left = step.questions if earlier is None else left_of(step.questions, earlier)
+                runner.measure(left)
+            if runner is not None:
+                runner.finish()
 
-            def keep(report: Report) -> None:
-                self.report = report
-                if self._out is not None and report.runs:
-                    write_report(self._out, report)
-                progress.show(report)
+    def _learn(self, questions: Sequence[Question], say: Callable[[str], None]) -> None:
+        """Have what the product answers be remembered."""
+        asked, loaded = self._asked, self._loaded
+        if loaded.memory is None:
+            raise StorageError("there is no place for a database", "free space for temporary files")
+        loaded.engine.plan_with(self._product)
+        complete = self._asker.complete
+        learn(complete, loaded.memory, questions, asked.sampling, asked.max_tokens, say)
 
-            runner.run(questions, report, keep)
+    def _runner(self, earlier: Report | None, progress: Progress) -> Runner:
+        """Who asks every way, from what was measured before on."""
+        asked = self._asked
+        ways = self._loaded.ways(asked.ways, asked.forms)
+
+        def keep(report: Report) -> None:
+            self.report = report
+            if self._out is not None and report.runs:
+                write_report(self._out, report)
+            progress.show(report)
+
+        return Runner(
+            self._asker,
+            ways,
+            self._recorder,
+            asked.sampling,
+            asked.max_tokens,
+            self._begun(ways.about, earlier),
+            keep,
+        )
 
     def _begun(self, about: Mapping[str, str], earlier: Report | None) -> Report:
         """The report to begin with; raises UsageError where `earlier` was of something else."""
@@ -214,7 +231,7 @@ def _commit() -> str:
 @contextlib.contextmanager
 def _memory_folder(asked: Asked) -> Iterator[Path | None]:
     """Where a warm run keeps its memory, for as long as it lasts."""
-    if not isinstance(asked.plan, WarmPlan):
+    if asked.plan.warm is None:
         yield None
         return
     with tempfile.TemporaryDirectory(prefix="edgespec-bench-") as folder:

@@ -186,9 +186,11 @@ def test_a_suite_that_is_none(cli: Cli, tmp_path: Path) -> None:
     assert_refused(bench(cli, path), USAGE, str(path), "check the path")
     path.write_bytes(b"not json")
     assert_refused(bench(cli, path), USAGE, str(path), "line 1", "is not a question")
-    line = json.dumps({"question_id": "q", "category": "a", "turns": ["a"]})
-    path.write_text(f"{line}\n{line}\n")
-    assert_refused(bench(cli, path), USAGE, "two questions are called q")
+    pair = {"pair_id": "q", "category": "a", "first": ["a"]}
+    pairs = [json.dumps({**pair, "second": [text]}) for text in ("b", "c")]
+    path.write_text("\n".join(pairs))
+    ended = bench(cli, path, "--warm", "rewritten")
+    assert_refused(ended, USAGE, "two questions are called q")
 
 
 def test_options_that_make_no_sense(cli: Cli, suite: Path) -> None:
@@ -265,3 +267,30 @@ def test_unseen_prompts_are_compared_with_the_same_drafters_without_a_database(
     assert [way.name for way in report.ways] == [PLAIN, PRODUCT, "without-database"]
     without = report.of("without-database")["m1"]
     assert not any(source.startswith("database") for source in without.by_source)
+
+
+def test_a_week_is_measured_day_by_day_and_learned_from(cli: Cli, tmp_path: Path) -> None:
+    days = tmp_path / "days.jsonl"
+    lines = [
+        {"question_id": f"{day}-1", "category": f"day {day}", "turns": ["Write of the mill."]}
+        for day in (1, 2)
+    ]
+    days.write_text("\n".join(map(json.dumps, lines)))
+    ended, report = warm(cli, "week", "--suite", days, *RANDOM)
+    first, second = report.of(PRODUCT).values()
+    assert (first.question, second.question) == ("1-1", "2-1")
+    assert "database" not in first.by_source
+    assert second.by_source["database"].accepted > 20
+    assert "learning 1 of 1: day 1 1-1" in ended.stderr
+
+
+def test_schemas_and_lengths_of_questions_count_and_answers_are_scored(
+    cli: Cli, suite: Path, tmp_path: Path
+) -> None:
+    path, out = tmp_path / "suite.jsonl", tmp_path / "out.json"
+    question = {"question_id": "q", "category": "a", "turns": ["Yes?"], "max_tokens": 20}
+    path.write_text(json.dumps({**question, "schema": json.dumps({"type": "boolean"})}))
+    report = measured(bench(cli, path, "--temperature", "0.8", "--json", out), out)
+    for run in report.runs:
+        assert run.text in ("true", "false")
+        assert (run.scores, run.differs_at) == ({"valid": 1.0}, None)

@@ -57,7 +57,13 @@ NUM_VOCAB = TinyBridge().num_vocab
 class Bench:
     """A runner over the real completer, which notes who was asked what; implements `Ways`."""
 
-    def __init__(self, num_context: int = 400, peers: Sequence[Peer] = (), seed: int = 0) -> None:
+    def __init__(
+        self,
+        num_context: int = 400,
+        peers: Sequence[Peer] = (),
+        seed: int = 0,
+        report: Report | None = None,
+    ) -> None:
         self.target = FakeTarget(num_vocab=NUM_VOCAB, num_context=num_context)
         self.about = {PLAIN: "one token a pass", PRODUCT: "all of it", "half": "half of it"}
         self.left_out: list[str] = ["third: there is none"]
@@ -72,9 +78,17 @@ class Bench:
         self._answer = self.completer.answer
         self.completer.answer = self.answer  # type: ignore[method-assign]
         self.asker = Asker(self.completer)
-        sampling = SamplingParams(seed=seed)
-        self.runner = Runner(self.asker, self, self.recorder, sampling, 40, peers)
         self.kept: list[Report] = []
+        self.runner = Runner(
+            self.asker,
+            self,
+            self.recorder,
+            SamplingParams(seed=seed),
+            40,
+            report or begun(*self.about),
+            self.kept.append,
+            peers,
+        )
 
     def use(self, name: str) -> None:
         self.way = name
@@ -85,8 +99,10 @@ class Bench:
         self.asked.append((self.way, request))
         return self._answer(request)
 
-    def run(self, *questions: Question, report: Report | None = None) -> Report:
-        self.runner.run(questions, report or begun(*self.about), self.kept.append)
+    def run(self, *questions: Question) -> Report:
+        self.runner.begin()
+        self.runner.measure(questions)
+        self.runner.finish()
         return self.kept[-1]
 
 
@@ -346,7 +362,7 @@ def test_a_report_is_read_back_as_it_was_and_goes_on(tmp_path: Path) -> None:
     questions = [ask("ab"), ask("c")]
     left = left_of(questions, earlier)
     assert left == questions[1:]
-    both = Bench().run(*left, report=earlier)
+    both = Bench(report=earlier).run(*left)
     assert list(both.of(PLAIN)) == ["ab", "c"]
     assert [each.after_questions for each in both.drift] == [0, 1, 1, 2]
 
