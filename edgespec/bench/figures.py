@@ -83,7 +83,7 @@ def summary(report: Report, way: str, categories: Collection[str] | None = None)
     pairs = paired_runs(report, way, categories)
     timed = [pair for pair in pairs if _is_timed(pair)]
     plain, runs = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    told = next((each for each in report.ways if each.name == way), Way(name=way, about=""))
+    told = way_of(report, way)
     compared = [] if told.is_peer else runs
     return Summary(
         num_questions=len(pairs),
@@ -115,6 +115,11 @@ def summary(report: Report, way: str, categories: Collection[str] | None = None)
             (run.question, run.differs_at) for run in compared if run.differs_at is not None
         ),
     )
+
+
+def way_of(report: Report, name: str) -> Way:
+    """What is known of a way."""
+    return next((way for way in report.ways if way.name == name), Way(name=name, about=""))
 
 
 def baseline(report: Report) -> str:

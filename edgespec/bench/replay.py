@@ -17,7 +17,7 @@ from statistics import fmean
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edgespec.bench.figures import baseline, interpolated, paired_runs
+from edgespec.bench.figures import baseline, interpolated, paired_runs, way_of
 from edgespec.bench.records import Report, Run
 from edgespec.bench.statistics import Paired, paired
 from edgespec.errors import UsageError
@@ -109,7 +109,7 @@ def what_if(report: Report, way: str, curve: Curve) -> Prediction | None:
     if not pairs or not single_ms:
         return None
     slowness = curve.pass_ms[1] / single_ms
-    there = _Machine(curve.costs, slowness)
+    there = _Machine(curve.costs, slowness, is_planned=way_of(report, way).is_planned)
     speeds = [there.speed_of(run) for _, run in pairs]
     beside = _Machine(curve.costs, slowness)
     plain = [beside.speed_of(base) for base, _ in pairs]
@@ -130,8 +130,9 @@ def _single_ms(report: Report) -> float | None:
 class _Machine:
     """Another machine: what passes cost there, how much slower all else is, what it was told."""
 
-    def __init__(self, costs: list[float], slowness: float) -> None:
+    def __init__(self, costs: list[float], slowness: float, *, is_planned: bool = False) -> None:
         self._costs = costs
+        self._is_planned = is_planned
         self._slowness = slowness
         self.num_passes = 0
         self.num_cut = 0
@@ -148,17 +149,11 @@ class _Machine:
         for index, rows in enumerate(passes.rows):
             estimates = passes.estimates[index] if index < len(passes.estimates) else ()
             drafting = passes.drafting[index] * self._slowness
-            is_planned = passes.plain[index] > 0 and len(estimates) == rows - 1
-            ms += self._pass_ms(rows, passes.kept[index], drafting, estimates, is_planned)
+            ms += self._pass_ms(rows, passes.kept[index], drafting, estimates)
         return ms
 
     def _pass_ms(
-        self,
-        rows: int,
-        kept: int,
-        drafting: float,
-        estimates: tuple[float, ...],
-        is_planned: bool,
+        self, rows: int, kept: int, drafting: float, estimates: tuple[float, ...]
     ) -> float:
         """What the tokens of one recorded pass take, in as many passes as it takes there."""
         self.num_passes += 1
@@ -169,7 +164,7 @@ class _Machine:
         while num_said < kept:
             left = rows - 1 - num_said
             length = min(left, len(self._costs) - 1)
-            if is_planned:
+            if self._is_planned and len(estimates) == rows - 1:
                 length = _planned(self._costs, estimates[num_said:], guess_ms)
             is_cut |= length < left
             ms += self._costs[length] + guess_ms * min(length + 1, left)
