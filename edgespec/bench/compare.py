@@ -1,4 +1,4 @@
-"""Two reports of the same questions: what each way's speed-up in the second is to that in the first.
+"""Two reports of the same questions: each way's speed-up in the second to that in the first.
 
 Both are measured against plain decoding of their own run, question by question, so a machine that
 was slower on that day changes nothing.

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgespec.errors import StorageError, UsageError
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 """Changes whenever a field is renamed, removed or means something else."""
 
 PLAIN = "plain"

@@ -13,6 +13,7 @@ from statistics import median
 from edgespec.bench import plots
 from edgespec.bench.figures import (
     PARTS,
+    Place,
     Summary,
     baseline,
     categories,
@@ -25,9 +26,9 @@ from edgespec.bench.figures import (
     summary,
 )
 from edgespec.bench.plots import NARROW, WIDE, ForestRow, source_colour
-from edgespec.bench.records import PRODUCT, Report, Run
+from edgespec.bench.records import PRODUCT, Counts, Report, Run
 from edgespec.bench.replay import CURVES, PREDICTION, Prediction, load_curve, what_if
-from edgespec.bench.statistics import Paired, paired
+from edgespec.bench.statistics import LEAST, Paired, paired
 from edgespec.bench.table import DASH, factor, interval
 
 Row = tuple[str, ...]
@@ -106,9 +107,9 @@ def _speedups(report: Report, way: str) -> Section:
     says = f"{way} decodes {factor(summary(report, way).decoding.median)} as fast as plain."
     if len(known) > 1:
         most, least = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
-        says = f"Most is won in {most}, {factor(known[most])}, least in {least}, " + (
-            f"{factor(known[least])}. Bars are 95% intervals over questions."
-        )
+        says = f"Most is won in {most}, {factor(known[most])}, least in {least}, "
+        says += f"{factor(known[least])}."
+    says += f" Bars are 95% intervals over questions; fewer than {LEAST} have none."
     wide, narrow = _drawn(
         lambda width: plots.forest(rows, width, "Speed-up over plain decoding by category")
     )
@@ -194,12 +195,13 @@ def _acceptance(way: str, figures: Summary) -> Section | None:
         f"{first.accepted / first.proposed:.0%} in the first place of a draft, "
         f"{last.accepted / last.proposed:.0%} in the last (place {len(places)})."
     )
+    named: list[tuple[str, Place | Counts]] = [
+        *((f"place {index}", place) for index, place in enumerate(places, 1)),
+        *sources.items(),
+    ]
     rows = [
         (name, f"{each.proposed:,}", f"{each.accepted:,}", f"{each.accepted / each.proposed:.1%}")
-        for name, each in [
-            *((f"place {index}", place) for index, place in enumerate(places, 1)),
-            *sources.items(),
-        ]
+        for name, each in named
     ]
     wide, narrow = _drawn(lambda width: plots.acceptance(places, sources, width))
     head = ("", "proposed", "kept", "share")
@@ -254,9 +256,7 @@ def _limits(report: Report, way: str, figures: Summary) -> Section | None:
             )
         )
     head = ("", "speed-up", "MBSU", "hindsight", "tau")
-    return Section(
-        "How near the limit", f"{says}.", Table("Limits", head, rows), is_open=True
-    )
+    return Section("How near the limit", f"{says}.", Table("Limits", head, rows), is_open=True)
 
 
 def _tokens(report: Report, way: str) -> Section | None:
