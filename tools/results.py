@@ -26,8 +26,9 @@ def results_markdown(report: Report) -> str:
     lines = [
         f"{target.name} ({target.quantization}), drafter {target.drafter or 'none'}, on "
         f"{machine.processor}, {machine.num_threads} threads; suite {asked.suite}: "
-        f"{', '.join(categories(report))}; at most {asked.max_tokens} tokens an answer, temperature "
-        f"{asked.temperature:g}; EdgeSpec {report.program.version}, {report.started[:10]}.",
+        f"{', '.join(categories(report))}; at most {asked.max_tokens} tokens an answer, "
+        f"temperature {asked.temperature:g}; EdgeSpec {report.program.version}, "
+        f"{report.started[:10]}.",
         "",
         "| way | tokens/s | median speed-up | 95% interval | request to last byte | first token |",
         "|---|---|---|---|---|---|",

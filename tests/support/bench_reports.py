@@ -181,7 +181,7 @@ def _run(
         draws, way, num_tokens - 1, num_prompt, category, progress, noise, speed
     )
     target, drafting = sum(passes.took), sum(passes.drafting)
-    small = 0.2 * len(passes.rows)
+    small = 0.2 * len(passes.rows) / speed
     split = Split(
         target=target,
         drafters=0.9 * drafting,
