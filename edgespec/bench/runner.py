@@ -15,8 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from edgespec.bench.energy import Energy
-from edgespec.bench.quiet import load_average
+from edgespec.bench.meters import Energy, load_average
 from edgespec.bench.recorder import Recorder
 from edgespec.bench.records import PLAIN, PRODUCT, Drift, Report, Run
 from edgespec.bench.suite import Question

@@ -19,7 +19,6 @@ from rich.console import Console
 import edgespec
 from edgespec import __version__
 from edgespec.bench.progress import Progress
-from edgespec.bench.quiet import disturbances
 from edgespec.bench.recorder import Recorder
 from edgespec.bench.records import (
     MachineForm,
@@ -30,7 +29,6 @@ from edgespec.bench.records import (
     read_report,
     write_report,
 )
-from edgespec.bench.report import print_table
 from edgespec.bench.resume import check_same, left_of
 from edgespec.bench.runner import Asker, Runner, Stopped
 from edgespec.bench.same import differences
@@ -43,9 +41,10 @@ from edgespec.machine.identity import copy_bandwidth
 from edgespec.runtime.choice import sha256_of
 from edgespec.runtime.request import LoadRequest
 from edgespec.runtime.running import Running
+from edgespec.runtime.ways import BASELINES
 
 _MOST_TOLD = 5
-"""Lines of one kind that are printed."""
+"""Differences that are shown."""
 
 
 def run_bench(loading: LoadRequest, asked: Asked, out: Path | None, resume: bool) -> None:
@@ -100,16 +99,18 @@ class _Measuring:
                 self._asker.stop()
 
     def tell(self) -> None:
-        """Print the table, and what makes it doubtful."""
+        """Print the table and what is predicted, and write the page."""
         report = self.report
         if not report.runs:
             return
-        print_table(report)
-        for lines in (report.left_out, tuple(differences(report)), tuple(disturbances(report))):
-            for line in lines[:_MOST_TOLD]:
-                click.echo(line, err=True)
-            if len(lines) > _MOST_TOLD:
-                click.echo(f"and {len(lines) - _MOST_TOLD} more", err=True)
+        print_report(report, self._asked.curves)
+        lines = tuple(differences(report))
+        for line in lines[:_MOST_TOLD]:
+            click.echo(line, err=True)
+        if len(lines) > _MOST_TOLD:
+            click.echo(f"and {len(lines) - _MOST_TOLD} more", err=True)
+        if self._asked.html is not None:
+            write_page(self._asked.html, report)
 
     def check(self) -> None:
         """Raise where nothing was measured, or where answers are not the same that should be."""
@@ -172,7 +173,10 @@ class _Measuring:
 
     def _begun(self, about: Mapping[str, str], earlier: Report | None) -> Report:
         """The report to begin with; raises UsageError where `earlier` was of something else."""
-        ways = tuple(Way(name=name, about=sentence) for name, sentence in about.items())
+        ways = tuple(
+            Way(name=name, about=sentence, is_planned=name not in BASELINES)
+            for name, sentence in about.items()
+        )
         begun = self.report.model_copy(update={"ways": ways})
         if earlier is None:
             return begun
