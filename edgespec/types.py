@@ -242,6 +242,38 @@ class SpeculationStats:
         return self.emitted / self.target_passes if self.target_passes else 0.0
 
 
+LOOK_UPS = frozenset({"context", "database", "grammar"})
+"""Drafters that read no weights."""
+
+
+def memory_bound_speedup(
+    stats: SpeculationStats, guess_bytes: Mapping[str, int | float | None], target_bytes: int | None
+) -> float | None:
+    """MBSU: tau / (c * gamma + 1), where several drafters read weights their bytes add up.
+
+    `guess_bytes` are those that each drafter reads for a guess, `target_bytes` those of a pass.
+    None before a pass, or where what a drafter reads is not known.
+
+    >>> stats = SpeculationStats(20, 10, {"small": DrafterCounts(20, 10)})
+    >>> round(memory_bound_speedup(stats, {"small": 100}, 1000), 3)
+    1.667
+    """
+    if not stats.target_passes:
+        return None
+    num_bytes = 0.0
+    for name, counts in stats.by_drafter.items():
+        if counts.proposed and name not in LOOK_UPS:
+            read = guess_bytes.get(name)
+            if read is None:
+                return None
+            num_bytes += read * counts.proposed
+    if not num_bytes:
+        return stats.block_efficiency
+    if not target_bytes:
+        return None
+    return stats.block_efficiency / (num_bytes / (stats.target_passes * target_bytes) + 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Timings:
     """Wall-clock times of one answer, in milliseconds.

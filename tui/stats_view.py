@@ -18,6 +18,7 @@ from edgespec.types import (
     Span,
     SpeculationStats,
     Timings,
+    memory_bound_speedup,
 )
 
 
@@ -43,6 +44,11 @@ class Insight:
     target_bytes: int | None = None
     drafters: Mapping[str, DrafterCost] = field(default_factory=dict)
     idle: tuple[str, ...] = ()
+
+    @property
+    def guess_bytes(self) -> dict[str, float | None]:
+        """Bytes of weights that each drafter reads for a guess, None where not known."""
+        return {name: cost.bytes_per_token for name, cost in self.drafters.items()}
 
 
 def insight_of(told: types.Insight, model: types.ServedModel) -> Insight:
@@ -110,40 +116,13 @@ def stats_view(
         speedup=speed * plain_ms / 1e3 if speed and plain_ms else None,
         acceptance=stats.acceptance_rate if stats.proposed else None,
         block_efficiency=stats.block_efficiency or None,
-        mbsu=memory_bound_speedup(stats, insight),
+        mbsu=memory_bound_speedup(stats, insight.guess_bytes, insight.target_bytes),
         shares=shares_of(spans) or _shares_of_counts(stats),
         drafters=_drafters(stats, insight),
         pass_ms=tuple(sorted(insight.pass_ms.items())),
         history=_speeds(completions),
         idle=insight.idle,
     )
-
-
-def memory_bound_speedup(stats: SpeculationStats, insight: Insight) -> float | None:
-    """MBSU: tau / (c * gamma + 1), where several drafters read weights their bytes add up.
-
-    Look-ups read none. None before a pass, or where what a drafter reads is not known.
-
-    >>> counts = {"small": DrafterCounts(20, 10)}
-    >>> known = Insight(target_bytes=1000, drafters={"small": DrafterCost(4.0, 100)})
-    >>> round(memory_bound_speedup(SpeculationStats(20, 10, counts), known), 3)
-    1.667
-    """
-    if not stats.target_passes:
-        return None
-    num_bytes = 0.0
-    for name, counts in stats.by_drafter.items():
-        if not counts.proposed or source_category(name) != "drafter":
-            continue
-        read = insight.drafters.get(name, DrafterCost()).bytes_per_token
-        if read is None:
-            return None
-        num_bytes += read * counts.proposed
-    if not num_bytes:
-        return stats.block_efficiency
-    if not insight.target_bytes:
-        return None
-    return stats.block_efficiency / (num_bytes / (stats.target_passes * insight.target_bytes) + 1)
 
 
 def shares_of(spans: Sequence[Span]) -> tuple[tuple[Category, float], ...]:

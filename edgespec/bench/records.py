@@ -69,7 +69,8 @@ class Counts(_Form):
 class Run(_Form):
     """One question answered one way.
 
-    `place` is its turn among the ways of this question, from 0. `request_ms` goes from the request
+    Times are sums over its turns. `place` is its turn among the ways of this question, from 0.
+    `request_ms` goes from the request
     to the last byte; what reading the prompt took is `prompt_ms`, which ways that share a cache
     share. `num_tokens` were decoded, first tokens included; `decode_ms` counts from the first one.
     `spans` are sources and numbers of tokens in a row. `differs_at` is the first character at which
@@ -117,12 +118,14 @@ class Way(_Form):
     """One way to answer. `is_peer` tells another program; `about` is a sentence for people.
 
     `guess_bytes` are the weights that its drafting model reads for a guess, 0 without one.
+    `is_planned` tells that the planner chose by costs how much of a draft to verify.
     """
 
     name: str
     about: str
     is_peer: bool = False
     guess_bytes: int = 0
+    is_planned: bool = True
 
 
 class Drift(_Form):

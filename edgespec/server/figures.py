@@ -18,12 +18,10 @@ from edgespec.types import (
     SpeculationStats,
     Timings,
     TokenLogprob,
+    memory_bound_speedup,
 )
 
 DecodeToken = Callable[[int], bytes]
-
-LOOK_UPS = frozenset({"context", "database", "grammar"})
-"""Drafters that read no weights."""
 
 _LEAST_LOGPROB = -9999.0
 """What OpenAI writes for a token without any chance: JSON has no infinity."""
@@ -93,10 +91,9 @@ def speculation_of(completion: Completion, model: ServedModel) -> Json:
         "block_efficiency": stats.block_efficiency,
         "exactness": model.exactness,
     }
-    if not any(
-        counts.proposed for name, counts in stats.by_drafter.items() if name not in LOOK_UPS
-    ):
-        figures["mbsu"] = stats.block_efficiency  # look-ups read no weights: c is 0
+    mbsu = memory_bound_speedup(stats, {}, model.size_bytes)  # what models read is not told here
+    if mbsu is not None:
+        figures["mbsu"] = mbsu
     if completion.timings.speedup is not None:
         figures["speedup"] = completion.timings.speedup
     return figures

@@ -23,10 +23,16 @@ from edgespec.tui.stats_view import (
     Insight,
     StatsView,
     insight_of,
-    memory_bound_speedup,
     shares_of,
 )
-from edgespec.types import Completion, DrafterCounts, Span, SpeculationStats, Timings
+from edgespec.types import (
+    Completion,
+    DrafterCounts,
+    Span,
+    SpeculationStats,
+    Timings,
+    memory_bound_speedup,
+)
 
 STATS = SpeculationStats(
     emitted=100,
@@ -95,10 +101,12 @@ def test_the_engine_tells_what_a_guess_reads() -> None:
     )
     told = insight_of(types.Insight({1: 30.0}, 0, drafters), MODEL)
     c = 50_000_000 / MODEL.size_bytes
-    assert memory_bound_speedup(STATS, told) == pytest.approx(2.5 / (2 * c + 1))
+    assert memory_bound_speedup(STATS, told.guess_bytes, told.target_bytes) == pytest.approx(
+        2.5 / (2 * c + 1)
+    )
     unknown = types.DrafterInsight("smollm2-135m", DrafterCounts(), 4.5)
     told = insight_of(types.Insight({1: 30.0}, 0, (unknown,)), MODEL)
-    assert memory_bound_speedup(STATS, told) is None
+    assert memory_bound_speedup(STATS, told.guess_bytes, told.target_bytes) is None
 
 
 class Learning(ScriptedCompleter):
@@ -118,11 +126,12 @@ async def test_what_an_answer_taught_the_engine_is_shown_after_it() -> None:
         await until(pilot, lambda: "small" in screen(pilot))
 
 
-def test_look_ups_read_no_weights() -> None:
+def test_look_ups_read_no_weights_and_others_are_unknown_until_told() -> None:
     look_ups = replace(STATS, by_drafter={"context": DrafterCounts(30, 20)})
-    assert memory_bound_speedup(look_ups, Insight()) == 2.5
-    assert memory_bound_speedup(SpeculationStats(), INSIGHT) is None
-    assert memory_bound_speedup(STATS, replace(INSIGHT, target_bytes=None)) is None
+    assert memory_bound_speedup(look_ups, {}, None) == 2.5
+    known = INSIGHT.guess_bytes
+    assert memory_bound_speedup(SpeculationStats(), known, INSIGHT.target_bytes) is None
+    assert memory_bound_speedup(STATS, known, None) is None
 
 
 def test_without_pieces_the_shares_are_those_of_the_tokens() -> None:
