@@ -105,6 +105,7 @@ class LlamaServer:
 
     def idle_notes(self) -> Iterator[str]:
         """What is to be said of what it does while nobody asks: it would slow the others."""
+        time.sleep(self._served.idle_s)  # threads may wait a moment for more before they sleep
         before = self._used_s()
         time.sleep(self._served.idle_s)
         share = (self._used_s() - before) / self._served.idle_s
@@ -119,7 +120,7 @@ class LlamaServer:
                 process.wait(_POLL_S)
         if process is None or process.returncode is None:
             return ""
-        return f"it ended with status {process.returncode}{_shown(self._lines()[-_NUM_LINES:])}"
+        return f"it ended with status {process.returncode}{_shown(self._complaints())}"
 
     def stop(self) -> None:
         """End it and all that it started, kindly first; from any thread, and more than once."""
@@ -144,7 +145,7 @@ class LlamaServer:
                     if client.get(f"{url}/health").status_code == 200:
                         return
                 time.sleep(_POLL_S)
-        shown = _shown(self._lines()[-_NUM_LINES:])
+        shown = _shown(self._complaints())
         problem = f"{self._name} was not ready after {self._served.start_s:g} s{shown}"
         raise PeerError("late", problem, "check its flags")
 
@@ -163,6 +164,11 @@ class LlamaServer:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, number)
+
+    def _complaints(self) -> list[str]:
+        """The last lines of its output that tell of an error; of any kind where none does."""
+        lines = self._lines()
+        return ([line for line in lines if "error" in line.lower()] or lines)[-_NUM_LINES:]
 
     def _lines(self) -> list[str]:
         """The last lines of its output that hold something."""
