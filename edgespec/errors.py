@@ -97,6 +97,12 @@ class BusyError(EdgeSpecError):
     exit_code = 11
 
 
+class ExactnessError(EdgeSpecError):
+    """An answer with speculation is not the one without."""
+
+    exit_code = 13
+
+
 class Cancelled(Exception):
     """A pass was aborted on request: not an error, and never shown to a user."""
 

@@ -7,12 +7,13 @@ learns, records or shows anything reads it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from edgespec.errors import EdgeSpecError
-from edgespec.types import PrefillProgress
+from edgespec.types import PrefillProgress, drafter_of
 
 if TYPE_CHECKING:  # a process that holds no model has no use for numpy
     import numpy as np
@@ -146,8 +147,9 @@ class PassRecord:
     `num_rows` are this answer's of the `num_pass_rows` that were computed together; the last
     `context` tokens before them were cached. `target_ms` is the whole pass, measured;
     `predicted_ms` what the planner took it for, and `plain_ms` what one without any draft, 0 where
-    nothing was planned. `drafter_ms` is what
-    each drafter took for this answer, `bridge_ms` the part of it that went into other vocabularies.
+    nothing was planned. `drafter_ms` is what each drafter took for this answer, `bridge_ms` the
+    part of it that went into other vocabularies. Planning for all answers took `plan_ms` besides,
+    drawing their tokens `verify_ms`.
     """
 
     num_rows: int
@@ -158,6 +160,8 @@ class PassRecord:
     drafter_ms: Mapping[str, float] = field(default_factory=dict)
     bridge_ms: float = 0.0
     plain_ms: float = 0.0
+    plan_ms: float = 0.0
+    verify_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +187,8 @@ class Kept:
     `sources[i]` is that of token i in the draft, or TARGET. `rows[i]` is the output row of the
     pass that token i was drawn at. While a prompt is read in several passes there are no tokens
     yet, and `progress` tells how far it is. `guesses` holds all that drafters were asked for,
-    verified or not, `proposed` how many tokens of each drafter were verified. `ends` is True if the
-    target ended its answer with the last token, `is_over` also if a limit did. `scores` gives views
+    `draft` what of it was verified. `ends` is True if the target ended its answer with the last
+    token, `is_over` also if a limit did. `scores` gives views
     of the rows, valid until the next pass. `error` is what ended the answer where its sampler could
     not go on.
     """
@@ -194,12 +198,17 @@ class Kept:
     rows: tuple[int, ...]
     record: PassRecord
     guesses: Mapping[str, tuple[Guesses, ...]] = field(default_factory=dict)
-    proposed: Mapping[str, int] = field(default_factory=dict)
+    draft: Draft = EMPTY_DRAFT
     progress: PrefillProgress | None = None
     ends: bool = False
     is_over: bool = False
     scores: Scores | None = None
     error: EdgeSpecError | None = None
+
+    @property
+    def proposed(self) -> Counter[str]:
+        """How many tokens of each drafter were verified."""
+        return Counter(map(drafter_of, self.draft.sources))
 
     def logits(self, index: int) -> NDArray[np.float32]:
         """Logits that token `index` was drawn from: shape (num_vocab,), float32, a view."""

@@ -281,7 +281,7 @@ class Timings:
     `prompt_ms` runs from the request to the first token's logits; `decode_ms` from there to the
     last token. `plain_token_ms` is what one token would have taken without drafts while this answer
     was written, told by its own passes, so that other load slows both alike; None when they are too
-    few to tell, or were shared with other answers.
+    few to tell, or were shared with other answers. `text_ms` of decoding went into making text.
     """
 
     prompt_ms: float
@@ -291,6 +291,7 @@ class Timings:
     num_cached_tokens: int
     num_decoded_tokens: int
     plain_token_ms: float | None = None
+    text_ms: float = 0.0
 
     @property
     def decode_tokens_per_second(self) -> float:

@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgespec.errors import StorageError, UsageError
+from edgespec.files.scratch import taking_the_place_of
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 """Changes whenever a field is renamed, removed or means something else."""
 
 PLAIN = "plain"
@@ -76,8 +77,8 @@ class Run(_Form):
     `spans` are sources and numbers of tokens in a row. `differs_at` is the first character at which
     the text is not that of plain decoding, None where it is the same or cannot be compared (a
     peer's). `scores` are those of the suite, from 0 to 1. `load` is the machine's load average
-    before it, `joules` what the processor took, None where nobody can tell. Passes, split, spans
-    and sources are empty for peers.
+    before it, `joules` what the processor took for it and for reading the prompt, None where nobody
+    can tell. Passes, split and spans are empty for peers, whose drafts have one source, themselves.
     """
 
     question: str
@@ -183,10 +184,11 @@ class Asked(_Form):
 class Report(_Form):
     """One benchmark. `pass_ms` is T(r) by rows; `is_complete` is False where it was cut short.
 
-    `left_out` are questions that did not fit, and peers that failed, with the reason.
+    `left_out` are questions that did not fit, ways that make no sense here and peers that failed,
+    with the reason.
     """
 
-    form: Literal[1] = Field(SCHEMA, alias="schema")
+    form: Literal[1] = Field(default=SCHEMA, alias="schema")
     started: str
     machine: MachineForm
     program: ProgramForm
@@ -279,9 +281,14 @@ def read_report(path: Path) -> Report:
 
 
 def write_report(path: Path, report: Report | LoadReport) -> None:
-    """Write a report; raises StorageError."""
+    """Write a report, whole or not at all; raises StorageError."""
+    text = report.model_dump_json(by_alias=True) + "\n"
     try:
-        path.write_text(report.model_dump_json(by_alias=True) + "\n", encoding="utf-8")
+        if path.exists() and not path.is_file():  # /dev/stdout, say
+            path.write_text(text, encoding="utf-8")
+        else:
+            with taking_the_place_of(path) as scratch:
+                scratch.write_text(text, encoding="utf-8")
     except OSError as error:
         raise StorageError(
             f"cannot write {path}: {error.strerror or error}", "choose another file"

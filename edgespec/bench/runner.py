@@ -1,169 +1,233 @@
-"""Paired runs: each prompt with and without speculation, one after the other, in one process.
+"""Each question answered every way, in turns, in one process: what `edgespec bench` measures.
 
-The prompt is prefilled once and both runs start from the same cache, so that their token ids can be
-compared and only decoding is timed. Which of the two goes first alternates, because machines drift.
+A prompt is read once; all ways of the engine start from the same cache. Who goes first is drawn
+anew for each question, because machines drift. Later turns follow the plain answer, whoever is
+asked. Before anything is measured each way answers once for nothing, and the same plain answer is
+timed at the start, now and then, and at the end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
 
+from edgespec.bench.energy import Energy
+from edgespec.bench.quiet import load_average
+from edgespec.bench.recorder import Recorder
+from edgespec.bench.records import PLAIN, PRODUCT, Drift, Report, Run
 from edgespec.bench.suite import Question
-from edgespec.errors import ContextOverflowError
+from edgespec.bench.turns import Surroundings, Turn, engine_turn, peer_turn, run_of
+from edgespec.bench.ways import Peer, Ways
+from edgespec.errors import ContextOverflowError, EdgeSpecError
 from edgespec.protocols import Answer, Completer
-from edgespec.types import (
-    Completion,
-    CompletionRequest,
-    Insight,
-    Message,
-    SamplingParams,
-    ServedModel,
-    SpeculationStats,
-)
+from edgespec.types import Completion, CompletionRequest, Insight, Message, SamplingParams
+
+DRIFT_EVERY = 10
+"""Questions between two times that the plain answer is timed."""
+
+_HELLO = (Message("user", "Say hello."),)
+_COUNT = (Message("user", "Count from one to twenty in words."),)
+_NUM_WARM, _NUM_TIMED = 8, 24
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Decoding all turns of one question one way, without first tokens, which prefill gives."""
-
-    num_tokens: int
-    decode_s: float
-    passes: int
-    emitted: int
-    proposed: int
-    accepted: int
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Decoded tokens per second; 0 for answers of one token."""
-        return self.num_tokens / self.decode_s if self.decode_s > 0 else 0.0
+class Stopped(Exception):
+    """The run was stopped: not an error, and nothing of the question under way is kept."""
 
 
-class Stoppable:
-    """A completer whose answers, the one under way and all that follow, can be ended at once."""
+class Asker:
+    """Asks a completer; the answer under way, and all that follow, can be ended at once."""
 
     def __init__(self, completer: Completer) -> None:
-        """Everything but `stop` is left to `completer`."""
+        """Ask `completer`."""
         self._completer = completer
         self._lock = threading.Lock()
         self._latest: Answer | None = None
-        self._is_stopped = False
+        self.is_stopped = False
 
-    @property
-    def model(self) -> ServedModel:
-        """The loaded target and how it is served."""
-        return self._completer.model
-
-    def answer(self, request: CompletionRequest) -> Answer:
-        """The handle of an answer to `request`, cancelled if it comes after `stop`."""
+    def complete(self, request: CompletionRequest) -> Completion:
+        """The completion of a request; raises Stopped after `stop`."""
         with self._lock:
-            self._latest = self._completer.answer(request)
-            if self._is_stopped:
-                self._latest.cancel()
-            return self._latest
+            answer = self._latest = self._completer.answer(request)
+            if self.is_stopped:
+                answer.cancel()
+        completion = completion_of(answer)
+        if self.is_stopped:
+            raise Stopped
+        return completion
 
     def stop(self) -> None:
-        """Cancel the answer under way and those to come; from any thread."""
+        """End the answer under way and those to come; from any thread."""
         with self._lock:
-            self._is_stopped = True
+            self.is_stopped = True
             if self._latest is not None:
                 self._latest.cancel()
-
-    def count_tokens(self, text: Sequence[Message] | str) -> int:
-        """Tokens that a conversation takes in the context, template included, or a plain text."""
-        return self._completer.count_tokens(text)
 
     def insight(self) -> Insight:
         """What is known now of speed here."""
         return self._completer.insight()
 
-    def decode_token(self, token: int) -> bytes:
-        """The bytes of one token id."""
-        return self._completer.decode_token(token)
 
+class Runner:
+    """Asks questions every way; `peers` are other programs, of which one that fails is left out."""
 
-Way = Callable[[CompletionRequest], Completion]
-"""One of the two ways to answer that are compared."""
+    def __init__(
+        self,
+        asker: Asker,
+        ways: Ways,
+        recorder: Recorder,
+        sampling: SamplingParams,
+        max_tokens: int,
+        peers: Sequence[Peer] = (),
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """`recorder` observes the completer that `asker` asks; `clock` gives seconds."""
+        self._asker = asker
+        self._ways = ways
+        self._recorder = recorder
+        self._sampling = sampling
+        self._max_tokens = max_tokens
+        self._peers = {peer.name: peer for peer in peers}
+        self._clock = clock
+        self._energy = Energy()
+        self._left_out: list[str] = list(ways.left_out)
+        self._guess_bytes: dict[str, int] = {}
+        self._pass_ms: Mapping[int, float] = {}
 
+    def run(
+        self, questions: Sequence[Question], report: Report, keep: Callable[[Report], None]
+    ) -> None:
+        """Add what is measured to `report`, which `keep` is given after each question.
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """One question both ways; `identical` tells whether all token ids were equal.
+        Questions that do not fit the context are left out. Raises Stopped after a `stop`.
+        """
+        self._warm_up()
+        report = self._timed(report)
+        for number, question in enumerate(questions, start=1):
+            runs: list[Run] = []
+            try:
+                runs = self.ask(question)
+            except ContextOverflowError:
+                self._left_out.append(f"{question.id} does not fit the context")
+            report = self._with(report, runs)
+            if number % DRIFT_EVERY == 0 and number < len(questions):
+                report = self._timed(report)
+            keep(report)
+        keep(self._timed(report).model_copy(update={"is_complete": True}))
 
-    `plain` is what `speculative` is compared with.
-    """
+    def ask(self, question: Question) -> list[Run]:
+        """A run of every way; raises ContextOverflowError where a turn does not fit."""
+        order = [*self._ways.about, *self._peers]
+        random.Random(f"{self._sampling.seed} {question.id}").shuffle(order)
+        turns: dict[str, list[Turn]] = {name: [] for name in order}
+        messages: list[Message] = []
+        for text in question.turns:
+            messages.append(Message("user", text))
+            request = CompletionRequest(tuple(messages), self._sampling, self._max_tokens)
+            prompt_ms, joules = self._read(request)
+            for name in order:
+                if name in self._ways.about:
+                    turns[name].append(self._answer(name, request, prompt_ms, joules))
+                elif name in self._peers:
+                    turns[name] += self._answer_of_peer(
+                        self._peers[name], messages, self._max_tokens
+                    )
+            messages.append(Message("assistant", turns[PLAIN][-1].text))
+        return [
+            run_of(question, name, place, turns[name], turns[PLAIN])
+            for place, name in enumerate(order)
+            if len(turns[name]) == len(question.turns)
+        ]
 
-    question: Question
-    plain: Run
-    speculative: Run
-    identical: bool
-    num_prompt_tokens: int
+    def _read(self, request: CompletionRequest) -> tuple[float, float | None]:
+        """Have a prompt read for all ways of the engine: milliseconds and joules that it took."""
+        self._energy.taken()
+        done = self._complete(PLAIN, dataclasses.replace(request, max_tokens=1))
+        return done.timings.time_to_first_token_ms, self._energy.taken()
 
+    def _answer(
+        self, way: str, request: CompletionRequest, prompt_ms: float, joules: float | None
+    ) -> Turn:
+        """The answer of one way to a prompt that was read."""
+        load = load_average()
+        self._energy.taken()
+        started = self._clock()
+        completion = self._complete(way, request)
+        elapsed_ms = (self._clock() - started) * 1e3
+        own = self._energy.taken()
+        around = Surroundings(load, None if joules is None or own is None else joules + own)
+        insight = self._asker.insight()
+        models = {each.name: each.guess_bytes for each in insight.drafters if each.guess_ms}
+        self._guess_bytes[way] = max(models.values(), default=0)
+        if way == PRODUCT or not self._pass_ms:
+            self._pass_ms = insight.pass_ms
+        kept = self._recorder.kept
+        return engine_turn(completion, kept, elapsed_ms, prompt_ms, models, around)
 
-def run_suite(
-    completer: Completer, questions: Sequence[Question], sampling: SamplingParams, max_tokens: int
-) -> Iterator[Pair]:
-    """Measure each question in turn; those that do not fit the context are left out."""
-    ways = (plainly(completer), drafted(completer))
-    yield from run_ways(completer, ways, questions, sampling, max_tokens)
+    def _complete(self, way: str, request: CompletionRequest) -> Completion:
+        self._ways.use(way)
+        return self._asker.complete(dataclasses.replace(request, speculate=way != PLAIN))
 
-
-def run_ways(
-    completer: Completer,
-    ways: tuple[Way, Way],
-    questions: Sequence[Question],
-    sampling: SamplingParams,
-    max_tokens: int,
-) -> Iterator[Pair]:
-    """As `run_suite`, for any two ways to answer."""
-    for index, question in enumerate(questions):
+    def _answer_of_peer(
+        self, peer: Peer, messages: Sequence[Message], max_tokens: int
+    ) -> list[Turn]:
+        """The answer of another program; none, and it is asked no more, if it fails."""
+        load = load_average()
+        self._energy.taken()
         try:
-            yield _run_question(
-                completer, ways, question, sampling, max_tokens, plain_first=index % 2 == 0
-            )
+            answer = peer.answer(messages, self._sampling, max_tokens)
+        except EdgeSpecError as error:
+            if self._asker.is_stopped:
+                raise Stopped from error
+            self._left_out.append(f"{peer.name}: {error.problem}")
+            del self._peers[peer.name]
+            peer.close()
+            return []
+        return [peer_turn(peer.name, answer, Surroundings(load, self._energy.taken()))]
+
+    def _warm_up(self) -> None:
+        """Have every way answer once for nothing."""
+        request = self._plain_request(_HELLO, _NUM_WARM)
+        with contextlib.suppress(ContextOverflowError):
+            for way in self._ways.about:
+                self._complete(way, request)
+        for peer in list(self._peers.values()):
+            self._answer_of_peer(peer, _HELLO, _NUM_WARM)
+
+    def _timed(self, report: Report) -> Report:
+        """The report with what the same plain answer takes now."""
+        try:
+            timings = self._complete(PLAIN, self._plain_request(_COUNT, _NUM_TIMED)).timings
         except ContextOverflowError:
-            continue
+            return report
+        num_timed = timings.num_decoded_tokens - 1
+        if num_timed < 1:
+            return report
+        num_questions = len(report.of(PLAIN))
+        drift = Drift(after_questions=num_questions, token_ms=timings.decode_ms / num_timed)
+        return report.model_copy(update={"drift": (*report.drift, drift)})
 
+    def _plain_request(self, messages: tuple[Message, ...], max_tokens: int) -> CompletionRequest:
+        sampling = dataclasses.replace(self._sampling, constraint=None)
+        return CompletionRequest(messages, sampling, max_tokens)
 
-def plainly(completer: Completer) -> Way:
-    """Answer one token a pass."""
-    return lambda request: complete(completer, dataclasses.replace(request, speculate=False))
-
-
-def drafted(completer: Completer) -> Way:
-    """Answer with speculation."""
-    return lambda request: complete(completer, dataclasses.replace(request, speculate=True))
-
-
-def _run_question(
-    completer: Completer,
-    ways: tuple[Way, Way],
-    question: Question,
-    sampling: SamplingParams,
-    max_tokens: int,
-    *,
-    plain_first: bool,
-) -> Pair:
-    answers: tuple[list[Completion], list[Completion]] = ([], [])
-    messages: list[Message] = []
-    for turn in question.turns:
-        messages.append(Message("user", turn))
-        request = CompletionRequest(tuple(messages), sampling, max_tokens)
-        complete(completer, dataclasses.replace(request, max_tokens=1, speculate=False))
-        for way in (0, 1) if plain_first else (1, 0):
-            answers[way].append(ways[way](request))
-        messages.append(Message("assistant", answers[0][-1].text))
-    plain, speculative = answers
-    return Pair(
-        question,
-        _run(plain),
-        _run(speculative),
-        [answer.token_ids for answer in plain] == [answer.token_ids for answer in speculative],
-        sum(answer.timings.num_prompt_tokens for answer in plain),
-    )
+    def _with(self, report: Report, runs: Sequence[Run]) -> Report:
+        """The report with the runs of one more question, and what is known by now."""
+        ways = tuple(
+            way.model_copy(update={"guess_bytes": self._guess_bytes.get(way.name, way.guess_bytes)})
+            for way in report.ways
+        )
+        return report.model_copy(
+            update={
+                "runs": (*report.runs, *runs),
+                "ways": ways,
+                "pass_ms": dict(self._pass_ms),
+                "left_out": tuple(dict.fromkeys((*report.left_out, *self._left_out))),
+            }
+        )
 
 
 def complete(completer: Completer, request: CompletionRequest) -> Completion:
@@ -178,15 +242,3 @@ def completion_of(answer: Answer) -> Completion:
         completion = chunk.completion
     assert completion is not None, "an answer ends with its completion"
     return completion
-
-
-def _run(answers: Sequence[Completion]) -> Run:
-    stats: list[SpeculationStats] = [answer.stats for answer in answers]
-    return Run(
-        num_tokens=sum(max(answer.timings.num_decoded_tokens - 1, 0) for answer in answers),
-        decode_s=sum(answer.timings.decode_ms for answer in answers) / 1e3,
-        passes=sum(stat.target_passes for stat in stats),
-        emitted=sum(stat.emitted for stat in stats),
-        proposed=sum(stat.proposed for stat in stats),
-        accepted=sum(stat.accepted for stat in stats),
-    )

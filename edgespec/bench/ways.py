@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from edgespec.bench.records import Way
 from edgespec.types import Message, SamplingParams
 
 
@@ -14,8 +13,13 @@ class Ways(Protocol):
     """Who drafts for the engine behind a completer."""
 
     @property
-    def all(self) -> Sequence[Way]:
-        """The ways there are, plain decoding first."""
+    def about(self) -> Mapping[str, str]:
+        """The ways there are, plain decoding first, each with a sentence for people."""
+        ...
+
+    @property
+    def left_out(self) -> Sequence[str]:
+        """A line for each way that was asked for and makes no sense here."""
         ...
 
     def use(self, name: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from edgespec.drafters import strategies
 from edgespec.errors import UnknownModelError
 from edgespec.models.resolve import LocalFile, resolve
 from edgespec.paths import user_paths
-from edgespec.protocols import Completer
+from edgespec.protocols import Completer, Observer
 from edgespec.reports import is_progress
 from edgespec.runtime.host import Host
 from edgespec.runtime.request import (
@@ -54,17 +54,20 @@ def _pull(reference: str) -> Path:
         return pull(reference, user_paths(), display, accept_terms=ask).path
 
 
-def load_completer(options: LoadRequest, sampling: SamplingParams) -> Running:
+def load_completer(
+    options: LoadRequest, sampling: SamplingParams, observers: Sequence[Observer] = ()
+) -> Running:
     """Load the model and wire a completer, telling on stderr what takes long.
 
     `sampling` is what it will be asked for: nonsense is refused (UsageError) before the load.
+    `observers` are told of answers.
     """
     path = model_on_disk(options.model)
     from edgespec.llama.sampler import check_sampling
     from edgespec.runtime.running import load  # loads the native library
 
     check_sampling(sampling, num_vocab=0)  # no option biases single tokens
-    return load(with_drafter_path(options), path, user_paths(), say)
+    return load(with_drafter_path(options), path, user_paths(), say, observers=observers)
 
 
 @contextlib.contextmanager

@@ -92,8 +92,9 @@ class EngineAnswer:
 
     def take(self, kept: Kept) -> Kept:
         """Add what a pass gave; returns it cut where a stop string was complete."""
+        started = time.perf_counter()
         kept, chunk = self.transcript.take(kept)
-        self._tally.take(kept)
+        self._tally.take(kept, (time.perf_counter() - started) * 1e3)
         if self.observation is not None:
             self.observation.take(kept)
         if kept.tokens or kept.error is None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 from edgespec.engine.decoding import Decoding, Limits
@@ -19,7 +18,7 @@ from edgespec.errors import UsageError
 from edgespec.passes import Kept, Part, PassRecord
 from edgespec.planning.planner import Plan, Planner, Want
 from edgespec.protocols import PromptCache, Sampler, Target
-from edgespec.types import TARGET, EncodedPrompt, Insight, PrefillProgress, drafter_of
+from edgespec.types import TARGET, EncodedPrompt, Insight, PrefillProgress
 
 NUM_AHEAD = 256
 """Cells that are reserved for an answer beyond its text: how much it grows before others may have
@@ -66,6 +65,16 @@ class Engine:
         self._write_ms: float | None = None  # what the last pass of the others took
         self._has_read = False  # the last pass read a prompt: the others are next
         self._last_read: Decoding | None = None
+
+    @property
+    def planner(self) -> Planner:
+        """Who plans."""
+        return self._planner
+
+    def plan_with(self, planner: Planner) -> None:
+        """Have another planner plan from the next answer on; only while none is open."""
+        assert not self._open, "answers end with the planner that they began with"
+        self._planner = planner
 
     def has_room(self, prompt: EncodedPrompt, limits: Limits) -> bool:
         """Whether an answer can be opened now; one can always be where none is open.
@@ -147,17 +156,22 @@ class Engine:
     def _write(self, decodings: Sequence[Decoding]) -> Emitted:
         """A pass that gives each answer a token at least: propose, plan, score, verify, keep."""
         wants = [self._want(each) for each in decodings]
+        started = self._clock()
         plans = self._planner.plan(wants, self.target.max_rows)
+        plan_ms = (self._clock() - started) * 1e3
+        plan_ms -= sum(sum(plan.drafter_ms.values()) for plan in plans)
         parts = [
             Part(decoding.slot, self._unread(decoding), plan.draft)
             for decoding, plan in zip(decodings, plans, strict=True)
         ]
         target_ms = self._write_ms = self._score(parts)
         first_rows = list(itertools.accumulate((part.num_outputs for part in parts), initial=0))
+        started = self._clock()
         verified = self._verify(decodings, parts, first_rows)
+        times = target_ms, plan_ms, (self._clock() - started) * 1e3
         num_rows = sum(map(len, parts))
         kept = [
-            self._kept(decoding, each, row, plan, _record(part, plan, want, num_rows, target_ms))
+            self._kept(decoding, each, row, plan, _record(part, plan, want, num_rows, *times))
             for decoding, each, row, plan, part, want in zip(
                 decodings, verified, first_rows, plans, parts, wants, strict=False
             )
@@ -279,7 +293,7 @@ class Engine:
             (first_row, *(first_row + 1 + node for node in verified.path))[:num_tokens],
             record,
             plan.guesses,
-            Counter(map(drafter_of, draft.sources)),
+            draft,
             progress,
             verified.ends,
             decoding.is_over,
@@ -336,7 +350,15 @@ class Engine:
         return min(len(prompt.tokens) + limits.max_tokens, self.target.num_context)
 
 
-def _record(part: Part, plan: Plan, want: Want, num_rows: int, target_ms: float) -> PassRecord:
+def _record(
+    part: Part,
+    plan: Plan,
+    want: Want,
+    num_rows: int,
+    target_ms: float,
+    plan_ms: float,
+    verify_ms: float,
+) -> PassRecord:
     return PassRecord(
         len(part),
         num_rows,
@@ -346,4 +368,6 @@ def _record(part: Part, plan: Plan, want: Want, num_rows: int, target_ms: float)
         plan.drafter_ms,
         plan.bridge_ms,
         plan.plain_ms,
+        plan_ms,
+        verify_ms,
     )

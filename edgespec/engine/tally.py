@@ -57,10 +57,11 @@ class Tally:
         self._single, self._all = _Witness(), _Witness()
         self._plain_ms = 0.0  # expected of passes without drafts, one for each there was
         self._drafter_ms = 0.0
+        self._text_ms = 0.0
         self._is_shared = False
 
-    def take(self, kept: Kept) -> None:
-        """A pass is over."""
+    def take(self, kept: Kept, text_ms: float = 0.0) -> None:
+        """A pass is over; its tokens took so long to become text."""
         self._last = self._clock()
         if kept.progress is not None:
             self.num_prompt_tokens = kept.progress.num_prompt_tokens
@@ -69,6 +70,8 @@ class Tally:
             return
         if self._first is None:
             self._first = self._last
+        else:
+            self._text_ms += text_ms
         self._passes += 1
         self._emitted += len(kept.tokens)
         self._proposed.update(kept.proposed)
@@ -95,6 +98,7 @@ class Tally:
             num_cached_tokens=self.num_cached_tokens,
             num_decoded_tokens=self._emitted,
             plain_token_ms=self._plain_token_ms((self._last - first) * 1e3),
+            text_ms=self._text_ms,
         )
 
     def _witness(self, record: PassRecord) -> None:

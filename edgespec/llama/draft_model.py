@@ -51,6 +51,10 @@ class LlamaDraftModel:
         other.spare = self.spare
         return other
 
+    def within(self, context: Context) -> LlamaDraftModel:
+        """The same model over another context of its weights, without spare rows."""
+        return LlamaDraftModel(context, self._embeddings, self._kept)
+
     @property
     def num_context(self) -> int:
         """Cells of the KV cache that this sequence may fill."""

@@ -21,6 +21,7 @@ and a wrong "yes" costs more than a wrong "no".
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -85,14 +86,35 @@ class Plan:
     plain_ms: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How a planner chooses; as it stands, by the objective above.
+
+    `outcome` judges how far drafts grow, of at most `most_draft` tokens if that is given. Where it
+    `has_budgets` they bound what drafters may cost.
+    """
+
+    outcome: type[Outcome] = Outcome
+    most_draft: int | None = None
+    has_budgets: bool = True
+
+
+THE_RULE = Rule()
+
+
 class Planner:
     """Shares the rows of a pass among answers and drafters, and learns what passes give."""
 
     def __init__(
-        self, drafters: Sequence[Drafter], costs: CostModel, clock: Callable[[], float]
+        self,
+        drafters: Sequence[Drafter],
+        costs: CostModel,
+        clock: Callable[[], float],
+        rule: Rule = THE_RULE,
     ) -> None:
         """`clock` gives seconds."""
         self.costs = costs
+        self._rule = rule
         self._drafters = tuple(drafters)
         self._clock = clock
         self._budgets = Budgets(lambda: costs.pass_ms(1, 0))
@@ -124,7 +146,7 @@ class Planner:
         The pass that the answers share has at most `max_rows` rows.
         """
         curve = self.costs.curve_ms(_mean_context(wants))[:max_rows].tolist()
-        outcome = Outcome(curve, len(wants), sum(want.num_rows for want in wants))
+        outcome = self._rule.outcome(curve, len(wants), sum(want.num_rows for want in wants))
         growths = [self._growth(want, outcome, len(wants)) for want in wants]
         while outcome.has_room:
             able = [growth for growth in growths if growth.look_ahead()]
@@ -198,13 +220,16 @@ class Planner:
         )
 
     def _growth(self, want: Want, outcome: Outcome, num_answers: int) -> Growth:
-        able = []
-        for each in want.contenders if want.max_draft else ():
+        able, rule = [], self._rule
+        room = want.max_draft if rule.most_draft is None else min(want.max_draft, rule.most_draft)
+        for each in want.contenders if room else ():
             quote = each.session.quote
             self._quotes[each.name] = quote
-            if each.account.allows(quote, num_answers):
+            if not rule.has_budgets:
+                able.append((each.name, each.session, math.inf))
+            elif each.account.allows(quote, num_answers):
                 able.append((each.name, each.session, each.account.balance_ms))
-        return Growth(able, outcome, want.max_draft, self._clock, want.matcher)
+        return Growth(able, outcome, room, self._clock, want.matcher)
 
 
 def _mean_context(wants: Sequence[Want]) -> int:

@@ -133,7 +133,7 @@ def parent_of(trimmed: Path, store: FactStore, paths: Paths) -> Path:
     candidates = (trimmed.parent / name, *sorted(paths.models.rglob("*.gguf")))
     existing = [path for path in candidates if path.name == name and path.is_file()]
     for path in existing:
-        if _sha256(path, store, paths) == info.parent_sha256:
+        if sha256_of(path, store, paths) == info.parent_sha256:
             return path
     if existing:
         raise ChecksumError(
@@ -145,7 +145,7 @@ def parent_of(trimmed: Path, store: FactStore, paths: Paths) -> Path:
     )
 
 
-def _sha256(path: Path, store: FactStore, paths: Paths) -> str:
+def sha256_of(path: Path, store: FactStore, paths: Paths) -> str:
     """SHA-256 of a model, from the record of its pull or an earlier computation if it holds."""
     if path.is_relative_to(paths.models):
         stored = ModelStore(paths).find(str(path))

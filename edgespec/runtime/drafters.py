@@ -8,6 +8,7 @@ What a drafter learned is kept under its own and the target's name.
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -29,11 +30,16 @@ from edgespec.runtime.request import BEST_DRAFTER, NO_DRAFTER, LoadRequest
 if TYPE_CHECKING:
     from edgespec.runtime.form import Form
     from edgespec.runtime.head_rows import Follow, HeadFollower
+    from edgespec.runtime.model_drafter import BoundDrafter
     from edgespec.vocab.ngrams import NgramCache
 
 
+MODEL = "model"
+"""The strategy of whatever model drafts."""
+
 _MEMORY_SHARE = 3
-"""Memory must hold a file so many times for it to be exchanged: weights, as they are rearranged."""
+"""Memory must hold a file so many times for it to be loaded beside another: weights, as they are
+rearranged."""
 
 
 class Following:
@@ -55,8 +61,8 @@ class Following:
 class Drafters:
     """The drafters of one target, best sources first; `cleanup` remembers and closes them.
 
-    `model_place` holds the model; in idle time `following` has the rows of its head follow the
-    user.
+    `model_place` holds the model, `bound`, in its `form`; in idle time `following` has the rows of
+    its head follow the user.
     """
 
     def __init__(
@@ -78,13 +84,17 @@ class Drafters:
         token database by owner, None where there is no such. `follow` has the trimmed head of a
         model follow what the target says.
         """
+        self.tiers_of = tiers_of
+        self.bound: BoundDrafter | None = None
+        self.form: Form | None = None
+        self._look_ups: dict[str, Drafter] = {}
         self._calibrations = calibrations if request.remember else None
         self._ngrams = ngrams if request.remember else None
         self._learns = request.learn
         self._follow = follow
         self.following = Following()
         self._report = report
-        self._target = target
+        self.target = target
         self._target_name = target.model.path.stem
         self._cleanup = cleanup
         self.model_place = ModelPlace()
@@ -98,7 +108,7 @@ class Drafters:
             return
         for name in strategies():
             if is_always_asked(name) or name == request.drafter:
-                self._add(build(name, Parts(tiers_of)))
+                self._add(name)
         self.all.append(self.model_place)
         if form is None:
             return
@@ -121,19 +131,44 @@ class Drafters:
         Raises what `pause` raises, ModelFileError, NativeLibraryError or UsageError; then the one
         before goes on.
         """
-        free = available_memory()
-        if free is not None and free < _MEMORY_SHARE * form.running.stat().st_size:
+        if not is_room_beside(form):
             return False
         pause()
         self._add_model(form)
         return True
 
-    def _add(self, drafter: Drafter | None) -> None:
-        """Have a drafter draft, with what it learned earlier; None is one with nothing to use."""
+    def another(self, cleanup: contextlib.ExitStack, *, knows: bool = True) -> dict[str, Drafter]:
+        """The same drafters once more, by strategy; what each learns from now on is its own.
+
+        It begins with what these `know` of their guesses, or nothing. `cleanup` frees what is
+        opened. Raises NativeLibraryError where memory is out.
+        """
+        another: dict[str, Drafter] = {}
+        for strategy, known in self._look_ups.items():
+            drafter = build(strategy, Parts(self.tiers_of))
+            if drafter is not None:
+                another[strategy] = self._knowing(drafter, known if knows else None)
+        if self.bound is not None:
+            model = self.bound.another(self.target, cleanup)
+            model.costs = copy.copy(self.bound.drafter.costs)
+            another[MODEL] = self._knowing(model, self.bound.drafter if knows else None)
+        return another
+
+    def _knowing(self, drafter: Drafter, known: Drafter | None) -> GuardedDrafter:
+        """A new drafter that has learned what `known` has."""
+        for learned in ("calibration", "ngrams") if known is not None else ():
+            if hasattr(known, learned):
+                setattr(drafter, learned, copy.deepcopy(getattr(known, learned)))
+        return GuardedDrafter(drafter, self._report)
+
+    def _add(self, strategy: str) -> None:
+        """Have a strategy draft, with what it learned earlier, unless it has nothing to use."""
+        drafter = build(strategy, Parts(self.tiers_of))
         if drafter is not None:
             calibration = getattr(drafter, "calibration", None)
             if isinstance(calibration, Acceptance):
                 self._remember_estimates(drafter.name, calibration, self._cleanup)
+            self._look_ups[strategy] = drafter
             self.all.append(GuardedDrafter(drafter, self._report))
 
     def _add_model(self, form: Form) -> None:
@@ -142,16 +177,17 @@ class Drafters:
         from edgespec.runtime.model_drafter import open_model_drafter
 
         with contextlib.ExitStack() as opened:
-            bound = open_model_drafter(form, self._target, opened)
+            bound = open_model_drafter(form, self.target, opened)
             cleanup = opened.pop_all()
         self.following.head = None
         self.model_place.close()
+        self.form, self.bound = form, bound
         model = bound.drafter
         self._remember_estimates(model.name, model.calibration, cleanup)
         self._remember(self._ngrams, model.fingerprints, model.ngrams, cleanup)
         self.model_place.put(GuardedDrafter(model, self._report), cleanup)
         if self._follow is not None and form.trimmed is not None:
-            self.following.head = open_follower(self._follow(), form, bound, self._target)
+            self.following.head = open_follower(self._follow(), form, bound, self.target)
 
     def _remember_estimates(
         self, name: str, calibration: Acceptance, cleanup: contextlib.ExitStack
@@ -174,6 +210,12 @@ class Drafters:
             learned.restore(known)
         if self._learns:
             cleanup.callback(lambda: store.save(*pair, learned.export()))
+
+
+def is_room_beside(form: Form) -> bool:
+    """Whether there is memory for a model beside all that is loaded."""
+    free = available_memory()
+    return free is None or free >= _MEMORY_SHARE * form.running.stat().st_size
 
 
 def _as_text(name: str) -> str:

@@ -74,6 +74,7 @@ class BoundDrafter:
     """
 
     drafter: ModelDrafter
+    parts: ModelParts
     weights: DraftWeights
     whole: WholeTables | None
 
@@ -82,6 +83,20 @@ class BoundDrafter:
         before, self.weights = self.weights, weights
         self.drafter.use(weights.draft_models)
         before.close()
+
+    def another(self, target: Context, cleanup: contextlib.ExitStack) -> ModelDrafter:
+        """A drafter of the same weights with a cache of its own, which learns by itself.
+
+        It knows nothing of guesses yet. Raises NativeLibraryError where memory is out.
+        """
+        first = self.weights.draft_model
+        options = dataclasses.replace(first.context.options, num_sequences=1)
+        context = Context(first.context.model, options, beside=target)
+        cleanup.callback(context.close)
+        model = first.within(context)
+        if first.spare is not None and self.whole is not None:
+            model.spare = SpareRows(self.whole.head, self.weights.kept, self.whole.num_tokens)
+        return ModelDrafter(dataclasses.replace(self.parts, models=(model,)))
 
 
 def open_model_drafter(
@@ -114,7 +129,7 @@ def open_model_drafter(
         drafter = ModelDrafter(parts)
         drafter.warm_up()
         failed.pop_all()
-    bound = BoundDrafter(drafter, weights, whole)
+    bound = BoundDrafter(drafter, parts, weights, whole)
     cleanup.callback(lambda: bound.weights.close())
     return bound
 

@@ -6,15 +6,13 @@ Whatever goes wrong here costs speed and one line for people, never an answer.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgespec.cache.chats.journal import Journal
 from edgespec.cache.facts import Facts
 from edgespec.cache.tokens.sequences import VocabularyKey
-from edgespec.cache.tokens.suffix_lookup import TokenReader
 from edgespec.cache.tokens.token_memory import TokenMemory
-from edgespec.drafters.database import TokenCursor, TokenIndex
+from edgespec.drafters.database import TokenIndex
 from edgespec.llama.model import Model
 from edgespec.machine.facts import file_fingerprint
 from edgespec.passes import Kept
@@ -39,14 +37,13 @@ def vocabulary_key(model: Model, facts: Facts) -> VocabularyKey:
 class Remembering:
     """The token memory in use; leaving the block writes the last answer.
 
-    Implements `edgespec.protocols.Observer`; each call returns at once. `is_learning` and `is_used`
-    may be changed between answers.
+    Implements `edgespec.protocols.Observer`; each call returns at once. Answers are remembered
+    while it `is_learning`.
     """
 
     def __init__(self, memory: TokenMemory, report: Report) -> None:
         """`report` gets each problem once; the memory is closed with this."""
         self.is_learning = True
-        self.is_used = True
         self._memory = memory
         self._report = report
         self._journal = Journal()
@@ -55,7 +52,7 @@ class Remembering:
 
     def tiers_of(self, owner: str) -> tuple[TokenIndex, ...]:
         """What drafts are looked for in: what was said to this owner, and imported text."""
-        return _Tier(self, self._memory.model_of(owner)), _Tier(self, self._memory.statistics)
+        return self._memory.model_of(owner), self._memory.statistics
 
     def open(self, request: CompletionRequest, prompt: EncodedPrompt) -> Recording:
         """An answer begins."""
@@ -130,14 +127,3 @@ def _journaled(request: CompletionRequest) -> list[tuple[str, str]]:
     if is_others or isinstance(request.prompt, str):
         return []
     return [(message.role, message.content) for message in request.prompt]
-
-
-class _Tier:
-    """A tier of the memory that finds nothing while the memory is not used."""
-
-    def __init__(self, memory: Remembering, reader: TokenReader) -> None:
-        self._memory = memory
-        self._reader = reader
-
-    def lookup(self, suffix: Sequence[int]) -> TokenCursor | None:
-        return self._reader.lookup(suffix) if self._memory.is_used else None

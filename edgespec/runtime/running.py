@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +44,7 @@ from edgespec.models.trials import Trials
 from edgespec.paths import Paths
 from edgespec.planning.cost import CostModel
 from edgespec.planning.planner import Planner
+from edgespec.protocols import Observer
 from edgespec.reports import Report
 from edgespec.runtime.drafters import Drafters
 from edgespec.runtime.idle import IdleTask, IdleWorker, LateTask
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from edgespec.runtime.form import Form
     from edgespec.runtime.head_rows import Follow
     from edgespec.runtime.selection import Selection
+    from edgespec.runtime.ways import EngineWays
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +78,8 @@ class Running:
     """A completer and everything behind it; closing it remembers what the drafter learned.
 
     `memory` is None where nothing is remembered, `prompts` also where the target cannot forget
-    tokens. `idle` works while no answer is under way.
+    tokens. `idle` works while no answer is under way. `engine`, `drafters` and `home` are what ways
+    to answer are made of.
     """
 
     completer: EngineCompleter
@@ -86,6 +89,9 @@ class Running:
     memory: Remembering | None
     idle: IdleWorker
     prompts: PromptCache | None
+    engine: Engine
+    drafters: Drafters
+    home: Home
     _cleanup: contextlib.ExitStack = field(repr=False)
 
     def forget(self, conversation: str) -> None:
@@ -93,6 +99,22 @@ class Running:
         self.completer.disown(conversation)
         if self.prompts is not None:
             self.prompts.forget(conversation)
+
+    def ways(self, names: Sequence[str], forms: Mapping[str, Path]) -> EngineWays:
+        """Ways to answer by name, and such with other files of models, as they draft by now.
+
+        Raises ModelFileError or ChecksumError for a file that is no drafter.
+        """
+        from edgespec.runtime.choice import named_drafter  # reads GGUF files: much to load
+        from edgespec.runtime.form import Form
+        from edgespec.runtime.ways import EngineWays
+
+        choices = {
+            name: named_drafter(path, self.home.facts, self.home.paths)
+            for name, path in forms.items()
+        }
+        chosen = {name: Form(choice.whole, choice.trimmed) for name, choice in choices.items()}
+        return EngineWays(self.engine, self.drafters, names, chosen, self._cleanup)
 
     def close(self) -> None:
         """Remember and free, last opened first; may be called twice."""
@@ -111,14 +133,15 @@ def load(
     paths: Paths,
     report: Report,
     available: Callable[[], int | None] = available_memory,
+    observers: Sequence[Observer] = (),
 ) -> Running:
     """Load the model at `path` and wire a completer around it; `report` gets lines for people.
 
     Nothing is measured but the soundness of a library that was never used before, while weights
     load, and half a second of invariance (`starting_facts`); the rest is done in idle time.
-    `available` tells the bytes of memory that there are for it, None where nobody can tell. Raises
-    ModelFileError, NativeLibraryError, NetworkError, StorageError or UsageError; nothing stays open
-    then.
+    `available` tells the bytes of memory that there are for it, None where nobody can tell;
+    `observers` are told of answers. Raises ModelFileError, NativeLibraryError, NetworkError,
+    StorageError or UsageError; nothing stays open then.
     """
     check_gguf(path)
     library.set_verbose(request.verbose)
@@ -133,7 +156,7 @@ def load(
             facts = starting_facts(model, home.facts, machine, _kernels(), report)
             context = context_options(request, model, facts, machine)
             target = OpenTarget(model, facts, machine, context)
-            return _Wiring(request, target, home, free, cleanup).run()
+            return _Wiring(request, target, home, free, cleanup).run(observers)
 
 
 def _kernels() -> Kernels:
@@ -160,7 +183,7 @@ class _Wiring:
         self._cleanup = cleanup
         self._costs = CostModel(target.facts.table, ROWS[-1])
 
-    def run(self) -> Running:
+    def run(self, others: Sequence[Observer]) -> Running:
         """Build context, target, engine and completer; takes `cleanup` over."""
         request, target, home, cleanup = self._request, self._target, self._home, self._cleanup
         selection = self._selection()
@@ -192,7 +215,7 @@ class _Wiring:
         grammars = GrammarCompiler(target.model.vocab)
         idle = self._idle(proving, reading, drafters, prompts, grammars, selection, form)
         insights = Insights(lambda: proving.facts, lambda: idle.doing)
-        observers = [idle, memory, insights]
+        observers = [idle, memory, insights, *others]
 
         def make_sampler(sampling: SamplingParams) -> SamplerChain:
             constraint = sampling.constraint
@@ -218,6 +241,9 @@ class _Wiring:
             memory,
             idle,
             prompts,
+            engine,
+            drafters,
+            home,
             cleanup.pop_all(),
         )
 

@@ -1,21 +1,19 @@
-"""Warm runs over the real engine with a pseudo-model: what is asked, learned and compared."""
+"""Warm runs: what is asked and learned before anything is measured, and the plans of them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
 
 import pytest
-from fakes import FakeDrafter, FakeSampler, FakeTarget, TinyBridge, make_engine, oracle
+from fakes import FakeSampler, FakeTarget, TinyBridge, make_engine
 
 from edgespec.bench.plan import cold_questions, warm_plan
-from edgespec.bench.runner import Pair
+from edgespec.bench.runner import complete
 from edgespec.bench.suite import Question
-from edgespec.bench.warm import Warm, WarmPlan, run_warm
-from edgespec.engine.answer import EngineAnswer
+from edgespec.bench.warm import WarmPlan, learn_earlier
 from edgespec.engine.completer import EngineCompleter
 from edgespec.errors import UsageError
-from edgespec.passes import Kept, Proposal
+from edgespec.passes import Kept
 from edgespec.types import (
     Completion,
     CompletionRequest,
@@ -25,18 +23,14 @@ from edgespec.types import (
     ServedModel,
 )
 
-GREEDY = SamplingParams()
-
 
 class Remembering:
-    """Remembers answers while it learns, and knows the target's mind while it is used."""
+    """Notes the answers that end while it learns."""
 
-    def __init__(self, target: FakeTarget) -> None:
+    def __init__(self) -> None:
         self.is_learning = False
-        self.is_used = False
         self.num_flushed = 0
         self.learned: list[CompletionRequest] = []
-        self._oracle = oracle(target)
 
     def open(self, request: CompletionRequest, _prompt: EncodedPrompt) -> Noted:
         return Noted(self, request)
@@ -44,9 +38,6 @@ class Remembering:
     def flush(self) -> bool:
         self.num_flushed += 1
         return True
-
-    def guess(self, text: Sequence[int]) -> Iterator[Proposal]:
-        return self._oracle(text) if self.is_used and self.learned else iter(())
 
 
 class Noted:
@@ -65,82 +56,56 @@ class Noted:
 
 
 class Asked(EngineCompleter):
-    """The real completer, which notes what it was asked and how the memory stood then."""
+    """The real completer with such a memory."""
 
-    def __init__(self, num_context: int = 400) -> None:
+    def __init__(self, num_context: int) -> None:
         target = FakeTarget(num_vocab=TinyBridge().num_vocab, num_context=num_context)
-        self.memory = Remembering(target)
-        self.asked: list[tuple[CompletionRequest, bool, bool]] = []
+        self.memory = Remembering()
         model = ServedModel("fake", "", num_context, 0, "fake", "identical")
-        engine = make_engine(target, FakeDrafter(self.memory.guess))
+        engine = make_engine(target)
         super().__init__(engine, TinyBridge(), lambda _: FakeSampler(), model, self.memory)
-
-    def answer(self, request: CompletionRequest) -> EngineAnswer:
-        self.asked.append((request, self.memory.is_learning, self.memory.is_used))
-        return super().answer(request)
 
 
 def question(*turns: str) -> Question:
     return Question("-".join(turns), "a", turns)
 
 
-def measured(
-    completer: Asked, warm: Warm, earlier: Sequence[Question], questions: Sequence[Question]
-) -> tuple[list[Pair], list[str]]:
-    said: list[str] = []
-    plan = WarmPlan(warm, tuple(earlier), tuple(questions))
-    pairs = list(run_warm(completer, completer.memory, plan, GREEDY, 20, said.append))
-    return pairs, said
+def learned(*earlier: Question, num_context: int = 400) -> tuple[Asked, list[str]]:
+    """A completer that was asked earlier questions, and what was told of it."""
+    completer, said = Asked(num_context), list[str]()
+    plan = WarmPlan("again", earlier, ())
+    learn_earlier(
+        lambda request: complete(completer, request),
+        completer.memory,
+        plan,
+        SamplingParams(),
+        20,
+        said.append,
+    )
+    return completer, said
 
 
-def test_earlier_questions_are_learned_and_measured_ones_are_not() -> None:
-    completer = Asked()
-    pairs, said = measured(completer, "again", [question("ab"), question("b c")], [question("ab")])
+def test_earlier_questions_are_learned_and_nothing_after_them() -> None:
+    completer, said = learned(question("ab"), question("b c"))
+    complete(completer, CompletionRequest((Message("user", "c"),), max_tokens=4))
     assert [request.prompt for request in completer.memory.learned] == [
         (Message("user", "ab"),),
         (Message("user", "b c"),),
     ]
     assert said == ["learning 1 of 2: a ab", "learning 2 of 2: a b c"]
     assert completer.memory.num_flushed == 1
-    assert len(pairs) == 1 and pairs[0].identical
 
 
 def test_every_turn_is_learned_with_the_answers_before_it() -> None:
-    completer = Asked()
-    measured(completer, "again", [question("ab", "c")], [question("ab", "c")])
-    first, second = completer.memory.learned
+    first, second = learned(question("ab", "c"))[0].memory.learned
     assert isinstance(second.prompt, tuple) and len(second.prompt) == 3
-    assert second.prompt[0] == Message("user", "ab") == first.prompt[0]
+    assert second.prompt[0] == Message("user", "ab")
+    assert first.prompt == (Message("user", "ab"),)
     assert (second.prompt[1].role, second.prompt[2]) == ("assistant", Message("user", "c"))
 
 
-@pytest.mark.parametrize("warm", ["again", "rewritten"])
-def test_what_is_remembered_is_compared_with_plain_decoding(warm: Warm) -> None:
-    completer = Asked()
-    [pair], _ = measured(completer, warm, [question("ab")], [question("ab")])
-    assert pair.plain.proposed == 0
-    assert pair.plain.passes == pair.plain.emitted
-    assert pair.speculative.accepted > 0
-    assert pair.speculative.passes < pair.plain.passes
-
-
-def test_the_unseen_are_compared_with_the_same_drafters_without_memory() -> None:
-    completer = Asked()
-    [pair], _ = measured(completer, "unseen", [question("ab")], [question("b c")])
-    assert pair.identical
-    assert pair.plain.proposed == 0 < pair.speculative.proposed
-    timed = [entry for entry in completer.asked if entry[0].prompt == (Message("user", "b c"),)][1:]
-    assert [(request.speculate, learning, used) for request, learning, used in timed] == [
-        (True, False, False),
-        (True, False, True),
-    ]
-
-
 def test_a_question_too_long_to_learn_from_is_left_out() -> None:
-    completer = Asked(num_context=40)
-    long = question("ab " * 50)
-    pairs, _ = measured(completer, "again", [question("ab"), long], [question("ab"), long])
-    assert len(pairs) == 1
+    completer, _ = learned(question("ab"), question("ab " * 50), num_context=40)
     assert len(completer.memory.learned) == 1
 
 

@@ -147,7 +147,10 @@ def test_a_part_of_a_drafter_is_told_apart_and_counts_as_the_drafter() -> None:
 
 
 def test_the_record_of_a_pass_tells_its_rows_and_times() -> None:
-    """The clock ticks once a look, 1 ms: twice for a pass, twice for each guess that is pulled."""
+    """The clock ticks once a look, 1 ms: twice for a pass, twice for each guess that is pulled.
+
+    So a plan of three guesses takes 7 ms, of which 3 are the drafter's.
+    """
     target = FakeTarget(max_rows=4, num_context=200)
     engine = make_engine(target, FakeDrafter(oracle(target), cost_ms=0.5))
     *_, read, drafted = itertools.islice(run(engine, [1] * 20), 4)
@@ -158,6 +161,7 @@ def test_the_record_of_a_pass_tells_its_rows_and_times() -> None:
     assert record.target_ms == pytest.approx(1.0)
     assert record.predicted_ms == pytest.approx(10.3)
     assert record.drafter_ms == pytest.approx({"fake": 3.0})
+    assert (record.plan_ms, record.verify_ms) == pytest.approx((4.0, 1.0))
 
 
 def test_reading_a_long_prompt_tells_how_far_it_is() -> None:

@@ -72,3 +72,10 @@ def test_nothing_is_told_of_few_passes_or_of_shared_ones(others: int) -> None:
     assert answer.timings.plain_token_ms is None and answer.timings.speedup is None
     answer.write(1, 1, others=others)
     assert (answer.timings.speedup is None) == bool(others)
+
+
+def test_making_text_of_tokens_counts_from_the_first_one_on() -> None:
+    tally = Tally(FakeClock())
+    for text_ms in (5.0, 0.25, 0.5):
+        tally.take(Kept((1,), ("target",), (0,), PassRecord(1, 1, 0, 1.0)), text_ms)
+    assert tally.timings().text_ms == 0.75
