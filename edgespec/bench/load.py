@@ -200,9 +200,7 @@ class _Block:
                 )
             self._answers.append(answer)
 
-    async def _ask(
-        self, client: httpx2.AsyncClient, number: int, question: Question
-    ) -> LoadAnswer:
+    async def _ask(self, client: httpx2.AsyncClient, number: int, question: Question) -> LoadAnswer:
         prompt = (Message("user", question.turns[0]),)
         body = body_of(self.server, prompt, self._plan.sampling, self._plan.max_tokens)
         heard = await ask(client, self.server, body, self._limits)

@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import httpx2
+
 from edgespec.bench.chat_client import (
     LIMITS,
     Endpoint,
@@ -36,6 +38,7 @@ from edgespec.errors import UsageError
 from edgespec.types import Message, SamplingParams
 
 _KEY = "EDGESPEC_PEER_KEY"
+_URL = re.compile("https?://", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}")
 _FORM = "give NAME=http://HOST:PORT or NAME=PATH-OF-LLAMA-SERVER [FLAG ...]"
 _WARM_UP = (Message("user", "Write a Python class for a stack, then write it again."),)
@@ -68,7 +71,7 @@ def peer_spec(text: str) -> PeerSpec:
     name, _, value = (part.strip() for part in text.partition("="))
     if not _NAME.fullmatch(name) or not value:
         raise UsageError(f"{text!r} is no other program", _FORM)
-    if value.lower().startswith(("http://", "https://")):
+    if _URL.match(value):
         return PeerSpec(name, url=value)
     try:
         return PeerSpec(name, program=tuple(shlex.split(value)))
@@ -76,12 +79,25 @@ def peer_spec(text: str) -> PeerSpec:
         raise UsageError(f"{text!r} is no other program: {error}", _FORM) from error
 
 
-def open_peer(text: str, served: Served, limits: Limits = LIMITS) -> OpenPeer:
-    """The program that `text` names, started if need be, warmed and ready to be asked.
+def url_spec(text: str) -> PeerSpec:
+    """Read `[NAME=]URL`, named by its host and port where there is no name; raises UsageError.
 
-    Raises UsageError for a text that names none, PeerError where it cannot be asked.
+    >>> url_spec("http://127.0.0.1:8080/v1").name, url_spec("mine=http://127.0.0.1:8080").name
+    ('127.0.0.1:8080', 'mine')
     """
+    if _URL.match(text):
+        return PeerSpec(httpx2.URL(endpoint("", text).url).netloc.decode("ascii"), url=text)
     spec = peer_spec(text)
+    if not spec.url:
+        raise UsageError(f"{text!r} is no server's URL", "give http://HOST:PORT or NAME=URL")
+    return spec
+
+
+def open_peer(spec: PeerSpec, served: Served, limits: Limits = LIMITS) -> OpenPeer:
+    """The program that was asked for, started if need be, warmed and ready to be asked.
+
+    Raises UsageError for an address that is none, PeerError where it cannot be asked.
+    """
     process = None if spec.url else LlamaServer(spec.name, spec.program, served)
     try:
         url = spec.url if process is None else process.start()

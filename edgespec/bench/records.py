@@ -252,7 +252,7 @@ class LoadReport(_Form):
     `servers` are other programs all, the first one that with which they are compared.
     """
 
-    form: Literal["load-1"] = Field("load-1", alias="schema")
+    form: Literal["load-1"] = Field(default="load-1", alias="schema")
     started: str
     machine: MachineForm
     program: ProgramForm

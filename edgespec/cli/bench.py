@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from edgespec.cli.bench_load import measure_load, server_options
 from edgespec.cli.options import (
     check_max_tokens,
     collect_loading,
@@ -95,6 +96,7 @@ def _forms(
     callback=_forms,
     help="The product with another file as the model that drafts; may be repeated.",
 )
+@server_options
 @click.option("--json", "json_file", metavar="OUT", help="Write all that is measured to this file.")
 @click.option("--resume", is_flag=True, help="Go on with what --json OUT does not have yet.")
 @click.pass_context
@@ -124,5 +126,8 @@ def bench(
     ways = (*values["ways"], *values["without"], *values["baseline"])
     if resume and json_file is None:
         raise UsageError("--resume goes on with a file", "give --json OUT as well")
+    out = Path(json_file).expanduser() if json_file else None
+    if values["servers"]:
+        return measure_load(values, loading, sampling, out)
     asked = Asked.of(values, sampling, ways, forms)
-    run_bench(loading, asked, Path(json_file).expanduser() if json_file else None, resume)
+    run_bench(loading, asked, out, resume)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
-import os
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,13 +13,11 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-import edgespec
 from edgespec import __version__
 from edgespec.bench.progress import Progress
 from edgespec.bench.quiet import disturbances
 from edgespec.bench.recorder import Recorder
 from edgespec.bench.records import (
-    MachineForm,
     ProgramForm,
     Report,
     TargetForm,
@@ -37,6 +32,7 @@ from edgespec.bench.same import differences
 from edgespec.bench.suite import Question
 from edgespec.bench.warm import WarmPlan, learn_earlier
 from edgespec.cli.bench_asked import Asked
+from edgespec.cli.bench_written import check_writable, commit, machine_form
 from edgespec.cli.loading import load_completer
 from edgespec.errors import ContextOverflowError, ExactnessError, StorageError
 from edgespec.machine.identity import copy_bandwidth
@@ -56,7 +52,7 @@ def run_bench(loading: LoadRequest, asked: Asked, out: Path | None, resume: bool
     """
     earlier = read_report(out) if resume and out is not None and out.exists() else None
     if out is not None:
-        _check_writable(out)
+        check_writable(out)
     recorder = Recorder()
     with _memory_folder(asked) as memory_at:
         loading = dataclasses.replace(loading, memory_at=memory_at)
@@ -167,19 +163,13 @@ class _Measuring:
 def _header(loaded: Running, asked: Asked) -> Report:
     """What a report tells besides its runs."""
     model, machine = loaded.completer.model, loaded.machine
-    num_threads = loaded.machine.num_threads
     return Report(
         started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        machine=MachineForm(
-            processor=machine.cpu,
-            features=machine.features,
-            num_threads=num_threads,
-            memory_bytes=machine.memory_bytes,
-            system=machine.system,
-            copy_bandwidth=copy_bandwidth(num_threads, seconds=0.1),
+        machine=machine_form(machine).model_copy(
+            update={"copy_bandwidth": copy_bandwidth(machine.num_threads, seconds=0.1)}
         ),
         program=ProgramForm(
-            version=__version__, commit=_commit(), library=str(model.settings["library"])
+            version=__version__, commit=commit(), library=str(model.settings["library"])
         ),
         target=TargetForm(
             name=model.name,
@@ -196,21 +186,6 @@ def _header(loaded: Running, asked: Asked) -> Report:
     )
 
 
-def _commit() -> str:
-    """The commit of a program that is run from its repository, "" elsewhere."""
-    folder = Path(edgespec.__file__).parents[1]
-    if not (folder / ".git").exists():
-        return ""
-    options = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-    try:
-        done = subprocess.run(
-            ["git", "-C", folder, *options], capture_output=True, text=True, check=False
-        )
-    except OSError:
-        return ""
-    return done.stdout.strip()
-
-
 @contextlib.contextmanager
 def _memory_folder(asked: Asked) -> Iterator[Path | None]:
     """Where a warm run keeps its memory, for as long as it lasts."""
@@ -219,17 +194,3 @@ def _memory_folder(asked: Asked) -> Iterator[Path | None]:
         return
     with tempfile.TemporaryDirectory(prefix="edgespec-bench-") as folder:
         yield Path(folder) / "edgespec.db"
-
-
-def _check_writable(out: Path) -> None:
-    """Raise StorageError for a file that cannot be written, before anything is measured."""
-    try:
-        if out.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if not out.exists() or out.is_file():
-            with tempfile.TemporaryFile(dir=out.parent):
-                pass
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {out}: {error.strerror or error}", "choose another file"
-        ) from error
