@@ -171,12 +171,14 @@ class LlamaServer:
         return ([line for line in lines if "error" in line.lower()] or lines)[-_NUM_LINES:]
 
     def _lines(self) -> list[str]:
-        """The last lines of its output that hold something."""
-        size = os.fstat(self._output.fileno()).st_size
-        text = os.pread(self._output.fileno(), 1 << 16, max(size - (1 << 16), 0))
-        return [
-            line.strip() for line in text.decode("utf-8", "replace").splitlines() if line.strip()
-        ]
+        """The last lines of its output that hold something; none once it was stopped."""
+        with self._stopping:
+            if self._output.closed:
+                return []
+            size = os.fstat(self._output.fileno()).st_size
+            end = os.pread(self._output.fileno(), 1 << 16, max(size - (1 << 16), 0))
+        lines = map(str.strip, end.decode("utf-8", "replace").splitlines())
+        return [line for line in lines if line]
 
 
 def free_port() -> int:
