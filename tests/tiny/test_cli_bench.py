@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cli_support import Cli, Ended, assert_refused
+from tiny_models import TinySpec, write_tiny_model
 
 from edgespec import errors
+from edgespec.bench.records import PLAIN, PRODUCT, Report, read_report
 
 USAGE = errors.UsageError.exit_code
 QUESTIONS = (
@@ -19,15 +21,6 @@ QUESTIONS = (
     ("m2", "maths", ["Count to three.", "And back.", "And again."]),
     ("w3", "writing", ["Write a letter."]),
 )
-FIGURES = {
-    "speedup": float,
-    "plain_tokens_per_second": float,
-    "tokens_per_second": float,
-    "block_efficiency": float,
-    "acceptance_rate": float,
-    "identical": bool,
-    "questions": int,
-}
 
 
 @pytest.fixture(scope="module")
@@ -48,109 +41,137 @@ def bench(cli: Cli, suite: Path, *options: str | Path) -> Ended:
     return cli.run("bench", *cli.on_quick, "--suite", suite, "--max-tokens", "64", *options)
 
 
+def measured(ended: Ended, out: Path) -> Report:
+    assert ended.returncode == 0, ended.stderr
+    return read_report(out)
+
+
 @pytest.fixture(scope="module")
-def whole(cli: Cli, suite: Path) -> tuple[Ended, dict[str, Any]]:
+def whole(cli: Cli, suite: Path) -> tuple[Ended, Report]:
     """A run over the whole suite, and its file."""
     out = suite.with_name("out.json")
     ended = bench(cli, suite, "--json", out)
-    assert ended.returncode == 0, ended.stderr
-    report = json.loads(out.read_text())
-    assert isinstance(report, dict)
-    return ended, report
+    return ended, measured(ended, out)
 
 
 @pytest.fixture(scope="module")
-def report(whole: tuple[Ended, dict[str, Any]]) -> dict[str, Any]:
+def report(whole: tuple[Ended, Report]) -> Report:
     return whole[1]
 
 
-def test_the_file_has_the_promised_fields(cli: Cli, report: dict[str, Any]) -> None:
-    assert list(report["categories"]) == ["writing", "maths"]
-    for figures in (report["overall"], *report["categories"].values()):
-        assert set(figures) == set(FIGURES)
-        assert all(type(figures[name]) is kind for name, kind in FIGURES.items())
-    assert report["complete"] is True
-    assert report["model"] == "quick"
-    assert report["drafter"] == "context+grammar"
-    assert report["exactness"] == "identical"
-    assert report["settings"]["threads"] == 1
-    assert report["sampling"]["temperature"] == 0.0
+def test_the_file_tells_what_was_measured_where(cli: Cli, report: Report) -> None:
+    assert report.is_complete
+    target, asked = report.target, report.asked
+    assert (target.name, target.drafter) == ("quick", "context+grammar")
+    assert (target.exactness, target.settings["threads"]) == ("identical", 1)
+    assert len(target.sha256) == 64
+    assert (asked.max_tokens, asked.temperature, asked.warm) == (64, 0.0, None)
+    assert report.machine.copy_bandwidth > 0 and report.machine.num_threads == 1
+    assert [way.name for way in report.ways] == [PLAIN, PRODUCT]
+    assert [each.after_questions for each in report.drift] == [0, 5]
+    assert set(report.pass_ms) >= {1, 2, 8}
 
 
-def test_answers_are_the_same_both_ways_and_really_drafted(report: dict[str, Any]) -> None:
-    assert report["overall"]["identical"] is True
-    assert all(pair["identical"] for pair in report["pairs"])
-    assert report["overall"]["acceptance_rate"] > 0
-    assert report["overall"]["block_efficiency"] > 1
-    assert sum(pair["proposed"] for pair in report["pairs"]) > 0
+def test_answers_are_the_same_and_really_drafted(report: Report) -> None:
+    assert all(run.differs_at is None for run in report.runs)
+    fast = report.of(PRODUCT).values()
+    assert sum(run.by_source["context"].accepted for run in fast) > 0
+    assert sum(run.num_tokens for run in fast) > sum(run.target_passes for run in fast)
+    for run in report.runs:
+        parts = run.split.model_dump()
+        assert sum(parts.values()) == pytest.approx(run.decode_ms, abs=0.1)
+        assert min(parts.values()) >= 0
 
 
-def test_every_turn_counts(report: dict[str, Any]) -> None:
-    tokens = {pair["question_id"]: pair["tokens"] for pair in report["pairs"]}
-    # The quick model does not end by itself; prefill gives the first token of each answer.
-    assert tokens == {"w1": 63, "m1": 63, "w2": 126, "m2": 189, "w3": 63}
-    prompts = {pair["question_id"]: pair["prompt_tokens"] for pair in report["pairs"]}
-    assert prompts["m2"] > prompts["w2"] > prompts["w1"]
+def test_every_turn_counts(report: Report) -> None:
+    runs = report.of(PLAIN)
+    # The quick model does not end by itself.
+    tokens = {"w1": 64, "m1": 64, "w2": 128, "m2": 192, "w3": 64}
+    assert {name: run.num_tokens for name, run in runs.items()} == tokens
+    assert runs["m2"].num_prompt_tokens > runs["w2"].num_prompt_tokens
 
 
-def test_the_table_and_the_progress(whole: tuple[Ended, dict[str, Any]]) -> None:
-    ended, report = whole
+def test_the_table_and_the_progress(whole: tuple[Ended, Report]) -> None:
+    ended, _ = whole
     first, headings, *rows = ended.stdout.splitlines()
     assert first == "quick, drafter context+grammar, promise: identical"
-    for heading in ("category", "questions", "plain t/s", "speed-up", "same"):
+    for heading in ("category", "way", "questions", "plain t/s", "speed-up", "same"):
         assert heading in headings
-    assert [row.split()[:2] for row in rows] == [["writing", "3"], ["maths", "2"], ["overall", "5"]]
-    shown = float(rows[-1].split()[4])  # three digits of what the report rounds to four
-    assert shown == pytest.approx(report["overall"]["speedup"], abs=0.00056)
+    assert [row.split()[:3] for row in rows] == [
+        ["writing", PRODUCT, "3"],
+        ["maths", PRODUCT, "2"],
+        ["overall", PRODUCT, "5"],
+    ]
     assert all(row.split()[-1] == "yes" for row in rows)
-    progress = ended.stderr.splitlines()
+    progress = [line for line in ended.stderr.splitlines() if line.startswith("[")]
     assert len(progress) == 5
-    assert progress[0].startswith("[1/5] writing w1: ")
+    assert progress[0].startswith("[1/5] writing w1: edgespec ")
     assert all(line.endswith("same bytes") for line in progress)
 
 
-def test_categories_and_limit(cli: Cli, suite: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out.json"
+def test_ways_categories_and_limit(cli: Cli, suite: Path, tmp_path: Path) -> None:
+    out, small = tmp_path / "out.json", tmp_path / "small.gguf"
+    write_tiny_model(small, TinySpec(num_layers=1, width=64, ffn_width=128, repetitive=True))
     options = ("--categories", " writing ,", "--limit", "2", "--temperature", "0.8", "--seed", "5")
-    ended = bench(cli, suite, *options, "--json", out)
-    assert ended.returncode == 0, ended.stderr
-    report = json.loads(out.read_text())
-    assert [pair["question_id"] for pair in report["pairs"]] == ["w1", "w2"]
-    assert list(report["categories"]) == ["writing"]
-    assert report["overall"]["identical"] is True
-    assert (report["sampling"]["temperature"], report["sampling"]["seed"]) == (0.8, 5)
+    ways = ("--without", "context,database", "--baseline", "lookup", "--form", f"small={small}")
+    ended = bench(cli, suite, *options, *ways, "--json", out)
+    report = measured(ended, out)
+    names = [PLAIN, PRODUCT, "without-context", "lookup", "small"]
+    assert [way.name for way in report.ways] == names
+    assert all(list(report.of(name)) == ["w1", "w2"] for name in names)
+    assert all(run.differs_at is None for run in report.runs)
+    assert (report.asked.temperature, report.asked.seed) == (0.8, 5)
+    assert report.left_out == ("without-database: there is no database drafter",)
+    assert "without-database: there is no database drafter" in ended.stderr
+    only = bench(cli, suite, "--limit", "1", "--ways", "fixed-2,hierarchy", "--json", out)
+    assert [way.name for way in measured(only, out).ways] == [PLAIN, "hierarchy"]
 
 
 def test_without_a_drafter_there_is_nothing_to_accept(
     cli: Cli, suite: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.json"
-    assert bench(cli, suite, "--drafter", "none", "--limit", "1", "--json", out).returncode == 0
-    overall = json.loads(out.read_text())["overall"]
-    assert (overall["block_efficiency"], overall["acceptance_rate"]) == (1.0, 0.0)
+    report = measured(bench(cli, suite, "--drafter", "none", "--limit", "1", "--json", out), out)
+    assert all(run.num_tokens == run.target_passes for run in report.runs)
 
 
-def test_a_file_that_cannot_be_written_costs_the_file_only(
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(
     cli: Cli, suite: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "missing" / "out.json"
     ended = bench(cli, suite, "--limit", "1", "--json", out)
-    assert ended.returncode == errors.StorageError.exit_code
-    assert "overall" in ended.stdout
-    last = ended.stderr.splitlines()[-1]
-    assert last.startswith(f"edgespec: cannot write {out}: No such file or directory")
-    assert "Traceback" not in ended.stderr
+    problem = f"edgespec: cannot write {out}: No such file or directory"
+    assert_refused(ended, errors.StorageError.exit_code, problem)
+
+
+def test_what_a_kill_left_is_gone_on_with(cli: Cli, suite: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    command = ("bench", *cli.on_quick, "--suite", suite, "--json", out)
+    with cli.started(*command, "--max-tokens", "500", environment={"TERM": "dumb"}) as running:
+        running.wait_for("[2/5]", "stderr")
+        running.send(signal.SIGKILL)
+        running.end()
+    killed = read_report(out)
+    assert 2 <= len(killed.of(PLAIN)) < 5
+    assert not killed.is_complete
+    other = cli.run(*command, "--max-tokens", "9", "--resume")
+    assert_refused(other, USAGE, "measured with other questions or sampling", "--resume")
+    ended = cli.run(*command, "--max-tokens", "500", "--resume")
+    report = measured(ended, out)
+    assert report.runs[: len(killed.runs)] == killed.runs
+    assert list(report.of(PRODUCT)) == [name for name, _, _ in QUESTIONS]
+    assert report.is_complete
 
 
 def test_questions_that_do_not_fit_are_left_out_and_told(cli: Cli, tmp_path: Path) -> None:
     suite = tmp_path / "suite.jsonl"
     texts = ("word " * 500, "short")
-    questions = ({"question_id": 1, "category": "a", "turns": [text]} for text in texts)
+    questions = ({"question_id": n, "category": "a", "turns": [t]} for n, t in enumerate(texts))
     suite.write_text("\n".join(map(json.dumps, questions)))
     ended = bench(cli, suite, "--context", "256")
     assert ended.returncode == 0
-    assert ended.stdout.splitlines()[-1].split()[:2] == ["overall", "1"]
-    assert "1 question does not fit the context: left out" in ended.stderr
+    assert ended.stdout.splitlines()[-1].split()[:3] == ["overall", PRODUCT, "1"]
+    assert "0 does not fit the context" in ended.stderr
     suite.write_text(suite.read_text().splitlines()[0])
     assert_refused(
         bench(cli, suite, "--context", "256"),
@@ -165,6 +186,9 @@ def test_a_suite_that_is_none(cli: Cli, tmp_path: Path) -> None:
     assert_refused(bench(cli, path), USAGE, str(path), "check the path")
     path.write_bytes(b"not json")
     assert_refused(bench(cli, path), USAGE, str(path), "line 1", "is not a question")
+    line = json.dumps({"question_id": "q", "category": "a", "turns": ["a"]})
+    path.write_text(f"{line}\n{line}\n")
+    assert_refused(bench(cli, path), USAGE, "two questions are called q")
 
 
 def test_options_that_make_no_sense(cli: Cli, suite: Path) -> None:
@@ -174,6 +198,10 @@ def test_options_that_make_no_sense(cli: Cli, suite: Path) -> None:
         ("--max-tokens", "1"): ("--max-tokens is 1", "at least 2"),
         ("--temperature", "-1"): ("temperature is -1.0",),
         ("--others", "mixed"): ("--others",),
+        ("--without", "budget,wings"): ("no wings", "context, database"),
+        ("--baseline", "fixed-3"): ("no fixed-3", "fixed-2"),
+        ("--form", "plain=x.gguf"): ("--form plain=x.gguf", "a new name"),
+        ("--resume",): ("--resume goes on with a file", "--json"),
     }
     for options, words in refused.items():
         assert_refused(bench(cli, suite, *options), USAGE, *words)
@@ -182,11 +210,9 @@ def test_options_that_make_no_sense(cli: Cli, suite: Path) -> None:
 def test_our_own_prompts_are_the_default(cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     options = ("--limit", "1", "--max-tokens", "4", "--json", out)
-    ended = cli.run("bench", *cli.on_quick, *options)
-    assert ended.returncode == 0, ended.stderr
-    report = json.loads(out.read_text())
-    assert len(report["categories"]) > 1
-    assert all(figures["questions"] == 1 for figures in report["categories"].values())
+    report = measured(cli.run("bench", *cli.on_quick, *options), out)
+    categories = [run.category for run in report.of(PLAIN).values()]
+    assert len(categories) == len(set(categories)) > 1
 
 
 def test_a_full_disk_under_the_table_keeps_the_file(cli: Cli, suite: Path, tmp_path: Path) -> None:
@@ -195,51 +221,47 @@ def test_a_full_disk_under_the_table_keeps_the_file(cli: Cli, suite: Path, tmp_p
     ended = cli.redirected(">/dev/full", "bench", *cli.on_quick, *options)
     assert ended.returncode == errors.StorageError.exit_code
     assert "cannot write the output" in ended.stderr.splitlines()[-1]
-    assert json.loads(out.read_text())["complete"] is True
+    assert read_report(out).is_complete
 
 
 # Warm runs
 
 
-def warm(cli: Cli, kind: str, *options: str | Path) -> tuple[Ended, dict[str, Any]]:
+def warm(cli: Cli, kind: str, *options: str | Path) -> tuple[Ended, Report]:
     out = cli.folder / f"warm-{kind}.json"
     command = ("bench", *cli.on_quick, "--warm", kind, "--max-tokens", "32", "--json", out)
     ended = cli.run(*command, *options)
-    assert ended.returncode == 0, ended.stderr
-    report = json.loads(out.read_text())
-    assert isinstance(report, dict)
-    return ended, report
+    return ended, measured(ended, out)
 
 
 RANDOM = ("--temperature", "1.5", "--top-k", "0", "--top-p", "1", "--min-p", "0")
 
 
 def test_the_same_prompt_again_is_answered_from_memory(cli: Cli, suite: Path) -> None:
+    before = cli.run("db", "export").stdout
     ended, report = warm(cli, "again", "--suite", suite, "--limit", "1", *RANDOM)
-    assert (report["warm"], report["earlier_questions"]) == ("again", 2)
-    assert report["drafter"] == "context+database+grammar"
-    assert report["overall"]["identical"] is True
-    assert report["overall"]["block_efficiency"] > 3
+    assert (report.asked.warm, report.asked.num_earlier) == ("again", 2)
+    assert report.target.drafter == "context+database+grammar"
+    assert all(run.differs_at is None for run in report.runs)
+    for run in report.of(PRODUCT).values():
+        assert run.num_tokens > 3 * run.target_passes
     assert "learning 2 of 2: maths m1" in ended.stderr
-    assert "plain t/s" in ended.stdout
+    assert cli.run("db", "export").stdout == before, "what was learned is dropped"
 
 
 def test_pairs_of_our_own_are_there(cli: Cli) -> None:
     ended, report = warm(cli, "rewritten", "--categories", "letter", "--limit", "1")
-    assert report["earlier_questions"] == 1
-    assert [pair["question_id"] for pair in report["pairs"]] == ["landlord"]
+    assert report.asked.num_earlier == 1
+    assert list(report.of(PLAIN)) == ["landlord"]
     assert "learning 1 of 1: letter landlord first" in ended.stderr
 
 
-def test_unseen_prompts_are_compared_with_an_empty_memory(cli: Cli, suite: Path) -> None:
+def test_unseen_prompts_are_compared_with_the_same_drafters_without_a_database(
+    cli: Cli, suite: Path
+) -> None:
     options = ("--suite", suite, "--others", suite, "--categories", "maths", "--limit", "1")
-    ended, report = warm(cli, "unseen", *options)
-    assert report["earlier_questions"] == 5
-    assert report["overall"]["questions"] == 1
-    assert "empty t/s" in ended.stdout
-
-
-def test_what_a_warm_run_learned_is_dropped(cli: Cli, suite: Path) -> None:
-    before = cli.run("db", "export").stdout
-    warm(cli, "again", "--suite", suite, "--limit", "1")
-    assert cli.run("db", "export").stdout == before
+    _, report = warm(cli, "unseen", *options)
+    assert report.asked.num_earlier == 5
+    assert [way.name for way in report.ways] == [PLAIN, PRODUCT, "without-database"]
+    without = report.of("without-database")["m1"]
+    assert not any(source.startswith("database") for source in without.by_source)

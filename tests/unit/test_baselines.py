@@ -14,7 +14,7 @@ from edgespec.passes import Kept, Proposal
 from edgespec.planning.baselines import Everything, FirstToSpeak, PromptLookup, Unlearning
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.planning.planner import Planner, Rule
-from edgespec.protocols import Drafter
+from edgespec.protocols import Drafter, Quote
 from edgespec.types import EncodedPrompt
 
 STEEP = {1: 10.0, 16: 2000.0}
@@ -60,10 +60,18 @@ def test_of_several_drafters_the_likelier_guess_is_verified() -> None:
     assert {kept.draft.sources for kept in passes[:-1]} == {("sure",) * 3}
 
 
-def test_without_budgets_the_cost_of_a_row_still_counts() -> None:
-    it = target()
-    drafter = FakeDrafter(oracle(it), cost_ms=1e6)
-    assert {len(kept.draft) for kept in answered([drafter], Rule(has_budgets=False), it)} == {0}
+def test_without_budgets_only_what_guesses_cost_counts() -> None:
+    drafter = FakeDrafter(oracle(target()))
+    is_drafted = {}
+    for rule in (Rule(), Rule(has_budgets=False)):
+        for guess_ms in (0.01, 1e6):
+            drafter.quote = Quote(guess_ms, start_ms=1e6)
+            it, clock = target(), FakeClock()
+            planner = Planner([drafter], flat_costs(), clock, rule)
+            engine = Engine(it, planner, lambda _token: False, clock)
+            passes = list(run(engine, (1, 2, 3), limits=Limits(9)))
+            is_drafted[rule, guess_ms] = any(kept.draft.tokens for kept in passes)
+    assert list(is_drafted.values()) == [False, False, True, False]
 
 
 def proposed(drafter: Drafter, text: Sequence[int], *said: int) -> list[int]:
