@@ -13,8 +13,8 @@ TYPE_PATH = build/tree:scripts:tools:research:tests/support
 # TORCH="torch==2.13.0+cpu" or the like does not. Nothing is installed as editable there, so -P keeps
 # this folder's edgespec/, which is only a part of the package, from being imported.
 TORCH = torch>=2.6,<3
-# What `make test-clients` adds: 390 MB with what they need, and other versions than ours.
-CLIENTS = "litellm>=1.110,<2" "instructor>=1.17,<2"
+# What `make test-clients` adds: 520 MB with what they need, and other versions than ours.
+CLIENTS = "litellm>=1.110,<2" "instructor>=1.17,<2" "llama-benchy>=0.4,<0.5"
 
 .PHONY: help setup setup-dev chat check test goldens picture test-train test-clients lint tree browser clean
 
