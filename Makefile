@@ -15,8 +15,8 @@ TYPE_PATH = build/tree:scripts:tools:research:tests/support
 TORCH = torch>=2.6,<3
 # Questions of each kind that `make results` asks.
 LIMIT ?= 8
-# What `make test-clients` adds: 390 MB with what they need, and other versions than ours.
-CLIENTS = "litellm>=1.110,<2" "instructor>=1.17,<2"
+# What `make test-clients` adds: 520 MB with what they need, and other versions than ours.
+CLIENTS = "litellm>=1.110,<2" "instructor>=1.17,<2" "llama-benchy>=0.4,<0.5"
 
 .PHONY: help setup setup-dev chat check test goldens picture results test-train test-clients lint tree browser clean
 

@@ -208,6 +208,63 @@ class Report(_Form):
         return {run.question: run for run in self.runs if run.way == way}
 
 
+class LoadAnswer(_Form):
+    """One answer of a server under load, as its client saw it; times in ms from the request.
+
+    `is_counted` tells that the server counted the tokens; else they are pieces of text, between
+    which `gaps_ms` are. `failure` is the kind of an answer that was none, "" else.
+    """
+
+    question: str
+    client: int
+    num_tokens: int = 0
+    is_counted: bool = True
+    first_ms: Ms = 0.0
+    whole_ms: Ms = 0.0
+    gaps_ms: tuple[Ms, ...] = ()
+    failure: str = ""
+
+
+class LoadBlock(_Form):
+    """So many clients asking one server; `place` is its turn among the servers of this round.
+
+    `busy` is the share of the client's machine that was in use before, from 0 to 1.
+    """
+
+    server: str
+    num_clients: int
+    round: int
+    place: int
+    wall_ms: Ms
+    busy: float
+    answers: tuple[LoadAnswer, ...]
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens of all clients together, per second from the first request to the last byte."""
+        num_tokens = sum(answer.num_tokens for answer in self.answers)
+        return num_tokens / self.wall_ms * 1e3 if self.wall_ms > 0 else 0.0
+
+
+class LoadReport(_Form):
+    """One measurement of servers under load, from the machine of their clients.
+
+    `servers` are other programs all, the first one that with which they are compared.
+    """
+
+    form: Literal["load-1"] = Field(default="load-1", alias="schema")
+    started: str
+    machine: MachineForm
+    program: ProgramForm
+    asked: Asked
+    servers: tuple[Way, ...]
+    blocks: tuple[LoadBlock, ...] = ()
+    left_out: tuple[str, ...] = ()
+    is_complete: bool = False
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
 def read_report(path: Path) -> Report:
     """A report from its file; raises UsageError for one that is none."""
     try:
@@ -223,7 +280,7 @@ def read_report(path: Path) -> Report:
         ) from error
 
 
-def write_report(path: Path, report: Report) -> None:
+def write_report(path: Path, report: Report | LoadReport) -> None:
     """Write a report, whole or not at all; raises StorageError."""
     text = report.model_dump_json(by_alias=True) + "\n"
     try:

@@ -195,7 +195,8 @@ class Runner:
         except EdgeSpecError as error:
             if self._asker.is_stopped:
                 raise Stopped from error
-            self._left_out.append(f"{peer.name}: {error.problem}")
+            said = error.problem
+            self._left_out.append(said if peer.name in said else f"{peer.name}: {said}")
             del self._peers[peer.name]
             peer.close()
             return []

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgespec.bench import records
+from edgespec.bench.peers import PeerSpec
 from edgespec.bench.plan import MIXED, cold_questions, warm_plan
 from edgespec.bench.suite import Question
 from edgespec.bench.warm import Step, WarmPlan
@@ -28,14 +29,10 @@ class Asked:
     max_tokens: int
     ways: tuple[str, ...]
     forms: Mapping[str, Path]
+    peers: tuple[PeerSpec, ...]
 
     @staticmethod
-    def of(
-        values: Mapping[str, Any],
-        sampling: SamplingParams,
-        ways: tuple[str, ...],
-        forms: Mapping[str, Path],
-    ) -> Asked:
+    def of(values: Mapping[str, Any], sampling: SamplingParams) -> Asked:
         """What a command's options ask for; raises UsageError."""
         suite, warm, limit, others = (values[name] for name in ("suite", "warm", "limit", "others"))
         if limit is not None and limit < 1:
@@ -49,21 +46,25 @@ class Asked:
             plan = WarmPlan(None, (Step("measure", questions),))
         else:
             plan = warm_plan(warm, suite, categories, limit, others)
+        ways = (*values["ways"], *values["without"], *values["baseline"])
         if warm == "unseen":
             ways = (*ways, "without-database")
-        names = tuple(dict.fromkeys(ways))
         asked = Asked(
-            suite or MIXED, categories, plan, sampling, values["max_tokens"], names, forms
+            suite or MIXED,
+            categories,
+            plan,
+            sampling,
+            values["max_tokens"],
+            tuple(dict.fromkeys(ways)),
+            values["forms"],
+            values["peers"],
         )
-        twice = [
-            name
-            for name, count in Counter(each.id for each in asked.questions).items()
-            if count > 1
-        ]
-        if twice:
-            raise UsageError(
-                f"two questions are called {twice[0]}", "give each its own question_id"
-            )
+        [(name, count)] = Counter(each.id for each in asked.questions).most_common(1)
+        if count > 1:
+            raise UsageError(f"two questions are called {name}", "give each an id of its own")
+        taken = {*asked.ways, *asked.forms} & {peer.name for peer in asked.peers}
+        if taken:
+            raise UsageError(f"two ways are called {taken.pop()}", "give each its own name")
         return asked
 
     @property

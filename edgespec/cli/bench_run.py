@@ -4,37 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
-import os
-import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-import edgespec
 from edgespec import __version__
 from edgespec.bench.progress import Progress
 from edgespec.bench.recorder import Recorder
 from edgespec.bench.records import (
-    MachineForm,
     ProgramForm,
     Report,
     TargetForm,
     Way,
     read_report,
-    write_report,
 )
 from edgespec.bench.resume import check_same, left_of
 from edgespec.bench.runner import Asker, Runner, Stopped
 from edgespec.bench.same import differences
 from edgespec.bench.suite import Question
 from edgespec.bench.warm import learn
+from edgespec.bench.ways import Peer
 from edgespec.cli.bench_asked import Asked
+from edgespec.cli.bench_peers import opened_peers
+from edgespec.cli.bench_written import Output, commit, machine_form
 from edgespec.cli.loading import load_completer
 from edgespec.errors import ContextOverflowError, ExactnessError, StorageError
 from edgespec.machine.identity import copy_bandwidth
@@ -47,35 +44,47 @@ _MOST_TOLD = 5
 """Differences that are shown."""
 
 
-def run_bench(loading: LoadRequest, asked: Asked, out: Path | None, resume: bool) -> None:
-    """Measure, keep in the file `out` and print; with `resume` go on with what that lacks.
+def run_bench(loading: LoadRequest, asked: Asked, output: Output, resume: bool) -> None:
+    """Measure, keep what is measured and print; with `resume` go on with what the file lacks.
 
     Raises what loading raises, StorageError, ContextOverflowError where no question fits, and
     ExactnessError where an answer differs though the same bytes are promised.
     """
-    earlier = read_report(out) if resume and out is not None and out.exists() else None
-    if out is not None:
-        _check_writable(out)
+    output.check()
+    file, earlier = output.json, None
+    if resume and file is not None and file.exists():
+        earlier = read_report(file)
     recorder = Recorder()
-    with _memory_folder(asked) as memory_at:
-        loading = dataclasses.replace(loading, memory_at=memory_at)
-        with load_completer(loading, asked.sampling, (recorder,)) as loaded:
-            measuring = _Measuring(loaded, recorder, asked, out)
-            try:
-                measuring.run(earlier)
-            finally:  # what was measured before Ctrl-C is not lost
-                measuring.tell()
+    with contextlib.ExitStack() as stack:
+        loading = dataclasses.replace(loading, memory_at=_memory_file(asked, stack))
+        loaded = stack.enter_context(load_completer(loading, asked.sampling, (recorder,)))
+        others = stack.enter_context(opened_peers(asked.peers, loading))
+        measuring = _Measuring(loaded, recorder, asked, output, *others)
+        try:
+            measuring.run(earlier)
+        finally:  # what was measured before Ctrl-C is not lost
+            measuring.tell()
     measuring.check()
 
 
 class _Measuring:
     """One benchmark under way: `report` is what is measured by now."""
 
-    def __init__(self, loaded: Running, recorder: Recorder, asked: Asked, out: Path | None) -> None:
+    def __init__(
+        self,
+        loaded: Running,
+        recorder: Recorder,
+        asked: Asked,
+        output: Output,
+        peers: Sequence[Peer],
+        left_out: Sequence[str],
+    ) -> None:
         self._loaded = loaded
         self._recorder = recorder
         self._asked = asked
-        self._out = out
+        self._output = output
+        self._peers = peers
+        self._left_out = left_out
         self._asker = Asker(loaded.completer)
         self._product = loaded.engine.planner
         self.report = _header(loaded, asked)
@@ -97,20 +106,20 @@ class _Measuring:
                 pool.submit(self._measure, earlier, progress).result()
             finally:
                 self._asker.stop()
+                for peer in self._peers:
+                    peer.close()
 
     def tell(self) -> None:
-        """Print the table and what is predicted, and write the page."""
+        """Print the table, and where answers differ; write the page."""
         report = self.report
         if not report.runs:
             return
-        print_report(report, self._asked.curves)
+        self._output.show(report)
         lines = tuple(differences(report))
         for line in lines[:_MOST_TOLD]:
             click.echo(line, err=True)
         if len(lines) > _MOST_TOLD:
             click.echo(f"and {len(lines) - _MOST_TOLD} more", err=True)
-        if self._asked.html is not None:
-            write_page(self._asked.html, report)
 
     def check(self) -> None:
         """Raise where nothing was measured, or where answers are not the same that should be."""
@@ -126,8 +135,10 @@ class _Measuring:
 
     def _measure(self, earlier: Report | None, progress: Progress) -> None:
         """In the thread: learn and measure, step by step; ways begin with what was learned."""
-        asked = self._asked
+        asked, memory = self._asked, self._loaded.memory
         runner: Runner | None = None
+        if memory is not None:
+            memory.is_learning = False  # but of what is to be learned
         with contextlib.suppress(Stopped):
             for step in asked.plan.steps:
                 if step.does == "learn":
@@ -157,8 +168,7 @@ class _Measuring:
 
         def keep(report: Report) -> None:
             self.report = report
-            if self._out is not None and report.runs:
-                write_report(self._out, report)
+            self._output.keep(report)
             progress.show(report)
 
         return Runner(
@@ -169,15 +179,18 @@ class _Measuring:
             asked.max_tokens,
             self._begun(ways.about, earlier),
             keep,
+            self._peers,
         )
 
     def _begun(self, about: Mapping[str, str], earlier: Report | None) -> Report:
         """The report to begin with; raises UsageError where `earlier` was of something else."""
-        ways = tuple(
+        ways = [
             Way(name=name, about=sentence, is_planned=name not in BASELINES)
             for name, sentence in about.items()
-        )
-        begun = self.report.model_copy(update={"ways": ways})
+        ]
+        ways += [Way(name=each.name, about=each.about, is_peer=True) for each in self._peers]
+        left_out = tuple(self._left_out)
+        begun = self.report.model_copy(update={"ways": tuple(ways), "left_out": left_out})
         if earlier is None:
             return begun
         check_same(begun, earlier)
@@ -188,19 +201,13 @@ class _Measuring:
 def _header(loaded: Running, asked: Asked) -> Report:
     """What a report tells besides its runs."""
     model, machine = loaded.completer.model, loaded.machine
-    num_threads = loaded.machine.num_threads
     return Report(
         started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        machine=MachineForm(
-            processor=machine.cpu,
-            features=machine.features,
-            num_threads=num_threads,
-            memory_bytes=machine.memory_bytes,
-            system=machine.system,
-            copy_bandwidth=copy_bandwidth(num_threads, seconds=0.1),
+        machine=machine_form(machine).model_copy(
+            update={"copy_bandwidth": copy_bandwidth(machine.num_threads, seconds=0.1)}
         ),
         program=ProgramForm(
-            version=__version__, commit=_commit(), library=str(model.settings["library"])
+            version=__version__, commit=commit(), library=str(model.settings["library"])
         ),
         target=TargetForm(
             name=model.name,
@@ -217,40 +224,9 @@ def _header(loaded: Running, asked: Asked) -> Report:
     )
 
 
-def _commit() -> str:
-    """The commit of a program that is run from its repository, "" elsewhere."""
-    folder = Path(edgespec.__file__).parents[1]
-    if not (folder / ".git").exists():
-        return ""
-    options = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-    try:
-        done = subprocess.run(
-            ["git", "-C", folder, *options], capture_output=True, text=True, check=False
-        )
-    except OSError:
-        return ""
-    return done.stdout.strip()
-
-
-@contextlib.contextmanager
-def _memory_folder(asked: Asked) -> Iterator[Path | None]:
-    """Where a warm run keeps its memory, for as long as it lasts."""
+def _memory_file(asked: Asked, stack: contextlib.ExitStack) -> Path | None:
+    """Where a warm run keeps its memory, until `stack` ends."""
     if asked.plan.warm is None:
-        yield None
-        return
-    with tempfile.TemporaryDirectory(prefix="edgespec-bench-") as folder:
-        yield Path(folder) / "edgespec.db"
-
-
-def _check_writable(out: Path) -> None:
-    """Raise StorageError for a file that cannot be written, before anything is measured."""
-    try:
-        if out.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if not out.exists() or out.is_file():
-            with tempfile.TemporaryFile(dir=out.parent):
-                pass
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {out}: {error.strerror or error}", "choose another file"
-        ) from error
+        return None
+    folder = tempfile.TemporaryDirectory(prefix="edgespec-bench-")
+    return Path(stack.enter_context(folder)) / "edgespec.db"
