@@ -231,6 +231,13 @@ def test_pairs_of_our_own_are_there(cli: Cli) -> None:
     assert "learning 1 of 1: letter landlord first" in ended.stderr
 
 
+def test_a_day_is_measured_with_a_memory_of_the_days_before(cli: Cli) -> None:
+    ended, report = warm(cli, "week", "--categories", "day 2", "--limit", "1")
+    assert (report["warm"], report["earlier_questions"]) == ("week", 1)
+    assert [pair["question_id"] for pair in report["pairs"]] == ["day2-1"]
+    assert "learning 1 of 1: day 1 day1-1" in ended.stderr
+
+
 def test_unseen_prompts_are_compared_with_an_empty_memory(cli: Cli, suite: Path) -> None:
     options = ("--suite", suite, "--others", suite, "--categories", "maths", "--limit", "1")
     ended, report = warm(cli, "unseen", *options)
