@@ -272,13 +272,13 @@ def test_a_suite_has_at_least_24_questions_of_its_own(name: str) -> None:
 
 
 def test_nothing_is_asked_twice() -> None:
-    everything = [*cold_questions("all", (), None)]
+    everything = list(cold_questions("all", (), None))
     assert len(everything) == sum(len(cold_questions(name, (), None)) for name in SUITES)
+    assert not any("#" in question.id for question in everything)  # all had ids of their own
     everything += warm_plan("unseen", "chat", (), None, None).earlier
     for warm in ("rewritten", "week"):
         plan = warm_plan(warm, None, (), None, None)
         everything += {*plan.questions, *plan.earlier}
-    assert len({question.id for question in cold_questions("all", (), None)}) == 308
     assert len({question.turns for question in everything}) == len(everything)
 
 
