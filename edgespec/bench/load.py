@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import httpx2
 import psutil
 
+from edgespec import signals
 from edgespec.bench.chat_client import LIMITS, Endpoint, Limits, PeerError, ask, new_client
 from edgespec.bench.peers import body_of
 from edgespec.bench.records import LoadAnswer, LoadBlock
@@ -29,7 +30,6 @@ EACH = 2
 BUSY = 0.15
 """Share of this machine in use above which a block is not begun at once."""
 
-_PATIENCE_S = 10.0
 _LOOK_S = 0.5
 
 Dealt = tuple[tuple[Question, ...], ...]
@@ -85,16 +85,25 @@ def _num_each(num_clients: int) -> int:
     return EACH if num_clients > 1 else 2 * EACH
 
 
-def until_quiet() -> float:
-    """Wait, for some seconds at most, until this machine rests; returns the share still in use.
+@dataclass(slots=True)
+class Quiet:
+    """Waits until this machine rests, for `patience_s` in all, as some machines never do.
 
-    What a server prepares after an answer would slow the one that is asked next.
+    What a server prepares after an answer would slow another one that is asked next.
     """
-    deadline = time.monotonic() + _PATIENCE_S
-    while True:
-        busy: float = psutil.cpu_percent(_LOOK_S) / 100
-        if busy <= BUSY or time.monotonic() > deadline:
-            return busy
+
+    patience_s: float = 20.0
+
+    def __call__(self) -> float:
+        """Wait; returns the share of the machine that is still in use."""
+        while True:
+            with signals.noted() as interrupt:  # which would leave psutil's files open
+                busy: float = psutil.cpu_percent(_LOOK_S) / 100
+            if (stopped := interrupt()) is not None:
+                raise stopped
+            if busy <= BUSY or self.patience_s <= 0:
+                return busy
+            self.patience_s -= _LOOK_S
 
 
 @dataclass(slots=True)
@@ -105,7 +114,7 @@ class Load:
     plan: LoadPlan
     say: Callable[[str], None]
     limits: Limits = LIMITS
-    quiet: Callable[[], float] = until_quiet
+    quiet: Callable[[], float] = field(default_factory=Quiet)
     blocks: list[LoadBlock] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
