@@ -13,10 +13,12 @@ TYPE_PATH = build/tree:scripts:tools:research:tests/support
 # TORCH="torch==2.13.0+cpu" or the like does not. Nothing is installed as editable there, so -P keeps
 # this folder's edgespec/, which is only a part of the package, from being imported.
 TORCH = torch>=2.6,<3
+# Questions of each kind that `make results` asks.
+LIMIT ?= 8
 # What `make test-clients` adds: 520 MB with what they need, and other versions than ours.
 CLIENTS = "litellm>=1.110,<2" "instructor>=1.17,<2" "llama-benchy>=0.4,<0.5"
 
-.PHONY: help setup setup-dev chat check test goldens picture test-train test-clients lint tree browser clean
+.PHONY: help setup setup-dev chat check test goldens picture results test-train test-clients lint tree browser clean
 
 help:
 	@echo 'make chat    set up, take the default models, open the chat'
@@ -25,6 +27,7 @@ help:
 	@echo 'make test    everything in check, then every test'
 	@echo 'make goldens write what screens show anew, to be looked at'
 	@echo 'make picture draw the picture of the chat anew (docs/chat.svg)'
+	@echo 'make results measure the default pair on a quiet machine, and write it into README.md'
 	@echo 'make test-train  tests of `edgespec adapt train`, with PyTorch, in an environment of its own'
 	@echo 'make test-clients  tests of the server with large clients, in an environment of its own'
 	@echo 'make clean   remove .venv and build products; models and built wheels stay'
@@ -68,6 +71,11 @@ goldens: tree
 
 picture: tree
 	@$(BIN)/python tests/support/chat_picture.py docs/chat.svg
+
+results: tree
+	@mkdir -p build
+	@$(BIN)/edgespec bench --limit $(LIMIT) --json build/results.json
+	@$(BIN)/python tools/results.py build/results.json README.md docs/results.svg
 
 test-train: tree
 	@test -d .venv-train || $(BIN)/python -m venv .venv-train

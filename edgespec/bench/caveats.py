@@ -12,7 +12,7 @@ _MOST_DRIFT = 1.05
 def caveats(report: Report) -> list[str]:
     """One sentence each: whether it was cut short, drift, load, and what was left out."""
     told = [] if report.is_complete else ["Cut short: the figures are of what was finished."]
-    told += [line for line in (_drift(report), _load(report)) if line]
+    told += [line for line in (_provisional(report), _drift(report), _load(report)) if line]
     return told + [f"Left out: {line}" for line in report.left_out]
 
 
@@ -30,8 +30,16 @@ def sameness(report: Report) -> list[str]:
             )
     if compared and not lines:
         num = sum(figures.num_compared for figures in compared.values())
-        lines.append(f"Same bytes as plain decoding in all {num} answers of {len(compared)} ways.")
+        lines.append(f"Same bytes as plain decoding in all {num} answers.")
     return lines
+
+
+def _provisional(report: Report) -> str | None:
+    settings = report.target.settings
+    if not settings.get("provisional"):
+        return None
+    rows = settings.get("max_rows")
+    return f"Only {rows} rows a pass are proved so far: `edgespec doctor` measures the rest."
 
 
 def _drift(report: Report) -> str | None:

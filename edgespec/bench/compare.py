@@ -1,4 +1,4 @@
-"""Two reports of the same questions: what each way's speed-up in the second is to that in the first.
+"""Two reports of the same questions: each way's speed-up in the second to that in the first.
 
 Both are measured against plain decoding of their own run, question by question, so a machine that
 was slower on that day changes nothing.
@@ -29,19 +29,25 @@ class Compared:
 
     @property
     def agree(self) -> bool | None:
-        """Whether the interval of the ratio holds 1; None without one."""
-        return None if self.ratio.interval is None else _is_in(1.0, self.ratio)
+        """Whether each median is in the other's interval, or 1 in the ratio's; None without."""
+        if self.ratio.interval is None:
+            return None
+        return _is_in(1.0, self.ratio) or (
+            _is_in(self.second.median, self.first) and _is_in(self.first.median, self.second)
+        )
 
     @property
     def verdict(self) -> str:
         """In words; question by question smaller differences show than in two intervals."""
-        if self.agree is None:
+        if self.ratio.interval is None:
             return f"under {LEAST} questions, which is too few to tell"
-        if self.agree:
-            return "A and B agree within their intervals"
+        agreed = "A and B agree within their intervals"
+        if _is_in(1.0, self.ratio):
+            return agreed
         said = "faster" if self.ratio.median > 1 else "slower"
-        ends = " to ".join(f"{abs(end - 1):.1%}" for end in self.ratio.interval or ())
-        return f"B is {said} by {ends}"
+        ends = sorted(abs(end - 1) for end in self.ratio.interval)
+        found = f"B is {said} by {ends[0]:.1%} to {ends[1]:.1%}"
+        return f"{agreed}; question by question {found}" if self.agree else found
 
 
 def compare(first: Report, second: Report) -> list[Compared]:
@@ -90,7 +96,7 @@ def compare_lines(first: Report, second: Report) -> RenderableType:
     warnings = [Text(line) for line in differences(first, second)]
     if not compared:
         return Group(*warnings, Text("No way was asked the same question in both."))
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), caption_justify="left")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("")
     for name in ("A", "95%", "B", "95%", "B / A", "95%"):
         table.add_column(name, justify="right", no_wrap=True)

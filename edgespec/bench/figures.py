@@ -139,9 +139,7 @@ def others(report: Report) -> list[Way]:
     return [way for way in report.ways if way.name != base and paired_runs(report, way.name)]
 
 
-def paired_runs(
-    report: Report, way: str, categories: Collection[str] | None = None
-) -> list[Pair]:
+def paired_runs(report: Report, way: str, categories: Collection[str] | None = None) -> list[Pair]:
     """Questions that were answered both ways, in the order of the run."""
     plain, runs = report.of(baseline(report)), report.of(way)
     return [
@@ -266,9 +264,7 @@ def _hindsight(timed: Sequence[Pair], pass_ms: Mapping[int, float]) -> float | N
     known = [run for _, run in timed if run.passes.rows]
     if not plain or len(known) < len(timed) or not pass_ms:
         return None
-    speeds = [
-        (run.num_tokens - run.num_turns) / hindsight_ms(run, pass_ms) * 1e3 for run in known
-    ]
+    speeds = [(run.num_tokens - run.num_turns) / hindsight_ms(run, pass_ms) * 1e3 for run in known]
     return fmean(speeds) / plain
 
 

@@ -12,8 +12,9 @@ from importlib.resources import files
 
 from edgespec.bench.caveats import caveats, sameness
 from edgespec.bench.figures import paired_runs, summary
+from edgespec.bench.page_parts import Table
 from edgespec.bench.records import Report
-from edgespec.bench.sections import Table, main_way, sections
+from edgespec.bench.sections import main_way, sections
 from edgespec.bench.svg import PALETTE, classes
 from edgespec.bench.table import DASH, factor, interval
 

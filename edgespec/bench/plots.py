@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from edgespec.bench.figures import Place
 from edgespec.bench.records import Counts
 from edgespec.bench.statistics import Paired
-from edgespec.bench.svg import Canvas, Colour, colour
+from edgespec.bench.svg import SIZE, Canvas, Colour, colour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,14 +105,13 @@ def pass_times(pass_ms: Mapping[int, float], used: Mapping[int, int], width: int
     above = canvas.axes(left, 30, width - left - 14, 150)
     known = sorted(pass_ms)
     above.plot(known, [pass_ms[rows] for rows in known], color=colour("accent"), linewidth=2)
-    above.plot(
-        known, [pass_ms[rows] for rows in known], "o", color=colour("accent"), markersize=5
-    )
+    above.plot(known, [pass_ms[rows] for rows in known], "o", color=colour("accent"), markersize=5)
     above.set_ylim(0, 1.15 * max(pass_ms.values()))
     above.yaxis.grid(True, color=colour("line"), linewidth=0.8)
     above.tick_params(labelbottom=False)
-    for rows in (known[0], known[-1]):
-        _note(above, rows, pass_ms[rows], f"{pass_ms[rows]:.0f} ms")
+    for rows, align, up in ((known[0], "left", -18), (known[-1], "right", 6)):
+        said = f"{pass_ms[rows]:.0f} ms"
+        _note(above, rows, pass_ms[rows], said, "text", align=align, up=up)
     canvas.text(0, 206, "share of the passes, by their rows", "muted")
     below = canvas.axes(left, 226, width - left - 14, 74)
     total = sum(used.values()) or 1
@@ -120,10 +119,10 @@ def pass_times(pass_ms: Mapping[int, float], used: Mapping[int, int], width: int
     below.bar(list(shares), list(shares.values()), 0.7, color=colour("accent"), alpha=0.55)
     below.set_ylim(0, 1.3 * max(shares.values(), default=1))
     below.set_yticks([])
-    has_room, highest = (width - left) / most > 32, max(shares.values(), default=0.0)
+    has_room, commonest = (width - left) / most > 32, max(shares, key=shares.__getitem__)
     for rows, share in shares.items():
-        if share == highest or (has_room and share >= 0.03):
-            below.text(rows, share, f"{share:.0%}", **_words("muted"), va="bottom")
+        if rows == commonest or (has_room and share >= 0.03):
+            _note(below, rows, share, f"{share:.0%}")
     for axes in (above, below):
         axes.set_xlim(0.4, most + 0.6)
     every = 1 if most <= 8 or width > NARROW else 2
@@ -147,7 +146,7 @@ def acceptance(places: Sequence[Place], sources: Mapping[str, Counts], width: in
     axes.set_xticks(range(1, len(shown) + 1))
     for place, share in enumerate(shares, 1):
         said = f"{share:.0%}" if width > NARROW or len(shown) <= 9 else f"{100 * share:.0f}"
-        axes.text(place, share, said, **_words("muted"), va="bottom")
+        _note(axes, place, share, said)
     canvas.text(0, 226, "kept, by source", "muted")
     left, right = (140, 130) if width > NARROW else (110, 96)
     below = canvas.axes(left, 242, width - left - right, height)
@@ -215,13 +214,13 @@ def by_day(days: Mapping[str, Paired], width: int) -> str:
     canvas = Canvas(width, 230)
     canvas.text(0, 10, "median speed-up of the day", "muted")
     tops = [value.high or value.median for value in days.values()]
-    axes = _over_time(canvas, max(tops))
+    axes = _over_time(canvas, 1.08 * max(tops))
     places = range(1, len(days) + 1)
     medians = [value.median for value in days.values()]
     for place, value in zip(places, days.values(), strict=True):
         if value.interval:
             axes.plot([place, place], value.interval, color=colour("accent"), alpha=0.5)
-        axes.text(place + 0.08, value.median, f"{value.median:.2f}x", **_words("text", "left"))
+        _note(axes, place, value.high or value.median, f"{value.median:.2f}x", "text")
     axes.plot(places, medians, "o-", color=colour("accent"), linewidth=2, markersize=6)
     axes.set_xlim(0.6, len(days) + 0.6)
     axes.set_xticks(places, list(days))
@@ -265,12 +264,26 @@ def _times(axes: Axes, num_ticks: int) -> None:
     axes.set_axisbelow(True)
 
 
-def _note(axes: Axes, x: float, y: float, text: str) -> None:
-    axes.annotate(text, (x, y), (0, 8), textcoords="offset points", **_words("text"))
-
-
-def _words(name: Colour, align: str = "center") -> dict[str, object]:
-    return {"color": colour(name), "fontsize": 12, "ha": align}
+def _note(
+    axes: Axes,
+    x: float,
+    y: float,
+    text: str,
+    name: Colour = "muted",
+    *,
+    align: str = "center",
+    up: int = 6,
+) -> None:
+    """A word so many pixels above a point of some axes."""
+    axes.annotate(
+        text,
+        (x, y),
+        (0, up),
+        textcoords="offset points",
+        color=colour(name),
+        fontsize=SIZE,
+        ha=align,
+    )
 
 
 def _short(name: str, most: int) -> str:

@@ -114,9 +114,7 @@ def what_if(report: Report, way: str, curve: Curve) -> Prediction | None:
     beside = _Machine(curve.costs, slowness)
     plain = [beside.speed_of(base) for base, _ in pairs]
     ratios = [speed / base for speed, base in zip(speeds, plain, strict=True)]
-    return Prediction(
-        fmean(plain), fmean(speeds), paired(ratios), there.num_passes, there.num_cut
-    )
+    return Prediction(fmean(plain), fmean(speeds), paired(ratios), there.num_passes, there.num_cut)
 
 
 def _single_ms(report: Report) -> float | None:

@@ -15,8 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from edgespec.bench.energy import Energy
-from edgespec.bench.quiet import load_average
+from edgespec.bench.meters import Energy, load_average
 from edgespec.bench.recorder import Recorder
 from edgespec.bench.records import PLAIN, PRODUCT, Drift, Report, Run
 from edgespec.bench.suite import Question
@@ -81,10 +80,18 @@ class Runner:
         recorder: Recorder,
         sampling: SamplingParams,
         max_tokens: int,
+        report: Report,
+        keep: Callable[[Report], None],
         peers: Sequence[Peer] = (),
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """`recorder` observes the completer that `asker` asks; `clock` gives seconds."""
+        """`recorder` observes the completer that `asker` asks; `clock` gives seconds.
+
+        What is measured is added to `report`, which `keep` is given after each question.
+        """
+        self._report = report
+        self._keep = keep
+        self._num_asked = 0
         self._asker = asker
         self._ways = ways
         self._recorder = recorder
@@ -97,26 +104,34 @@ class Runner:
         self._guess_bytes: dict[str, int] = {}
         self._pass_ms: Mapping[int, float] = {}
 
-    def run(
-        self, questions: Sequence[Question], report: Report, keep: Callable[[Report], None]
-    ) -> None:
-        """Add what is measured to `report`, which `keep` is given after each question.
+    def begin(self) -> None:
+        """Have every way answer once for nothing, and look how fast the machine is."""
+        with contextlib.suppress(ContextOverflowError):
+            for way in self._ways.about:
+                self._complete(way, self._plain_request(_HELLO, _NUM_WARM))
+        for peer in list(self._peers.values()):
+            self._answer_of_peer(peer, self._plain_request(_HELLO, _NUM_WARM))
+        self._time()
 
-        Questions that do not fit the context are left out. Raises Stopped after a `stop`.
+    def measure(self, questions: Sequence[Question]) -> None:
+        """Ask questions every way; those that do not fit the context are left out.
+
+        Raises Stopped after the asker was stopped.
         """
-        self._warm_up()
-        report = self._timed(report)
-        for number, question in enumerate(questions, start=1):
-            runs: list[Run] = []
+        for question in questions:
+            if self._num_asked and self._num_asked % DRIFT_EVERY == 0:
+                self._time()
+            self._num_asked += 1
             try:
-                runs = self.ask(question)
+                self._add(self.ask(question))
             except ContextOverflowError:
                 self._left_out.append(f"{question.id} does not fit the context")
-            report = self._with(report, runs)
-            if number % DRIFT_EVERY == 0 and number < len(questions):
-                report = self._timed(report)
-            keep(report)
-        keep(self._timed(report).model_copy(update={"is_complete": True}))
+                self._add([])
+
+    def finish(self) -> None:
+        """Look how fast the machine is by now; the report is complete."""
+        self._time()
+        self._keep(self._report.model_copy(update={"is_complete": True}))
 
     def ask(self, question: Question) -> list[Run]:
         """A run of every way; raises ContextOverflowError where a turn does not fit."""
@@ -126,15 +141,13 @@ class Runner:
         messages: list[Message] = []
         for text in question.turns:
             messages.append(Message("user", text))
-            request = CompletionRequest(tuple(messages), self._sampling, self._max_tokens)
+            request = question.request(messages, self._sampling, self._max_tokens)
             prompt_ms, joules = self._read(request)
             for name in order:
                 if name in self._ways.about:
                     turns[name].append(self._answer(name, request, prompt_ms, joules))
                 elif name in self._peers:
-                    turns[name] += self._answer_of_peer(
-                        self._peers[name], messages, self._max_tokens
-                    )
+                    turns[name] += self._answer_of_peer(self._peers[name], request)
             messages.append(Message("assistant", turns[PLAIN][-1].text))
         return [
             run_of(question, name, place, turns[name], turns[PLAIN])
@@ -171,56 +184,49 @@ class Runner:
         self._ways.use(way)
         return self._asker.complete(dataclasses.replace(request, speculate=way != PLAIN))
 
-    def _answer_of_peer(
-        self, peer: Peer, messages: Sequence[Message], max_tokens: int
-    ) -> list[Turn]:
+    def _answer_of_peer(self, peer: Peer, request: CompletionRequest) -> list[Turn]:
         """The answer of another program; none, and it is asked no more, if it fails."""
+        messages = [each for each in request.prompt if isinstance(each, Message)]
         load = load_average()
         self._energy.taken()
         try:
-            answer = peer.answer(messages, self._sampling, max_tokens)
+            most = request.max_tokens or self._max_tokens
+            answer = peer.answer(messages, request.sampling, most)
         except EdgeSpecError as error:
             if self._asker.is_stopped:
                 raise Stopped from error
-            self._left_out.append(f"{peer.name}: {error.problem}")
+            said = error.problem
+            self._left_out.append(said if peer.name in said else f"{peer.name}: {said}")
             del self._peers[peer.name]
             peer.close()
             return []
         return [peer_turn(peer.name, answer, Surroundings(load, self._energy.taken()))]
 
-    def _warm_up(self) -> None:
-        """Have every way answer once for nothing."""
-        request = self._plain_request(_HELLO, _NUM_WARM)
-        with contextlib.suppress(ContextOverflowError):
-            for way in self._ways.about:
-                self._complete(way, request)
-        for peer in list(self._peers.values()):
-            self._answer_of_peer(peer, _HELLO, _NUM_WARM)
-
-    def _timed(self, report: Report) -> Report:
-        """The report with what the same plain answer takes now."""
+    def _time(self) -> None:
+        """Note what the same plain answer takes now."""
         try:
             timings = self._complete(PLAIN, self._plain_request(_COUNT, _NUM_TIMED)).timings
         except ContextOverflowError:
-            return report
+            return
         num_timed = timings.num_decoded_tokens - 1
-        if num_timed < 1:
-            return report
-        num_questions = len(report.of(PLAIN))
-        drift = Drift(after_questions=num_questions, token_ms=timings.decode_ms / num_timed)
-        return report.model_copy(update={"drift": (*report.drift, drift)})
+        if num_timed > 0:
+            num_questions = len(self._report.of(PLAIN))
+            token_ms = timings.decode_ms / num_timed
+            drift = Drift(after_questions=num_questions, token_ms=token_ms)
+            self._report = self._report.model_copy(update={"drift": (*self._report.drift, drift)})
 
     def _plain_request(self, messages: tuple[Message, ...], max_tokens: int) -> CompletionRequest:
         sampling = dataclasses.replace(self._sampling, constraint=None)
         return CompletionRequest(messages, sampling, max_tokens)
 
-    def _with(self, report: Report, runs: Sequence[Run]) -> Report:
-        """The report with the runs of one more question, and what is known by now."""
+    def _add(self, runs: Sequence[Run]) -> None:
+        """Add the runs of one more question to the report, and what is known by now."""
+        report = self._report
         ways = tuple(
             way.model_copy(update={"guess_bytes": self._guess_bytes.get(way.name, way.guess_bytes)})
             for way in report.ways
         )
-        return report.model_copy(
+        self._report = report.model_copy(
             update={
                 "runs": (*report.runs, *runs),
                 "ways": ways,
@@ -228,6 +234,7 @@ class Runner:
                 "left_out": tuple(dict.fromkeys((*report.left_out, *self._left_out))),
             }
         )
+        self._keep(self._report)
 
 
 def complete(completer: Completer, request: CompletionRequest) -> Completion:

@@ -77,7 +77,7 @@ def sign_test(ratios: Sequence[float]) -> float:
     below = sum(ratio < 1 for ratio in ratios)
     num, rarer = above + below, min(above, below)
     tail = sum(math.comb(num, count) for count in range(rarer + 1))
-    return min(2 * tail / 2**num, 1.0)
+    return min(2 * tail / (1 << num), 1.0)
 
 
 def tail_level(num: int) -> float:
@@ -92,9 +92,10 @@ def tail_level(num: int) -> float:
 def _student(freedom: int) -> float:
     """The 97.5 % quantile of Student's t by Cornish and Fisher's expansion, to 0.3 % from 5 on."""
     z = NormalDist().inv_cdf(0.5 + _CONFIDENCE / 2)
-    return (
+    value: float = (
         z
         + (z**3 + z) / (4 * freedom)
         + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
         + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
     )
+    return value

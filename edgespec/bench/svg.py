@@ -49,7 +49,8 @@ PALETTE: Mapping[Colour, tuple[str, str]] = {
 _SVG = "http://www.w3.org/2000/svg"
 _LINK = "{http://www.w3.org/1999/xlink}href"
 _NAMES = {light: name for name, (light, _) in PALETTE.items()}
-_SIZE = 12.0
+SIZE = 12
+"""Of all letters, in pixels."""
 
 
 def colour(name: Colour) -> str:
@@ -77,7 +78,7 @@ class Canvas:
         for side in ("top", "left", "right"):
             axes.spines[side].set_visible(False)
         axes.spines["bottom"].set_color(colour("line"))
-        axes.tick_params(colors=colour("muted"), labelsize=_SIZE, length=0, pad=5)
+        axes.tick_params(colors=colour("muted"), labelsize=SIZE, length=0, pad=5)
         return axes
 
     def text(
@@ -96,7 +97,7 @@ class Canvas:
             1 - top / self.height,
             text.replace("$", r"\$"),
             color=colour(name),
-            fontsize=_SIZE,
+            fontsize=SIZE,
             fontweight="bold" if bold else "normal",
             ha=align,
             va="center_baseline",
@@ -107,7 +108,9 @@ class Canvas:
         import matplotlib
 
         out = io.StringIO()
-        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": f"{label} {self.width}"}):
+        with matplotlib.rc_context(
+            {"svg.fonttype": "none", "svg.hashsalt": f"{label} {self.width}"}
+        ):
             metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
             self.figure.savefig(out, format="svg", transparent=True, metadata=metadata)
         return _cleaned(out.getvalue(), self.width, self.height, label, style)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -14,22 +16,33 @@ from edgespec.bench.statistics import Paired
 
 DASH = "–"
 
+_WIDE = 110
+"""Columns from which on a terminal shows more."""
+
+
+def stdout() -> Console:
+    """The terminal, or a file of 110 columns."""
+    width = None if sys.stdout.isatty() else _WIDE
+    return Console(width=width, markup=False, highlight=False)
+
 
 def print_table(report: Report, console: Console | None = None) -> None:
-    """Print all figures that fit 80 columns; the rest is in the file and on the page."""
-    console = console or Console(highlight=False)
+    """Print every way by category and overall; wide terminals show more of each."""
+    console = console or stdout()
     target = report.target
     console.print(
         Text(f"{target.name}, drafter {target.drafter or 'none'}, promise: {target.exactness}")
     )
-    console.print(_table(report))
-    for line in [*sameness(report), *caveats(report)]:
+    is_wide = console.width >= _WIDE
+    console.print(_table(report, is_wide=is_wide))
+    console.print()
+    for line in [_legend(is_wide), *_also(report), *sameness(report), *caveats(report)]:
         console.print(Text(line))
 
 
 def print_what_if(report: Report, curve: Curve, console: Console | None = None) -> None:
     """Print what each way would give on another machine, and that it is a prediction."""
-    console = console or Console(highlight=False)
+    console = console or stdout()
     table = _columns("on the other machine", "here", "there", "95%", "tok/s there")
     for way in others(report):
         there = what_if(report, way.name, curve)
@@ -69,45 +82,87 @@ def interval(value: Paired) -> str:
     return f"{ends[0]:.2f} to {ends[1]:.2f}" if ends else "under 6 questions"
 
 
-def _table(report: Report) -> Table:
-    table = _columns("", "tok/s", "means", "median", "95%", "whole", "tau", "kept")
-    table.caption = (
-        "Speed-up over plain decoding: means, the ratio of the mean tokens/s (Spec-Bench); median, "
-        "of each question's own ratio; whole, that from the request to the last byte. "
-        "tau: tokens a pass. kept: accepted draft tokens."
-    )
-    names = categories(report)
-    base = baseline(report)
-    for way in [base, *(each.name for each in others(report))]:
-        figures = summary(report, way)
-        table.add_section()
-        label = Text(way, style="bold")
-        table.add_row(*([label, *_cells(figures)] if way != base else _plain_cells(label, figures)))
-        if len(names) > 1 and way != base:
-            for name in names:
-                table.add_row(Text(f"  {name}"), *_cells(summary(report, way, [name])))
+def number(value: float | None) -> str:
+    """A figure as it is shown.
+
+    >>> number(2.117), number(None)
+    ('2.12', '–')
+    """
+    return DASH if value is None else f"{value:.2f}"
+
+
+def _table(report: Report, *, is_wide: bool) -> Table:
+    more = ("first", "MBSU", "hindsight") if is_wide else ()
+    table = _columns("", "tok/s", "means", "median", "95%", "whole", "tau", "kept", *more)
+    names, base = categories(report), baseline(report)
+    plain = summary(report, base)
+    table.add_row(Text(base, style="bold"), f"{plain.tokens_per_second:.1f}")
+    for way in others(report):
+        table.add_row()
+        label = Text(way.name, style="bold")
+        table.add_row(label, *_cells(summary(report, way.name), is_wide=is_wide))
+        for name in names if len(names) > 1 else ():
+            figures = summary(report, way.name, [name])
+            table.add_row(Text(f"  {name}"), *_cells(figures, is_wide=is_wide))
     return table
 
 
-def _plain_cells(label: Text, figures: Summary) -> list[Text | str]:
-    return [label, f"{figures.tokens_per_second:.1f}"]
-
-
-def _cells(figures: Summary) -> list[str]:
-    rate, tau = figures.acceptance_rate, figures.block_efficiency
-    return [
+def _cells(figures: Summary, *, is_wide: bool) -> list[str]:
+    rate = figures.acceptance_rate
+    cells = [
         f"{figures.tokens_per_second:.1f}",
         factor(figures.speedup),
         factor(figures.decoding.median),
         interval(figures.decoding),
         factor(figures.request.median),
-        DASH if tau is None else f"{tau:.2f}",
+        number(figures.block_efficiency),
         DASH if rate is None else f"{rate:.0%}",
     ]
+    more = [
+        f"{figures.first_token_ms:,.0f} ms",
+        factor(figures.mbsu),
+        factor(figures.hindsight),
+    ]
+    return cells + more if is_wide else cells
+
+
+def _legend(is_wide: bool) -> str:
+    said = (
+        "Speed-up over plain decoding: means, the ratio of the mean tokens/s (Spec-Bench); median, "
+        "of each question's own ratio; whole, the same from the request to the last byte. "
+        "tau: tokens a pass. kept: accepted draft tokens."
+    )
+    more = (
+        " first: time to the first token. MBSU: speed-up if only reading weights took time. "
+        "hindsight: had each pass computed only what was kept."
+    )
+    return said + more if is_wide else said
+
+
+def _also(report: Report) -> list[str]:
+    """The roofline, energy and scores, where they are known."""
+    base = baseline(report)
+    figures = {name: summary(report, name) for name in (base, *(w.name for w in others(report)))}
+    lines = []
+    share = figures[base].roofline_share
+    if share:
+        lines.append(f"Plain decoding reads weights at {share:.0%} of the measured bandwidth.")
+    joules = {name: each.joules for name, each in figures.items() if each.joules is not None}
+    if joules:
+        told = ", ".join(f"{name} {value:.2f}" for name, value in joules.items())
+        lines.append(f"Joules a token, prompts included: {told}.")
+    for score in dict.fromkeys(score for each in figures.values() for score in each.scores):
+        told = ", ".join(
+            f"{name} {each.scores[score]:.2f}"
+            for name, each in figures.items()
+            if score in each.scores
+        )
+        lines.append(f"Score {score}: {told}.")
+    return lines
 
 
 def _columns(first: str, *rest: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), caption_justify="left")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(Text(first), overflow="fold")
     for name in rest:
         table.add_column(name, justify="right", no_wrap=True)

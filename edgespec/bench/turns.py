@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from edgespec.bench.recorder import counts_of, passes_of, spans_of, split_of
 from edgespec.bench.records import Counts, Run, Split
 from edgespec.bench.same import first_difference
+from edgespec.bench.scoring import scores_of
 from edgespec.bench.suite import Question
 from edgespec.bench.ways import PeerAnswer
 from edgespec.passes import Kept
@@ -126,6 +127,7 @@ def run_of(
         spans=spans_of(passes),
         text=text,
         differs_at=differs_at,
+        scores=scores_of(question, [turn.text for turn in turns]),
         load=turns[0].around.load,
         joules=sum(joules) if len(joules) == len(turns) else None,
     )

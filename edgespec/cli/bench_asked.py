@@ -10,32 +10,29 @@ from pathlib import Path
 from typing import Any
 
 from edgespec.bench import records
+from edgespec.bench.peers import PeerSpec
 from edgespec.bench.plan import MIXED, cold_questions, warm_plan
 from edgespec.bench.suite import Question
-from edgespec.bench.warm import WarmPlan
+from edgespec.bench.warm import Step, WarmPlan
 from edgespec.errors import UsageError
 from edgespec.types import SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is measured, and how: `plan` is a warm one, or the questions as they are."""
+    """What is measured, and how."""
 
     suite: str
     categories: tuple[str, ...]
-    plan: WarmPlan | tuple[Question, ...]
+    plan: WarmPlan
     sampling: SamplingParams
     max_tokens: int
     ways: tuple[str, ...]
     forms: Mapping[str, Path]
+    peers: tuple[PeerSpec, ...]
 
     @staticmethod
-    def of(
-        values: Mapping[str, Any],
-        sampling: SamplingParams,
-        ways: tuple[str, ...],
-        forms: Mapping[str, Path],
-    ) -> Asked:
+    def of(values: Mapping[str, Any], sampling: SamplingParams) -> Asked:
         """What a command's options ask for; raises UsageError."""
         suite, warm, limit, others = (values[name] for name in ("suite", "warm", "limit", "others"))
         if limit is not None and limit < 1:
@@ -44,41 +41,44 @@ class Asked:
             raise UsageError("--others is for --warm unseen", "leave it out")
         named = (values["categories"] or "").split(",")
         categories = tuple(name.strip() for name in named if name.strip())
-        plan: WarmPlan | tuple[Question, ...]
         if warm is None:
-            plan = cold_questions(suite or MIXED, categories, limit)
+            questions = cold_questions(suite or MIXED, categories, limit)
+            plan = WarmPlan(None, (Step("measure", questions),))
         else:
             plan = warm_plan(warm, suite, categories, limit, others)
+        ways = (*values["ways"], *values["without"], *values["baseline"])
         if warm == "unseen":
             ways = (*ways, "without-database")
-        names = tuple(dict.fromkeys(ways))
         asked = Asked(
-            suite or MIXED, categories, plan, sampling, values["max_tokens"], names, forms
+            suite or MIXED,
+            categories,
+            plan,
+            sampling,
+            values["max_tokens"],
+            tuple(dict.fromkeys(ways)),
+            values["forms"],
+            values["peers"],
         )
-        twice = [
-            name
-            for name, count in Counter(each.id for each in asked.questions).items()
-            if count > 1
-        ]
-        if twice:
-            raise UsageError(
-                f"two questions are called {twice[0]}", "give each its own question_id"
-            )
+        [(name, count)] = Counter(each.id for each in asked.questions).most_common(1)
+        if count > 1:
+            raise UsageError(f"two questions are called {name}", "give each an id of its own")
+        taken = {*asked.ways, *asked.forms} & {peer.name for peer in asked.peers}
+        if taken:
+            raise UsageError(f"two ways are called {taken.pop()}", "give each its own name")
         return asked
 
     @property
     def questions(self) -> tuple[Question, ...]:
         """What is measured."""
-        return self.plan.questions if isinstance(self.plan, WarmPlan) else self.plan
+        return self.plan.questions
 
     @property
     def form(self) -> records.Asked:
         """What is written down of it."""
-        plan = self.plan if isinstance(self.plan, WarmPlan) else None
         return records.Asked(
             suite=self.suite,
-            warm=plan.warm if plan else None,
-            num_earlier=len(plan.earlier) if plan else 0,
+            warm=self.plan.warm,
+            num_earlier=len(self.plan.earlier),
             categories=self.categories,
             max_tokens=self.max_tokens,
             temperature=self.sampling.temperature,

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from rich.console import Console
 
 from edgespec import __version__
 from edgespec.bench.progress import Progress
-from edgespec.bench.quiet import disturbances
 from edgespec.bench.recorder import Recorder
 from edgespec.bench.records import (
     ProgramForm,
@@ -23,57 +22,71 @@ from edgespec.bench.records import (
     TargetForm,
     Way,
     read_report,
-    write_report,
 )
-from edgespec.bench.report import print_table
 from edgespec.bench.resume import check_same, left_of
 from edgespec.bench.runner import Asker, Runner, Stopped
 from edgespec.bench.same import differences
 from edgespec.bench.suite import Question
-from edgespec.bench.warm import WarmPlan, learn_earlier
+from edgespec.bench.warm import learn
+from edgespec.bench.ways import Peer
 from edgespec.cli.bench_asked import Asked
-from edgespec.cli.bench_written import check_writable, commit, machine_form
+from edgespec.cli.bench_peers import opened_peers
+from edgespec.cli.bench_written import Output, commit, machine_form
 from edgespec.cli.loading import load_completer
 from edgespec.errors import ContextOverflowError, ExactnessError, StorageError
 from edgespec.machine.identity import copy_bandwidth
 from edgespec.runtime.choice import sha256_of
 from edgespec.runtime.request import LoadRequest
 from edgespec.runtime.running import Running
+from edgespec.runtime.ways import BASELINES
 
 _MOST_TOLD = 5
-"""Lines of one kind that are printed."""
+"""Differences that are shown."""
 
 
-def run_bench(loading: LoadRequest, asked: Asked, out: Path | None, resume: bool) -> None:
-    """Measure, keep in the file `out` and print; with `resume` go on with what that lacks.
+def run_bench(loading: LoadRequest, asked: Asked, output: Output, resume: bool) -> None:
+    """Measure, keep what is measured and print; with `resume` go on with what the file lacks.
 
     Raises what loading raises, StorageError, ContextOverflowError where no question fits, and
     ExactnessError where an answer differs though the same bytes are promised.
     """
-    earlier = read_report(out) if resume and out is not None and out.exists() else None
-    if out is not None:
-        check_writable(out)
+    output.check()
+    file, earlier = output.json, None
+    if resume and file is not None and file.exists():
+        earlier = read_report(file)
     recorder = Recorder()
-    with _memory_folder(asked) as memory_at:
-        loading = dataclasses.replace(loading, memory_at=memory_at)
-        with load_completer(loading, asked.sampling, (recorder,)) as loaded:
-            measuring = _Measuring(loaded, recorder, asked, out)
-            try:
-                measuring.run(earlier)
-            finally:  # what was measured before Ctrl-C is not lost
-                measuring.tell()
+    with contextlib.ExitStack() as stack:
+        loading = dataclasses.replace(loading, memory_at=_memory_file(asked, stack))
+        loaded = stack.enter_context(load_completer(loading, asked.sampling, (recorder,)))
+        others = stack.enter_context(opened_peers(asked.peers, loading))
+        measuring = _Measuring(loaded, recorder, asked, output, *others)
+        try:
+            measuring.run(earlier)
+        finally:  # what was measured before Ctrl-C is not lost
+            measuring.tell()
     measuring.check()
 
 
 class _Measuring:
     """One benchmark under way: `report` is what is measured by now."""
 
-    def __init__(self, loaded: Running, recorder: Recorder, asked: Asked, out: Path | None) -> None:
+    def __init__(
+        self,
+        loaded: Running,
+        recorder: Recorder,
+        asked: Asked,
+        output: Output,
+        peers: Sequence[Peer],
+        left_out: Sequence[str],
+    ) -> None:
         self._loaded = loaded
         self._recorder = recorder
         self._asked = asked
-        self._out = out
+        self._output = output
+        self._peers = peers
+        self._left_out = left_out
         self._asker = Asker(loaded.completer)
+        self._product = loaded.engine.planner
         self.report = _header(loaded, asked)
 
     def run(self, earlier: Report | None) -> None:
@@ -83,28 +96,30 @@ class _Measuring:
         waits inside llama.cpp would notice a signal only when the pass is over.
         """
         questions = self._asked.questions
-        left = left_of(questions, earlier) if earlier is not None else questions
+        num_left = len(left_of(questions, earlier)) if earlier is not None else len(questions)
         console = Console(stderr=True, markup=False, highlight=False)
         with (
-            Progress(len(questions), len(questions) - len(left), console) as progress,
+            Progress(len(questions), len(questions) - num_left, console) as progress,
             ThreadPoolExecutor(1) as pool,  # leaving it waits until the thread is out of llama.cpp
         ):
             try:
-                pool.submit(self._measure, earlier, left, progress).result()
+                pool.submit(self._measure, earlier, progress).result()
             finally:
                 self._asker.stop()
+                for peer in self._peers:
+                    peer.close()
 
     def tell(self) -> None:
-        """Print the table, and what makes it doubtful."""
+        """Print the table, and where answers differ; write the page."""
         report = self.report
         if not report.runs:
             return
-        print_table(report)
-        for lines in (report.left_out, tuple(differences(report)), tuple(disturbances(report))):
-            for line in lines[:_MOST_TOLD]:
-                click.echo(line, err=True)
-            if len(lines) > _MOST_TOLD:
-                click.echo(f"and {len(lines) - _MOST_TOLD} more", err=True)
+        self._output.show(report)
+        lines = tuple(differences(report))
+        for line in lines[:_MOST_TOLD]:
+            click.echo(line, err=True)
+        if len(lines) > _MOST_TOLD:
+            click.echo(f"and {len(lines) - _MOST_TOLD} more", err=True)
 
     def check(self) -> None:
         """Raise where nothing was measured, or where answers are not the same that should be."""
@@ -118,41 +133,64 @@ class _Measuring:
                 "run `edgespec doctor`, and report this",
             )
 
-    def _measure(
-        self, earlier: Report | None, questions: Sequence[Question], progress: Progress
-    ) -> None:
-        """In the thread: learn, build the ways, ask."""
-        asked, loaded = self._asked, self._loaded
+    def _measure(self, earlier: Report | None, progress: Progress) -> None:
+        """In the thread: learn and measure, step by step; ways begin with what was learned."""
+        asked, memory = self._asked, self._loaded.memory
+        runner: Runner | None = None
+        if memory is not None:
+            memory.is_learning = False  # but of what is to be learned
         with contextlib.suppress(Stopped):
-            if isinstance(asked.plan, WarmPlan):
-                if loaded.memory is None:
-                    raise StorageError(
-                        "there is no place for a database", "free space for temporary files"
-                    )
-                learn_earlier(
-                    self._asker.complete,
-                    loaded.memory,
-                    asked.plan,
-                    asked.sampling,
-                    asked.max_tokens,
-                    progress.say,
-                )
-            ways = loaded.ways(asked.ways, asked.forms)
-            report = self._begun(ways.about, earlier)
-            runner = Runner(self._asker, ways, self._recorder, asked.sampling, asked.max_tokens)
+            for step in asked.plan.steps:
+                if step.does == "learn":
+                    self._learn(step.questions, progress.say)
+                    continue
+                if runner is None:
+                    runner = self._runner(earlier, progress)
+                    runner.begin()
+                left = step.questions if earlier is None else left_of(step.questions, earlier)
+                runner.measure(left)
+            if runner is not None:
+                runner.finish()
 
-            def keep(report: Report) -> None:
-                self.report = report
-                if self._out is not None and report.runs:
-                    write_report(self._out, report)
-                progress.show(report)
+    def _learn(self, questions: Sequence[Question], say: Callable[[str], None]) -> None:
+        """Have what the product answers be remembered."""
+        asked, loaded = self._asked, self._loaded
+        if loaded.memory is None:
+            raise StorageError("there is no place for a database", "free space for temporary files")
+        loaded.engine.plan_with(self._product)
+        complete = self._asker.complete
+        learn(complete, loaded.memory, questions, asked.sampling, asked.max_tokens, say)
 
-            runner.run(questions, report, keep)
+    def _runner(self, earlier: Report | None, progress: Progress) -> Runner:
+        """Who asks every way, from what was measured before on."""
+        asked = self._asked
+        ways = self._loaded.ways(asked.ways, asked.forms)
+
+        def keep(report: Report) -> None:
+            self.report = report
+            self._output.keep(report)
+            progress.show(report)
+
+        return Runner(
+            self._asker,
+            ways,
+            self._recorder,
+            asked.sampling,
+            asked.max_tokens,
+            self._begun(ways.about, earlier),
+            keep,
+            self._peers,
+        )
 
     def _begun(self, about: Mapping[str, str], earlier: Report | None) -> Report:
         """The report to begin with; raises UsageError where `earlier` was of something else."""
-        ways = tuple(Way(name=name, about=sentence) for name, sentence in about.items())
-        begun = self.report.model_copy(update={"ways": ways})
+        ways = [
+            Way(name=name, about=sentence, is_planned=name not in BASELINES)
+            for name, sentence in about.items()
+        ]
+        ways += [Way(name=each.name, about=each.about, is_peer=True) for each in self._peers]
+        left_out = tuple(self._left_out)
+        begun = self.report.model_copy(update={"ways": tuple(ways), "left_out": left_out})
         if earlier is None:
             return begun
         check_same(begun, earlier)
@@ -186,11 +224,9 @@ def _header(loaded: Running, asked: Asked) -> Report:
     )
 
 
-@contextlib.contextmanager
-def _memory_folder(asked: Asked) -> Iterator[Path | None]:
-    """Where a warm run keeps its memory, for as long as it lasts."""
-    if not isinstance(asked.plan, WarmPlan):
-        yield None
-        return
-    with tempfile.TemporaryDirectory(prefix="edgespec-bench-") as folder:
-        yield Path(folder) / "edgespec.db"
+def _memory_file(asked: Asked, stack: contextlib.ExitStack) -> Path | None:
+    """Where a warm run keeps its memory, until `stack` ends."""
+    if asked.plan.warm is None:
+        return None
+    folder = tempfile.TemporaryDirectory(prefix="edgespec-bench-")
+    return Path(stack.enter_context(folder)) / "edgespec.db"

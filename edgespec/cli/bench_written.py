@@ -5,13 +5,67 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
+
 import edgespec
-from edgespec.bench.records import MachineForm
+from edgespec.bench.records import MachineForm, Report, write_report
+from edgespec.bench.replay import Curve
+from edgespec.bench.table import print_table, print_what_if
 from edgespec.errors import StorageError
+from edgespec.files.scratch import taking_the_place_of
 from edgespec.machine.identity import Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where a report goes: a file of all that was measured, a page, the terminal.
+
+    For each of `curves` it is predicted as well.
+    """
+
+    json: Path | None = None
+    html: Path | None = None
+    curves: tuple[Curve, ...] = ()
+
+    def check(self) -> None:
+        """Raise StorageError for files that cannot be written, before anything is measured."""
+        for path in (self.json, self.html):
+            if path is not None:
+                check_writable(path)
+
+    def keep(self, report: Report) -> None:
+        """Write what was measured by now; raises StorageError."""
+        if self.json is not None and report.runs:
+            write_report(self.json, report)
+
+    def show(self, report: Report) -> None:
+        """Print the table and write the page; failing at one does not prevent the other."""
+        width = None if sys.stdout.isatty() else 110
+        console = Console(width=width, markup=False, highlight=False)
+        try:
+            print_table(report, console)
+            for curve in self.curves:
+                print_what_if(report, curve, console)
+        finally:
+            if self.html is not None:
+                _write_page(self.html, report)
+
+
+def _write_page(path: Path, report: Report) -> None:
+    from edgespec.bench.page import html
+
+    try:
+        with taking_the_place_of(path) as scratch:
+            scratch.write_text(html(report), encoding="utf-8")
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {path}: {error.strerror or error}", "choose another file"
+        ) from error
 
 
 def machine_form(machine: Machine) -> MachineForm:

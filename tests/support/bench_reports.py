@@ -100,6 +100,7 @@ def bench_report(
         for place, way in enumerate(draws.sample(list(ways), len(ways)))
     ]
     report = Report(
+        schema=1,
         started="2026-12-03T09:15:00+00:00",
         machine=MachineForm(
             processor="Intel(R) Xeon(R) Platinum 8481C",
@@ -156,24 +157,31 @@ def _run(
     num_tokens, num_prompt = of_question.randrange(90, 129), of_question.randrange(60, 700)
     prompt_ms = 4.0 * num_prompt / speed
     text = (TEXT * 6)[: 4 * num_tokens]
-    about = {"question": question, "category": category, "way": way.name, "place": place}
-    told = {"num_turns": 1, "num_prompt_tokens": num_prompt, "text": text, "load": 2.1}
+    about: dict[str, object] = {
+        "question": question,
+        "category": category,
+        "way": way.name,
+        "place": place,
+        "num_turns": 1,
+        "num_prompt_tokens": num_prompt,
+        "num_tokens": num_tokens,
+        "text": text,
+        "load": 2.1,
+    }
     if way.is_peer:
         decode_ms = (num_tokens - 1) * 88.0 / speed * draws.uniform(1 - noise, 1 + noise)
-        return Run(
-            **about,
-            **told,
-            num_tokens=num_tokens,
-            request_ms=1.1 * prompt_ms + decode_ms,
-            prompt_ms=1.1 * prompt_ms,
-            first_token_ms=1.1 * prompt_ms,
-            decode_ms=decode_ms,
-        )
+        times = {
+            "request_ms": 1.1 * prompt_ms + decode_ms,
+            "prompt_ms": 1.1 * prompt_ms,
+            "first_token_ms": 1.1 * prompt_ms,
+            "decode_ms": decode_ms,
+        }
+        return Run.model_validate({**about, **times})
     passes, by_source, spans = _passes(
         draws, way, num_tokens - 1, num_prompt, category, progress, noise, speed
     )
     target, drafting = sum(passes.took), sum(passes.drafting)
-    small = 0.2 * len(passes.rows)
+    small = 0.2 * len(passes.rows) / speed
     split = Split(
         target=target,
         drafters=0.9 * drafting,
@@ -184,21 +192,19 @@ def _run(
         text=0.1 * small,
     )
     decode_ms = target + drafting + small
-    return Run(
-        **about,
-        **told,
-        num_tokens=num_tokens,
-        request_ms=prompt_ms + decode_ms,
-        prompt_ms=prompt_ms,
-        first_token_ms=prompt_ms + 1.0,
-        decode_ms=decode_ms,
-        target_passes=1 + len(passes.rows),
-        by_source=by_source,
-        split=split,
-        passes=passes,
-        spans=spans,
-        scores={"headings": 0.9} if category == "summaries" else {},
-    )
+    known: dict[str, object] = {
+        "request_ms": prompt_ms + decode_ms,
+        "prompt_ms": prompt_ms,
+        "first_token_ms": prompt_ms + 1.0,
+        "decode_ms": decode_ms,
+        "target_passes": 1 + len(passes.rows),
+        "by_source": by_source,
+        "split": split,
+        "passes": passes,
+        "spans": spans,
+        "scores": {"headings": 0.9} if category == "summaries" else {},
+    }
+    return Run.model_validate({**about, **known})
 
 
 def _passes(
@@ -246,9 +252,7 @@ def _passes(
         num_left -= kept
         context += kept
     counts = {
-        name: Counts(proposed=num, accepted=accepted[name])
-        for name, num in proposed.items()
-        if num
+        name: Counts(proposed=num, accepted=accepted[name]) for name, num in proposed.items() if num
     }
     joined: list[tuple[str, int]] = []
     for source, count in spans:
@@ -256,4 +260,5 @@ def _passes(
             joined[-1] = (source, joined[-1][1] + count)
         elif count:
             joined.append((source, count))
-    return Passes(**{name: tuple(column) for name, column in columns.items()}), counts, tuple(joined)
+    passes = Passes.model_validate({name: tuple(column) for name, column in columns.items()})
+    return passes, counts, tuple(joined)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from cli_support import Cli, Ended, assert_refused
+from fake_peer import WHOLE, FakePeer, fake_peer
 from tiny_models import TinySpec, write_tiny_model
 
 from edgespec import errors
@@ -93,20 +94,25 @@ def test_every_turn_counts(report: Report) -> None:
 
 def test_the_table_and_the_progress(whole: tuple[Ended, Report]) -> None:
     ended, _ = whole
-    first, headings, *rows = ended.stdout.splitlines()
+    first, *rows = ended.stdout.splitlines()
     assert first == "quick, drafter context+grammar, promise: identical"
-    for heading in ("category", "way", "questions", "plain t/s", "speed-up", "same"):
-        assert heading in headings
-    assert [row.split()[:3] for row in rows] == [
-        ["writing", PRODUCT, "3"],
-        ["maths", PRODUCT, "2"],
-        ["overall", PRODUCT, "5"],
-    ]
-    assert all(row.split()[-1] == "yes" for row in rows)
+    names = [row.split()[0] for row in rows if row.strip()]
+    assert names[1:5] == [PLAIN, PRODUCT, "writing", "maths"]
+    assert "Same bytes as plain decoding in all 5 answers." in rows
     progress = [line for line in ended.stderr.splitlines() if line.startswith("[")]
     assert len(progress) == 5
     assert progress[0].startswith("[1/5] writing w1: edgespec ")
     assert all(line.endswith("same bytes") for line in progress)
+
+
+def test_what_is_written_can_be_compared(cli: Cli, report: Report, suite: Path) -> None:
+    out = suite.with_name("out.json")
+    assert read_report(out) == report
+    ended = cli.run("bench", "compare", out, out)
+    assert ended.returncode == 0, ended.stderr
+    assert "5 questions" in ended.stdout and PRODUCT in ended.stdout
+    other = cli.run("bench", "compare", out, suite)
+    assert_refused(other, USAGE, f"{suite} is no report")
 
 
 def test_ways_categories_and_limit(cli: Cli, suite: Path, tmp_path: Path) -> None:
@@ -122,7 +128,7 @@ def test_ways_categories_and_limit(cli: Cli, suite: Path, tmp_path: Path) -> Non
     assert all(run.differs_at is None for run in report.runs)
     assert (report.asked.temperature, report.asked.seed) == (0.8, 5)
     assert report.left_out == ("without-database: there is no database drafter",)
-    assert "without-database: there is no database drafter" in ended.stderr
+    assert "Left out: without-database: there is no database drafter" in ended.stdout
     only = bench(cli, suite, "--limit", "1", "--ways", "fixed-2,hierarchy", "--json", out)
     assert [way.name for way in measured(only, out).ways] == [PLAIN, "hierarchy"]
 
@@ -170,8 +176,7 @@ def test_questions_that_do_not_fit_are_left_out_and_told(cli: Cli, tmp_path: Pat
     suite.write_text("\n".join(map(json.dumps, questions)))
     ended = bench(cli, suite, "--context", "256")
     assert ended.returncode == 0
-    assert ended.stdout.splitlines()[-1].split()[:3] == ["overall", PRODUCT, "1"]
-    assert "0 does not fit the context" in ended.stderr
+    assert "Left out: 0 does not fit the context" in ended.stdout
     suite.write_text(suite.read_text().splitlines()[0])
     assert_refused(
         bench(cli, suite, "--context", "256"),
@@ -186,9 +191,11 @@ def test_a_suite_that_is_none(cli: Cli, tmp_path: Path) -> None:
     assert_refused(bench(cli, path), USAGE, str(path), "check the path")
     path.write_bytes(b"not json")
     assert_refused(bench(cli, path), USAGE, str(path), "line 1", "is not a question")
-    line = json.dumps({"question_id": "q", "category": "a", "turns": ["a"]})
-    path.write_text(f"{line}\n{line}\n")
-    assert_refused(bench(cli, path), USAGE, "two questions are called q")
+    pair = {"pair_id": "q", "category": "a", "first": ["a"]}
+    pairs = [json.dumps({**pair, "second": [text]}) for text in ("b", "c")]
+    path.write_text("\n".join(pairs))
+    ended = bench(cli, path, "--warm", "rewritten")
+    assert_refused(ended, USAGE, "two questions are called q")
 
 
 def test_options_that_make_no_sense(cli: Cli, suite: Path) -> None:
@@ -202,6 +209,8 @@ def test_options_that_make_no_sense(cli: Cli, suite: Path) -> None:
         ("--baseline", "fixed-3"): ("no fixed-3", "fixed-2"),
         ("--form", "plain=x.gguf"): ("--form plain=x.gguf", "a new name"),
         ("--resume",): ("--resume goes on with a file", "--json"),
+        ("--what-if", "abacus"): ("no curve is named abacus", "metal"),
+        ("--peer", "lookup=http://127.0.0.1:9", "--baseline", "lookup"): ("two ways", "lookup"),
     }
     for options, words in refused.items():
         assert_refused(bench(cli, suite, *options), USAGE, *words)
@@ -213,6 +222,30 @@ def test_our_own_prompts_are_the_default(cli: Cli, tmp_path: Path) -> None:
     report = measured(cli.run("bench", *cli.on_quick, *options), out)
     categories = [run.category for run in report.of(PLAIN).values()]
     assert len(categories) == len(set(categories)) > 1
+
+
+def test_a_page_and_a_prediction(cli: Cli, suite: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    options = ("--limit", "1", "--html", page, "--what-if", "metal-7b-q8_0")
+    ended = bench(cli, suite, *options)
+    assert ended.returncode == 0, ended.stderr
+    assert "A prediction" in ended.stdout
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("<!doctype html>") and "<svg" in text
+
+
+def test_another_program_is_asked_in_turns_and_left_out_when_it_fails(
+    cli: Cli, suite: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.json"
+    with fake_peer(FakePeer(WHOLE)) as peer:
+        gone = ("--peer", "gone=http://127.0.0.1:9", "--peer", f"other={peer.url}")
+        ended = bench(cli, suite, "--limit", "1", *gone, "--json", out)
+        report = measured(ended, out)
+    assert [way.name for way in report.ways] == [PLAIN, PRODUCT, "other"]
+    assert report.of("other")["w1"].text == "Hello."
+    [line] = [line for line in report.left_out if "gone" in line]
+    assert f"Left out: {line}"[:40] in ended.stdout
 
 
 def test_a_full_disk_under_the_table_keeps_the_file(cli: Cli, suite: Path, tmp_path: Path) -> None:
@@ -265,3 +298,29 @@ def test_unseen_prompts_are_compared_with_the_same_drafters_without_a_database(
     assert [way.name for way in report.ways] == [PLAIN, PRODUCT, "without-database"]
     without = report.of("without-database")["m1"]
     assert not any(source.startswith("database") for source in without.by_source)
+
+
+def test_a_week_is_measured_day_by_day_and_learned_from(cli: Cli, tmp_path: Path) -> None:
+    days = tmp_path / "days.jsonl"
+    lines = [
+        {"question_id": f"{day}-1", "day": day, "turns": ["Write of the mill."]} for day in (1, 2)
+    ]
+    days.write_text("\n".join(map(json.dumps, lines)))
+    ended, report = warm(cli, "week", "--suite", days, *RANDOM)
+    first, second = report.of(PRODUCT).values()
+    assert (first.question, second.question) == ("1-1", "2-1")
+    assert "database" not in first.by_source
+    assert second.by_source["database"].accepted > 20
+    assert "learning 1 of 1: day 1 1-1" in ended.stderr
+
+
+def test_schemas_and_lengths_of_questions_count_and_answers_are_scored(
+    cli: Cli, suite: Path, tmp_path: Path
+) -> None:
+    path, out = tmp_path / "suite.jsonl", tmp_path / "out.json"
+    question = {"question_id": "q", "category": "a", "turns": ["Yes?"], "max_tokens": 20}
+    path.write_text(json.dumps({**question, "schema": {"type": "boolean"}}))
+    report = measured(bench(cli, path, "--temperature", "0.8", "--json", out), out)
+    for run in report.runs:
+        assert run.text in ("true", "false")
+        assert (run.scores, run.differs_at) == ({"valid": 1.0}, None)

@@ -10,15 +10,13 @@ import pytest
 from fakes import FakeDrafter, FakeSampler, FakeTarget, TinyBridge, flat_costs, make_engine, oracle
 from rich.console import Console
 
-from edgespec.bench.energy import Energy
+from edgespec.bench.meters import Energy
 from edgespec.bench.progress import Progress
-from edgespec.bench.quiet import disturbances
 from edgespec.bench.recorder import Recorder, split_of
 from edgespec.bench.records import (
     PLAIN,
     PRODUCT,
     Asked,
-    Drift,
     MachineForm,
     ProgramForm,
     Report,
@@ -28,7 +26,6 @@ from edgespec.bench.records import (
     read_report,
     write_report,
 )
-from edgespec.bench.report import print_table
 from edgespec.bench.resume import check_same, left_of
 from edgespec.bench.runner import DRIFT_EVERY, Asker, Runner, Stopped
 from edgespec.bench.same import differences
@@ -57,7 +54,13 @@ NUM_VOCAB = TinyBridge().num_vocab
 class Bench:
     """A runner over the real completer, which notes who was asked what; implements `Ways`."""
 
-    def __init__(self, num_context: int = 400, peers: Sequence[Peer] = (), seed: int = 0) -> None:
+    def __init__(
+        self,
+        num_context: int = 400,
+        peers: Sequence[Peer] = (),
+        seed: int = 0,
+        report: Report | None = None,
+    ) -> None:
         self.target = FakeTarget(num_vocab=NUM_VOCAB, num_context=num_context)
         self.about = {PLAIN: "one token a pass", PRODUCT: "all of it", "half": "half of it"}
         self.left_out: list[str] = ["third: there is none"]
@@ -72,9 +75,17 @@ class Bench:
         self._answer = self.completer.answer
         self.completer.answer = self.answer  # type: ignore[method-assign]
         self.asker = Asker(self.completer)
-        sampling = SamplingParams(seed=seed)
-        self.runner = Runner(self.asker, self, self.recorder, sampling, 40, peers)
         self.kept: list[Report] = []
+        self.runner = Runner(
+            self.asker,
+            self,
+            self.recorder,
+            SamplingParams(seed=seed),
+            40,
+            report or begun(*self.about),
+            self.kept.append,
+            peers,
+        )
 
     def use(self, name: str) -> None:
         self.way = name
@@ -85,8 +96,10 @@ class Bench:
         self.asked.append((self.way, request))
         return self._answer(request)
 
-    def run(self, *questions: Question, report: Report | None = None) -> Report:
-        self.runner.run(questions, report or begun(*self.about), self.kept.append)
+    def run(self, *questions: Question) -> Report:
+        self.runner.begin()
+        self.runner.measure(questions)
+        self.runner.finish()
         return self.kept[-1]
 
 
@@ -315,24 +328,6 @@ def test_joules_are_those_of_all_packages_and_counters_begin_again(tmp_path: Pat
     assert energy.taken() is None
 
 
-def test_a_busy_machine_and_one_that_changes_are_told() -> None:
-    bench = Bench()
-    report = bench.run(ask("a"))
-    calm = report.model_copy(
-        update={
-            "runs": tuple(run.model_copy(update={"load": 2.9}) for run in report.runs),
-            "drift": tuple(Drift(after_questions=n, token_ms=10.0 + n) for n in (0, 1)),
-        }
-    )
-    assert disturbances(calm) == []
-    busy = calm.runs[0].model_copy(update={"load": 5.25})
-    late = Drift(after_questions=2, token_ms=13.0)
-    told = disturbances(calm.model_copy(update={"runs": (busy,), "drift": (*calm.drift, late)}))
-    assert len(told) == 2
-    assert "load was up to 5.2, of which 2" in told[0]
-    assert "10.0 ms at one time and 13.0 ms at another" in told[1]
-
-
 # Files
 
 
@@ -346,7 +341,7 @@ def test_a_report_is_read_back_as_it_was_and_goes_on(tmp_path: Path) -> None:
     questions = [ask("ab"), ask("c")]
     left = left_of(questions, earlier)
     assert left == questions[1:]
-    both = Bench().run(*left, report=earlier)
+    both = Bench(report=earlier).run(*left)
     assert list(both.of(PLAIN)) == ["ab", "c"]
     assert [each.after_questions for each in both.drift] == [0, 1, 1, 2]
 
@@ -377,18 +372,9 @@ def test_a_file_that_is_none_or_cannot_be_written(tmp_path: Path) -> None:
 # What is shown
 
 
-def test_the_table_and_the_progress(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_told_in_lines_or_drawn_anew() -> None:
     bench = Bench()
-    report = bench.run(ask("ab"), ask("ab c", category="b"))
-    print_table(report)
-    first, headings, *rows = capsys.readouterr().out.splitlines()
-    assert first == "fake, drafter fake, promise: identical"
-    assert headings.split()[:2] == ["category", "way"]
-    assert [row.split()[:3] for row in rows] == [
-        [category, way, count]
-        for category, count in (("a", "1"), ("b", "1"), ("overall", "2"))
-        for way in (PRODUCT, "half")
-    ]
+    bench.run(ask("ab"), ask("ab c", category="b"))
     shown = {}
     for kind in (False, True):
         console = Console(file=io.StringIO(), force_terminal=kind, width=80, color_system=None)

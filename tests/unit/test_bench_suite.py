@@ -1,18 +1,24 @@
-"""Reading suites and choosing from them: bad lines are named, order is kept."""
+"""Suites: bad lines are named, order is kept, and those that ship are what they are said to be."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from importlib import resources
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from grammar_support import compiler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgespec.bench.suite import Question, Rewritten, read_pairs, read_suite, select
+from edgespec.bench.plan import SUITES, cold_questions, warm_plan
+from edgespec.bench.scoring.number import Number
+from edgespec.bench.scoring.outline import Outline
+from edgespec.bench.scoring.tools import Chain
+from edgespec.bench.suite import Question, Rewritten, read_days, read_pairs, read_suite, select
 from edgespec.errors import UsageError
+from edgespec.types import CompletionRequest, Constraint, Message, SamplingParams
 
 QUESTIONS = st.lists(
     st.builds(
@@ -83,6 +89,32 @@ GOOD = '{"question_id": 1, "category": "a", "turns": ["hello"]}'
         '{"question_id": 1, "category": "a", "turns": {"b": 1}}',
         '{"question_id": 1, "category": "a", "turns": ["b", 2]}',
         "[" * 100_000,
+        '{"question_id": ' + "9" * 5000 + ', "category": "a", "turns": ["b"]}',
+        *(
+            GOOD[:-1] + f', "{name}": {value}}}'
+            for name, value in (
+                ("schema", '"{}"'),
+                ("schema", "false"),
+                ("max_tokens", "0"),
+                ("max_tokens", "true"),
+                ("max_tokens", '"9"'),
+                ("check", "7"),
+                ("check", "{}"),
+                ("check", '{"number": "7"}'),
+                ("check", '{"number": NaN}'),
+                ("check", '{"number": true}'),
+                ("check", '{"number": 7, "calls": ["f()"]}'),
+                ("check", '{"calls": []}'),
+                ("check", '{"calls": ["f(x)"]}'),
+                ("check", '{"calls": ["f() g()"]}'),
+                ("check", '{"calls": [7]}'),
+                ("check", '{"headings": [["# A"]]}'),
+                ("check", '{"headings": [["# A"]], "words": 0}'),
+                ("check", '{"headings": [], "words": 9}'),
+                ("check", '{"headings": [["A"]], "words": 9}'),
+                ("check", '{"headings": ["# A"], "words": 9}'),
+            )
+        ),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, bad: str) -> None:
@@ -134,12 +166,32 @@ def test_a_selection_is_the_first_of_each_category_in_order(
     assert list(map(id, select(questions, chosen, limit))) == list(map(id, expected))
 
 
-def test_the_suite_that_ships() -> None:
-    with resources.as_file(resources.files("edgespec.bench") / "prompts.jsonl") as path:
-        questions = read_suite(path)
-    assert len({question.id for question in questions}) == len(questions)
-    assert len({question.category for question in questions}) >= 4
-    assert all(turn.strip() for question in questions for turn in question.turns)
+def test_what_else_a_line_may_say(tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"größe": {"type": "integer"}}}
+    lines = (
+        {"schema": schema, "max_tokens": 9, "check": None},
+        {"check": {"number": 2.5}},
+        {"check": {"calls": ["f(1)"]}},
+        {"check": {"headings": [["# A", "## B"]], "words": 80}},
+    )
+    path = write(tmp_path, *(json.dumps(json.loads(GOOD) | more) for more in lines))
+    first, *others = read_suite(path)
+    assert (json.loads(first.schema), first.max_tokens, first.check) == (schema, 9, None)
+    assert [question.check for question in others] == [
+        Number(Decimal("2.5")),
+        Chain(("f(1)",)),
+        Outline((("# A", "## B"),), 80),
+    ]
+
+
+def test_a_question_is_asked_with_its_own_schema_and_length() -> None:
+    messages, sampling = (Message("user", "a"),), SamplingParams(temperature=0.5, seed=3)
+    plain = Question("1", "a", ("a",)).request(messages, sampling, 20)
+    assert plain == CompletionRequest(messages, sampling, 20)
+    own = Question("1", "a", ("a",), '{"type": "null"}', 7).request(messages, sampling, 20)
+    constraint = Constraint("json_schema", '{"type": "null"}')
+    held = SamplingParams(temperature=0.5, seed=3, constraint=constraint)
+    assert own == CompletionRequest(messages, held, 7)
 
 
 PAIR = {"pair_id": "p", "category": "c", "first": ["one"], "second": ["two", "three"]}
@@ -167,3 +219,119 @@ def test_a_pair_that_is_none_is_named(
     with pytest.raises(UsageError, match=words) as refused:
         read_pairs(path)
     assert "line 2" in str(refused.value) and "pair_id" in str(refused.value)
+
+
+DAY = {"question_id": "q", "day": 2, "turns": ["one"]}
+
+
+def test_days_are_read_in_their_order(tmp_path: Path) -> None:
+    lines = (DAY, DAY | {"day": 1, "question_id": "p"}, DAY | {"turns": ["two"]})
+    assert read_days(write(tmp_path, *map(json.dumps, lines))) == (
+        (Question("p", "day 1", ("one",)),),
+        (Question("q", "day 2", ("one",)), Question("q", "day 2", ("two",))),
+    )
+    for day in (None, 0, True, "1"):
+        path = write(tmp_path, json.dumps(DAY), json.dumps(DAY | {"day": day}))
+        with pytest.raises(UsageError, match="line 2 is not a question"):
+            read_days(path)
+
+
+# -- by name ----------------------------------------------------------------------------------
+
+
+def test_several_suites_are_joined_and_no_id_is_there_twice(tmp_path: Path) -> None:
+    one = write(tmp_path, GOOD, GOOD.replace("hello", "good bye"))
+    two = one.rename(tmp_path / "a, b.jsonl")
+    three = write(tmp_path, GOOD, GOOD.replace("hello", "and you"))
+    assert [question.id for question in cold_questions(str(two), (), None)] == ["1", "1 #2"]
+    both = cold_questions(f" german,{three}, german ", (), None)
+    assert both[:-2] == cold_questions("german", (), None)
+    assert [(question.id, question.turns) for question in both[-2:]] == [
+        ("1", ("hello",)),
+        ("1 #2", ("and you",)),
+    ]
+    with pytest.raises(UsageError, match="cannot read the suite nothing"):
+        cold_questions("chat,nothing", (), None)
+
+
+def test_mixed_is_two_questions_of_each_suite() -> None:
+    mixed = cold_questions("mixed", (), None)
+    assert Counter(question.category for question in mixed) == dict.fromkeys(SUITES, 2)
+    assert set(mixed) <= set(cold_questions("all", (), None))
+
+
+# -- those that ship --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_a_suite_has_at_least_24_questions_of_its_own(name: str) -> None:
+    questions = cold_questions(name, (), None)
+    assert len(questions) >= 24
+    assert {question.category for question in questions} == {name}
+    assert all(turn.strip() == turn != "" for question in questions for turn in question.turns)
+
+
+def test_nothing_is_asked_twice() -> None:
+    everything = [*cold_questions("all", (), None)]
+    assert len(everything) == sum(len(cold_questions(name, (), None)) for name in SUITES)
+    everything += warm_plan("unseen", "chat", (), None, None).earlier
+    for warm in ("rewritten", "week"):
+        plan = warm_plan(warm, None, (), None, None)
+        everything += {*plan.questions, *plan.earlier}
+    assert len({question.id for question in cold_questions("all", (), None)}) == 308
+    assert len({question.turns for question in everything}) == len(everything)
+
+
+def test_six_directions_are_translated() -> None:
+    questions = cold_questions("translation", (), None)
+    directions = Counter(question.id.removeprefix("translation-")[:5] for question in questions)
+    assert directions.keys() == {"de-en", "en-de", "en-fr", "fr-en", "en-zh", "zh-en"}
+    assert min(directions.values()) >= 4
+
+
+def test_texts_and_files_have_the_size_of_real_ones() -> None:
+    for question in cold_questions("summaries", (), None):
+        assert 150 <= len(question.turns[0].split()) <= 500
+    for question in cold_questions("edits", (), None):
+        assert "```" in question.turns[0] and len(question.turns[0]) > 600
+    assert sum(len(question.turns) > 1 for question in cold_questions("chat", (), None)) >= 5
+
+
+def test_every_schema_is_one_that_answers_can_be_held_to() -> None:
+    questions = cold_questions("json", (), None)
+    assert all(question.schema and question.max_tokens for question in questions)
+    for question in questions:
+        compiler("").compile(Constraint("json_schema", question.schema))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "words"),
+    [
+        ("mathematics", Number, ("Answer: NUMBER",)),
+        ("tools", Chain, ("def refuse(function: str, missing: str)", "Task: ")),
+        ("outline", Outline, ("with these headings",)),
+    ],
+)
+def test_questions_with_a_check_ask_for_what_is_checked(
+    name: str, kind: type, words: tuple[str, ...]
+) -> None:
+    for question in cold_questions(name, (), None):
+        assert isinstance(question.check, kind)
+        assert question.max_tokens is not None
+        assert all(word in question.turns[0] for word in words)
+        if isinstance(question.check, Outline):
+            asked = zip(question.turns, question.check.headings, strict=True)
+            assert len(question.turns) == 3
+            for turn, headings in asked:
+                assert turn.endswith("\n".join(headings))
+                assert f"about {question.check.num_words} words" in turn
+
+
+def test_a_third_of_the_tool_tasks_must_be_refused() -> None:
+    checks = [question.check for question in cold_questions("tools", (), None)]
+    chains = [check.calls for check in checks if isinstance(check, Chain)]
+    refusals = [calls for calls in chains if calls[0].startswith("refuse(")]
+    assert 8 <= len(refusals) <= len(chains) / 2
+    assert all(len(calls) == 1 for calls in refusals)
+    called = {line.partition("(")[0] for calls in chains for line in calls}
+    assert len(called - {"refuse"}) == 8

@@ -10,7 +10,7 @@ from fakes import FakeSampler, FakeTarget, TinyBridge, make_engine
 from edgespec.bench.plan import cold_questions, warm_plan
 from edgespec.bench.runner import complete
 from edgespec.bench.suite import Question
-from edgespec.bench.warm import WarmPlan, learn_earlier
+from edgespec.bench.warm import learn
 from edgespec.engine.completer import EngineCompleter
 from edgespec.errors import UsageError
 from edgespec.passes import Kept
@@ -73,11 +73,10 @@ def question(*turns: str) -> Question:
 def learned(*earlier: Question, num_context: int = 400) -> tuple[Asked, list[str]]:
     """A completer that was asked earlier questions, and what was told of it."""
     completer, said = Asked(num_context), list[str]()
-    plan = WarmPlan("again", earlier, ())
-    learn_earlier(
+    learn(
         lambda request: complete(completer, request),
         completer.memory,
-        plan,
+        earlier,
         SamplingParams(),
         20,
         said.append,
@@ -112,15 +111,36 @@ def test_a_question_too_long_to_learn_from_is_left_out() -> None:
 # -- plans ------------------------------------------------------------------------------------
 
 
-def test_the_suites_of_our_own_are_as_large_as_is_said() -> None:
-    edits = cold_questions("edits", (), None)
-    assert len(edits) == 20 == len({task.id for task in edits})
-    assert all("```" in task.turns[0] and len(task.turns[0]) > 600 for task in edits)
+def test_what_is_asked_by_default() -> None:
     again = warm_plan("again", None, (), None, None)
     assert again.earlier == again.questions == cold_questions("mixed", (), None)
     unseen = warm_plan("unseen", "edits", (), 3, None)
     assert len(unseen.earlier) == 200 == len({other.turns for other in unseen.earlier})
-    assert unseen.questions == edits[:3]
+    assert unseen.questions == cold_questions("edits", (), None)[:3]
+
+
+def test_a_week_has_seven_days_of_one_user() -> None:
+    plan = warm_plan("week", None, (), None, None)
+    assert [step.does for step in plan.steps] == ["measure", *["learn", "measure"] * 6]
+    days = [step.questions for step in plan.steps if step.does == "measure"]
+    assert all(6 <= len(day) <= 8 for day in days)
+    assert [{question.category for question in day} for day in days] == [
+        {f"day {number}"} for number in range(1, 8)
+    ]
+    assert [step.questions for step in plan.steps if step.does == "learn"] == days[:-1]
+    for project in ("Booking", "Sunny Slope", "second-hand bookshop"):
+        assert all(any(project in question.turns[0] for question in day) for day in days)
+
+
+def test_days_that_are_not_measured_are_learned_from_all_the_same() -> None:
+    plan = warm_plan("week", None, ("day 2", "day 4"), 1, None)
+    assert [(step.does, [question.id for question in step.questions]) for step in plan.steps] == [
+        ("learn", ["day1-1"]),
+        ("measure", ["day2-1"]),
+        ("learn", ["day2-1"]),
+        ("learn", ["day3-1"]),
+        ("measure", ["day4-1"]),
+    ]
 
 
 def test_forty_pairs_are_two_prompts_on_one_matter() -> None:
@@ -143,4 +163,4 @@ def test_only_the_firsts_of_chosen_pairs_are_asked() -> None:
 def test_others_are_for_the_unseen_only() -> None:
     with pytest.raises(UsageError, match="--others"):
         warm_plan("again", None, (), None, "edits")
-    assert len(warm_plan("unseen", None, (), None, "edits").earlier) == 20
+    assert len(warm_plan("unseen", None, (), None, "edits").earlier) == 26

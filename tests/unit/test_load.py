@@ -92,9 +92,7 @@ def test_servers_get_the_same_questions_and_all_clients_ask(
     assert said[0].startswith("round 1: ") and "tokens/s" in said[0]
 
 
-def test_clients_ask_at_the_same_time(
-    server: Running, completer: EchoCompleter
-) -> None:
+def test_clients_ask_at_the_same_time(server: Running, completer: EchoCompleter) -> None:
     completer.token_s = 0.001
     running = load([of(server)], plan((8,), rounds=1))
     assert running.play()

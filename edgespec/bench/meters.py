@@ -1,15 +1,24 @@
-"""What the processor takes, where Linux tells: the RAPL counters of its packages (powercap)."""
+"""What the machine tells of itself meanwhile: how busy it is, and the energy that it takes."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 _POWERCAP = Path("/sys/class/powercap")
 
 
+def load_average() -> float | None:
+    """Processes that wanted to run in the last minute; None where the system does not count."""
+    try:
+        return os.getloadavg()[0]
+    except (OSError, AttributeError):
+        return None
+
+
 class Energy:
-    """Counts joules of all packages together."""
+    """Counts joules of all packages of the processor, by Linux's RAPL counters (powercap)."""
 
     def __init__(self, folder: Path = _POWERCAP) -> None:
         """`folder` has a folder for each package, its parts aside."""
