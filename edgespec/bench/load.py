@@ -38,7 +38,7 @@ Dealt = tuple[tuple[Question, ...], ...]
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """What is asked, block by block of each round.
+    """What is asked, block by block of each round: the first turns of questions.
 
     `minutes` bounds all of it; the block under way then is dropped.
     """
@@ -211,7 +211,9 @@ class _Block:
 
     async def _ask(self, client: httpx2.AsyncClient, number: int, question: Question) -> LoadAnswer:
         prompt = (Message("user", question.turns[0]),)
-        body = body_of(self.server, prompt, self._plan.sampling, self._plan.max_tokens)
+        plan = self._plan
+        held = question.request(prompt, plan.sampling, plan.max_tokens).sampling
+        body = body_of(self.server, prompt, held, plan.max_tokens)
         heard = await ask(client, self.server, body, self._limits)
         return LoadAnswer(
             question=question.id,

@@ -124,12 +124,12 @@ def measure_load(
 
 def _asked(values: Mapping[str, Any], sampling: SamplingParams) -> Asked:
     """What is asked, as it is written down."""
-    from edgespec.bench.plan import MIXED
+    from edgespec.bench.plan import ALL
     from edgespec.bench.records import Asked
 
     named = (values["categories"] or "").split(",")
     return Asked(
-        suite=values["suite"] or MIXED,
+        suite=values["suite"] or ALL,
         warm=None,
         num_earlier=0,
         categories=tuple(name.strip() for name in named if name.strip()),
