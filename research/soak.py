@@ -34,7 +34,6 @@ from pathlib import Path
 
 import httpx2
 import psutil
-from serve_load import free_port
 from soak_questions import (
     NUM_QUESTIONS,
     Json,
@@ -46,6 +45,8 @@ from soak_questions import (
     questions,
     ways,
 )
+
+from edgespec.bench.peer_process import free_port
 
 NUM_CLIENTS = 16
 NOTED_S = 10.0

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import httpx2
 import psutil
 
+from edgespec import signals
 from edgespec.bench.chat_client import LIMITS, Endpoint, Limits, PeerError, ask, new_client
 from edgespec.bench.peers import body_of
 from edgespec.bench.records import LoadAnswer, LoadBlock
@@ -29,7 +30,6 @@ EACH = 2
 BUSY = 0.15
 """Share of this machine in use above which a block is not begun at once."""
 
-_PATIENCE_S = 10.0
 _LOOK_S = 0.5
 
 Dealt = tuple[tuple[Question, ...], ...]
@@ -38,7 +38,7 @@ Dealt = tuple[tuple[Question, ...], ...]
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """What is asked, block by block of each round.
+    """What is asked, block by block of each round: the first turns of questions.
 
     `minutes` bounds all of it; the block under way then is dropped.
     """
@@ -85,16 +85,25 @@ def _num_each(num_clients: int) -> int:
     return EACH if num_clients > 1 else 2 * EACH
 
 
-def until_quiet() -> float:
-    """Wait, for some seconds at most, until this machine rests; returns the share still in use.
+@dataclass(slots=True)
+class Quiet:
+    """Waits until this machine rests, for `patience_s` in all, as some machines never do.
 
-    What a server prepares after an answer would slow the one that is asked next.
+    What a server prepares after an answer would slow another one that is asked next.
     """
-    deadline = time.monotonic() + _PATIENCE_S
-    while True:
-        busy: float = psutil.cpu_percent(_LOOK_S) / 100
-        if busy <= BUSY or time.monotonic() > deadline:
-            return busy
+
+    patience_s: float = 20.0
+
+    def __call__(self) -> float:
+        """Wait; returns the share of the machine that is still in use."""
+        while True:
+            with signals.noted() as interrupt:  # which would leave psutil's files open
+                busy: float = psutil.cpu_percent(_LOOK_S) / 100
+            if (stopped := interrupt()) is not None:
+                raise stopped
+            if busy <= BUSY or self.patience_s <= 0:
+                return busy
+            self.patience_s -= _LOOK_S
 
 
 @dataclass(slots=True)
@@ -105,7 +114,7 @@ class Load:
     plan: LoadPlan
     say: Callable[[str], None]
     limits: Limits = LIMITS
-    quiet: Callable[[], float] = until_quiet
+    quiet: Callable[[], float] = field(default_factory=Quiet)
     blocks: list[LoadBlock] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
@@ -202,7 +211,9 @@ class _Block:
 
     async def _ask(self, client: httpx2.AsyncClient, number: int, question: Question) -> LoadAnswer:
         prompt = (Message("user", question.turns[0]),)
-        body = body_of(self.server, prompt, self._plan.sampling, self._plan.max_tokens)
+        plan = self._plan
+        held = question.request(prompt, plan.sampling, plan.max_tokens).sampling
+        body = body_of(self.server, prompt, held, plan.max_tokens)
         heard = await ask(client, self.server, body, self._limits)
         return LoadAnswer(
             question=question.id,

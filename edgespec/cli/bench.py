@@ -105,6 +105,8 @@ def bench(
         raise UsageError("--resume goes on with a file", "give --json OUT as well")
     out, html = (Path(name).expanduser() if name else None for name in (json_file, html_file))
     if values["servers"]:
+        if html or curves or resume:
+            raise UsageError("--html, --what-if and --resume are not for --serve", "leave them out")
         measure_load(values, loading, sampling, out)
     else:
         run_bench(loading, Asked.of(values, sampling), Output(out, html, curves), resume)

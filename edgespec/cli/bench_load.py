@@ -85,7 +85,7 @@ def measure_load(
 
     Raises UsageError, NetworkError where no server answers, StorageError.
     """
-    from edgespec.bench.load import Load, plan_load
+    from edgespec.bench.load import Load, Quiet, plan_load
     from edgespec.bench.plan import cold_questions
     from edgespec.cli.bench_written import check_writable
 
@@ -111,7 +111,9 @@ def measure_load(
             raise NetworkError("; ".join(left_out))
         for line in left_out:
             _say(f"left out: {line}")
-        load = Load([peer.endpoint for peer in peers], plan, _say, left_out=left_out)
+        quiet = Quiet() if len(peers) > 1 else Quiet(patience_s=0.0)
+        endpoints = [peer.endpoint for peer in peers]
+        load = Load(endpoints, plan, _say, quiet=quiet, left_out=left_out)
         begun = _begun(peers, asked)
         is_complete = False
         try:
@@ -122,12 +124,12 @@ def measure_load(
 
 def _asked(values: Mapping[str, Any], sampling: SamplingParams) -> Asked:
     """What is asked, as it is written down."""
-    from edgespec.bench.plan import MIXED
+    from edgespec.bench.plan import ALL
     from edgespec.bench.records import Asked
 
     named = (values["categories"] or "").split(",")
     return Asked(
-        suite=values["suite"] or MIXED,
+        suite=values["suite"] or ALL,
         warm=None,
         num_earlier=0,
         categories=tuple(name.strip() for name in named if name.strip()),

@@ -68,26 +68,11 @@ def measured(server: Running, home: Path, *options: str) -> dict[str, Any]:
     out = home / "out.json"
     done = subprocess.run(
         [
-            *(COMMAND, "--base-url", server.url, "--tokenizer", home / "tokenizer.json"),
-            *(
-                "--book-url",
-                BOOK,
-                "--pp",
-                str(NUM_PROMPT),
-                "--tg",
-                str(NUM_SAID),
-                "--runs",
-                str(NUM_RUNS),
-            ),
-            *(
-                "--model",
-                "tiny",
-                "--latency-mode",
-                "none",
-                "--skip-coherence",
-                "--exit-on-first-fail",
-            ),
-            *("--format", "json", "--save-result", out, *options),
+            *(str(COMMAND), "--base-url", server.url, "--model", "tiny", "--book-url", BOOK),
+            *("--tokenizer", str(home / "tokenizer.json"), "--latency-mode", "none"),
+            *("--pp", str(NUM_PROMPT), "--tg", str(NUM_SAID), "--runs", str(NUM_RUNS)),
+            *("--skip-coherence", "--exit-on-first-fail", "--format", "json"),
+            *("--save-result", str(out), *options),
         ],
         env=os.environ | {"HOME": str(home), "HF_HUB_OFFLINE": "1", "NO_PROXY": "*"},
         capture_output=True,

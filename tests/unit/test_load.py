@@ -41,8 +41,8 @@ def plan(clients: tuple[int, ...] = (1, 2), rounds: int = 2, minutes: float = 5.
 
 
 def load(servers: list[Endpoint], planned: LoadPlan, said: list[str] | None = None) -> Load:
-    say = [].append if said is None else said.append
-    return Load(servers, planned, say, quiet=lambda: 0.0)
+    lines: list[str] = [] if said is None else said
+    return Load(servers, planned, lines.append, quiet=lambda: 0.0)
 
 
 @pytest.fixture

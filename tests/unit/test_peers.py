@@ -128,7 +128,12 @@ def test_who_is_not_there_and_who_breaks_the_connection() -> None:
 def test_closing_ends_the_answer_under_way() -> None:
     with fake_peer(FakePeer(WHOLE[:1], hangs=True)) as peer:
         open_ = at(peer, BOUNDED)
-        closing = threading.Thread(target=lambda: (peer.began.wait(10), open_.close()))
+
+        def close_once_it_speaks() -> None:
+            peer.began.wait(10)
+            open_.close()
+
+        closing = threading.Thread(target=close_once_it_speaks)
         closing.start()
         with pytest.raises(PeerError, match="was stopped"):
             open_.answer(ASKED, SamplingParams(), 16)
