@@ -1,8 +1,9 @@
 """A llama-server of our own: started for a benchmark, asked in turns, and stopped.
 
 It has a free port, the run's model file, context and threads, and a process group of its own: what
-ends the benchmark does not end it by chance, and whatever it started goes with it. Flags that
-people give come last, so that they win. Its output goes to a file, of which errors show the end.
+ends the benchmark does not end it by chance, and whatever it started goes with it. A shell waits
+for the end of this process, however it comes, and ends the group then. Flags that people give come
+last, so that they win. Its output goes to a file, of which errors show the end.
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ class Served:
     idle_s: float = 1.0
 
 
+_WATCH = 'read -r _; kill -TERM "-$1"; sleep 5; kill -KILL "-$1"'
+"""Ends a process group once nobody holds the other end of its input any more."""
+
+
 class LlamaServer:
     """The process; `start` and `stop` it."""
 
@@ -56,6 +61,7 @@ class LlamaServer:
         self._program = tuple(program)
         self._served = served
         self._process: subprocess.Popen[bytes] | None = None
+        self._watch: subprocess.Popen[bytes] | None = None
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `stop`
         self._stopping = threading.Lock()
 
@@ -84,6 +90,13 @@ class LlamaServer:
         except OSError as error:
             problem = f"{self._name} cannot be started: {path}: {error.strerror or error}"
             raise PeerError("unreachable", problem, "check the path") from error
+        self._watch = subprocess.Popen(
+            ["/bin/sh", "-c", _WATCH, "sh", str(self._process.pid)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         self._wait_until_healthy(f"http://127.0.0.1:{port}", self._process)
         return f"http://127.0.0.1:{port}"
 
@@ -125,7 +138,10 @@ class LlamaServer:
     def stop(self) -> None:
         """End it and all that it started, kindly first; from any thread, and more than once."""
         with self._stopping:
-            process = self._process
+            process, watch = self._process, self._watch
+            if watch is not None:
+                watch.kill()
+                watch.communicate()
             if process is not None and not self._output.closed:
                 self._signal(signal.SIGTERM)
                 with contextlib.suppress(subprocess.TimeoutExpired):

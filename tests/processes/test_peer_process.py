@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -92,6 +93,13 @@ def process_of(peer: OpenPeer) -> psutil.Process:
     return found
 
 
+def has_ended(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def test_it_is_started_as_asked_and_stopped(opened: OpenPeer) -> None:
     answer = opened.answer(ASKED, SamplingParams(), 8)
     assert (answer.text, answer.num_tokens, answer.decode_ms) == ("ok", 2, 2.0)
@@ -145,7 +153,24 @@ def test_what_it_started_goes_with_it(program: Path) -> None:
     peer = open_with(program, "--family")
     [child] = process_of(peer).children()
     peer.close()
-    wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    wait_until(lambda: has_ended(child))
+
+
+def test_it_does_not_outlive_a_benchmark_that_is_killed(program: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from edgespec.bench.peer_process import LlamaServer, Served\n"
+        "server = LlamaServer('played', (sys.argv[1], '--family'), Served(Path('m'), 1, 1))\n"
+        "server.start(); print(server._process.pid, flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", code, str(program)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as benchmark:
+        assert benchmark.stdout is not None
+        started = psutil.Process(int(benchmark.stdout.readline()))
+        family = [started, *started.children()]
+        benchmark.kill()
+    assert len(family) == 2
+    wait_until(lambda: all(map(has_ended, family)), timeout_s=30.0)
 
 
 def test_a_drafter_that_is_not_used_is_told(program: Path) -> None:
