@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgespec.bench.records import PLAIN, Report
+from edgespec.errors import ExactnessError
 
 _AROUND = 32
 """Characters that are shown before and after a difference."""
@@ -32,3 +33,13 @@ def differences(report: Report) -> Iterator[str]:
             start, end = max(run.differs_at - _AROUND, 0), run.differs_at + _AROUND
             said, other = (text[start:end] for text in (plain[run.question].text, run.text))
             yield f"{run.question}, {run.way}, character {run.differs_at}: {said!r}, not {other!r}"
+
+
+def check_same_bytes(report: Report) -> None:
+    """Raise ExactnessError where answers differ though the same bytes are promised."""
+    num_different = sum(run.differs_at is not None for run in report.runs)
+    if num_different and report.target.exactness == "identical":
+        raise ExactnessError(
+            f"{num_different} answers are not those of plain decoding",
+            "run `edgespec doctor`, and report this",
+        )

@@ -25,7 +25,7 @@ from edgespec.bench.records import (
 )
 from edgespec.bench.resume import check_same, left_of
 from edgespec.bench.runner import Asker, Runner, Stopped
-from edgespec.bench.same import differences
+from edgespec.bench.same import check_same_bytes, differences
 from edgespec.bench.suite import Question
 from edgespec.bench.warm import learn
 from edgespec.bench.ways import Peer
@@ -33,7 +33,7 @@ from edgespec.cli.bench_asked import Asked
 from edgespec.cli.bench_peers import opened_peers
 from edgespec.cli.bench_written import Output, commit, machine_form
 from edgespec.cli.loading import load_completer
-from edgespec.errors import ContextOverflowError, ExactnessError, StorageError
+from edgespec.errors import ContextOverflowError, StorageError
 from edgespec.machine.identity import copy_bandwidth
 from edgespec.runtime.choice import sha256_of
 from edgespec.runtime.request import LoadRequest
@@ -64,7 +64,9 @@ def run_bench(loading: LoadRequest, asked: Asked, output: Output, resume: bool) 
             measuring.run(earlier)
         finally:  # what was measured before Ctrl-C is not lost
             measuring.tell()
-    measuring.check()
+    if not measuring.report.runs:
+        raise ContextOverflowError("no question fits the context", "use a larger --context")
+    check_same_bytes(measuring.report)
 
 
 class _Measuring:
@@ -120,18 +122,6 @@ class _Measuring:
             click.echo(line, err=True)
         if len(lines) > _MOST_TOLD:
             click.echo(f"and {len(lines) - _MOST_TOLD} more", err=True)
-
-    def check(self) -> None:
-        """Raise where nothing was measured, or where answers are not the same that should be."""
-        report = self.report
-        if not report.runs:
-            raise ContextOverflowError("no question fits the context", "use a larger --context")
-        num_different = sum(run.differs_at is not None for run in report.runs)
-        if num_different and report.target.exactness == "identical":
-            raise ExactnessError(
-                f"{num_different} answers are not those of plain decoding",
-                "run `edgespec doctor`, and report this",
-            )
 
     def _measure(self, earlier: Report | None, progress: Progress) -> None:
         """In the thread: learn and measure, step by step; ways begin with what was learned."""

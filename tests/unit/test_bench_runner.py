@@ -28,14 +28,14 @@ from edgespec.bench.records import (
 )
 from edgespec.bench.resume import check_same, left_of
 from edgespec.bench.runner import DRIFT_EVERY, Asker, Runner, Stopped
-from edgespec.bench.same import differences
+from edgespec.bench.same import check_same_bytes, differences
 from edgespec.bench.suite import Question
 from edgespec.bench.turns import Surroundings, Turn, run_of
 from edgespec.bench.ways import PeerAnswer
 from edgespec.engine.answer import EngineAnswer
 from edgespec.engine.completer import EngineCompleter
 from edgespec.engine.engine import Engine
-from edgespec.errors import NetworkError, StorageError, UsageError
+from edgespec.errors import ExactnessError, NetworkError, StorageError, UsageError
 from edgespec.passes import Kept, PassRecord
 from edgespec.planning.planner import Planner
 from edgespec.types import (
@@ -234,6 +234,16 @@ def test_a_difference_in_any_turn_is_told_with_the_texts_around_it() -> None:
     assert list(differences(report)) == [
         r"a-b, edgespec, character 16: 'one\n\nthe old mill', not 'one\n\nthe old mile'"
     ]
+
+
+def test_a_difference_fails_the_run_where_the_same_bytes_are_promised() -> None:
+    run = run_of(ask("a"), PRODUCT, 0, [turn("two", 2)], [turn("one", 1)])
+    report = begun(PLAIN, PRODUCT).model_copy(update={"runs": (run,)})
+    with pytest.raises(ExactnessError, match="1 answers are not those of plain decoding"):
+        check_same_bytes(report)
+    near_ties = report.target.model_copy(update={"exactness": "near-ties"})
+    check_same_bytes(report.model_copy(update={"target": near_ties}))
+    check_same_bytes(begun(PLAIN, PRODUCT))
 
 
 def test_other_tokens_with_the_same_text_are_a_difference() -> None:
