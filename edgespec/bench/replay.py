@@ -3,7 +3,8 @@
 The texts and the guesses stay as they are; only times change. A pass over r rows takes the other
 T(r); what drafters and all else took is multiplied by T'(1) / T(1), as if the other machine were as
 much faster at everything. The product's drafts are cut where its planner would have cut them by
-their recorded estimates: guesses behind the cut are made again in the next pass, at their price.
+their recorded estimates. A cut draft pays for its guesses and the one behind them, which was looked
+at; those that would have been right are made again in the next pass, at their price.
 Longer drafts than were made here cannot be seen, so a machine on which rows are cheaper gains more
 than is predicted. Curves are taken at a short context and never beyond their last row.
 """

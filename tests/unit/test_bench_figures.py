@@ -265,7 +265,8 @@ def test_a_way_that_became_slower_is_found_and_other_conditions_are_told() -> No
         update={"runs": slower, "target": target, "machine": machine, "asked": asked}
     )
     [found, *rest] = compare(REPORT, other)
-    assert (found.way, found.ratio.median, found.ratio.num) == ("edgespec", pytest.approx(0.8), 35)
+    assert (found.way, found.ratio.num) == ("edgespec", 35)
+    assert found.ratio.median == pytest.approx(0.8)
     assert found.agree is False
     assert found.verdict == "B is slower by 20.0% to 20.0%"
     assert all(each.agree for each in rest)
