@@ -31,6 +31,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeGuard
 
 import httpx2
 import psutil
@@ -279,12 +280,14 @@ async def run(port: int, process: psutil.Process, chosen: argparse.Namespace) ->
     async with httpx2.AsyncClient(base_url=url, timeout=900) as client:
         await until_healthy(client)
         soak = Soak(client, process, noise, questions(noise))
-        if chosen.alone and chosen.alone.exists():
-            soak.wanted = json.loads(chosen.alone.read_text())
+        bodies = [each.body for each in soak.asked]
+        kept = json.loads(chosen.alone.read_text()) if _is_there(chosen.alone) else {}
+        if kept.get("asked") == bodies:  # the documents asked about change with the project
+            soak.wanted = kept["answered"]
         else:
             await soak.listen_alone()
         if chosen.alone:
-            chosen.alone.write_text(json.dumps(soak.wanted))
+            chosen.alone.write_text(json.dumps({"asked": bodies, "answered": soak.wanted}))
         print(f"{len(soak.wanted)} answers alone", flush=True)
         before = await soak.figures()
         soak.began = time.monotonic()
@@ -302,6 +305,10 @@ async def run(port: int, process: psutil.Process, chosen: argparse.Namespace) ->
         after = await soak.figures()
         report(soak, took_s, {name: after[name] - value for name, value in before.items()})
     return not soak.failures
+
+
+def _is_there(path: Path | None) -> TypeGuard[Path]:
+    return path is not None and path.exists()
 
 
 async def ask_in_random_order(soak: Soak, num_requests: int) -> None:

@@ -25,8 +25,9 @@ NUM_AHEAD = 256
 to make room."""
 
 MOST_WAIT = 3.0
-"""Reading beside other answers takes at most so many of their passes at a time, about: with less
-the others would hardly be faster, and the prompt is read in passes that pay for few tokens."""
+"""Reading beside other answers takes at most so many of their passes at a time for each prompt that
+waits, about: with less the others would hardly be faster, and the prompts are read in passes that
+pay for few tokens."""
 
 LEAST_CHUNK = 8
 """Fewer tokens are never read in a pass."""
@@ -64,7 +65,7 @@ class Engine:
         self._chunk_token_ms: float | None = None  # of the last chunk that was read beside others
         self._write_ms: float | None = None  # what the last pass of the others took
         self._has_read = False  # the last pass read a prompt: the others are next
-        self._last_read: Decoding | None = None
+        self._num_reads = 0
 
     @property
     def planner(self) -> Planner:
@@ -110,10 +111,10 @@ class Engine:
         """One target pass over rows of open `decodings` (at least one): what it gave them.
 
         A prompt is read alone, in turns with the passes of the others: a batch a pass, or less so
-        that the others wait no longer than they do for a few of their own. Several are read in
-        turns. What it gave is nothing where all `decodings` are put aside for others. Raises
-        Cancelled when the target is aborted, after which the step may be repeated, and
-        NativeLibraryError.
+        that the others wait no longer than they do for a few of their own. Of several prompts the
+        eldest and the one with the least left have turns. What it gave is nothing where all
+        `decodings` are put aside for others. Raises Cancelled when the target is aborted, after
+        which the step may be repeated, and NativeLibraryError.
         """
         active = self._with_cells(decodings)
         if not active:
@@ -124,7 +125,7 @@ class Engine:
         if not self._has_read:
             return self._write(self._sharing(writing))
         decoding = self._next_to_read(reading)
-        return [(decoding, self._read(decoding, is_alone=not writing))]
+        return [(decoding, self._read(decoding, len(reading), is_alone=not writing))]
 
     def close(self, decoding: Decoding, num_tokens: int | None = None) -> None:
         """End an answer; of what it said only the first `num_tokens` stay, if that is given."""
@@ -179,10 +180,10 @@ class Engine:
         self._planner.settle(wants, plans, kept, target_ms)
         return list(zip(decodings, kept, strict=True))
 
-    def _read(self, decoding: Decoding, *, is_alone: bool) -> Kept:
-        """Read on in a prompt; after the last of it the next token is drawn."""
+    def _read(self, decoding: Decoding, num_waiting: int, *, is_alone: bool) -> Kept:
+        """Read on in one of the prompts that wait; after the last of it the next token is drawn."""
         num_cached = self.target.num_cached(decoding.slot)
-        num_tokens = self.target.num_batch if is_alone else self._chunk(num_cached)
+        num_tokens = self.target.num_batch if is_alone else self._chunk(num_cached, num_waiting)
         part = Part(decoding.slot, self._unread(decoding)[:num_tokens])
         target_ms = self._score([part])
         self._read_token_ms = target_ms / len(part)
@@ -198,12 +199,13 @@ class Engine:
         return self._kept(decoding, verified, 0, Plan(), record, progress)
 
     def _next_to_read(self, reading: Sequence[Decoding]) -> Decoding:
-        """The one behind the last one that was read."""
-        last = next((place for place, each in enumerate(reading) if each is self._last_read), -1)
-        self._last_read = reading[(last + 1) % len(reading)]
-        return self._last_read
+        """Short prompts need not wait for long ones, and long ones come to an end."""
+        self._num_reads += 1
+        if self._num_reads % 2:
+            return min(reading, key=self._open.index)
+        return min(reading, key=lambda each: len(self._unread(each)))
 
-    def _chunk(self, context: int) -> int:
+    def _chunk(self, context: int, num_waiting: int) -> int:
         """Tokens to be read while others wait, by what they took last.
 
         Where a text read in pieces would give other bits, all that a pass holds.
@@ -212,9 +214,8 @@ class Engine:
             return self.target.num_batch
         curve = self._planner.costs.curve_ms(context).tolist()
         token_ms = self._chunk_token_ms or curve[-1] / len(curve)
-        count = (
-            int(MOST_WAIT * (self._write_ms or curve[0]) / token_ms) if token_ms else LEAST_CHUNK
-        )
+        most_ms = num_waiting * MOST_WAIT * (self._write_ms or curve[0])
+        count = int(most_ms / token_ms) if token_ms else LEAST_CHUNK
         return min(max(count, LEAST_CHUNK), self.target.num_batch)
 
     def _with_cells(self, decodings: Sequence[Decoding]) -> list[Decoding]:

@@ -2,7 +2,10 @@
 
     loaded              `start`    the work is begun, unless a request comes at once
     an answer begins    `open`     the task under way is stopped, within 50 ms
-    the last one ends   `close`    every task is due (again)
+    the last one ends   `close`    every task is due (again), unless the next request comes at once
+
+A client that asks one thing after the other would wait for a task to stop each time, and find the
+processor's caches full of its data.
 
 Work that only changes things in one last step, which nothing stops, never does so within an answer.
 """
@@ -12,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -22,8 +26,8 @@ from edgespec.pauses import Abortable, Pause
 from edgespec.reports import Report
 from edgespec.types import Completion, CompletionRequest, EncodedPrompt
 
-_START_S = 0.3
-"""How long the first request may take to come before the work is begun."""
+REST_S = 0.3
+"""How long the next request may take to come before work is begun."""
 
 
 class IdleTask(Protocol):
@@ -68,8 +72,13 @@ class IdleWorker:
     One after the other in their order; one that fails is told in one line, and is left out.
     """
 
-    def __init__(self, report: Report, tasks: Sequence[IdleTask] = ()) -> None:
+    def __init__(
+        self, report: Report, tasks: Sequence[IdleTask] = (), rest_s: float = REST_S
+    ) -> None:
+        """Work begins `rest_s` after there was nothing else to do."""
         self._report = report
+        self._rest_s = rest_s
+        self._rests_until = 0.0
         self._tasks = list(tasks)
         self._due: list[IdleTask] = []
         self._pause = _Pause()
@@ -79,7 +88,7 @@ class IdleWorker:
 
     def start(self) -> None:
         """Begin, if no request comes within a moment."""
-        self._wake(_START_S)
+        self._wake()
 
     def open(self, _request: CompletionRequest, _prompt: EncodedPrompt) -> _Answering:
         """An answer begins; returns when the task has stopped."""
@@ -96,10 +105,10 @@ class IdleWorker:
             return self._due[0].name if self._is_working and self._due else ""
 
     def finish(self) -> None:
-        """An answer ended; time to work, unless there are others."""
+        """An answer ended; time to work soon, unless there are others."""
         with self._changed:
             self._pause.num_answers -= 1
-        self._wake(0.0)
+        self._wake()
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until there is nothing to do; False if that takes longer."""
@@ -123,24 +132,19 @@ class IdleWorker:
     def __exit__(self, *_exc: object) -> None:
         self.close()
 
-    def _wake(self, delay_s: float) -> None:
+    def _wake(self) -> None:
         with self._changed:
             self._due = [*self._tasks]
+            self._rests_until = time.monotonic() + self._rest_s
             if self._thread is None and self._tasks and not self._pause.is_over:
-                self._thread = threading.Thread(
-                    target=self._run, args=(delay_s,), name="idle", daemon=True
-                )
+                self._thread = threading.Thread(target=self._run, name="idle", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
 
-    def _run(self, delay_s: float) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._pause.is_asked, delay_s)
+    def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(
-                    lambda: self._pause.is_over or (self._due and not self._pause.num_answers)
-                )
+                self._rest()
                 if self._pause.is_over:
                     return
                 task = self._due[0]
@@ -151,6 +155,17 @@ class IdleWorker:
                 if not is_due and task in self._due:
                     self._due.remove(task)
                 self._changed.notify_all()
+
+    def _rest(self) -> None:
+        """Wait until there is work, and nobody has come for a while; with the lock."""
+        while not self._pause.is_over:
+            if not self._due or self._pause.num_answers:
+                self._changed.wait()
+                continue
+            left_s = self._rests_until - time.monotonic()
+            if left_s <= 0:
+                return
+            self._changed.wait(left_s)
 
     def _step(self, task: IdleTask) -> bool:
         """Run a task; whether it is still due."""

@@ -127,6 +127,7 @@ MEANINGFUL: Mapping[str, tuple[object, ...]] = {
     "min_keep": (0, 1),
     "n_probs": (0,),
     "n_indent": (0,),
+    "post_sampling_probs": (False,),
     "t_max_predict_ms": (0,),
     "lora": ([],),
     "grammar_lazy": (False,),

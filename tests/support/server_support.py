@@ -26,6 +26,7 @@ from edgespec.types import (
     Completion,
     CompletionRequest,
     DrafterCounts,
+    DrafterInsight,
     FinishReason,
     Insight,
     Message,
@@ -69,6 +70,7 @@ class EchoCompleter:
     fail_after: Exception | None = None
     says: str | None = None
     details: ModelDetails = DETAILS
+    drafters: tuple[str, ...] = ("context",)
     num_open: int = 0
     most_open: int = 0
     _counting: threading.Lock = field(default_factory=threading.Lock)
@@ -114,7 +116,8 @@ class EchoCompleter:
         return (len(tokens) / 2, 0.5)
 
     def insight(self) -> Insight:
-        return Insight({1: 50.0, 2: 55.0}, 3)
+        drafters = tuple(DrafterInsight(name, DrafterCounts()) for name in self.drafters)
+        return Insight({1: 50.0, 2: 55.0}, 3, drafters)
 
     def decode_token(self, token: int) -> bytes:
         return b"<end>" if token == END_OF_TURN else bytes([token])

@@ -187,18 +187,18 @@ def test_a_pass_with_too_few_exact_rows_goes_round() -> None:
 
 
 def reading_beside(
-    *, reads_alike: bool = True, num_prompts: int = 1, row_ms: float = 0.1
+    *, reads_alike: bool = True, lengths: Sequence[int] = (160,), row_ms: float = 0.1
 ) -> list[tuple[int, int]]:
     """Who had each pass until all prompts are read, and how many rows; the first one writes.
 
     A pass takes 10 ms, and so much more for each row.
     """
-    target = FakeTarget(num_context=900, max_rows=4, num_slots=3, num_batch=64)
+    target = FakeTarget(num_context=900, max_rows=4, num_slots=4, num_batch=64)
     target.reads_alike = reads_alike
     clock = FakeClock(tick=0.0)
     target.on_pass = lambda tokens: clock.pass_by((10.0 + row_ms * len(tokens)) / 1e3)
     engine = make_engine(target, clock=clock)
-    prompts = [(1, 2), *[(1, number) * 80 for number in range(num_prompts)]]
+    prompts = [(1, 2), *[(1, number) * (length // 2) for number, length in enumerate(lengths)]]
     decodings = []
     for prompt in prompts:
         limits = Limits(100, reuse_prefix=False)
@@ -232,9 +232,17 @@ def test_where_pieces_would_change_bits_prompts_are_read_whole() -> None:
     assert rows == [64, 64, 32]
 
 
-def test_several_prompts_are_read_in_turns() -> None:
-    passes = [who for who, _ in reading_beside(reads_alike=False, num_prompts=2)]
-    assert passes[:8] == [0, 1, 0, 2, 0, 1, 0, 2]
+def test_of_several_prompts_the_eldest_and_the_shortest_have_turns() -> None:
+    passes = [who for who, _ in reading_beside(reads_alike=False, lengths=(200, 130, 60))]
+    assert [who for who in passes if who] == [3, 1, 2, 1, 2, 1, 2, 1]
+    alike = [who for who, _ in reading_beside(reads_alike=False, lengths=(160, 160))]
+    assert [who for who in alike if who] == [1, 1, 1, 2, 2, 2], "the first is not kept waiting"
+
+
+def test_the_more_prompts_wait_the_more_is_read_at_a_time() -> None:
+    one = reading_beside(row_ms=2.0)
+    two = reading_beside(row_ms=2.0, lengths=(160, 160))
+    assert two[5][1] > 2 * one[5][1], "where passes of the first told what rows take"
 
 
 def test_an_answer_is_put_aside_for_an_elder_one_and_comes_back() -> None:

@@ -69,13 +69,13 @@ def test_it_works_after_a_load_and_after_each_answer() -> None:
             assert len(done) == count + 1
 
 
-def test_a_request_that_comes_with_the_load_meets_no_work() -> None:
+def test_requests_that_follow_at_once_meet_no_work() -> None:
     done: list[str] = []
     with worker(lambda _pause: done.append("work")) as idle:
         idle.start()
-        answering = begin(idle)
+        for _ in range(3):
+            answer(idle)
         assert done == []
-        answering.close(COMPLETION)
         assert idle.wait(PATIENCE_S)
     assert done == ["work"]
 

@@ -19,11 +19,6 @@ KEYS = ("first-key", "second-key")
 
 
 @pytest.fixture(scope="module")
-def completer() -> EchoCompleter:
-    return EchoCompleter()
-
-
-@pytest.fixture(scope="module")
 def server(completer: EchoCompleter) -> Iterator[Running]:
     pages = ("https://app.example", "http://Other.example:3000/")
     settings = ServerSettings(port=0, api_keys=KEYS, cors_origins=pages)

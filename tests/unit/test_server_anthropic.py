@@ -8,23 +8,12 @@ from typing import Any
 import anthropic
 import pytest
 from anthropic import Anthropic
-from server_support import EchoCompleter, Running, post, running_server
+from server_support import EchoCompleter, Running, post
 
 from edgespec.types import Message, ToolCall
 
 TOOL: Any = {"name": "weather", "input_schema": {"type": "object", "properties": {}}}
 CALL = 'Well.<tool_call>\n{"name": "weather", "arguments": {"town": "Ulm"}}\n</tool_call>'
-
-
-@pytest.fixture(scope="module")
-def completer() -> EchoCompleter:
-    return EchoCompleter()
-
-
-@pytest.fixture(scope="module")
-def server(completer: EchoCompleter) -> Iterator[Running]:
-    with running_server(completer) as it:
-        yield it
 
 
 @pytest.fixture

@@ -180,6 +180,7 @@ def test_roles_and_text_parts() -> None:
             [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}],
             "messages[0].content",
         ),
+        ([{"role": "assistant", "content": "a"}] * 2, "messages"),
     ],
 )
 def test_messages_that_make_no_sense(messages: object, param: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
 import pytest
@@ -11,7 +10,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel, SecretStr
-from server_support import NUM_CONTEXT, EchoCompleter, Running, running_server
+from server_support import NUM_CONTEXT, EchoCompleter, Running
 
 from edgespec.types import Message
 
@@ -28,17 +27,6 @@ class Person(BaseModel):
 def weather(town: str) -> str:
     """Tell the weather of a town."""
     return f"sun in {town}"
-
-
-@pytest.fixture(scope="module")
-def completer() -> EchoCompleter:
-    return EchoCompleter()
-
-
-@pytest.fixture(scope="module")
-def server(completer: EchoCompleter) -> Iterator[Running]:
-    with running_server(completer) as it:
-        yield it
 
 
 @pytest.fixture

@@ -13,11 +13,6 @@ from edgespec.server.settings import ServerSettings
 
 
 @pytest.fixture(scope="module")
-def completer() -> EchoCompleter:
-    return EchoCompleter()
-
-
-@pytest.fixture(scope="module")
 def server(completer: EchoCompleter) -> Iterator[Running]:
     with running_server(completer, ServerSettings(port=0, slots=2)) as it:
         yield it

@@ -8,7 +8,7 @@ from typing import Any
 import ollama
 import pytest
 from ollama import Client
-from server_support import EchoCompleter, Running, post, running_server, send
+from server_support import EchoCompleter, Running, post, send
 
 from edgespec.types import Constraint, Message, ToolCall
 
@@ -17,17 +17,6 @@ TOOL: Any = {
     "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}},
 }
 CALL = 'Well.<tool_call>\n{"name": "weather", "arguments": {"town": "Ulm"}}\n</tool_call>'
-
-
-@pytest.fixture(scope="module")
-def completer() -> EchoCompleter:
-    return EchoCompleter()
-
-
-@pytest.fixture(scope="module")
-def server(completer: EchoCompleter) -> Iterator[Running]:
-    with running_server(completer) as it:
-        yield it
 
 
 @pytest.fixture

@@ -42,6 +42,7 @@ def setup(module_setup: Setup) -> Setup:
     module_setup.completer.requests.clear()
     module_setup.completer.fail_after = None
     module_setup.completer.says = None
+    module_setup.completer.drafters = ("context",)
     return module_setup
 
 
@@ -263,6 +264,13 @@ def test_models(setup: Setup) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
         setup.client.models.retrieve("gpt-4o")
     assert caught.value.code == "model_not_found"
+
+
+def test_what_drafts_is_told_as_it_is_now(setup: Setup) -> None:
+    setup.completer.drafters = ("context", "tiny")  # one came since it was loaded
+    (model,) = setup.client.models.list()
+    meta: Any = model.to_dict()["meta"]
+    assert meta["drafter"] == "context+tiny"
 
 
 def test_twenty_clients_at_once_are_answered_one_at_a_time() -> None:

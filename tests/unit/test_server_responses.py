@@ -10,7 +10,7 @@ import openai
 import pytest
 from openai import OpenAI
 from openai.types.responses import Response
-from server_support import EchoCompleter, Running, post, running_server
+from server_support import EchoCompleter, Running, post
 
 from edgespec.types import Constraint, Message, ToolCall
 
@@ -22,17 +22,6 @@ TOOL: Any = {
     "strict": True,
 }
 CALL = 'Well.<tool_call>\n{"name": "weather", "arguments": {"town": "Ulm"}}\n</tool_call>'
-
-
-@pytest.fixture(scope="module")
-def completer() -> EchoCompleter:
-    return EchoCompleter()
-
-
-@pytest.fixture(scope="module")
-def server(completer: EchoCompleter) -> Iterator[Running]:
-    with running_server(completer) as it:
-        yield it
 
 
 @pytest.fixture

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from edgespec.errors import EdgeSpecError
+from edgespec.protocols import TextCompleter
 from edgespec.server.fields import Json
 from edgespec.server.models import Offer
-from edgespec.server.service import Endpoint, Service
+from edgespec.server.service import Endpoint, Service, in_thread
 
 
 class ModelList:
@@ -18,14 +22,26 @@ class ModelList:
 
     async def all(self, _request: Request) -> Response:
         """Those that can be asked for."""
-        data = [self._model(offer) for offer in self._service.models.list()]
+        drafters = await self._drafters()
+        data = [self._model(offer, drafters) for offer in self._service.models.list()]
         return JSONResponse({"object": "list", "data": data})
 
     async def one(self, request: Request) -> Response:
         """The one of this name."""
-        return JSONResponse(self._model(self._service.models.named(request.path_params["name"])))
+        offer = self._service.models.named(request.path_params["name"])
+        return JSONResponse(self._model(offer, await self._drafters()))
 
-    def _model(self, offer: Offer) -> Json:
+    async def _drafters(self) -> dict[str, str]:
+        """What drafts for each loaded model now: it may have changed since it was loaded."""
+        models = self._service.models
+        loaded = {offer.model.name for offer in models.list() if offer.model and offer.is_loaded}
+        return {
+            served.name: await in_thread(_drafter_of, served.completer)
+            for served in models.loaded()
+            if served.name in loaded  # one that was let go would come back to be asked
+        }
+
+    def _model(self, offer: Offer, drafters: Mapping[str, str]) -> Json:
         told: Json = {
             "id": offer.name,
             "object": "model",
@@ -37,7 +53,7 @@ class ModelList:
                 "description": model.description,
                 "num_context": model.num_context,
                 "size_bytes": model.size_bytes,
-                "drafter": model.drafter,
+                "drafter": drafters.get(model.name, model.drafter),
                 "exactness": model.exactness,
                 "n_ctx_train": model.details.num_context_train,
                 "n_embd": model.details.num_embedding,
@@ -45,6 +61,14 @@ class ModelList:
                 "n_vocab": model.details.num_vocab,
             }
         return told
+
+
+def _drafter_of(completer: TextCompleter) -> str:
+    try:
+        names = [each.name for each in completer.insight().drafters]
+    except EdgeSpecError:  # its process just died
+        return completer.model.drafter
+    return "+".join(names) or completer.model.drafter
 
 
 def endpoints(service: Service) -> list[Endpoint]:
