@@ -231,7 +231,7 @@ def test_a_repair_interrupted_anywhere_is_done_again(home: Home, tmp_path: Path)
         repair(first)
     expected = kept(first)
     stream = random.Random(6)
-    for line in sorted({*range(1, 40, 3), *stream.sample(range(40, num_lines[0]), 25)}):
+    for line in sorted({*range(1, 40, 6), *stream.sample(range(40, num_lines[0]), 12)}):
         path = home.copy(tmp_path / str(line))
         overwrite(path, damaged)
         original = path.read_bytes()

@@ -307,13 +307,11 @@ def test_a_model_that_is_let_go_comes_back_with_the_next_question(
     children: Childhood, host: Host
 ) -> None:
     load(host)
-    children.completer.prefill_s = 60.0
     answer = running(children, host)
     assert not host.let_go(), "it answers"
     answer.close()
     assert host.let_go() and host.let_go()
     assert children.closed == [MODEL]
-    children.completer.prefill_s = 0.0
     assert text_of(host.answer(CompletionRequest("again"))) == "again"
     assert [each.path for each in children.loads] == [MODEL, MODEL]
     load(host)
