@@ -12,7 +12,8 @@ import json
 import re
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -31,9 +32,9 @@ _MOST_LETTERS = {"json_schema": 1 << 20, "regex": 1 << 16, "lark": 1 << 18, "gbn
 _MOST_FORCED = 256
 _MOST_TOLD = 300
 _STACK_BYTES = 1 << 29
-"""Twice what the deepest chain of rules of this length takes; what is not used costs nothing."""
+"""Twice what the deepest chain of rules of this length takes; what is not used is never touched."""
 
-_STACKS = threading.Lock()
+_FIRST = threading.Lock()
 _LIMITS = LLParserLimits(max_items_in_row=20_000, max_lexer_states=50_000, verbose_errors=False)
 
 _ATTRIBUTE = re.compile(r"^[ \t]*[!?\w-]+\[[^\n:]*?\b(stop|temperature)[ \t]*=", re.MULTILINE)
@@ -50,7 +51,7 @@ _NAMES = {
 
 
 class GrammarCompiler:
-    """Compiles constraints for one vocabulary; any thread may ask, several at a time.
+    """Compiles constraints for one vocabulary, one after the other; any thread may ask.
 
     Implements `edgespec.runtime.idle.IdleTask`: what llguidance needs of the vocabulary takes half
     a second in which nothing else runs.
@@ -121,26 +122,31 @@ def _native(tokenizer: LLTokenizer, source: str) -> LLMatcher:
 
 def _apart(work: Callable[[], Result]) -> Result:
     """Do what goes as deep as a grammar's rules do, in native code, where that ends a process."""
-    done: Future[Result] = Future()
 
-    def run() -> None:
+    def guarded() -> Result:
         try:
-            done.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - a panic of Rust is no Exception
-            done.set_exception(
-                error
-                if isinstance(error, GrammarError)
-                else GrammarError(f"llguidance failed: {type(error).__name__}", "simplify it")
-            )
+            return work()
+        except GrammarError:
+            raise
+        except BaseException as error:
+            problem = f"llguidance failed: {type(error).__name__}"
+            raise GrammarError(problem, "simplify it") from error
 
-    thread = threading.Thread(target=run, name="grammar", daemon=True)
-    with _STACKS:
-        usual = threading.stack_size(_STACK_BYTES)
-        try:
-            thread.start()
-        finally:
-            threading.stack_size(usual)
-    return done.result()
+    with _FIRST:
+        thread = _deep_thread()
+    return thread.submit(guarded).result()
+
+
+@lru_cache(maxsize=1)
+def _deep_thread() -> ThreadPoolExecutor:
+    """One thread for all, as its stack counts as memory of the process, used or not."""
+    pool = ThreadPoolExecutor(1, "grammar")
+    usual = threading.stack_size(_STACK_BYTES)
+    try:
+        pool.submit(int)  # starts it
+    finally:
+        threading.stack_size(usual)
+    return pool
 
 
 def _tokenizer(vocab: Tokenizer) -> LLTokenizer:

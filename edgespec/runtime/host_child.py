@@ -30,7 +30,7 @@ from typing import NoReturn
 import psutil
 
 from edgespec import signals
-from edgespec.errors import EdgeSpecError, LoadCancelled
+from edgespec.errors import BusyError, EdgeSpecError, LoadCancelled
 from edgespec.models.trials import Trials
 from edgespec.protocols import Answer, TextCompleter
 from edgespec.reports import Report
@@ -193,12 +193,18 @@ class Child:
             value = as_told(error)
         self._send(number, value)
 
-    def _begin(self, act: Callable[..., None], *arguments: object) -> None:
+    def _begin(self, act: Callable[..., None], number: int, asked: object) -> None:
         """Do what takes long in a thread of its own."""
-        thread = threading.Thread(target=act, args=arguments, name="answer", daemon=True)
+        thread = threading.Thread(target=act, args=(number, asked), name="answer", daemon=True)
         self._threads = [other for other in self._threads if other.is_alive()]
-        self._threads.append(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # the system gives no more threads, or no memory for its stack
+            self._answers.pop(number, None)
+            busy = BusyError("there is no room for one more answer", "ask again when others ended")
+            self._send(number, busy)
+        else:
+            self._threads.append(thread)
 
     def _told(self, message: object) -> object:
         """What the model's completer says to a consultation."""

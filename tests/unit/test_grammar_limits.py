@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 from grammar_support import admits, compiler
 from hypothesis import given
@@ -220,3 +222,20 @@ def test_a_model_without_an_end_is_told() -> None:
 
     with pytest.raises(GrammarError, match="no token that ends"):
         GrammarCompiler(Endless("bpe", ())).compile(Constraint("regex", "a"))
+
+
+def test_constraints_that_come_at_once_share_one_deep_stack() -> None:
+    """Stacks count as memory, of which the process has a bound."""
+    texts = [
+        json.dumps({"enum": [f"{number} {each}" for each in range(2000)]}) for number in range(16)
+    ]
+    before = psutil.Process().memory_info().data
+    most = 0
+    with ThreadPoolExecutor(16) as pool:
+        compiled = [
+            pool.submit(compiler("bpe").compile, Constraint("json_schema", text)) for text in texts
+        ]
+        while not all(each.done() for each in compiled):
+            most = max(most, psutil.Process().memory_info().data)
+    assert all(each.result() for each in compiled)
+    assert most - before < 3 << 29

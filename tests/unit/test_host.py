@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from server_support import EchoCompleter, wait_until
 
 from edgespec.errors import (
+    BusyError,
     ContextOverflowError,
     EdgeSpecError,
     GrammarError,
@@ -137,6 +138,22 @@ def test_a_cancel_ends_an_answer_at_any_time(children: Childhood, host: Host) ->
         answer.cancel()  # it is over
     children.completer.prefill_s = children.completer.token_s = 0.0
     assert text_of(host.answer(CompletionRequest("next"))) == "next"
+
+
+def test_a_thread_that_there_is_no_room_for_costs_one_answer(
+    children: Childhood, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(host)
+
+    def fail(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        with pytest.raises(BusyError, match="no room"):
+            text_of(host.answer(CompletionRequest("a")))
+    assert text_of(host.answer(CompletionRequest("b"))) == "b"
+    assert len(children.processes) == 1
 
 
 def test_a_cancel_before_the_model_is_there(children: Childhood, host: Host) -> None:
