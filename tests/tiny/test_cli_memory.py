@@ -175,7 +175,7 @@ def test_a_benchmark_neither_uses_nor_changes_it(cli: Cli, tmp_path: Path) -> No
     out = tmp_path / "out.json"
     command = ("bench", *cli.on_quick, "--suite", suite, "--max-tokens", "16", "--json", out)
     assert cli.run(*command).returncode == 0
-    assert json.loads(out.read_text())["drafter"] == "context+grammar"
+    assert json.loads(out.read_text())["target"]["drafter"] == "context+grammar"
     assert cli.run("db", "export").stdout == before
 
 
