@@ -14,7 +14,7 @@ TYPE_PATH = build/tree:scripts:tools:research:tests/support
 # this folder's edgespec/, which is only a part of the package, from being imported.
 TORCH = torch>=2.6,<3
 # Questions of each kind that `make results` asks.
-LIMIT ?= 8
+LIMIT ?= 6
 # What `make test-clients` adds: 520 MB with what they need, and other versions than ours.
 CLIENTS = "litellm>=1.110,<2" "instructor>=1.17,<2" "llama-benchy>=0.4,<0.5"
 
@@ -74,7 +74,7 @@ picture: tree
 
 results: tree
 	@mkdir -p build
-	@$(BIN)/edgespec bench --limit $(LIMIT) --json build/results.json
+	@$(BIN)/edgespec bench --suite all --limit $(LIMIT) --json build/results.json
 	@$(BIN)/python tools/results.py build/results.json README.md docs/results.svg
 
 test-train: tree
