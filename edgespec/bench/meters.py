@@ -1,20 +1,11 @@
-"""What the machine tells of itself meanwhile: how busy it is, and the energy that it takes."""
+"""What energy the machine takes meanwhile."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 _POWERCAP = Path("/sys/class/powercap")
-
-
-def load_average() -> float | None:
-    """Processes that wanted to run in the last minute; None where the system does not count."""
-    try:
-        return os.getloadavg()[0]
-    except (OSError, AttributeError):
-        return None
 
 
 class Energy:

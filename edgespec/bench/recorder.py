@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from itertools import groupby
 
@@ -44,16 +44,16 @@ def split_of(later: Sequence[Kept], timings: Timings, models: Collection[str]) -
     `models` are the drafters that cost time by their quotes; all others look up.
     """
     records = [kept.record for kept in later]
-    taken: Counter[str] = Counter()
+    taken: dict[str, float] = defaultdict(float)
     for record in records:
         for name, ms in record.drafter_ms.items():
-            taken["drafters" if name in models else "lookups"] += ms  # type: ignore[assignment]
+            taken["drafters" if name in models else "lookups"] += ms
     bridge = sum(record.bridge_ms for record in records)
     parts = {
         "target": sum(record.target_ms for record in records),
         "drafters": max(taken["drafters"] - bridge, 0.0),
         "bridge": bridge,
-        "lookups": float(taken["lookups"]),
+        "lookups": taken["lookups"],
         "planner": sum(max(record.plan_ms, 0.0) for record in records),
         "sampler": sum(record.verify_ms for record in records),
         "text": timings.text_ms,

@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edgespec.errors import StorageError, UsageError
-from edgespec.files.scratch import taking_the_place_of
+from edgespec.errors import UsageError
+from edgespec.files.scratch import write_text
 
 SCHEMA: Literal[1] = 1
 """Changes whenever a field is renamed, removed or means something else."""
@@ -27,7 +27,7 @@ Ms = Annotated[float, Field(ge=0)]
 
 
 class _Form(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class Split(_Form):
@@ -201,8 +201,6 @@ class Report(_Form):
     left_out: tuple[str, ...] = ()
     is_complete: bool = False
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
     def of(self, way: str) -> dict[str, Run]:
         """The runs of a way, by question."""
         return {run.question: run for run in self.runs if run.way == way}
@@ -262,8 +260,6 @@ class LoadReport(_Form):
     left_out: tuple[str, ...] = ()
     is_complete: bool = False
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
 
 def read_report(path: Path) -> Report:
     """A report from its file; raises UsageError for one that is none."""
@@ -282,14 +278,4 @@ def read_report(path: Path) -> Report:
 
 def write_report(path: Path, report: Report | LoadReport) -> None:
     """Write a report, whole or not at all; raises StorageError."""
-    text = report.model_dump_json(by_alias=True) + "\n"
-    try:
-        if path.exists() and not path.is_file():  # /dev/stdout, say
-            path.write_text(text, encoding="utf-8")
-        else:
-            with taking_the_place_of(path) as scratch:
-                scratch.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror or error}", "choose another file"
-        ) from error
+    write_text(path, report.model_dump_json(by_alias=True) + "\n")

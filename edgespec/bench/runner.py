@@ -15,13 +15,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from edgespec.bench.meters import Energy, load_average
+from edgespec.bench.meters import Energy
 from edgespec.bench.recorder import Recorder
 from edgespec.bench.records import PLAIN, PRODUCT, Drift, Report, Run
 from edgespec.bench.suite import Question
 from edgespec.bench.turns import Surroundings, Turn, engine_turn, peer_turn, run_of
 from edgespec.bench.ways import Peer, Ways
 from edgespec.errors import ContextOverflowError, EdgeSpecError
+from edgespec.machine.available import load_average
 from edgespec.protocols import Answer, Completer
 from edgespec.types import Completion, CompletionRequest, Insight, Message, SamplingParams
 

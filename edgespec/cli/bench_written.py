@@ -17,7 +17,7 @@ from edgespec.bench.records import MachineForm, Report, write_report
 from edgespec.bench.replay import Curve
 from edgespec.bench.table import print_table, print_what_if
 from edgespec.errors import StorageError
-from edgespec.files.scratch import taking_the_place_of
+from edgespec.files.scratch import write_text
 from edgespec.machine.identity import Machine
 
 
@@ -53,19 +53,9 @@ class Output:
                 print_what_if(report, curve, console)
         finally:
             if self.html is not None:
-                _write_page(self.html, report)
+                from edgespec.bench.page import html  # much to load
 
-
-def _write_page(path: Path, report: Report) -> None:
-    from edgespec.bench.page import html
-
-    try:
-        with taking_the_place_of(path) as scratch:
-            scratch.write_text(html(report), encoding="utf-8")
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror or error}", "choose another file"
-        ) from error
+                write_text(self.html, html(report))
 
 
 def machine_form(machine: Machine) -> MachineForm:

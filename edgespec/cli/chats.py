@@ -16,8 +16,8 @@ from edgespec.cache.chats.search import marked
 from edgespec.cache.chats.store import ChatStore
 from edgespec.chats import Chat, ChatHead, ChatHit
 from edgespec.cli.db_opened import back_up_or_tell, opened
-from edgespec.errors import StorageError, UsageError
-from edgespec.files.scratch import taking_the_place_of
+from edgespec.errors import UsageError
+from edgespec.files.scratch import write_text
 
 LAST = "last"
 _SHOWN = 8
@@ -122,13 +122,7 @@ def _export(name: str, form: str, output: str | None) -> None:
         click.echo(text, nl=False)
         return
     path = Path(output)
-    try:
-        with taking_the_place_of(path) as scratch:
-            scratch.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror or error}", "export to another place"
-        ) from error
+    write_text(path, text, "export to another place")
     click.echo(f"{path}: {_told(chat)}", err=True)
 
 

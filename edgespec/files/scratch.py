@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgespec.errors import StorageError
+
 
 @contextlib.contextmanager
 def taking_the_place_of(path: Path, *, is_synced: bool = True) -> Iterator[Path]:
@@ -27,3 +29,18 @@ def taking_the_place_of(path: Path, *, is_synced: bool = True) -> Iterator[Path]
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str, remedy: str = "choose another file") -> None:
+    """Write a file whole or not at all; raises StorageError, which advises the `remedy`.
+
+    What is no file (/dev/stdout, say) is written to as it is.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+            return
+        with taking_the_place_of(path) as scratch:
+            scratch.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}", remedy) from error

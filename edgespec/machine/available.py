@@ -1,8 +1,9 @@
-"""How much memory can be had: what the system has left, and limits of control groups."""
+"""What others leave: memory (what the system has, limits of control groups), and how busy it is."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,3 +62,11 @@ def _left(folder: Path, limit: str, usage: str) -> int | None:
     facts = dict(line.split(" ", 1) for line in lines)
     prefix = "total_" if "total_inactive_file" in facts else ""
     return max(most - used + sum(int(facts.get(prefix + name, 0)) for name in _RECLAIMABLE), 0)
+
+
+def load_average() -> float | None:
+    """Processes that wanted to run in the last minute; None where the system does not count."""
+    try:
+        return os.getloadavg()[0]
+    except (OSError, AttributeError):
+        return None

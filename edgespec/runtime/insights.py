@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable
 
+from edgespec.machine.available import load_average
 from edgespec.machine.facts import ModelFacts
 from edgespec.passes import Kept
 from edgespec.types import Completion, CompletionRequest, EncodedPrompt, Insight
@@ -18,12 +18,12 @@ class Insights:
         self,
         facts: Callable[[], ModelFacts],
         doing: Callable[[], str],
-        load_average: Callable[[], float | None] | None = None,
+        load_average: Callable[[], float | None] = load_average,
     ) -> None:
         """`facts` of the target as they are now; `doing` tells idle work."""
         self._facts = facts
         self._doing = doing
-        self._load_average = load_average or _load_average
+        self._load_average = load_average
         self._had_plain = False
         self._busy: float | None = None
 
@@ -50,11 +50,3 @@ class Insights:
             load_average=self._busy,
             idle=self._doing(),
         )
-
-
-def _load_average() -> float | None:
-    """Processes that wanted to run in the last minute; None where the system does not count."""
-    try:
-        return os.getloadavg()[0]
-    except (OSError, AttributeError):
-        return None
