@@ -8,11 +8,11 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from server_support import NUM_CONTEXT, EchoCompleter, Running, running_server
+from server_support import NUM_CONTEXT, EchoCompleter, Running
 
 from edgespec.types import Message
 
@@ -27,17 +27,6 @@ CURL = re.findall(
 ADDRESS = "127.0.0.1:8080"
 
 Llm = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def completer() -> EchoCompleter:
-    return EchoCompleter()
-
-
-@pytest.fixture(scope="module")
-def server(completer: EchoCompleter) -> Iterator[Running]:
-    with running_server(completer) as it:
-        yield it
 
 
 @pytest.fixture

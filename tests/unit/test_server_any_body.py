@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types import Completion
 from openai.types.chat import ChatCompletion
-from server_support import EchoCompleter, Reply, Running, running_server, send
+from server_support import Reply, Running, send
 
 from edgespec.server.openai.chat import ChatBody
 from edgespec.server.openai.completions import TextBody
@@ -62,12 +61,6 @@ def bodies(draw: st.DrawFn, path: str) -> dict[str, object]:
         sensible = likely.get(name, numbers)
         body[name] = draw(st.one_of(sensible, sensible, leaves, anything))
     return body
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
-    with running_server(EchoCompleter()) as it:
-        yield it
 
 
 def check(reply: Reply, path: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,18 +13,12 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from server_support import EchoCompleter, Running, running_server, send
+from server_support import EchoCompleter, Running, send
 
 from edgespec.server.app import endpoints
 from edgespec.server.models import Models, Ready
 from edgespec.server.service import Service
 from edgespec.server.settings import ServerSettings
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
-    with running_server(EchoCompleter()) as it:
-        yield it
 
 
 @pytest.fixture(scope="module")
