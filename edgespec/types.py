@@ -143,6 +143,12 @@ class Span:
     source: str
 
 
+PLAIN = "plain"
+"""The way to answer that all others are compared with: one token a pass, in this program."""
+
+PRODUCT = "edgespec"
+"""The way to answer that people get when they ask for nothing."""
+
 TARGET = "target"
 """The source of what the target said without a draft."""
 

@@ -12,9 +12,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from edgespec.bench.records import PLAIN, Counts, Report, Run, Split, Way
+from edgespec.bench.records import Counts, Report, Run, Split, Way
 from edgespec.bench.statistics import Paired, paired
-from edgespec.types import DrafterCounts, SpeculationStats, drafter_of, memory_bound_speedup
+from edgespec.types import (
+    PLAIN,
+    DrafterCounts,
+    SpeculationStats,
+    drafter_of,
+    memory_bound_speedup,
+)
 
 PARTS = tuple(Split.model_fields)
 """What the time of decoding is split into."""

@@ -12,7 +12,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from edgespec.bench.records import PLAIN, Report
+from edgespec.bench.records import Report
+from edgespec.types import PLAIN
 
 
 class Progress:

@@ -17,12 +17,6 @@ from edgespec.files.scratch import write_text
 SCHEMA: Literal[1] = 1
 """Changes whenever a field is renamed, removed or means something else."""
 
-PLAIN = "plain"
-"""The way that all others are compared with: one token a pass, in this program."""
-
-PRODUCT = "edgespec"
-"""The way that people get when they ask for nothing."""
-
 Ms = Annotated[float, Field(ge=0)]
 
 

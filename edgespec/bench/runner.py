@@ -17,14 +17,22 @@ from collections.abc import Callable, Mapping, Sequence
 
 from edgespec.bench.meters import Energy
 from edgespec.bench.recorder import Recorder
-from edgespec.bench.records import PLAIN, PRODUCT, Drift, Report, Run
+from edgespec.bench.records import Drift, Report, Run
 from edgespec.bench.suite import Question
 from edgespec.bench.turns import Surroundings, Turn, engine_turn, peer_turn, run_of
 from edgespec.bench.ways import Peer, Ways
 from edgespec.errors import ContextOverflowError, EdgeSpecError
 from edgespec.machine.available import load_average
 from edgespec.protocols import Answer, Completer
-from edgespec.types import Completion, CompletionRequest, Insight, Message, SamplingParams
+from edgespec.types import (
+    PLAIN,
+    PRODUCT,
+    Completion,
+    CompletionRequest,
+    Insight,
+    Message,
+    SamplingParams,
+)
 
 DRIFT_EVERY = 10
 """Questions between two times that the plain answer is timed."""

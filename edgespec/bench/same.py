@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgespec.bench.records import PLAIN, Report
+from edgespec.bench.records import Report
 from edgespec.errors import ExactnessError
+from edgespec.types import PLAIN
 
 _AROUND = 32
 """Characters that are shown before and after a difference."""

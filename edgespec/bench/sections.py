@@ -21,10 +21,11 @@ from edgespec.bench.figures import (
 )
 from edgespec.bench.page_parts import Row, Section, Table, drawn
 from edgespec.bench.plots import ForestRow
-from edgespec.bench.records import PRODUCT, Report
+from edgespec.bench.records import Report
 from edgespec.bench.replay import CURVES, PREDICTION, Prediction, load_curve, what_if
 from edgespec.bench.statistics import LEAST, Paired, paired
 from edgespec.bench.table import factor, interval, number
+from edgespec.types import PRODUCT
 
 _MOST_BESIDE = 3
 """Ways beside the product in the plot by category; the table has all."""

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from edgespec.errors import UsageError
-from edgespec.runtime.ways import ABOUT, BASELINES, PARTS, PRODUCT
+from edgespec.runtime.ways import ABOUT, BASELINES, PARTS
+from edgespec.types import PRODUCT
 
 
 def way_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -23,14 +23,13 @@ from edgespec.planning.baselines import (
     Unlearning,
 )
 from edgespec.planning.planner import THE_RULE, Planner, Rule
+from edgespec.types import PLAIN, PRODUCT
 
 if TYPE_CHECKING:
     from edgespec.engine.engine import Engine
     from edgespec.protocols import Drafter
     from edgespec.runtime.drafters import Drafters
     from edgespec.runtime.form import Form
-
-PLAIN, PRODUCT = "plain", "edgespec"
 
 PARTS = {
     "context": "look-ups in the conversation",

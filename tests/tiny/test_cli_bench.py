@@ -12,7 +12,8 @@ from fake_peer import WHOLE, FakePeer, fake_peer
 from tiny_models import TinySpec, write_tiny_model
 
 from edgespec import errors
-from edgespec.bench.records import PLAIN, PRODUCT, Report, read_report
+from edgespec.bench.records import Report, read_report
+from edgespec.types import PLAIN, PRODUCT
 
 USAGE = errors.UsageError.exit_code
 QUESTIONS = (

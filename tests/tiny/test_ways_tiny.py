@@ -26,8 +26,15 @@ from edgespec.planning.planner import Planner, Rule
 from edgespec.protocols import Drafter
 from edgespec.runtime.request import LoadRequest
 from edgespec.runtime.running import Running, load
-from edgespec.runtime.ways import ABOUT, PRODUCT, EngineWays
-from edgespec.types import CompletionRequest, Constraint, Message, SamplingParams, drafter_of
+from edgespec.runtime.ways import ABOUT, EngineWays
+from edgespec.types import (
+    PRODUCT,
+    CompletionRequest,
+    Constraint,
+    Message,
+    SamplingParams,
+    drafter_of,
+)
 
 SMALL = TinySpec(num_layers=1, width=64, ffn_width=128, quantization="Q8_0", repetitive=True)
 WARM = SamplingParams(temperature=0.8, top_k=40, seed=11)

@@ -14,8 +14,6 @@ from edgespec.bench.meters import Energy
 from edgespec.bench.progress import Progress
 from edgespec.bench.recorder import Recorder, split_of
 from edgespec.bench.records import (
-    PLAIN,
-    PRODUCT,
     Asked,
     MachineForm,
     ProgramForm,
@@ -39,6 +37,8 @@ from edgespec.errors import ExactnessError, NetworkError, StorageError, UsageErr
 from edgespec.passes import Kept, PassRecord
 from edgespec.planning.planner import Planner
 from edgespec.types import (
+    PLAIN,
+    PRODUCT,
     TARGET,
     CompletionRequest,
     Message,
