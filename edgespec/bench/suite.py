@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgespec.bench.scoring import Check, check_of
+from edgespec.bench.scoring.schema import schema_text
 from edgespec.errors import UsageError
 from edgespec.types import CompletionRequest, Constraint, Message, SamplingParams
 
@@ -135,15 +136,13 @@ def _parsed(line: str, where: str, form: str, read: Callable[[Any], Parsed]) -> 
 
 def _question(value: Any) -> Question:  # noqa: ANN401 - whatever is in the file
     turns, schema, limit = _turns(value["turns"]), value.get("schema"), value.get("max_tokens")
-    if schema is not None and not isinstance(schema, dict):
-        raise TypeError("schema must be an object")
     if limit is not None and not _is_count(limit):
         raise TypeError("max_tokens must be a number of at least 1")
     return Question(
         str(value["question_id"]),
         str(value["category"]),
         turns,
-        "" if schema is None else json.dumps(schema, ensure_ascii=False),
+        "" if schema is None else schema_text(schema),
         limit,
         None if value.get("check") is None else check_of(value["check"]),
     )

@@ -95,6 +95,8 @@ GOOD = '{"question_id": 1, "category": "a", "turns": ["hello"]}'
             for name, value in (
                 ("schema", '"{}"'),
                 ("schema", "false"),
+                ("schema", '{"properties": {"a": {"type": "text"}}}'),
+                ("schema", '{"$schema": []}'),
                 ("max_tokens", "0"),
                 ("max_tokens", "true"),
                 ("max_tokens", '"9"'),
