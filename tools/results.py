@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from edgespec.bench.figures import baseline, categories, others, summary
+from edgespec.bench.figures import Summaries, baseline, categories, others, summary
 from edgespec.bench.plots import WIDE, forest
 from edgespec.bench.records import Report, read_report
 from edgespec.bench.sections import forest_rows, main_way
@@ -51,7 +51,7 @@ def results_svg(report: Report) -> str:
     if way is None:
         raise UsageError("the report has no way beside plain decoding", "measure one")
     label = "Speed-up over plain decoding by category, with 95% intervals"
-    return forest(forest_rows(report, way), WIDE, label, own_style())
+    return forest(forest_rows(Summaries(report), way), WIDE, label, own_style())
 
 
 def with_results(readme: str, results: str) -> str:

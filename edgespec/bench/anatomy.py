@@ -8,7 +8,9 @@ from edgespec.bench import plots
 from edgespec.bench.figures import (
     PARTS,
     Place,
+    Summaries,
     Summary,
+    all_ways,
     baseline,
     decoding_ratios,
     interpolated,
@@ -16,7 +18,6 @@ from edgespec.bench.figures import (
     paired_runs,
     rows_used,
     split_of,
-    summary,
 )
 from edgespec.bench.page_parts import Section, Table, drawn
 from edgespec.bench.plots import source_colour
@@ -82,8 +83,7 @@ def acceptance(way: str, figures: Summary) -> Section | None:
 
 def time_split(report: Report, way: str) -> Section | None:
     """Where the time of a decoded token went, in every way."""
-    names = [baseline(report), *(each.name for each in others(report))]
-    splits = {name: split_of(list(report.of(name).values())) for name in names}
+    splits = {name: split_of(list(report.of(name).values())) for name in all_ways(report)}
     bars = {name: split for name, split in splits.items() if split}
     if way not in bars:
         return None
@@ -103,8 +103,9 @@ def time_split(report: Report, way: str) -> Section | None:
     )
 
 
-def limits(report: Report, way: str, figures: Summary) -> Section | None:
+def limits(summaries: Summaries, way: str) -> Section | None:
     """How near the speed is to what could be: MBSU, hindsight, the roofline."""
+    figures = summaries.of(way)
     if figures.mbsu is None:
         return None
     says = (
@@ -116,8 +117,8 @@ def limits(report: Report, way: str, figures: Summary) -> Section | None:
     if figures.roofline_share:
         says += f". Plain decoding reads weights at {figures.roofline_share:.0%} of the bandwidth"
     rows = []
-    for each in others(report):
-        one = summary(report, each.name)
+    for each in others(summaries.report):
+        one = summaries.of(each.name)
         rows.append(
             (
                 each.name,

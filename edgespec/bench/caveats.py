@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgespec.bench.figures import others, summary
+from edgespec.bench.figures import Summaries, others
 from edgespec.bench.records import Report
 
 _MOST_DRIFT = 1.05
@@ -16,9 +16,9 @@ def caveats(report: Report) -> list[str]:
     return told + [f"Left out: {line}" for line in report.left_out]
 
 
-def sameness(report: Report) -> list[str]:
+def sameness(summaries: Summaries) -> list[str]:
     """Whether the bytes are those of plain decoding: in one line where all are, else by way."""
-    compared = {way.name: summary(report, way.name) for way in others(report)}
+    compared = {way.name: summaries.of(way.name) for way in others(summaries.report)}
     compared = {name: figures for name, figures in compared.items() if figures.num_compared}
     lines = []
     for name, figures in compared.items():

@@ -14,13 +14,7 @@ from statistics import fmean, median
 
 from edgespec.bench.records import Counts, Report, Run, Split, Way
 from edgespec.bench.statistics import Paired, paired
-from edgespec.types import (
-    PLAIN,
-    DrafterCounts,
-    SpeculationStats,
-    drafter_of,
-    memory_bound_speedup,
-)
+from edgespec.types import PLAIN, DrafterCounts, SpeculationStats, drafter_of, memory_bound_speedup
 
 PARTS = tuple(Split.model_fields)
 """What the time of decoding is split into."""
@@ -84,6 +78,23 @@ class Summary:
         return accepted / proposed if proposed else None
 
 
+class Summaries:
+    """The figures of a report's ways, each made once: drawing for intervals takes its time."""
+
+    def __init__(self, report: Report) -> None:
+        """Nothing is made before it is asked for."""
+        self.report = report
+        self._made: dict[tuple[str, str | None], Summary] = {}
+
+    def of(self, way: str, category: str | None = None) -> Summary:
+        """The figures of a way, over the questions of a category or all."""
+        key = way, category
+        if key not in self._made:
+            chosen = None if category is None else [category]
+            self._made[key] = summary(self.report, way, chosen)
+        return self._made[key]
+
+
 def summary(report: Report, way: str, categories: Collection[str] | None = None) -> Summary:
     """The figures of a way, over the questions of some categories or of all."""
     pairs = paired_runs(report, way, categories)
@@ -143,6 +154,11 @@ def others(report: Report) -> list[Way]:
     """All ways but the one they are compared with, those without a common question left out."""
     base = baseline(report)
     return [way for way in report.ways if way.name != base and paired_runs(report, way.name)]
+
+
+def all_ways(report: Report) -> list[str]:
+    """The names of all ways, that which the others are compared with first."""
+    return [baseline(report), *(way.name for way in others(report))]
 
 
 def paired_runs(report: Report, way: str, categories: Collection[str] | None = None) -> list[Pair]:

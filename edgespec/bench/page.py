@@ -11,7 +11,7 @@ import hashlib
 from importlib.resources import files
 
 from edgespec.bench.caveats import caveats, sameness
-from edgespec.bench.figures import paired_runs, summary
+from edgespec.bench.figures import Summaries, paired_runs
 from edgespec.bench.page_parts import Table
 from edgespec.bench.records import Report
 from edgespec.bench.sections import main_way, sections
@@ -29,14 +29,15 @@ def html(report: Report) -> str:
     )
     style = _style(folder.joinpath("report.css").read_text(encoding="utf-8"))
     digest = hashlib.sha256(style.encode()).digest()
+    summaries = Summaries(report)
     return template.render(
         title="EdgeSpec benchmark",
         style=style,
         style_hash=base64.b64encode(digest).decode(),
-        lead=_lead(report),
+        lead=_lead(summaries),
         about=_about(report),
-        sections=sections(report),
-        remarks=[*sameness(report), *caveats(report)],
+        sections=sections(summaries),
+        remarks=[*sameness(summaries), *caveats(report)],
         tables=[_settings(report), *_questions(report)],
     )
 
@@ -50,12 +51,12 @@ def _style(text: str) -> str:
     return text + classes() + inks
 
 
-def _lead(report: Report) -> list[tuple[str, bool]]:
+def _lead(summaries: Summaries) -> list[tuple[str, bool]]:
     """The first sentence in pieces, and which of them are strong."""
-    way = main_way(report)
+    way = main_way(summaries.report)
     if way is None:
         return [("Nothing was measured both ways.", False)]
-    figures = summary(report, way)
+    figures = summaries.of(way)
     value = figures.decoding
     if not value.num:
         return [("No answer was long enough to be timed.", False)]

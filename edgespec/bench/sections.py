@@ -6,18 +6,18 @@ a report does not tell has no section.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 
 from edgespec.bench import anatomy, plots
 from edgespec.bench.figures import (
+    Summaries,
     Summary,
-    baseline,
+    all_ways,
     categories,
     decoding_ratios,
     others,
     paired_runs,
-    summary,
 )
 from edgespec.bench.page_parts import Row, Section, Table, drawn
 from edgespec.bench.plots import ForestRow
@@ -37,40 +37,39 @@ def main_way(report: Report) -> str | None:
     return PRODUCT if PRODUCT in names else (names[0] if names else None)
 
 
-def sections(report: Report) -> list[Section]:
+def sections(summaries: Summaries) -> list[Section]:
     """All that the report can tell."""
+    report = summaries.report
     way = main_way(report)
     if way is None:
         return []
     runs = [run for _, run in paired_runs(report, way)]
-    figures = summary(report, way)
     makers: list[Callable[[], Section | None]] = [
-        lambda: _speedups(report, way),
+        lambda: _speedups(summaries, way),
         lambda: anatomy.pass_times(report, way, runs),
-        lambda: anatomy.acceptance(way, figures),
+        lambda: anatomy.acceptance(way, summaries.of(way)),
         lambda: anatomy.time_split(report, way),
-        lambda: anatomy.limits(report, way, figures),
+        lambda: anatomy.limits(summaries, way),
         lambda: anatomy.tokens(report, way),
         lambda: _learning(report, way),
-        lambda: _elsewhere(report, way),
-        lambda: _scores(report),
-        lambda: _energy(report, way),
+        lambda: _elsewhere(summaries, way),
+        lambda: _scores(summaries),
+        lambda: _energy(summaries, way),
     ]
     return [section for section in (make() for make in makers) if section is not None]
 
 
-def _speedups(report: Report, way: str) -> Section:
-    names = categories(report)
-    ways = [each.name for each in others(report)]
-    rows = forest_rows(report, way)
+def _speedups(summaries: Summaries, way: str) -> Section:
+    names = categories(summaries.report)
+    rows = forest_rows(summaries, way)
     table = []
-    for name in ways:
-        table.append((name, *_speedup_cells(summary(report, name))))
+    for name in (each.name for each in others(summaries.report)):
+        table.append((name, *_speedup_cells(summaries.of(name))))
         for category in names if len(names) > 1 else ():
-            table.append((f" {category}", *_speedup_cells(summary(report, name, [category]))))
-    medians = {name: summary(report, way, [name]).decoding.median for name in names}
+            table.append((f" {category}", *_speedup_cells(summaries.of(name, category))))
+    medians = {name: summaries.of(way, name).decoding.median for name in names}
     known = {name: value for name, value in medians.items() if value == value}
-    says = f"{way} decodes {factor(summary(report, way).decoding.median)} as fast as plain."
+    says = f"{way} decodes {factor(summaries.of(way).decoding.median)} as fast as plain."
     if len(known) > 1:
         most, least = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
         says = f"Most is won in {most}, {factor(known[most])}, least in {least}, "
@@ -89,24 +88,30 @@ def _speedups(report: Report, way: str) -> Section:
     )
 
 
-def forest_rows(report: Report, way: str) -> list[ForestRow]:
+def forest_rows(summaries: Summaries, way: str) -> list[ForestRow]:
     """All ways over all questions, then for each category the product and what matters beside."""
-    ways = others(report)
-    beside = [each.name for each in ways if each.name != way]
-    peers_first = sorted(ways, key=lambda each: not each.is_peer)
-    chosen = [each.name for each in peers_first if each.name != way][:_MOST_BESIDE]
-    names = categories(report)
+    names = categories(summaries.report)
+    ways = [way, *(each.name for each in others(summaries.report) if each.name != way)]
     rows = [ForestRow("all questions")] if len(names) > 1 else []
-    rows += [_forest_row(report, each, way, None) for each in (way, *beside)]
+    rows += _forest_rows(summaries, ways, None)
     for name in names if len(names) > 1 else ():
-        rows.append(ForestRow(name))
-        rows += [_forest_row(report, each, way, name) for each in (way, *chosen)]
+        rows += [ForestRow(name), *_forest_rows(summaries, _chosen(summaries.report, way), name)]
     return rows
 
 
-def _forest_row(report: Report, name: str, way: str, category: str | None) -> ForestRow:
-    figures = summary(report, name, None if category is None else [category])
-    return ForestRow(name, figures.decoding, name == way)
+def _chosen(report: Report, way: str) -> list[str]:
+    """The ways that are drawn by category: `way`, then other programs, then what else has room."""
+    ways = sorted(others(report), key=lambda each: (each.name != way, not each.is_peer))
+    return [each.name for each in ways[: 1 + _MOST_BESIDE]]
+
+
+def _forest_rows(
+    summaries: Summaries, ways: Sequence[str], category: str | None
+) -> list[ForestRow]:
+    return [
+        ForestRow(way, summaries.of(way, category).decoding, is_accent=way == ways[0])
+        for way in ways
+    ]
 
 
 def _speedup_cells(figures: Summary) -> Row:
@@ -164,10 +169,10 @@ def _week(report: Report, way: str) -> Section | None:
     return Section("Over the week", says, table, wide, narrow)
 
 
-def _elsewhere(report: Report, way: str) -> Section | None:
+def _elsewhere(summaries: Summaries, way: str) -> Section | None:
     told: dict[str, Prediction] = {}
     for name in CURVES:
-        prediction = what_if(report, way, load_curve(name))
+        prediction = what_if(summaries.report, way, load_curve(name))
         if prediction is not None:
             told[name] = prediction
     if not told:
@@ -189,7 +194,7 @@ def _elsewhere(report: Report, way: str) -> Section | None:
         )
         for name, each in told.items()
     ]
-    here = ForestRow("here", summary(report, way).decoding, True)
+    here = ForestRow("here", summaries.of(way).decoding, True)
     rows_drawn = [here, *(ForestRow(name, each.decoding) for name, each in told.items())]
     wide, narrow = drawn(
         lambda width: plots.forest(rows_drawn, width, "Predicted speed-up with other pass times")
@@ -200,10 +205,9 @@ def _elsewhere(report: Report, way: str) -> Section | None:
     )
 
 
-def _scores(report: Report) -> Section | None:
+def _scores(summaries: Summaries) -> Section | None:
     """What the suite scores, beside plain decoding's."""
-    ways = [baseline(report), *(each.name for each in others(report))]
-    scores = {name: summary(report, name).scores for name in ways}
+    scores = {name: summaries.of(name).scores for name in all_ways(summaries.report)}
     names = list(dict.fromkeys(name for each in scores.values() for name in each))
     if not names:
         return None
@@ -214,14 +218,14 @@ def _scores(report: Report) -> Section | None:
     return Section("Scores", says, Table("Scores", ("", *names), rows), is_open=True)
 
 
-def _energy(report: Report, way: str) -> Section | None:
+def _energy(summaries: Summaries, way: str) -> Section | None:
     """What the processor took, where the platform tells."""
-    ways = [baseline(report), *(each.name for each in others(report))]
-    known = {name: summary(report, name).joules for name in ways}
+    base, *_ = names = all_ways(summaries.report)
+    known = {name: summaries.of(name).joules for name in names}
     joules = {name: value for name, value in known.items() if value is not None}
-    if way not in joules or baseline(report) not in joules:
+    if way not in joules or base not in joules:
         return None
-    plain = joules[baseline(report)]
+    plain = joules[base]
     says = (
         f"{way} takes {joules[way]:.2f} joules a token, plain decoding {plain:.2f}, "
         "prompts included."

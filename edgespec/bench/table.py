@@ -9,7 +9,15 @@ from rich.table import Table
 from rich.text import Text
 
 from edgespec.bench.caveats import caveats, sameness
-from edgespec.bench.figures import Summary, baseline, categories, others, summary
+from edgespec.bench.figures import (
+    Summaries,
+    Summary,
+    all_ways,
+    baseline,
+    categories,
+    others,
+    summary,
+)
 from edgespec.bench.records import Report
 from edgespec.bench.replay import PREDICTION, Curve, what_if
 from edgespec.bench.statistics import Paired
@@ -33,10 +41,11 @@ def print_table(report: Report, console: Console | None = None) -> None:
     console.print(
         Text(f"{target.name}, drafter {target.drafter or 'none'}, promise: {target.exactness}")
     )
-    is_wide = console.width >= _WIDE
-    console.print(_table(report, is_wide=is_wide))
+    is_wide, summaries = console.width >= _WIDE, Summaries(report)
+    console.print(_table(summaries, is_wide=is_wide))
     console.print()
-    for line in [_legend(is_wide), *_also(report), *sameness(report), *caveats(report)]:
+    lines = [_legend(is_wide), *_also(summaries), *sameness(summaries), *caveats(report)]
+    for line in lines:
         console.print(Text(line))
 
 
@@ -91,18 +100,19 @@ def number(value: float | None) -> str:
     return DASH if value is None else f"{value:.2f}"
 
 
-def _table(report: Report, *, is_wide: bool) -> Table:
+def _table(summaries: Summaries, *, is_wide: bool) -> Table:
+    report = summaries.report
     more = ("first", "MBSU", "hindsight") if is_wide else ()
     table = _columns("", "tok/s", "means", "median", "95%", "whole", "tau", "kept", *more)
     names, base = categories(report), baseline(report)
-    plain = summary(report, base)
+    plain = summaries.of(base)
     table.add_row(Text(base, style="bold"), f"{plain.tokens_per_second:.1f}")
     for way in others(report):
         table.add_row()
         label = Text(way.name, style="bold")
-        table.add_row(label, *_cells(summary(report, way.name), is_wide=is_wide))
+        table.add_row(label, *_cells(summaries.of(way.name), is_wide=is_wide))
         for name in names if len(names) > 1 else ():
-            figures = summary(report, way.name, [name])
+            figures = summaries.of(way.name, name)
             table.add_row(Text(f"  {name}"), *_cells(figures, is_wide=is_wide))
     return table
 
@@ -139,12 +149,11 @@ def _legend(is_wide: bool) -> str:
     return said + more if is_wide else said
 
 
-def _also(report: Report) -> list[str]:
+def _also(summaries: Summaries) -> list[str]:
     """The roofline, energy and scores, where they are known."""
-    base = baseline(report)
-    figures = {name: summary(report, name) for name in (base, *(w.name for w in others(report)))}
+    figures = {name: summaries.of(name) for name in all_ways(summaries.report)}
     lines = []
-    share = figures[base].roofline_share
+    share = summaries.of(baseline(summaries.report)).roofline_share
     if share:
         lines.append(f"Plain decoding reads weights at {share:.0%} of the measured bandwidth.")
     joules = {name: each.joules for name, each in figures.items() if each.joules is not None}

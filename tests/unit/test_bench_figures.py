@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 
 from edgespec.bench.caveats import caveats, sameness
 from edgespec.bench.compare import compare, compare_lines, differences
-from edgespec.bench.figures import Place, categories, interpolated, others, summary
+from edgespec.bench.figures import Place, Summaries, categories, interpolated, others, summary
 from edgespec.bench.records import Counts, Drift, Passes, Report, Run, Split, read_report
 from edgespec.bench.replay import load_curve
 from edgespec.bench.table import print_table, print_what_if
@@ -215,7 +215,7 @@ def test_a_what_if_says_that_it_is_a_prediction_and_whose_curve_it_is() -> None:
 
 
 def test_what_spoils_figures_is_said() -> None:
-    assert sameness(worked()) == [
+    assert sameness(Summaries(worked())) == [
         "edgespec: 1 of 3 answers have other bytes than plain decoding; 1 differs from character "
         "17 on."
     ]
