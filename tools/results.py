@@ -11,7 +11,7 @@ from pathlib import Path
 from edgespec.bench.figures import Summaries, baseline, categories, others, summary
 from edgespec.bench.plots import WIDE, forest
 from edgespec.bench.records import Report, read_report
-from edgespec.bench.sections import forest_rows, main_way
+from edgespec.bench.sections import forest_rows, main_way, what_is_drawn
 from edgespec.bench.svg import own_style
 from edgespec.bench.table import DASH, factor, interval
 from edgespec.errors import EdgeSpecError, UsageError
@@ -67,9 +67,8 @@ def main(report_file: str, readme_file: str, svg_file: str) -> None:
     """Write both files."""
     report, readme, svg = read_report(Path(report_file)), Path(readme_file), Path(svg_file)
     picture = f"![Speed-up by category]({svg.as_posix()})"
-    text = with_results(
-        readme.read_text(encoding="utf-8"), f"{picture}\n\n{results_markdown(report)}"
-    )
+    parts = (picture, what_is_drawn(report, main_way(report) or ""), results_markdown(report))
+    text = with_results(readme.read_text(encoding="utf-8"), "\n\n".join(filter(None, parts)))
     svg.write_text(results_svg(report) + "\n", encoding="utf-8")
     readme.write_text(text, encoding="utf-8")
 

@@ -75,6 +75,8 @@ def _speedups(summaries: Summaries, way: str) -> Section:
         says = f"Most is won in {most}, {factor(known[most])}, least in {least}, "
         says += f"{factor(known[least])}."
     says += f" Bars are 95% intervals over questions; fewer than {LEAST} have none."
+    if drawn_only := what_is_drawn(summaries.report, way):
+        says += f" {drawn_only} The table has all {len(others(summaries.report))} ways."
     wide, narrow = drawn(
         lambda width: plots.forest(rows, width, "Speed-up over plain decoding by category")
     )
@@ -97,6 +99,14 @@ def forest_rows(summaries: Summaries, way: str) -> list[ForestRow]:
     for name in names if len(names) > 1 else ():
         rows += [ForestRow(name), *_forest_rows(summaries, _chosen(summaries.report, way), name)]
     return rows
+
+
+def what_is_drawn(report: Report, way: str) -> str:
+    """Which ways `forest_rows` has by category, in a sentence; "" where it has all."""
+    chosen = _chosen(report, way)
+    if len(chosen) == len(others(report)) or len(categories(report)) < 2:
+        return ""
+    return f"By category the plot shows {', '.join(chosen[:-1])} and {chosen[-1]} only."
 
 
 def _chosen(report: Report, way: str) -> list[str]:

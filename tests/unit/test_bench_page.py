@@ -93,6 +93,8 @@ def test_each_section_says_its_figure() -> None:
         "were kept: ",
         "are the target's own passes; a plain token takes 53.2 ms",
         "Each box is a pass, each square a token",
+        "By category the plot shows edgespec, llama-server, without-database and without-model "
+        "only. The table has all 6 ways.",
         "Over the first third",
         "A prediction",
         "llama.cpp 1f2e (own)",
@@ -106,6 +108,7 @@ def test_a_week_is_told_by_its_days_and_energy_and_scores_where_they_are_known()
     report = bench_report(ways=WAYS[:2], categories=days, num_each=6, warm="week")
     runs = tuple(run.model_copy(update={"joules": 3.0 * run.num_tokens}) for run in report.runs)
     text = " ".join(Seen(html(report.model_copy(update={"runs": runs}))).text.split())
+    assert "By category the plot shows" not in text, "it shows all that there is"
     assert "On day1 the median speed-up is" in text and "Over the run" not in text
     assert "edgespec takes 3.00 joules a token, plain decoding 3.00" in text
     assert "Scores" not in text and "Energy" not in Seen(PAGE).text
@@ -150,6 +153,7 @@ def test_results_go_between_the_readmes_marks(tmp_path: Path) -> None:
         text = readme.read_text(encoding="utf-8")
         assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
         assert text.count("| edgespec |") == 1
+    assert "shows edgespec, llama-server, without-database and without-model only.\n" in text
     assert "Xeon" in text and "(Q4_K_M)" in text and svg.exists()
     assert text.count("\n|") == len(WAYS) + 2
     with pytest.raises(UsageError, match="no <!-- results -->"):
