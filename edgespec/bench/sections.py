@@ -195,8 +195,7 @@ def _elsewhere(summaries: Summaries, way: str) -> Section | None:
     )
     rows = [
         (
-            load_curve(name).machine,
-            load_curve(name).model,
+            f"{load_curve(name).machine}, {load_curve(name).model}",
             factor(each.speedup),
             factor(each.decoding.median),
             interval(each.decoding),
@@ -209,7 +208,7 @@ def _elsewhere(summaries: Summaries, way: str) -> Section | None:
     wide, narrow = drawn(
         lambda width: plots.forest(rows_drawn, width, "Predicted speed-up with other pass times")
     )
-    head = ("machine", "model", "means", "median", "95%", "drafts cut")
+    head = ("", "means", "median", "95%", "drafts cut")
     return Section(
         "On other machines (predicted)", says, Table("Predictions", head, rows), wide, narrow
     )

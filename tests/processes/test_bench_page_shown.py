@@ -36,6 +36,12 @@ _WORDS = """() => [...document.querySelectorAll('svg')].filter(svg => svg.getCli
       fill: getComputedStyle(text).fill, ...text.getBoundingClientRect().toJSON()})),
   }))"""
 
+# Tables, and their cells, that have more than there is room for.
+_CRAMPED = """() => [...document.querySelectorAll('table, table *')].filter(it =>
+    it.clientWidth && it.scrollWidth > it.clientWidth + 1
+    || it.getBoundingClientRect().right > document.body.getBoundingClientRect().right)
+  .map(it => it.textContent)"""
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -80,6 +86,7 @@ def test_everything_fits_and_can_be_read(
     assert show(page, name, tmp_path, width, scheme) == []
     page.screenshot(path=tmp_path / f"{name}-{width}-{scheme}.png", full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(_CRAMPED) == []
     plots = page.evaluate(_WORDS)
     assert len(plots) >= 5, "one of each pair is shown"
     ground = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
@@ -106,14 +113,15 @@ def overlap(word: dict[str, float], other: dict[str, float]) -> bool:
     return across > 1 and down > 4
 
 
-def test_tables_can_be_reached_and_scrolled_by_keys(page: Page, tmp_path: Path) -> None:
-    show(page, "usual", tmp_path, 400, "light")
-    region = page.get_by_role("region", name="Milliseconds of a decoded token")
-    region.focus()
-    page.keyboard.press("ArrowRight")
-    for _ in range(100):  # scrolling is smooth, and the page's policy lets no function wait for it
-        if page.evaluate("document.activeElement.scrollLeft"):
-            break
-        page.wait_for_timeout(50)
-    assert page.evaluate("document.activeElement.scrollLeft") > 0
-    assert region.get_by_role("cell", name="edgespec").count() == 1
+@pytest.mark.parametrize("width", [400, 1400])
+def test_on_a_phone_each_figure_stands_beside_its_name(
+    page: Page, tmp_path: Path, width: int
+) -> None:
+    show(page, "usual", tmp_path, width, "light")
+    table = page.get_by_role("table", name="Milliseconds of a decoded token")
+    assert table.get_by_role("cell", name="edgespec").count() == 1
+    assert table.locator("thead").is_visible() is (width == 1400)
+    name = "getComputedStyle(it, '::before').content"
+    said = table.locator("td").nth(1).evaluate(f"it => {name}")
+    assert said == ('"target"' if width == 400 else "none")
+    assert page.get_by_role("table", name="Passes by rows").locator("thead").is_visible()
