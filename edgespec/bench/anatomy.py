@@ -115,7 +115,9 @@ def limits(summaries: Summaries, way: str) -> Section | None:
     if figures.hindsight:
         says += f", and {factor(figures.hindsight)} had each pass computed only what was kept"
     if figures.roofline_share:
-        says += f". Plain decoding reads weights at {figures.roofline_share:.0%} of the bandwidth"
+        says += (
+            f". Plain decoding reads weights at {figures.roofline_share:.0%} of what memory gives"
+        )
     rows = []
     for each in others(summaries.report):
         one = summaries.of(each.name)

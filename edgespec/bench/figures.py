@@ -119,7 +119,7 @@ def summary(report: Report, way: str, categories: Collection[str] | None = None)
         block_efficiency=_stats(runs).block_efficiency or None,
         by_source=_by_source(runs),
         by_place=acceptance_by_place(runs),
-        mbsu=_mbsu(runs, told, report.target.size_bytes),
+        mbsu=_mbsu(runs, told, report.target.pass_bytes),
         roofline_share=_roofline_share(report, plain),
         hindsight=_hindsight(timed, report.pass_ms),
         split=split_of(runs),
@@ -275,10 +275,10 @@ def _mbsu(runs: Sequence[Run], way: Way, target_bytes: int) -> float | None:
 def _roofline_share(report: Report, plain: Sequence[Run]) -> float | None:
     num_tokens = sum(run.num_tokens - run.num_turns for run in plain)
     decode_ms = sum(run.decode_ms for run in plain)
-    if num_tokens <= 0 or not decode_ms or not report.machine.copy_bandwidth:
+    if num_tokens <= 0 or not decode_ms or not report.machine.read_bandwidth:
         return None
-    per_second = report.target.size_bytes * num_tokens / decode_ms * 1e3
-    return per_second / report.machine.copy_bandwidth
+    per_second = report.target.pass_bytes * num_tokens / decode_ms * 1e3
+    return per_second / report.machine.read_bandwidth
 
 
 def _hindsight(timed: Sequence[Pair], pass_ms: Mapping[int, float]) -> float | None:

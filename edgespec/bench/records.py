@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edgespec.errors import UsageError
 from edgespec.files.scratch import write_text
 
-SCHEMA: Literal[1] = 1
+SCHEMA: Literal[2] = 2
 """Changes whenever a field is renamed, removed or means something else."""
 
 Ms = Annotated[float, Field(ge=0)]
@@ -131,23 +131,27 @@ class Drift(_Form):
 
 
 class MachineForm(_Form):
-    """Where it was measured. `copy_bandwidth` is in bytes per second, 0 where not measured."""
+    """Where it was measured.
+
+    `read_bandwidth` is the most that memory was read at, in bytes per second; 0 if not measured.
+    """
 
     processor: str
     features: str
     num_threads: int
     memory_bytes: int
     system: str
-    copy_bandwidth: float = 0.0
+    read_bandwidth: float = 0.0
 
 
 class TargetForm(_Form):
-    """What answered: the file's SHA-256 names it."""
+    """What answered: the file's SHA-256 names it. A plain pass reads `pass_bytes` of it."""
 
     name: str
     description: str
     quantization: str
     size_bytes: int
+    pass_bytes: int
     sha256: str
     drafter: str
     exactness: str
@@ -182,7 +186,7 @@ class Report(_Form):
     with the reason.
     """
 
-    form: Literal[1] = Field(default=SCHEMA, alias="schema")
+    form: Literal[2] = Field(default=SCHEMA, alias="schema")
     started: str
     machine: MachineForm
     program: ProgramForm

@@ -3,7 +3,7 @@
 A prompt is read once; all ways of the engine start from the same cache. Who goes first is drawn
 anew for each question, because machines drift. Later turns follow the plain answer, whoever is
 asked. Before anything is measured each way answers once for nothing, and the same plain answer is
-timed at the start, now and then, and at the end.
+timed at the start, now and then, and at the end; so is how fast memory is read.
 """
 
 from __future__ import annotations
@@ -91,15 +91,18 @@ class Runner:
         max_tokens: int,
         report: Report,
         keep: Callable[[Report], None],
+        bandwidth: Callable[[], float],
         peers: Sequence[Peer] = (),
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """`recorder` observes the completer that `asker` asks; `clock` gives seconds.
 
         What is measured is added to `report`, which `keep` is given after each question.
+        `bandwidth` measures how many bytes a second are read from memory.
         """
         self._report = report
         self._keep = keep
+        self._bandwidth = bandwidth
         self._num_asked = 0
         self._asker = asker
         self._ways = ways
@@ -212,7 +215,11 @@ class Runner:
         return [peer_turn(peer.name, answer, Surroundings(load, self._energy.taken()))]
 
     def _time(self) -> None:
-        """Note what the same plain answer takes now."""
+        """Note what the same plain answer takes now, and how fast memory was read at most."""
+        machine = self._report.machine
+        most = max(machine.read_bandwidth, self._bandwidth())
+        machine = machine.model_copy(update={"read_bandwidth": most})
+        self._report = self._report.model_copy(update={"machine": machine})
         try:
             timings = self._complete(PLAIN, self._plain_request(_COUNT, _NUM_TIMED)).timings
         except ContextOverflowError:

@@ -155,7 +155,7 @@ def _also(summaries: Summaries) -> list[str]:
     lines = []
     share = summaries.of(baseline(summaries.report)).roofline_share
     if share:
-        lines.append(f"Plain decoding reads weights at {share:.0%} of the measured bandwidth.")
+        lines.append(f"Plain decoding reads weights at {share:.0%} of what memory gives.")
     joules = {name: each.joules for name, each in figures.items() if each.joules is not None}
     if joules:
         told = ", ".join(f"{name} {value:.2f}" for name, value in joules.items())

@@ -34,10 +34,11 @@ from edgespec.cli.bench_peers import opened_peers
 from edgespec.cli.bench_written import Output, commit, machine_form
 from edgespec.cli.loading import load_completer
 from edgespec.errors import ContextOverflowError, StorageError
-from edgespec.machine.identity import copy_bandwidth
+from edgespec.machine.identity import read_bandwidth
 from edgespec.runtime.choice import sha256_of
 from edgespec.runtime.request import LoadRequest
 from edgespec.runtime.running import Running
+from edgespec.runtime.target import pass_bytes
 from edgespec.runtime.ways import BASELINES
 
 _MOST_TOLD = 5
@@ -169,6 +170,7 @@ class _Measuring:
             asked.max_tokens,
             self._begun(ways.about, earlier),
             keep,
+            lambda: read_bandwidth(self._loaded.machine.num_threads, seconds=0.1),
             self._peers,
         )
 
@@ -190,12 +192,10 @@ class _Measuring:
 
 def _header(loaded: Running, asked: Asked) -> Report:
     """What a report tells besides its runs."""
-    model, machine = loaded.completer.model, loaded.machine
+    model = loaded.completer.model
     return Report(
         started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        machine=machine_form(machine).model_copy(
-            update={"copy_bandwidth": copy_bandwidth(machine.num_threads, seconds=0.1)}
-        ),
+        machine=machine_form(loaded.machine),
         program=ProgramForm(
             version=__version__, commit=commit(), library=str(model.settings["library"])
         ),
@@ -204,6 +204,7 @@ def _header(loaded: Running, asked: Asked) -> Report:
             description=model.description,
             quantization=model.details.quantization,
             size_bytes=model.size_bytes,
+            pass_bytes=pass_bytes(loaded.model),
             sha256=sha256_of(loaded.model.path, loaded.home.facts, loaded.home.paths),
             drafter=model.drafter,
             exactness=model.exactness,

@@ -59,7 +59,7 @@ class Output:
 
 
 def machine_form(machine: Machine) -> MachineForm:
-    """A machine as reports tell of it; its bandwidth is not measured."""
+    """A machine as reports tell of it; how fast memory is read is not measured."""
     return MachineForm(
         processor=machine.cpu,
         features=machine.features,

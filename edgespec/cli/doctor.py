@@ -41,10 +41,10 @@ def describe(found: Examination) -> list[str]:
     """The examination in plain words."""
     machine = found.machine
     memory = human_bytes(machine["memory_bytes"])
-    copies = human_bytes(int(machine["copy_bandwidth_bytes_per_second"]))
+    read = human_bytes(int(machine["read_bandwidth_bytes_per_second"]))
     lines = [
         f"Machine    {machine['cpu']}, {machine['threads']} threads, {memory} of memory",
-        f"           copies {copies} a second (read plus written)",
+        f"           reads {read} a second from memory",
         f"Library    llama-cpp-python {found.library['version']}",
         f"           built with {found.library['compiler']}",
         f"           {' '.join(found.library['features'])}",

@@ -45,9 +45,8 @@ from edgespec.forms.weighing import (
     whole_head,
 )
 from edgespec.gguf.embeddings import EmbeddingTable
-from edgespec.gguf.file import GgufFile
+from edgespec.gguf.file import EMBEDDINGS, HEAD, GgufFile
 from edgespec.gguf.quantize import Q4_M, TYPE_NAMES
-from edgespec.gguf.trim import EMBEDDINGS, HEAD
 from edgespec.signals import ending_at_once
 
 LADDER = (8192, 12_288, 16_384, 24_576, 32_768, 49_152, 65_536)

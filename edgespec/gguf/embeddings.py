@@ -12,8 +12,7 @@ from gguf import quants
 from numpy.typing import NDArray
 
 from edgespec.errors import ModelFileError
-from edgespec.gguf.file import GgufFile
-from edgespec.gguf.trim import EMBEDDINGS, HEAD
+from edgespec.gguf.file import EMBEDDINGS, HEAD, GgufFile
 
 _SCALED = frozenset({"gemma3", "gemma4"})
 """Architectures that multiply the embeddings of ids, but not embeddings fed as such, by

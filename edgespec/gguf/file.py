@@ -26,6 +26,9 @@ from edgespec.files.scratch import taking_the_place_of
 _MOST_STRINGS = 4096
 """Longer arrays of strings are passed over."""
 
+EMBEDDINGS, HEAD = "token_embd.weight", "output.weight"
+_LOOKED_UP = (EMBEDDINGS, "per_layer_token_embd.weight", "position_embd.weight")
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -57,6 +60,27 @@ class GgufFile:
     def architecture(self) -> str:
         """`general.architecture`, for example "qwen2"."""
         return str(self.value("general.architecture", "unknown"))
+
+    @property
+    def pass_bytes(self) -> int:
+        """Bytes of weights that a pass over one row reads.
+
+        Of tables in which a token is looked up it reads a row, which is not counted, unless there
+        is no other head; of experts those that are used.
+        """
+        looked_up = {name for name in _LOOKED_UP if name != EMBEDDINGS or HEAD in self.tensors}
+        used, num_experts = (
+            int(self.value(f"{self.architecture}.expert_{name}", 0))
+            for name in ("used_count", "count")
+        )
+        num_bytes = 0
+        for name, tensor in self.tensors.items():
+            if name not in looked_up:
+                is_shared_out = num_experts and "_exps." in name
+                num_bytes += (
+                    tensor.n_bytes * used // num_experts if is_shared_out else tensor.n_bytes
+                )
+        return int(num_bytes)
 
     def fields(self) -> Iterator[ReaderField]:
         """Every key of the metadata whose value was read, in the order of the file."""

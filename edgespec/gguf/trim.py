@@ -28,12 +28,10 @@ from gguf import GGUFValueType, GGUFWriter
 from numpy.typing import NDArray
 
 from edgespec.errors import ModelFileError, StorageError, UsageError
-from edgespec.gguf.file import GgufFile, replacing
+from edgespec.gguf.file import EMBEDDINGS, HEAD, GgufFile, replacing
 
 FORMAT_VERSION = 1
 """Of the keys `edgespec.trim.*`."""
-
-EMBEDDINGS, HEAD = "token_embd.weight", "output.weight"
 
 _PREFIX = "edgespec.trim."
 _CHUNK_BYTES = 1 << 22

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgespec.gguf.file import GgufFile
+from edgespec.gguf.file import EMBEDDINGS, HEAD, GgufFile
 from edgespec.llama.options import ContextOptions, KVType
 
 _KV_BYTES: dict[KVType, float] = {"f32": 4, "f16": 2, "bf16": 2, "q8_0": 34 / 32}
@@ -86,7 +86,5 @@ def _by_layer(file: GgufFile, name: str, default: int) -> list[int]:
 
 def _num_vocab(file: GgufFile) -> int:
     """Rows of the table of embeddings, or of the head where it is trimmed."""
-    names = ("output.weight", "token_embd.weight")
-    return max(
-        (int(file.tensors[name].shape[-1]) for name in names if name in file.tensors), default=0
-    )
+    tables = [file.tensors[name] for name in (HEAD, EMBEDDINGS) if name in file.tensors]
+    return max((int(table.shape[-1]) for table in tables), default=0)

@@ -13,7 +13,7 @@ from edgespec.cache.upkeep.backup import backups
 from edgespec.cache.upkeep.check import problems
 from edgespec.cache.upkeep.quarantine import unread
 from edgespec.errors import EdgeSpecError, NativeLibraryError
-from edgespec.machine.identity import Machine, build_record, copy_bandwidth, this_machine
+from edgespec.machine.identity import Machine, build_record, read_bandwidth, this_machine
 from edgespec.models.resolve import LocalFile, resolve
 from edgespec.models.store import ModelStore
 from edgespec.models.trials import Trials
@@ -40,13 +40,13 @@ class Examination:
 def examine(reference: str | None, paths: Paths, *, anew: bool, verbose: bool) -> Examination:
     """Examine machine, library, database, and one model or all on disk."""
     found, machine = Examination(), this_machine()
-    bandwidth = copy_bandwidth(machine.num_threads)
+    bandwidth = read_bandwidth(machine.num_threads)
     found.machine = {
         "cpu": machine.cpu,
         "system": machine.system,
         "threads": machine.num_threads,
         "memory_bytes": machine.memory_bytes,
-        "copy_bandwidth_bytes_per_second": bandwidth,
+        "read_bandwidth_bytes_per_second": bandwidth,
     }
     with open_database(paths.database) as database:
         store = Facts(database)
@@ -145,7 +145,7 @@ def _examine_model(
     """Facts of one model, measured now unless remembered; one that killed the engine is tried."""
     from edgespec.machine.facts import MAX_SPREAD, known_model_facts
     from edgespec.models.gguf_check import check_gguf
-    from edgespec.runtime.target import open_model
+    from edgespec.runtime.target import open_model, pass_bytes
 
     about: dict[str, Any] = {"name": name, "path": str(path), "bytes": 0}
     try:
@@ -156,7 +156,7 @@ def _examine_model(
         with open_model(path, store, machine, lambda _line: None) as model:
             with ending_at_once():
                 facts = known_model_facts(model, store, machine, lambda _line: None)
-            num_bytes = model.num_bytes
+            num_bytes = pass_bytes(model)
     except EdgeSpecError as error:
         found.problems.append(str(error))
         return {**about, "error": str(error)}

@@ -9,6 +9,7 @@ from pathlib import Path
 from edgespec.cache.database import Database
 from edgespec.cache.facts import Facts
 from edgespec.errors import ModelFileError
+from edgespec.gguf.file import GgufFile
 from edgespec.llama import library
 from edgespec.llama.context import ContextOptions
 from edgespec.llama.model import Model, ModelOptions
@@ -128,6 +129,14 @@ def present_costs(model: Model, facts: ModelFacts, machine: Machine) -> dict[int
     drift = min(max(now / facts.table.short_ms[1], 1 / _MOST_DRIFT), _MOST_DRIFT)
     costs = CostModel(facts.table, facts.max_rows)
     return {rows: drift * ms for rows, ms in pass_costs(costs).items()}
+
+
+def pass_bytes(model: Model) -> int:
+    """Bytes of weights that a pass over one row reads; all where the file's parts are unknown."""
+    try:
+        return GgufFile(model.path).pass_bytes
+    except ModelFileError:  # one of several files
+        return model.num_bytes
 
 
 def served_model(

@@ -100,7 +100,7 @@ def bench_report(
         for place, way in enumerate(draws.sample(list(ways), len(ways)))
     ]
     report = Report(
-        schema=1,
+        schema=2,
         started="2026-12-03T09:15:00+00:00",
         machine=MachineForm(
             processor="Intel(R) Xeon(R) Platinum 8481C",
@@ -108,7 +108,7 @@ def bench_report(
             num_threads=2,
             memory_bytes=24 * 2**30,
             system="Linux 6.1",
-            copy_bandwidth=31e9,
+            read_bandwidth=31e9,
         ),
         program=ProgramForm(version="0.1.0", commit="c7542875fd", library="llama.cpp 1f2e (own)"),
         target=TargetForm(
@@ -116,6 +116,7 @@ def bench_report(
             description="qwen2 1.5B Q4_K - Medium",
             quantization="Q4_K_M",
             size_bytes=1_117_320_768,
+            pass_bytes=980_000_000,
             sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
             drafter=DRAFTER,
             exactness="identical",

@@ -68,7 +68,7 @@ def test_the_file_tells_what_was_measured_where(cli: Cli, report: Report) -> Non
     assert (target.exactness, target.settings["threads"]) == ("identical", 1)
     assert len(target.sha256) == 64
     assert (asked.max_tokens, asked.temperature, asked.warm) == (64, 0.0, None)
-    assert report.machine.copy_bandwidth > 0 and report.machine.num_threads == 1
+    assert report.machine.read_bandwidth > 0 and report.machine.num_threads == 1
     assert [way.name for way in report.ways] == [PLAIN, PRODUCT]
     assert [each.after_questions for each in report.drift] == [0, 5]
     assert set(report.pass_ms) >= {1, 2, 8}

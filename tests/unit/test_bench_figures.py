@@ -108,10 +108,10 @@ def test_a_worked_example() -> None:
     assert figures.acceptance_rate == 50 / 80
     assert figures.by_source["database"] == Counts(proposed=20, accepted=20)
     assert figures.by_place == (Place(2, 2), Place(2, 1), Place(1, 0))
-    c_gamma = 60 * WAYS[1].guess_bytes / (83 * REPORT.target.size_bytes)
+    c_gamma = 60 * WAYS[1].guess_bytes / (83 * REPORT.target.pass_bytes)
     assert figures.mbsu == pytest.approx(133 / 83 / (c_gamma + 1))
     assert figures.roofline_share == pytest.approx(
-        REPORT.target.size_bytes * 130 / 11.0 / REPORT.machine.copy_bandwidth
+        REPORT.target.pass_bytes * 130 / 11.0 / REPORT.machine.read_bandwidth
     )
     assert figures.split == pytest.approx(
         {
@@ -201,7 +201,7 @@ def test_the_table_has_every_way_and_category_in_the_width_there_is(width: int) 
     assert "Same bytes as plain decoding in all 180 answers." in out.getvalue()
     assert "Left out: chat-99" in out.getvalue()
     assert "Score headings: plain 0.90, edgespec 0.90" in " ".join(out.getvalue().split())
-    assert "reads weights at 68% of the measured bandwidth" in out.getvalue()
+    assert "reads weights at 59% of what memory gives" in out.getvalue()
     assert (f"{whole.mbsu:.2f}x" in line) is (width == 120)
 
 
@@ -301,6 +301,6 @@ def test_a_report_is_read_as_it_was_written_and_others_are_refused(tmp_path: Pat
     path = tmp_path / "report.json"
     path.write_text(REPORT.model_dump_json(by_alias=True), encoding="utf-8")
     assert read_report(path) == REPORT
-    path.write_text('{"schema": 2}', encoding="utf-8")
+    path.write_text('{"schema": 1}', encoding="utf-8")
     with pytest.raises(UsageError, match="no report of this version"):
         read_report(path)
