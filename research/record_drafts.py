@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgespec.bench.runner import complete
+from edgespec.bench.runner import completion_of
 from edgespec.bench.suite import read_suite, select
 from edgespec.llama.bridge import ModelBridge
 from edgespec.llama.context import Context, ContextOptions
@@ -197,7 +197,7 @@ def record_answers(target: Path, suite: Path, out: Path, counts: dict[str, int])
         for question in chosen:
             messages = (Message("user", question.turns[0]),)
             request = CompletionRequest(messages, SamplingParams(), MAX_TOKENS, speculate=False)
-            tokens = complete(loaded.completer, request).token_ids
+            tokens = completion_of(loaded.completer.answer(request)).token_ids
             prompt = tuple(bridge.encode_chat(messages))
             answers.append(Answer(question.category, question.turns[0], prompt, tokens))
             _report(f"{question.category} {question.id}: {len(tokens)} tokens")

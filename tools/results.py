@@ -8,13 +8,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from edgespec.bench.figures import Summaries, baseline, categories, others, summary
+from edgespec.bench.figures import Summaries, categories, others, summary
 from edgespec.bench.plots import WIDE, forest
 from edgespec.bench.records import Report, read_report
 from edgespec.bench.sections import forest_rows, main_way, what_is_drawn
 from edgespec.bench.svg import own_style
 from edgespec.bench.table import DASH, factor, interval
 from edgespec.errors import EdgeSpecError, UsageError
+from edgespec.types import PLAIN
 
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 
@@ -22,7 +23,7 @@ BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 def results_markdown(report: Report) -> str:
     """Machine, model and suite in a sentence, then every way over all questions."""
     machine, target, asked = report.machine, report.target, report.asked
-    plain = summary(report, baseline(report))
+    plain = summary(report, PLAIN)
     lines = [
         f"{target.name} ({target.quantization}), drafter {target.drafter or 'none'}, on "
         f"{machine.processor}, {machine.num_threads} threads; suite {asked.suite}: "

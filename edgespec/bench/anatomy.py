@@ -11,7 +11,6 @@ from edgespec.bench.figures import (
     Summaries,
     Summary,
     all_ways,
-    baseline,
     decoding_ratios,
     interpolated,
     others,
@@ -23,6 +22,7 @@ from edgespec.bench.page_parts import Section, Table, drawn
 from edgespec.bench.plots import source_colour
 from edgespec.bench.records import Counts, Report, Run
 from edgespec.bench.table import DASH, factor, number
+from edgespec.types import PLAIN
 
 
 def pass_times(report: Report, way: str, runs: Sequence[Run]) -> Section | None:
@@ -90,7 +90,7 @@ def time_split(report: Report, way: str) -> Section | None:
     total = sum(bars[way].values())
     share = bars[way]["target"] / total if total else 0.0
     says = f"Of the {total:.1f} ms of a token {share:.0%} are the target's own passes"
-    plain = bars.get(baseline(report))
+    plain = bars.get(PLAIN)
     says += f"; a plain token takes {sum(plain.values()):.1f} ms." if plain else "."
     rows = [(name, *(f"{split[part]:.2f}" for part in PARTS)) for name, split in bars.items()]
     wide, narrow = drawn(lambda width: plots.time_split(bars, width))

@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from edgespec.bench.figures import others, paired_runs
+from edgespec.bench.figures import decoding_ratios, others, paired_runs
 from edgespec.bench.records import Report
 from edgespec.bench.statistics import LEAST, Paired, paired
 from edgespec.bench.table import factor, interval
@@ -119,9 +119,9 @@ def _ends(value: Paired) -> str:
 
 def _ratios(report: Report, way: str) -> dict[str, float]:
     return {
-        plain.question: run.tokens_per_second / plain.tokens_per_second
-        for plain, run in paired_runs(report, way)
-        if run.tokens_per_second and plain.tokens_per_second
+        pair[0].question: ratio
+        for pair in paired_runs(report, way)
+        for ratio in decoding_ratios([pair])
     }
 
 

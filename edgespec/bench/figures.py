@@ -49,7 +49,6 @@ class Summary:
     decoding: Paired
     request: Paired
     first_token_ms: float
-    plain_first_token_ms: float
     block_efficiency: float | None
     by_source: Mapping[str, Counts]
     by_place: tuple[Place, ...]
@@ -58,9 +57,7 @@ class Summary:
     hindsight: float | None
     split: Mapping[str, float]
     joules: float | None
-    plain_joules: float | None
     scores: Mapping[str, float]
-    plain_scores: Mapping[str, float]
     num_compared: int
     differing: tuple[tuple[str, int], ...]
 
@@ -115,7 +112,6 @@ def summary(report: Report, way: str, categories: Collection[str] | None = None)
             ]
         ),
         first_token_ms=_median([run.first_token_ms / run.num_turns for run in runs]),
-        plain_first_token_ms=_median([run.first_token_ms / run.num_turns for run in plain]),
         block_efficiency=_stats(runs).block_efficiency or None,
         by_source=_by_source(runs),
         by_place=acceptance_by_place(runs),
@@ -124,9 +120,7 @@ def summary(report: Report, way: str, categories: Collection[str] | None = None)
         hindsight=_hindsight(timed, report.pass_ms),
         split=split_of(runs),
         joules=_joules(runs),
-        plain_joules=_joules(plain),
         scores=_scores(runs),
-        plain_scores=_scores(plain),
         num_compared=len(compared),
         differing=tuple(
             (run.question, run.differs_at) for run in compared if run.differs_at is not None
@@ -139,31 +133,24 @@ def way_of(report: Report, name: str) -> Way:
     return next((way for way in report.ways if way.name == name), Way(name=name, about=""))
 
 
-def baseline(report: Report) -> str:
-    """The way that others are compared with: plain decoding, or the first one where it is not."""
-    names = [way.name for way in report.ways]
-    return PLAIN if PLAIN in names or not names else names[0]
-
-
 def categories(report: Report) -> list[str]:
     """The categories of what was asked, in the order of the run."""
     return list(dict.fromkeys(run.category for run in report.runs))
 
 
 def others(report: Report) -> list[Way]:
-    """All ways but the one they are compared with, those without a common question left out."""
-    base = baseline(report)
-    return [way for way in report.ways if way.name != base and paired_runs(report, way.name)]
+    """All ways but plain decoding, those without a question in common with it left out."""
+    return [way for way in report.ways if way.name != PLAIN and paired_runs(report, way.name)]
 
 
 def all_ways(report: Report) -> list[str]:
-    """The names of all ways, that which the others are compared with first."""
-    return [baseline(report), *(way.name for way in others(report))]
+    """The names of plain decoding and all others."""
+    return [PLAIN, *(way.name for way in others(report))]
 
 
 def paired_runs(report: Report, way: str, categories: Collection[str] | None = None) -> list[Pair]:
-    """Questions that were answered both ways, in the order of the run."""
-    plain, runs = report.of(baseline(report)), report.of(way)
+    """Questions that were answered plainly and in another way, in the order of the run."""
+    plain, runs = report.of(PLAIN), report.of(way)
     return [
         (base, runs[question])
         for question, base in plain.items()

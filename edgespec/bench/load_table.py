@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 
 from rich.console import Console
 from rich.table import Table
@@ -12,6 +11,7 @@ from edgespec.bench.load import BUSY
 from edgespec.bench.load_figures import LoadFigures, load_figures
 from edgespec.bench.records import LoadReport
 from edgespec.bench.statistics import Paired
+from edgespec.bench.table import stdout
 
 _HEADINGS = ("clients", "server", "tokens/s", "ratio", "95 %", "first", "gap", "fair", "failed")
 _CAPTION = (
@@ -23,9 +23,7 @@ _CAPTION = (
 
 def print_load(report: LoadReport, console: Console | None = None) -> None:
     """Print all figures, and what to know before they are believed."""
-    console = console or Console(
-        width=None if sys.stdout.isatty() else 110, markup=False, highlight=False
-    )
+    console = console or stdout()
     for server in report.servers:
         console.print(f"{server.name}: {server.about}", soft_wrap=True)
     table = Table(box=None, header_style="bold", caption=_CAPTION, caption_justify="left")

@@ -133,19 +133,18 @@ def pass_times(pass_ms: Mapping[int, float], used: Mapping[int, int], width: int
 
 def acceptance(places: Sequence[Place], sources: Mapping[str, Counts], width: int) -> str:
     """How many draft tokens were kept: by their place in the draft, and by their source."""
-    shown = [place for place in places if place.proposed][:16]
     top, height = 30, _ROW * max(len(sources), 1)
     canvas = Canvas(width, 230 + height + 34)
     canvas.text(0, 10, "kept, by place in the draft", "muted")
     axes = canvas.axes(0, top, width, 150)
-    shares = [place.accepted / place.proposed for place in shown]
-    axes.bar(range(1, len(shown) + 1), shares, 0.7, color=colour("accent"), alpha=0.55)
+    shares = [place.accepted / place.proposed for place in places]
+    axes.bar(range(1, len(places) + 1), shares, 0.7, color=colour("accent"), alpha=0.55)
     axes.set_ylim(0, 1.2 * max(shares, default=1) or 1)
-    axes.set_xlim(0.4, max(len(shown), 6) + 0.6)
+    axes.set_xlim(0.4, max(len(places), 6) + 0.6)
     axes.set_yticks([])
-    axes.set_xticks(range(1, len(shown) + 1))
+    axes.set_xticks(range(1, len(places) + 1))
     for place, share in enumerate(shares, 1):
-        said = f"{share:.0%}" if width > NARROW or len(shown) <= 9 else f"{100 * share:.0f}"
+        said = f"{share:.0%}" if width > NARROW or len(places) <= 9 else f"{100 * share:.0f}"
         _note(axes, place, share, said)
     canvas.text(0, 226, "kept, by source", "muted")
     left, right = (140, 130) if width > NARROW else (110, 96)

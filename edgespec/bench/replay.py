@@ -18,11 +18,12 @@ from statistics import fmean
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edgespec.bench.figures import baseline, interpolated, paired_runs, way_of
+from edgespec.bench.figures import interpolated, paired_runs, way_of
 from edgespec.bench.records import Report, Run
 from edgespec.bench.statistics import Paired, paired
 from edgespec.errors import UsageError
 from edgespec.planning.growth import Outcome
+from edgespec.types import PLAIN
 
 CURVES = (
     "zen5-1.5b-q4_k_m",
@@ -122,7 +123,7 @@ def _single_ms(report: Report) -> float | None:
     """T(1) here: as measured, or what passes of plain decoding took on average."""
     if 1 in report.pass_ms:
         return report.pass_ms[1]
-    took = [ms for run in report.of(baseline(report)).values() for ms in run.passes.took]
+    took = [ms for run in report.of(PLAIN).values() for ms in run.passes.took]
     return fmean(took) if took else None
 
 

@@ -253,11 +253,6 @@ class Runner:
         self._keep(self._report)
 
 
-def complete(completer: Completer, request: CompletionRequest) -> Completion:
-    """The completion of a request, its chunks not shown."""
-    return completion_of(completer.answer(request))
-
-
 def completion_of(answer: Answer) -> Completion:
     """What an answer comes to, its chunks not shown."""
     completion = None

@@ -25,7 +25,7 @@ from edgespec.bench.records import Report
 from edgespec.bench.replay import CURVES, PREDICTION, Prediction, load_curve, what_if
 from edgespec.bench.statistics import LEAST, Paired, paired
 from edgespec.bench.table import factor, interval, number
-from edgespec.types import PRODUCT
+from edgespec.types import PLAIN, PRODUCT
 
 _MOST_BESIDE = 3
 """Ways beside the product in the plot by category; the table has all."""
@@ -229,12 +229,11 @@ def _scores(summaries: Summaries) -> Section | None:
 
 def _energy(summaries: Summaries, way: str) -> Section | None:
     """What the processor took, where the platform tells."""
-    base, *_ = names = all_ways(summaries.report)
-    known = {name: summaries.of(name).joules for name in names}
+    known = {name: summaries.of(name).joules for name in all_ways(summaries.report)}
     joules = {name: value for name, value in known.items() if value is not None}
-    if way not in joules or base not in joules:
+    if way not in joules or PLAIN not in joules:
         return None
-    plain = joules[base]
+    plain = joules[PLAIN]
     says = (
         f"{way} takes {joules[way]:.2f} joules a token, plain decoding {plain:.2f}, "
         "prompts included."

@@ -13,7 +13,6 @@ from edgespec.bench.figures import (
     Summaries,
     Summary,
     all_ways,
-    baseline,
     categories,
     others,
     summary,
@@ -21,6 +20,7 @@ from edgespec.bench.figures import (
 from edgespec.bench.records import Report
 from edgespec.bench.replay import PREDICTION, Curve, what_if
 from edgespec.bench.statistics import Paired
+from edgespec.types import PLAIN
 
 DASH = "–"
 
@@ -104,9 +104,8 @@ def _table(summaries: Summaries, *, is_wide: bool) -> Table:
     report = summaries.report
     more = ("first", "MBSU", "hindsight") if is_wide else ()
     table = _columns("", "tok/s", "means", "median", "95%", "whole", "tau", "kept", *more)
-    names, base = categories(report), baseline(report)
-    plain = summaries.of(base)
-    table.add_row(Text(base, style="bold"), f"{plain.tokens_per_second:.1f}")
+    names, plain = categories(report), summaries.of(PLAIN)
+    table.add_row(Text(PLAIN, style="bold"), f"{plain.tokens_per_second:.1f}")
     for way in others(report):
         table.add_row()
         label = Text(way.name, style="bold")
@@ -153,7 +152,7 @@ def _also(summaries: Summaries) -> list[str]:
     """The roofline, energy and scores, where they are known."""
     figures = {name: summaries.of(name) for name in all_ways(summaries.report)}
     lines = []
-    share = summaries.of(baseline(summaries.report)).roofline_share
+    share = summaries.of(PLAIN).roofline_share
     if share:
         lines.append(f"Plain decoding reads weights at {share:.0%} of what memory gives.")
     joules = {name: each.joules for name, each in figures.items() if each.joules is not None}

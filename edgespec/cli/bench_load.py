@@ -16,7 +16,7 @@ from edgespec.errors import NetworkError, UsageError
 from edgespec.runtime.request import LoadRequest
 
 if TYPE_CHECKING:
-    from edgespec.bench.load import Load
+    from edgespec.bench.load import Load, LoadPlan
     from edgespec.bench.peers import OpenPeer
     from edgespec.bench.records import Asked, LoadReport
     from edgespec.types import SamplingParams
@@ -85,8 +85,7 @@ def measure_load(
 
     Raises UsageError, NetworkError where no server answers, StorageError.
     """
-    from edgespec.bench.load import Load, Quiet, plan_load
-    from edgespec.bench.plan import cold_questions
+    from edgespec.bench.load import Load, Quiet
     from edgespec.cli.bench_written import check_writable
 
     if values["rounds"] < 1 or values["minutes"] <= 0:
@@ -94,17 +93,7 @@ def measure_load(
     if out is not None:
         check_writable(out)
     asked = _asked(values, sampling)
-    questions = cold_questions(asked.suite, asked.categories, values["limit"])
-    plan = plan_load(
-        questions,
-        values["clients"],
-        values["rounds"],
-        sampling,
-        values["max_tokens"],
-        values["minutes"],
-    )
-    if len(plan.rounds) < values["rounds"]:
-        _say(f"{len(questions)} questions are enough for {len(plan.rounds)} rounds")
+    plan = _plan(values, asked, sampling)
     specs = (*values["servers"], *values["peers"])
     with opened_peers(specs, loading, NUM_SLOTS) as (peers, left_out):
         if not peers:
@@ -120,6 +109,25 @@ def measure_load(
             is_complete = load.play()
         finally:  # what was measured before Ctrl-C is not lost
             _tell(begun, load, out, is_complete)
+
+
+def _plan(values: Mapping[str, Any], asked: Asked, sampling: SamplingParams) -> LoadPlan:
+    """Who asks what; says so where there are too few questions for all rounds."""
+    from edgespec.bench.load import plan_load
+    from edgespec.bench.plan import cold_questions
+
+    questions = cold_questions(asked.suite, asked.categories, values["limit"])
+    plan = plan_load(
+        questions,
+        values["clients"],
+        values["rounds"],
+        sampling,
+        values["max_tokens"],
+        values["minutes"],
+    )
+    if len(plan.rounds) < values["rounds"]:
+        _say(f"{len(questions)} questions are enough for {len(plan.rounds)} rounds")
+    return plan
 
 
 def _asked(values: Mapping[str, Any], sampling: SamplingParams) -> Asked:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-
-from rich.console import Console
 
 import edgespec
 from edgespec.bench.records import MachineForm, Report, write_report
@@ -45,12 +42,10 @@ class Output:
 
     def show(self, report: Report) -> None:
         """Print the table and write the page; failing at one does not prevent the other."""
-        width = None if sys.stdout.isatty() else 110
-        console = Console(width=width, markup=False, highlight=False)
         try:
-            print_table(report, console)
+            print_table(report)
             for curve in self.curves:
-                print_what_if(report, curve, console)
+                print_what_if(report, curve)
         finally:
             if self.html is not None:
                 from edgespec.bench.page import html  # much to load

@@ -103,7 +103,7 @@ def test_a_worked_example() -> None:
     assert figures.decoding.median == 1.5
     assert figures.decoding.interval is None
     assert figures.request.median == 1.5
-    assert (figures.first_token_ms, figures.plain_first_token_ms) == (100.0, 100.0)
+    assert figures.first_token_ms == 100.0
     assert figures.block_efficiency == 133 / 83
     assert figures.acceptance_rate == 50 / 80
     assert figures.by_source["database"] == Counts(proposed=20, accepted=20)
@@ -125,7 +125,7 @@ def test_a_worked_example() -> None:
             "rest": 300 / 130,
         }
     )
-    assert (figures.joules, figures.plain_joules) == (2.0, None)
+    assert (figures.joules, summary(worked(), "plain").joules) == (2.0, None)
     assert figures.scores == {"headings": 0.5}
     assert (figures.num_compared, figures.differing) == (3, (("1", 17),))
 

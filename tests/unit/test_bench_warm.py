@@ -8,7 +8,7 @@ import pytest
 from fakes import FakeSampler, FakeTarget, TinyBridge, make_engine
 
 from edgespec.bench.plan import cold_questions, warm_plan
-from edgespec.bench.runner import complete
+from edgespec.bench.runner import completion_of
 from edgespec.bench.suite import Question
 from edgespec.bench.warm import learn
 from edgespec.engine.completer import EngineCompleter
@@ -74,7 +74,7 @@ def learned(*earlier: Question, num_context: int = 400) -> tuple[Asked, list[str
     """A completer that was asked earlier questions, and what was told of it."""
     completer, said = Asked(num_context), list[str]()
     learn(
-        lambda request: complete(completer, request),
+        lambda request: completion_of(completer.answer(request)),
         completer.memory,
         earlier,
         SamplingParams(),
@@ -86,7 +86,7 @@ def learned(*earlier: Question, num_context: int = 400) -> tuple[Asked, list[str
 
 def test_earlier_questions_are_learned_and_nothing_after_them() -> None:
     completer, said = learned(question("ab"), question("b c"))
-    complete(completer, CompletionRequest((Message("user", "c"),), max_tokens=4))
+    completion_of(completer.answer(CompletionRequest((Message("user", "c"),), max_tokens=4)))
     assert [request.prompt for request in completer.memory.learned] == [
         (Message("user", "ab"),),
         (Message("user", "b c"),),
