@@ -69,7 +69,7 @@ def _read(folder: str) -> dict[str, Any]:
 
 
 class _Cards:
-    """Entries of lists, each list dealt to its end before it is shuffled anew."""
+    """Entries of lists that live on, each list dealt to its end before it is shuffled anew."""
 
     def __init__(self, chance: Random) -> None:
         self.chance = chance
@@ -121,11 +121,10 @@ def _asked_of(
     texts = [text if isinstance(text, dict) else {"ask": text} for text in told["asked"]]
     while texts and len(found) < told["number"]:
         for text in cards.shuffled(texts):
-            asked = _new(text["ask"], found, pools, cards)
-            if asked is None:
+            user, filler = _new(text["ask"], found, pools, cards)
+            if user in found:
                 texts.remove(text)
                 continue
-            user, filler = asked
             system = text.get("system") or _system(told, pools, cards)
             first = (Message("system", filler.fill(system)),) if system else ()
             later = tuple(map(filler.fill, _follow_ups(text, told, cards)))
@@ -135,14 +134,14 @@ def _asked_of(
 
 def _new(
     text: str, found: Container[str], pools: dict[str, list[Any]], cards: _Cards
-) -> tuple[str, _Filler] | None:
-    """`text` filled so that it is not in `found`, with what filled it; None if there is no more."""
+) -> tuple[str, _Filler]:
+    """`text` filled so that it is not in `found`, if that is still possible, and what filled it."""
     for _ in range(_TRIES):
         filler = _Filler(pools, cards)
         user = filler.fill(text)
         if user not in found:
-            return user, filler
-    return None
+            break
+    return user, filler
 
 
 def _system(told: dict[str, Any], pools: dict[str, list[Any]], cards: _Cards) -> str:
