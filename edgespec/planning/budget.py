@@ -1,12 +1,13 @@
 """What drafting may still lose: one budget for each drafter that costs time.
 
-A balance in milliseconds. Guesses that pay lose nearly as often as they win, so one that begins with
-little is soon given up by chance, and then for long (bench/LOG.md, a good drafter's ruin): it begins
-with several passes, since a drafter is there because it was weighed. Every pass adds a small share of its time. A pass for which the drafter
-was asked adds what it saved: the time that its tokens would have taken without it, less the time
-that drafting and the pass really took; mostly wrong guesses save less than nothing. So one that
-gains is always asked, and one that loses spends its balance and then no more than the share,
-whatever its estimates promise. Once its hour comes, one good draft pays for several more.
+A balance in milliseconds. Guesses that pay lose nearly as often as they win, so one that begins
+with little is soon given up by chance, and then for long (bench/LOG.md, a good drafter's ruin): it
+begins with several passes, since a drafter is there because it was weighed. Every pass adds a small
+share of its time. A pass for which the drafter was asked adds what it saved: the time that its
+tokens would have taken without it, less the time that drafting and the pass really took; mostly
+wrong guesses save less than nothing. So one that gains is always asked, and one that loses spends
+its balance and then no more than the share, whatever its estimates promise. Once its hour comes,
+one good draft pays for several more.
 
 Reading a prompt may cost more than there is balance, and pays only over many passes. Neither what
 it will save nor how long the answer goes on is known, but an answer that has gone on will as a rule
