@@ -9,7 +9,6 @@ from pathlib import Path
 from edgespec.cache.database import Database
 from edgespec.cache.facts import Facts
 from edgespec.errors import ModelFileError
-from edgespec.gguf.file import GgufFile
 from edgespec.llama import library
 from edgespec.llama.context import ContextOptions
 from edgespec.llama.model import Model, ModelOptions
@@ -133,6 +132,8 @@ def present_costs(model: Model, facts: ModelFacts, machine: Machine) -> dict[int
 
 def pass_bytes(model: Model) -> int:
     """Bytes of weights that a pass over one row reads; all where the file's parts are unknown."""
+    from edgespec.gguf.file import GgufFile  # much to load
+
     try:
         return GgufFile(model.path).pass_bytes
     except ModelFileError:  # one of several files
