@@ -11,9 +11,9 @@ one good draft pays for several more.
 
 Reading a prompt may cost more than there is balance, and pays only over many passes. Neither what
 it will save nor how long the answer goes on is known, but an answer that has gone on will as a rule
-go on as long, or as long as the latest ones did; a drafter saves less where it has few words for
-the text (`Quote.fertility`), and where there is much to read, since look-ups draft there as well.
-So reading, of so many plain passes, waits until
+go on as long; a drafter saves less where it has few words for the text (`Quote.fertility`), and
+where there is much to read, since look-ups draft there as well. So reading, of so many plain
+passes, waits until
 
     (GAIN - 0.3 log2(fertility) - 0.05 (log2(1 + passes) - 1)) x tokens to come  >=  MARGIN x passes
 
@@ -33,9 +33,7 @@ True
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable
-from statistics import median
 
 from edgespec.protocols import Quote
 
@@ -57,10 +55,6 @@ GAIN = 0.15
 FEW_TOKENS = 16
 """An answer of no tokens is expected to have so many; one that has more, as many again besides."""
 
-_FEW_ANSWERS = 2
-"""That rule counts as much as so many answers that went on."""
-_NUM_LATEST = 8
-
 MOST_LATE = 2.0
 """A pass that took more than so many times what was expected, or lost more than so many times what
 it and reading cost, was disturbed by others; unless the one before lost as much."""
@@ -73,24 +67,11 @@ class Budgets:
         """`plain_ms` tells what a plain pass takes, as far as is known by then."""
         self._plain_ms = plain_ms
         self._budgets: dict[str, Budget] = {}
-        self._latest: deque[int] = deque(maxlen=_NUM_LATEST)
 
     def open(self, name: str, max_tokens: int, num_tokens: int = 0) -> Account:
         """What a drafter may spend on an answer of at most so many tokens; some may be there."""
         budget = self._budgets.setdefault(name, Budget(self._plain_ms))
-        return Account(budget, self.to_come, max_tokens, num_tokens)
-
-    def ended(self, account: Account) -> None:
-        """An answer is over: others may be as long."""
-        self._latest.append(account.num_tokens)
-
-    def to_come(self, num_tokens: int) -> float:
-        """Tokens that an answer of so many is expected to go on for, if nothing ends it.
-
-        The median over the latest answers that went on there, and the rule a few times.
-        """
-        later = [length - num_tokens for length in self._latest if length > num_tokens]
-        return median([*[FEW_TOKENS + num_tokens] * _FEW_ANSWERS, *later])
+        return Account(budget, max_tokens, num_tokens)
 
     def balance_ms(self, name: str) -> float | None:
         """What a drafter has left; None for one that followed no answer yet."""
@@ -126,18 +107,11 @@ class Budget:
 class Account:
     """A drafter's budget in one answer."""
 
-    def __init__(
-        self,
-        budget: Budget,
-        to_come: Callable[[int], float],
-        max_tokens: int,
-        num_tokens: int,
-    ) -> None:
+    def __init__(self, budget: Budget, max_tokens: int, num_tokens: int) -> None:
         """Use `Budgets.open`."""
         self._budget = budget
-        self._to_come = to_come
         self._max_tokens = max_tokens
-        self.num_tokens = num_tokens
+        self._num_tokens = num_tokens
         self._read_ms = 0.0
         self._was_asked = False
 
@@ -180,11 +154,11 @@ class Account:
             if not self._was_asked:
                 self._read_ms, self._was_asked = start_ms, True
         self._budget.add(earned)
-        self.num_tokens += num_emitted
+        self._num_tokens += num_emitted
 
     def _pays(self, quote: Quote, num_answers: int) -> bool:
         """Whether reading now is expected to be earned back, by this answer for all."""
         num_passes = quote.start_ms / self._budget.plain_ms
-        to_come = min(self._max_tokens - self.num_tokens, self._to_come(self.num_tokens))
+        to_come = min(self._max_tokens - self._num_tokens, FEW_TOKENS + self._num_tokens)
         slow = 0.3 * math.log2(quote.fertility) + 0.05 * (math.log2(1.0 + num_passes) - 1.0)
         return (GAIN - slow) * to_come >= MARGIN * num_passes * num_answers

@@ -208,8 +208,6 @@ class Planner:
         """An answer is over."""
         for contender in contenders:
             contender.session.close()
-        for contender in contenders[:1]:  # all accounts tell the same length
-            self._budgets.ended(contender.account)
 
     def _told_of(self, name: str) -> DrafterInsight:
         quote = self._quotes.get(name, FREE)

@@ -365,23 +365,6 @@ def test_short_answers_are_not_read_for_and_long_ones_once_they_are_long() -> No
     assert reads_in([3, 10, 3, 300, 3], lies=False) == [0, 0, 0, 1, 0]
 
 
-def test_where_answers_were_long_lately_it_is_read_sooner() -> None:
-    ours = budgets()
-    places = []
-    for length in (*[200] * 4, *[4] * 9):
-        account = ours.open("model", LONG)
-        count = 0
-        while not account.allows(Quote(GUESS_MS, 60.0)):
-            plain(account)
-            count += 1
-        places.append(count)
-        plain(account, length - count)
-        ours.ended(account)
-    assert places[0] > 0
-    assert places[3] == places[4] == 0
-    assert places[-1] == places[0], "and later again where they are short"
-
-
 def test_one_that_is_always_wrong_is_read_for_no_more_than_the_share() -> None:
     right, wrong = (sum(reads_in([120] * 20, lies=lies)) for lies in (False, True))
     assert right == 20
