@@ -1,7 +1,8 @@
 """Two reports of the same questions: each way's speed-up in the second to that in the first.
 
-Both are measured against plain decoding of their own run, question by question, so a machine that
-was slower on that day changes nothing.
+Both are measured against plain decoding of their own run, question by question. A machine that was
+slower throughout changes nothing; one whose memory alone was slower does, since there a plain token
+costs more and a guess as much as before. So it is told by how much the pace differed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from edgespec.bench.figures import decoding_ratios, others, paired_runs
 from edgespec.bench.records import Report
 from edgespec.bench.statistics import LEAST, Paired, paired
 from edgespec.bench.table import factor, interval
+from edgespec.types import PLAIN
+
+_MOST_APART = 1.05
+"""Paces of two runs that differ by no more are the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,7 @@ def differences(first: Report, second: Report) -> list[str]:
         "length": (f"{first.asked.max_tokens} tokens", f"{second.asked.max_tokens} tokens"),
     }
     told = [f"Another {name}: {a} in A, {b} in B." for name, (a, b) in pairs.items() if a != b]
+    told += _pace(first, second)
     missing = _questions(first) ^ _questions(second)
     if missing:
         told.append(f"{len(missing)} questions are only in one of both, and are left out.")
@@ -111,6 +117,19 @@ def compare_lines(first: Report, second: Report) -> RenderableType:
     num = compared[0].ratio.num
     about = Text(f"Medians of each question's speed-up over plain decoding, {num} questions.")
     return Group(*warnings, about, table, *verdicts)
+
+
+def _pace(first: Report, second: Report) -> list[str]:
+    """Whether plain decoding itself took another time, question by question; empty if not."""
+    plain, beside = first.of(PLAIN), second.of(PLAIN)
+    pairs = [(run, beside[question]) for question, run in plain.items() if question in beside]
+    faster = paired(decoding_ratios(pairs))
+    if faster.interval is None or 1 / _MOST_APART <= faster.median <= _MOST_APART:
+        return []
+    return [
+        f"Plain decoding was {faster.median:.2f} times as fast in B ({interval(faster)}): the machine "
+        "was another, in a way, and drafts gain less where a plain token takes less time."
+    ]
 
 
 def _ends(value: Paired) -> str:
