@@ -28,7 +28,7 @@ help:
 	@echo 'make goldens write what screens show anew, to be looked at'
 	@echo 'make picture draw the picture of the chat anew (docs/chat.svg)'
 	@echo 'make results measure the default pair on a quiet machine, and write it into README.md'
-	@echo 'make test-train  tests of `edgespec adapt train`, with PyTorch, in an environment of its own'
+	@echo 'make test-train  tests of `edgespec learn drafter`, with PyTorch, in an environment of its own'
 	@echo 'make test-clients  tests of the server with large clients, in an environment of its own'
 	@echo 'make clean   remove .venv and build products; models and built wheels stay'
 

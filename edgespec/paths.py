@@ -39,6 +39,11 @@ class Paths:
         return self.data / "adaptations"
 
     @property
+    def corpora(self) -> Path:
+        """Folder of what targets said to prompts of ours, to be learned from."""
+        return self.data / "corpora"
+
+    @property
     def trials(self) -> Path:
         """Folder of what is known of loading each model file (`edgespec.models.trials`)."""
         return self.data / "trials"

@@ -10,7 +10,7 @@ import click
 from edgespec import __version__
 
 _MODULES = {
-    "adapt": "edgespec.cli.adapt",
+    "learn": "edgespec.cli.learn",
     "bench": "edgespec.cli.bench",
     "chat": "edgespec.cli.chat",
     "db": "edgespec.cli.db",

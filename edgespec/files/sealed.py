@@ -13,7 +13,7 @@ import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -51,9 +51,7 @@ def read_sealed(
     """
     try:
         with path.open("rb") as file:
-            if file.readline(len(magic)) != magic:
-                raise StorageError(f"{path} is of another kind or version", remedy)
-            about: dict[str, Any] = json.loads(file.readline(_LONGEST_HEADER))
+            about = _header(file, path, magic, remedy)
             body = file.read(min(most_bytes, os.fstat(file.fileno()).st_size))
         if len(body) != about["num_bytes"] or hashlib.sha256(body).hexdigest() != about["sha256"]:
             raise StorageError(f"{path} is cut off or damaged", remedy)
@@ -63,3 +61,28 @@ def read_sealed(
         raise StorageError(f"cannot read {path}: {error.strerror or error}", remedy) from error
     except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise StorageError(f"{path} is damaged ({error})", remedy) from error
+
+
+def read_about(path: Path, magic: bytes, remedy: str) -> dict[str, Any]:
+    """What is told of the arrays, which are not read; raises StorageError as `read_sealed`.
+
+    A file that is cut off is refused, changed bytes are not seen.
+    """
+    try:
+        with path.open("rb") as file:
+            about = _header(file, path, magic, remedy)
+            num_bytes = os.fstat(file.fileno()).st_size - file.tell()
+        if num_bytes != about["num_bytes"]:
+            raise StorageError(f"{path} is cut off or damaged", remedy)
+        return about
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}", remedy) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"{path} is damaged ({error})", remedy) from error
+
+
+def _header(file: IO[bytes], path: Path, magic: bytes, remedy: str) -> dict[str, Any]:
+    if file.readline(len(magic)) != magic:
+        raise StorageError(f"{path} is of another kind or version", remedy)
+    about: dict[str, Any] = json.loads(file.readline(_LONGEST_HEADER))
+    return about

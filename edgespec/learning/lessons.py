@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from edgespec.learning.corpus import Said
+from edgespec.learning.soft import Soft, Softener
 from edgespec.types import Message, Prompt
 from edgespec.vocab.reader import DrafterReader
 from edgespec.vocab.tokenizer import ByteTokenizer
@@ -43,15 +45,28 @@ LEAST_ANSWERS = 2 * HELD_OUT
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """Tokens of the drafter; those from number `first` (at least 1) on are to be guessed."""
+    """Tokens of the drafter; those from number `first` (at least 1) on are to be guessed.
+
+    `soft` tells what the target held likely in place of each of these, where that is known.
+    """
 
     tokens: tuple[int, ...]
     first: int
+    soft: Soft | None = field(default=None, compare=False)
 
     @property
     def num_taught(self) -> int:
         """Tokens to be guessed."""
         return len(self.tokens) - self.first
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One answer in the drafter's tokens, what it followed, and what the target held likely."""
+
+    before: Sequence[int]
+    answer: Sequence[int]
+    soft: Soft | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +81,14 @@ class Course:
     judge: tuple[Lesson, ...]
     num_answers: int
 
+    def __add__(self, other: Course) -> Course:
+        return Course(
+            self.lessons + other.lessons,
+            self.guide + other.guide,
+            self.judge + other.judge,
+            self.num_answers + other.num_answers,
+        )
+
     @property
     def guide_id(self) -> str:
         """Names the guide's lessons: what is said of others cannot be compared."""
@@ -75,20 +98,22 @@ class Course:
         return digest.hexdigest()[:16]
 
 
-def lessons_of(before: Sequence[int], answer: Sequence[int]) -> Iterator[Lesson]:
-    """Cut one answer into lessons; `before` are the drafter's tokens of what it followed."""
-    whole = (*before[-WINDOW:], *answer)
-    start = min(len(before), WINDOW)
+def lessons_of(answered: Answered) -> Iterator[Lesson]:
+    """Cut one answer into lessons."""
+    before, soft = answered.before[-WINDOW:], answered.soft
+    whole = (*before, *answered.answer)
+    start = len(before)
     if not start and whole:
         start = 1  # nothing is known of a first token that follows nothing
     for first in range(start, len(whole), LESSON_TOKENS):
-        begin = max(first - WINDOW, 0)
-        yield Lesson(tuple(whole[begin : first + LESSON_TOKENS]), first - begin)
+        begin, end = max(first - WINDOW, 0), min(first + LESSON_TOKENS, len(whole))
+        known = None if soft is None else soft[first - len(before) : end - len(before)]
+        yield Lesson(tuple(whole[begin:end]), first - begin, known)
 
 
-def course_of(answers: Iterable[tuple[Sequence[int], Sequence[int]]]) -> Course:
-    """Answers, each with what stood before it, oldest first, as a course."""
-    cut = [tuple(lessons_of(before, answer)) for before, answer in answers]
+def course_of(answers: Iterable[Answered]) -> Course:
+    """Answers, oldest first, as a course."""
+    cut = [tuple(lessons_of(answered)) for answered in answers]
     cut = [lessons for lessons in cut if lessons]
     num_held = min(len(cut) // HELD_OUT, MOST_HELD_OUT)
     learned, held = cut[: len(cut) - num_held], cut[len(cut) - num_held :]
@@ -128,8 +153,8 @@ class SessionReader:
 
     def read(
         self, tokens: Sequence[int], context: Sequence[int], conversation: str | None
-    ) -> tuple[list[int], list[int]] | None:
-        """Drafter tokens of what stood before an answer, and of the answer; None for no text."""
+    ) -> Answered | None:
+        """An answer and what stood before it in drafter tokens; None for no text."""
         reader = DrafterReader(self._target, self._drafter)
         reader.extend(tokens)
         if not reader.tokens:
@@ -141,7 +166,7 @@ class SessionReader:
             if asked
             else self._drafter.encode(self._target.decode(context)).tokens
         )
-        return list(before), list(reader.tokens)
+        return Answered(before, tuple(reader.tokens))
 
     def _asked(self, answer: str, conversation: str) -> list[Message] | None:
         """The messages before an answer, told by its text; None if it is not among them."""
@@ -158,6 +183,28 @@ class SessionReader:
                     before = earlier if earlier is not None and earlier < before else None
                 return asked[::-1]
         return None
+
+
+class CorpusReader:
+    """Turns answers of a corpus into what a drafter would have read, with what was held likely."""
+
+    def __init__(
+        self,
+        vocabularies: tuple[ByteTokenizer, ByteTokenizer],
+        render: Callable[[Prompt], list[int]],
+    ) -> None:
+        """`vocabularies` are the target's and the drafter's; `render` gives a prompt's tokens."""
+        self._vocabularies = vocabularies
+        self._softener = Softener(*vocabularies)
+        self._render = render
+
+    def read(self, said: Said) -> Answered:
+        """One answer."""
+        reader = DrafterReader(*self._vocabularies)
+        reader.extend(said.tokens.tolist())
+        answer = tuple(reader.tokens)
+        before = self._render(said.messages)
+        return Answered(before, answer, self._softener.soften(said, answer))
 
 
 def _message(role: str, text: str) -> Message:

@@ -210,5 +210,5 @@ def _about(file: GgufFile) -> About:
 
 def _damaged(path: Path, reason: str) -> StorageError:
     return StorageError(
-        f"{path} is no training that can be used ({reason})", "`edgespec adapt reset` deletes it"
+        f"{path} is no training that can be used ({reason})", "`edgespec learn reset` deletes it"
     )

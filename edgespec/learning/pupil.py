@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from edgespec.learning.corpus import NO_TOKEN
 from edgespec.learning.decoder import Decoder
 from edgespec.learning.lessons import Lesson
 from edgespec.learning.lora import Lora, LowRank
+from edgespec.learning.soft import Soft
 from edgespec.learning.training import Arrays, Judged, TuningOptions
 
 _UNKNOWN = -1
@@ -55,20 +57,21 @@ class TorchPupil:
         count = int((targets != _UNKNOWN).sum())
         if not count:
             return 0.0
+        likely = self._likely(lesson.soft)
         total = 0.0
 
         def learn(hidden: Tensor) -> Tensor:
             nonlocal total
             gradients = []
             for start in range(0, len(targets), _ROWS_AT_ONCE):
-                rows = hidden[start : start + _ROWS_AT_ONCE].clone().requires_grad_()
-                wanted = targets[start : start + _ROWS_AT_ONCE]
-                logits = self._decoder.logits(rows)
-                surprise = functional.cross_entropy(
-                    logits, wanted, ignore_index=_UNKNOWN, reduction="sum"
-                )
-                (surprise / self._options.tokens_a_step).backward()
-                total += float(surprise.detach())
+                part = slice(start, start + _ROWS_AT_ONCE)
+                rows = hidden[part].clone().requires_grad_()
+                logprobs = functional.log_softmax(self._decoder.logits(rows), dim=-1)
+                loss = said = _surprise(logprobs, targets[part])
+                if likely is not None:
+                    loss = self._mixed(logprobs, said, *(each[part] for each in likely))
+                (loss.sum() / self._options.tokens_a_step).backward()
+                total += float(said.detach().sum())
                 assert rows.grad is not None
                 gradients.append(rows.grad)
             return torch.cat(gradients)
@@ -158,6 +161,30 @@ class TorchPupil:
     def _targets(self, lesson: Lesson) -> Tensor:
         """Rows of the head that are to be guessed, _UNKNOWN where it has none."""
         return torch.from_numpy(self._row_of[np.array(lesson.tokens[lesson.first :])])
+
+    def _likely(self, soft: Soft | None) -> tuple[Tensor, Tensor] | None:
+        """Rows of the head that the target held likely, and how likely: (n, NUM_TOP) each.
+
+        None where the head has no row, or nothing is told, is of probability 0.
+        """
+        if soft is None:
+            return None
+        rows = np.where(soft.tokens == NO_TOKEN, _UNKNOWN, self._row_of[soft.tokens])
+        known = np.where(rows == _UNKNOWN, 0.0, soft.probabilities).astype(np.float32)
+        return torch.from_numpy(rows.clip(0)), torch.from_numpy(known)
+
+    def _mixed(self, logprobs: Tensor, said: Tensor, rows: Tensor, chances: Tensor) -> Tensor:
+        """Losses (n,): cross-entropy to what the target held likely, and to what it said.
+
+        What is not told of the target's distribution counts for what it said.
+        """
+        shares = self._options.soft * chances
+        return (1 - shares.sum(-1)) * said - (shares * logprobs.gather(-1, rows)).sum(-1)
+
+
+def _surprise(logprobs: Tensor, rows: Tensor) -> Tensor:
+    """Negative log-probabilities (n,) of one row each, 0 where it is unknown."""
+    return functional.nll_loss(logprobs, rows, ignore_index=_UNKNOWN, reduction="none")
 
 
 _PARTS = ("down", "up")

@@ -122,7 +122,7 @@ def export_trained(store: TrainingStore, file: Path, drafter: str | None) -> Non
         found = [entry for entry in found if entry.is_of(drafter)]
     if not found:
         problem = "no drafter was trained" if drafter is None else f"{drafter} was not trained"
-        raise UsageError(problem, "`edgespec adapt status` shows which were")
+        raise UsageError(problem, "`edgespec learn status` shows which were")
     if len(found) > 1:
         raise UsageError(f"{len(found)} trainings serve", "say of which drafter with --drafter")
     read_lora(found[0].path)  # a damaged one is not carried on

@@ -27,7 +27,8 @@ Arrays = Mapping[str, NDArray[np.float32]]
 class TuningOptions:
     """What training is tuned to (bench/LOG.md, deeper training).
 
-    A step learns from at least `tokens_a_step` tokens; the rate rises over `num_warm` steps.
+    A step learns from at least `tokens_a_step` tokens; the rate rises over `num_warm` steps. Where
+    it is known what the target held likely, that weighs `soft`, and what it said the rest.
     """
 
     rank: int = 16
@@ -36,6 +37,7 @@ class TuningOptions:
     tokens_a_step: int = 512
     num_warm: int = 10
     most_gradient: float = 1.0
+    soft: float = 0.7
 
 
 @dataclass(frozen=True, slots=True)

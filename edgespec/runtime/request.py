@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from edgespec.errors import UsageError
 from edgespec.models.registry import DEFAULT_TARGET
@@ -12,6 +13,10 @@ LOOK_UP_ONLY = "context"
 NO_DRAFTER = "none"
 BEST_DRAFTER = "auto"
 DEFAULT_CONTEXT = 8192
+Source = Literal["all", "recorded", "corpus"]
+SOURCES: tuple[Source, ...] = get_args(Source)
+"""Answers that a drafter learns from."""
+
 MOST_CONTEXT = 1 << 24
 """More than any model has; llama.cpp counts tokens in 32 bits and would take the rest of more."""
 
@@ -26,7 +31,8 @@ class LoadRequest:
     drafting model run in its trimmed form. `idle` lets what was not measured and made yet be so
     while nobody waits. `drafter_path` is the file of the model that `drafter` names. `num_slots`
     answers may be open at a time. The machines of `workers`, addresses of `parse_workers`, compute
-    the target's layers.
+    the target's layers. `hidden_states` has the target give what its logits are read off.
+    Where answers need not be `exact`, a pass may have a row for each slot, whatever was proved.
     """
 
     model: str = DEFAULT_TARGET
@@ -42,6 +48,8 @@ class LoadRequest:
     drafter_path: Path | None = None
     num_slots: int = 1
     workers: tuple[str, ...] = ()
+    hidden_states: bool = False
+    exact: bool = True
 
     def __post_init__(self) -> None:
         if self.num_context is not None and self.num_context < 64:

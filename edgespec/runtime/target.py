@@ -109,6 +109,7 @@ def context_options(
         num_sequences=sequences if model.can_roll_back else 1,
         type_k=facts.setting.type_k,
         type_v=facts.setting.type_v,
+        hidden_states=request.hidden_states,
     )
 
 

@@ -1,6 +1,6 @@
-"""The work behind `edgespec adapt train`; importing this loads the native library.
+"""The work behind `edgespec learn drafter`; importing this loads the native library.
 
-recorded answers -> lessons in the drafter's tokens -> training (torch) -> LoRA -> gate -> store
+recorded answers, a corpus -> lessons in the drafter's tokens -> training -> LoRA -> gate -> store
 """
 
 from __future__ import annotations
@@ -39,16 +39,18 @@ from edgespec.machine.identity import this_machine
 from edgespec.models.gguf_check import check_gguf
 from edgespec.paths import Paths
 from edgespec.reports import Report, human_bytes
+from edgespec.runtime.request import Source
 from edgespec.runtime.train_subject import Subject, SubjectReader
 from edgespec.signals import ending_at_once
 
 
 @dataclass(frozen=True, slots=True)
 class TrainRequest:
-    """What `edgespec adapt train` is asked for; None leaves a choice open."""
+    """What `edgespec learn drafter` is asked for; None leaves a choice open."""
 
     target: Path
     drafter: Path | None
+    source: Source
     num_steps: int | None
     seconds: float | None
     resume: bool
@@ -79,7 +81,7 @@ def train_drafter(
         extra = known_soundness(Facts(database), machine).use_extra_buffers
         options = ModelOptions(use_extra_buffers=extra)
         reader = SubjectReader(request.target, paths, database, machine, options, report)
-        subject, course = reader.read(request.drafter or reader.best_drafter())
+        subject, course = reader.read(request.drafter or reader.best_drafter(), request.source)
         store = TrainingStore(paths.adaptations)
         path = store.training(*subject.fingerprints)
         before = _read_checkpoint(subject, path) if request.resume else None
@@ -90,7 +92,7 @@ def train_drafter(
         if not training.run(limits, watcher, is_stopped):
             return Outcome(
                 f"stopped after {training.progress.num_steps} steps;"
-                " `edgespec adapt train --resume` goes on",
+                " `edgespec learn drafter --resume` goes on",
                 is_stopped=True,
             )
         progress = training.progress

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,15 @@ from edgespec.forms.weighing import USUAL_PASS_MS
 from edgespec.gguf.file import GgufFile
 from edgespec.gguf.trim import is_trimmed, read_trim_info
 from edgespec.learning.architecture import read_form
-from edgespec.learning.lessons import LEAST_ANSWERS, Course, SessionReader, course_of
+from edgespec.learning.corpus import Corpus
+from edgespec.learning.lessons import (
+    LEAST_ANSWERS,
+    Answered,
+    CorpusReader,
+    Course,
+    SessionReader,
+    course_of,
+)
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.machine.facts import MODEL, ModelFacts, file_fingerprint, model_key
 from edgespec.machine.identity import Machine
@@ -33,8 +41,10 @@ from edgespec.planning.cost import CostModel
 from edgespec.reports import Report
 from edgespec.runtime.choice import expected_speed_of
 from edgespec.runtime.model_drafter import Renderer
+from edgespec.runtime.request import Source
 from edgespec.runtime.target import pass_costs
 from edgespec.signals import ending_at_once
+from edgespec.types import Prompt
 from edgespec.vocab.tokenizer import ByteTokenizer
 
 MOST_ANSWERS = 4000
@@ -76,6 +86,7 @@ class SubjectReader:
         self._facts = Facts(database)
         self._machine = machine
         self._options = options
+        self._report = report
         folder, facts = paths.trimmed, self._facts
         self._trimmer = Trimmer(folder, facts, machine, options, report, follows=True)
 
@@ -95,11 +106,11 @@ class SubjectReader:
             raise UsageError("no drafter was measured yet", "say which with --drafter")
         return max(speeds, key=lambda path: speeds[path])
 
-    def read(self, whole: Path) -> tuple[Subject, Course]:
+    def read(self, whole: Path, source: Source) -> tuple[Subject, Course]:
         """Who is trained, and on what.
 
-        Raises ModelFileError for a drafter that cannot be trained, UsageError where too little is
-        recorded, StorageError.
+        Raises ModelFileError for a drafter that cannot be trained, UsageError where too little was
+        said, StorageError.
         """
         check_gguf(whole)
         if is_trimmed(whole):
@@ -117,17 +128,43 @@ class SubjectReader:
             info = read_trim_info(trimmed) if trimmed is not None else None
             kept = np.arange(num_tokens, dtype=np.int32) if info is None else info.kept
             key = VocabularyKey(vocabularies[0].fingerprint, target.vocab.num_tokens)
-            course = self._course(vocabularies, drafter, key)
+            course = self._course(vocabularies, drafter, key, source)
         fingerprints = (key.fingerprint, file_fingerprint(whole))
         return Subject(self._target, whole, trimmed, kept, num_tokens, fingerprints), course
 
     def _course(
-        self, vocabularies: tuple[ByteTokenizer, ByteTokenizer], drafter: Model, key: VocabularyKey
+        self,
+        vocabularies: tuple[ByteTokenizer, ByteTokenizer],
+        drafter: Model,
+        key: VocabularyKey,
+        source: Source,
     ) -> Course:
+        render, course = Renderer(drafter), course_of(())
+        if source != "corpus":
+            course += course_of(self._recorded(vocabularies, render, key))
+        if source != "recorded":
+            corpus = Corpus(self._paths.corpora, file_fingerprint(self._target))
+            reader = CorpusReader(vocabularies, render)
+            course += course_of(map(reader.read, corpus.read(self._report)))
+        if course.num_answers < LEAST_ANSWERS:
+            raise UsageError(
+                f"{course.num_answers} answers of {self._target.stem} are kept,"
+                " too few to learn from",
+                f"chat on until there are {LEAST_ANSWERS}, or run `edgespec learn corpus`",
+            )
+        return course
+
+    def _recorded(
+        self,
+        vocabularies: tuple[ByteTokenizer, ByteTokenizer],
+        render: Callable[[Prompt], list[int]],
+        key: VocabularyKey,
+    ) -> list[Answered]:
+        """What was said to this user."""
         conversations = Conversations(self._database.connection)
         reader = SessionReader(
             vocabularies,
-            Renderer(drafter),
+            render,
             lambda name: [(t.role, t.content, t.before) for t in conversations.turns(name)],
         )
         try:
@@ -138,14 +175,7 @@ class SubjectReader:
             raise StorageError(
                 f"the database cannot be read ({error})", "run `edgespec db check`"
             ) from error
-        course = course_of(each for each in read if each is not None)
-        if course.num_answers < LEAST_ANSWERS:
-            raise UsageError(
-                f"{course.num_answers} answers of {self._target.stem} are recorded,"
-                " too few to learn from",
-                f"chat on until there are {LEAST_ANSWERS}",
-            )
-        return course
+        return [each for each in read if each is not None]
 
     def pass_ms(self) -> Mapping[int, float]:
         """T(r) of the target if it was measured."""

@@ -14,7 +14,7 @@ from tiny_models.corpus import CORPUS
 
 from edgespec.cache.database import open_database
 from edgespec.cache.tokens.sequences import Recording, SequenceStore, VocabularyKey
-from edgespec.learning.lessons import Course, Lesson, course_of
+from edgespec.learning.lessons import Answered, Course, Lesson, course_of
 from edgespec.learning.lora import About, Lora, LowRank
 from edgespec.learning.training import Arrays, Judged
 from edgespec.llama.context import Context
@@ -96,7 +96,7 @@ def ring_course(num_answers: int = 32, num_tokens: int = 12, noise: float = 0.1)
             tokens.append(
                 int(random.integers(num_tokens)) if strays else (tokens[-1] + 1) % num_tokens
             )
-        answers.append((tokens[:5], tokens[5:]))
+        answers.append(Answered(tokens[:5], tokens[5:]))
     return course_of(answers)
 
 

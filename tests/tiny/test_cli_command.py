@@ -12,11 +12,11 @@ import pytest
 from cli_support import PATIENCE_S, Cli
 
 COMMANDS = (
-    "adapt",
     "bench",
     "chat",
     "db",
     "doctor",
+    "learn",
     "models",
     "pull",
     "run",

@@ -21,15 +21,17 @@ from edgespec.forms.weighing import USUAL_PASS_MS
 from edgespec.forms.words import shipped_words_id
 from edgespec.gguf.trim import write_trimmed
 from edgespec.learning.checkpoint import Checkpoint
+from edgespec.learning.corpus import NO_TOKEN, NUM_TOP, Corpus, Said, Top
 from edgespec.learning.lessons import HELD_OUT, LEAST_ANSWERS
 from edgespec.learning.training import Judged, Progress, TuningOptions
-from edgespec.llama.model import ModelOptions
+from edgespec.llama.model import Model, ModelOptions
 from edgespec.machine.facts import file_fingerprint
 from edgespec.machine.identity import this_machine
 from edgespec.paths import user_paths
 from edgespec.runtime.choice import LEAST_SPEED
 from edgespec.runtime.train import _resume
 from edgespec.runtime.train_subject import SubjectReader
+from edgespec.types import Message
 
 MACHINE = dataclasses.replace(this_machine(), num_threads=1)
 OPTIONS = ModelOptions()
@@ -74,7 +76,7 @@ def reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reading
 
 def test_recorded_answers_become_a_course(reading: Reading) -> None:
     reading.decide(reading.whole)
-    subject, course = reading.reader.read(reading.whole)
+    subject, course = reading.reader.read(reading.whole, "all")
     assert (subject.whole, subject.trimmed, subject.running) == (
         reading.whole,
         None,
@@ -88,6 +90,42 @@ def test_recorded_answers_become_a_course(reading: Reading) -> None:
     assert len(course.judge) == 1
     assert len(course.lessons) >= 2 * HELD_OUT
     assert max(max(lesson.tokens) for lesson in course.lessons) < 384
+
+
+def keep_corpus(reading: Reading, num_answers: int) -> None:
+    """Answers in which the target was sure of every token."""
+    with Model(reading.target, ModelOptions(vocabulary_only=True)) as target:
+        tokens = np.array(target.vocab.tokenize(b"The river runs to the sea."), np.int32)
+    top = np.full((len(tokens), NUM_TOP), NO_TOKEN, np.int32)
+    top[:, 0] = tokens
+    logprobs = np.where(top == NO_TOKEN, -np.inf, 0.0).astype(np.float16)
+    asked = (Message("user", "Where does the river run?"),)
+    answers = [
+        Said(str(number), 0, "facts", 0.0, asked, "", tokens, Top(top, logprobs), None)
+        for number in range(num_answers)
+    ]
+    Corpus(user_paths().corpora, file_fingerprint(reading.target)).append(answers)
+
+
+def test_a_corpus_is_learned_from_with_what_the_target_held_likely(reading: Reading) -> None:
+    reading.decide(reading.whole)
+    with pytest.raises(UsageError, match="learn corpus"):
+        reading.reader.read(reading.whole, "corpus")
+    keep_corpus(reading, 2 * HELD_OUT)
+    _, course = reading.reader.read(reading.whole, "corpus")
+    assert course.num_answers == 2 * HELD_OUT
+    for lesson in (*course.lessons, *course.guide, *course.judge):
+        assert lesson.soft is not None
+        said = lesson.tokens[lesson.first :]
+        assert len(lesson.soft.tokens) == len(said) > 0
+        told = lesson.soft.probabilities.sum(1)
+        assert told[0] == 1.0
+        assert set(told.tolist()) <= {0.0, 1.0}
+        for token, tokens, share in zip(said, lesson.soft.tokens, told, strict=True):
+            assert tokens[0] == (token if share else NO_TOKEN)
+    both = reading.reader.read(reading.whole, "all")[1]
+    assert both.num_answers == 5 * HELD_OUT
+    assert {lesson.soft is None for lesson in both.lessons} == {True, False}
 
 
 def test_the_best_drafter_is_one_that_was_measured(reading: Reading) -> None:
@@ -114,23 +152,23 @@ def test_what_is_no_drafter_to_be_trained(reading: Reading, tmp_path: Path) -> N
     trimmed = tmp_path / "trimmed.gguf"
     write_trimmed(reading.whole, trimmed, np.arange(100, dtype=np.int32), "test")
     with pytest.raises(UsageError, match="trimmed"):
-        reading.reader.read(trimmed)
+        reading.reader.read(trimmed, "all")
     hybrid = write_tiny_model(
         tmp_path / "hybrid.gguf", dataclasses.replace(SMALL, architecture="lfm2")
     )
     with pytest.raises(ModelFileError, match="its architecture is lfm2"):
-        reading.reader.read(hybrid)
+        reading.reader.read(hybrid, "all")
 
 
 def test_answers_that_are_too_few_or_cannot_be_read(reading: Reading) -> None:
     reading.decide(reading.whole)
     connection = reading.database.connection
     connection.execute("DELETE FROM sequences WHERE id > ?", (LEAST_ANSWERS - 1,))
-    with pytest.raises(UsageError, match=f"{LEAST_ANSWERS - 1} answers of target are recorded"):
-        reading.reader.read(reading.whole)
+    with pytest.raises(UsageError, match=f"{LEAST_ANSWERS - 1} answers of target are kept"):
+        reading.reader.read(reading.whole, "all")
     connection.execute("DROP TABLE blocks")
     with pytest.raises(StorageError, match="edgespec db check"):
-        reading.reader.read(reading.whole)
+        reading.reader.read(reading.whole, "all")
 
 
 def test_figures_of_another_guide_do_not_count(tmp_path: Path) -> None:

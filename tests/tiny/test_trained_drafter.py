@@ -109,7 +109,7 @@ def test_what_cannot_be_used_costs_one_line(bench: Bench, files: Form) -> None:
     assert bench.found(files) == files
     (line,) = bench.lines
     assert "drafts without what it was trained" in line
-    assert "adapt reset" in line
+    assert "learn reset" in line
 
 
 @pytest.fixture(scope="module")

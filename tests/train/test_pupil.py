@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from tiny_models import write_tiny_model
 from train_support import ring_course
 
 from edgespec.gguf.file import GgufFile
+from edgespec.learning.corpus import NO_TOKEN
 from edgespec.learning.decoder import Decoder
 from edgespec.learning.lessons import Course, Lesson
 from edgespec.learning.pupil import TorchPupil
+from edgespec.learning.soft import Soft
 from edgespec.learning.training import (
     Arrays,
     Limits,
@@ -127,3 +130,28 @@ def test_tokens_that_the_head_has_not_are_not_taught(decoder: Decoder) -> None:
     mixed = one.judge([Lesson((2, 4, 6, 9), 2)])
     assert mixed.num_tokens == 2
     assert mixed.nll > 0
+
+
+def chance(one: TorchPupil, *tokens: int) -> float:
+    """What the pupil gives the last of some tokens after those before."""
+    return math.exp(-one.judge([Lesson(tokens, len(tokens) - 1)]).nll)
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.5, 0.0])
+def test_what_the_target_held_likely_is_learned_as_far_as_it_weighs(
+    decoder: Decoder, weight: float
+) -> None:
+    """Said was 6, then 8; of the second place nothing is told, and 7 has no row in the head."""
+    options = dataclasses.replace(OPTIONS, soft=weight)
+    one = TorchPupil(decoder, KEPT, 512, options)
+    nothing = [NO_TOKEN] * 4
+    told = np.array([[6, 8, 10, 7], nothing], np.int32)
+    likely = np.array([[0.4, 0.3, 0.2, 0.1], [0.0] * 4], np.float32)
+    lesson = Lesson((2, 4, 6, 8), 2, Soft(told, likely))
+    for _ in range(150):
+        one.study(lesson)
+        one.step()
+    wanted = {6: 1 - 0.5 * weight, 8: 0.3 * weight, 10: 0.2 * weight}
+    for token, share in wanted.items():
+        assert chance(one, 2, 4, token) == pytest.approx(share, abs=0.04)
+    assert chance(one, 2, 4, 6, 8) > 0.9

@@ -1,4 +1,4 @@
-"""`edgespec adapt train` from recorded answers to a drafter that guesses better, with breaks."""
+"""`edgespec learn drafter` from recorded answers to a drafter that guesses better, with breaks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Home:
     @property
     def arguments(self) -> tuple[str | Path, ...]:
         on = ("--drafter", self.drafter, "--model", self.cli.quick, "--threads", "1")
-        return ("adapt", "train", *on)
+        return ("learn", "drafter", *on)
 
     def train(self, *arguments: str | Path) -> Ended:
         return self.run(*self.arguments, *arguments)
@@ -82,13 +82,13 @@ def test_a_training_that_is_interrupted_goes_on(home: Home, number: signal.Signa
         ended = running.stop(number)
     assert ended.returncode == (130 if number == signal.SIGINT else 143)
     found = re.search(
-        r"stopped after (\d+) steps; `edgespec adapt train --resume` goes", ended.stderr
+        r"stopped after (\d+) steps; `edgespec learn drafter --resume` goes", ended.stderr
     )
     assert found is not None, ended.stderr
     assert "Traceback" not in ended.stderr
     assert home.store.loras() == []
     assert len(home.store.trainings()) == 1
-    status = home.run("adapt", "status")
+    status = home.run("learn", "status")
     assert f"can go on after {found[1]} steps" in status.stdout
 
     record_answers(home.folder, home.cli.quick, NUM_ANSWERS)  # another guide, other lessons
@@ -96,7 +96,7 @@ def test_a_training_that_is_interrupted_goes_on(home: Home, number: signal.Signa
     ended = home.train("--resume", "--steps", str(num_steps))
     assert ended.returncode == 0, ended.stderr
     assert "held-out tokens small guesses" in ended.stderr.replace("\n", " ")
-    assert f"can go on after {num_steps} steps" in home.run("adapt", "status").stdout
+    assert f"can go on after {num_steps} steps" in home.run("learn", "status").stdout
 
 
 def test_what_there_is_nothing_to_go_on_with(home: Home) -> None:
@@ -129,7 +129,7 @@ def test_what_cannot_be_trained_is_refused(home: Home, tmp_path: Path) -> None:
     assert ended.returncode == errors.ModelFileError.exit_code
     assert "cannot be trained: its architecture is mamba" in ended.stderr
     for arguments in (("--steps", "5"), ()):
-        on = ("adapt", "train", "--model", home.cli.quick, *arguments)
+        on = ("learn", "drafter", "--model", home.cli.quick, *arguments)
         ended = home.run(*on)
         assert ended.returncode == errors.UsageError.exit_code
         assert "--drafter" in ended.stderr

@@ -105,7 +105,7 @@ def test_a_lora_file_that_is_cut_off_is_refused(
     whole = path.read_bytes()
     last = max(t.data_offset + t.n_bytes for t in GGUFReader(path).tensors)
     path.write_bytes(whole[: data.draw(st.integers(0, int(last) - 1))])
-    with pytest.raises(StorageError, match=r"adapt reset"):
+    with pytest.raises(StorageError, match=r"learn reset"):
         read_lora(path)
 
 

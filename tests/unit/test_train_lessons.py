@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hypothesis import given
 from hypothesis import strategies as st
 from toy_vocabularies import TOYS
@@ -11,6 +13,7 @@ from edgespec.learning.lessons import (
     LESSON_TOKENS,
     MOST_HELD_OUT,
     WINDOW,
+    Answered,
     Lesson,
     SessionReader,
     Turns,
@@ -32,7 +35,7 @@ def taught(lesson: Lesson) -> tuple[int, ...]:
 def test_every_token_of_an_answer_is_taught_once_after_what_stood_before_it(
     before: list[int], answer: list[int]
 ) -> None:
-    lessons = list(lessons_of(before, answer))
+    lessons = list(lessons_of(Answered(before, answer)))
     whole = [token for lesson in lessons for token in taught(lesson)]
     assert whole == (answer if before else answer[1:])
     said = [*before, *answer]
@@ -45,12 +48,12 @@ def test_every_token_of_an_answer_is_taught_once_after_what_stood_before_it(
 
 
 def test_a_window_shows_as_much_as_there_is() -> None:
-    (lesson,) = lessons_of(range(1000), [7, 8])
+    (lesson,) = lessons_of(Answered(range(1000), [7, 8]))
     assert (lesson.first, lesson.tokens[0], lesson.tokens[-2:]) == (WINDOW, 1000 - WINDOW, (7, 8))
 
 
 def test_the_latest_answers_are_held_out_for_guide_and_judge_in_turns() -> None:
-    answers = [([1], [number, number]) for number in range(4 * HELD_OUT)]
+    answers = [Answered([1], [number, number]) for number in range(4 * HELD_OUT)]
     course = course_of(answers)
     said = [[lesson.tokens[1] for lesson in part] for part in (course.guide, course.judge)]
     last = 4 * HELD_OUT
@@ -59,19 +62,21 @@ def test_the_latest_answers_are_held_out_for_guide_and_judge_in_turns() -> None:
 
 
 def test_a_guide_has_a_name_of_its_own() -> None:
-    one, other = (course_of([([1], [2, last])] * 2 * HELD_OUT) for last in (3, 4))
-    assert one.guide_id == course_of([([1], [2, 3])] * 2 * HELD_OUT).guide_id
+    one, other = (course_of([Answered([1], [2, last])] * 2 * HELD_OUT) for last in (3, 4))
+    assert one.guide_id == course_of([Answered([1], [2, 3])] * 2 * HELD_OUT).guide_id
     assert one.guide_id != other.guide_id
 
 
 def test_of_many_answers_only_so_many_are_held_out() -> None:
-    course = course_of([([1], [2])] * (MOST_HELD_OUT * HELD_OUT * 2))
+    course = course_of([Answered([1], [2])] * (MOST_HELD_OUT * HELD_OUT * 2))
     assert len(course.guide) == len(course.judge) == MOST_HELD_OUT // 2
     assert len(course.lessons) == MOST_HELD_OUT * (2 * HELD_OUT - 1)
 
 
 def test_answers_without_text_do_not_count() -> None:
-    course = course_of([([], []), ([], [1]), *[([1], [2])] * HELD_OUT])
+    course = course_of(
+        [Answered(*each) for each in [([], []), ([], [1]), *[([1], [2])] * HELD_OUT]]
+    )
     assert len(course.lessons) == HELD_OUT - 1
     assert len(course.guide) == 1
     assert (course.judge, course.num_answers) == ((), HELD_OUT)
@@ -108,7 +113,7 @@ def reader(turns: Turns = TALK) -> SessionReader:
     return SessionReader((TARGET, DRAFTER), render, lambda name: turns if name == "talk" else ())
 
 
-def text(tokens: list[int]) -> str:
+def text(tokens: Sequence[int]) -> str:
     return b"".join(map(DRAFTER.piece, tokens)).decode()
 
 
@@ -119,15 +124,15 @@ def said(answer: str) -> list[int]:
 def test_an_answer_comes_after_its_question() -> None:
     found = reader().read(said("the token"), said("x"), "talk")
     assert found is not None
-    assert text(found[0]) == "user:say the same"
-    assert text(found[1]) == "the token"
+    assert text(found.before) == "user:say the same"
+    assert text(found.answer) == "the token"
 
 
 def test_equal_answers_of_a_conversation_are_told_apart_by_their_order() -> None:
     answers = [(said(words), said("x"), "talk") for words in ("the token", "the token", "and more")]
     one = reader()
     found = [one.read(*answer) for answer in answers]
-    before = [text(each[0]) for each in found if each is not None]
+    before = [text(each.before) for each in found if each is not None]
     assert before[0] == "user:say the same"
     assert before[1] == "user:say the same|assistant:the token|user:again"
     assert before[2] == f"{before[1]}|assistant:the token|user:more", "other versions left out"
@@ -138,8 +143,8 @@ def test_without_a_known_question_the_recorded_context_has_to_do() -> None:
     for conversation in (None, "gone", "talk"):
         found = one.read(said("another answer"), said("what came before"), conversation)
         assert found is not None
-        assert text(found[0]) == "what came before"
-        assert text(found[1]) == "another answer"
+        assert text(found.before) == "what came before"
+        assert text(found.answer) == "another answer"
 
 
 def test_the_end_of_a_turn_is_learned_as_the_drafters_own() -> None:
@@ -147,8 +152,8 @@ def test_the_end_of_a_turn_is_learned_as_the_drafters_own() -> None:
     assert found is not None
     own = TARGET.specials.counterpart(END, DRAFTER.specials)
     assert own is not None
-    assert found[1][-1] == own
-    assert text(found[1][:-1]) == "the end"
+    assert found.answer[-1] == own
+    assert text(found.answer[:-1]) == "the end"
 
 
 def test_an_answer_without_text_is_left_out() -> None:

@@ -14,6 +14,7 @@ which stays the same over versions of Python, and so does what is asked.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Container, Sequence
@@ -42,6 +43,12 @@ class Asked:
     kind: str
     messages: tuple[Message, ...]
     follow_ups: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """Names what is asked first, wherever it stands."""
+        told = json.dumps([(message.role, message.content) for message in self.messages])
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 @cache

@@ -1,4 +1,4 @@
-"""`edgespec adapt train`: teach a drafter's layers what targets said to this user."""
+"""`edgespec learn drafter`: teach a drafter's layers what targets said."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgespec.cli.loading import model_on_disk, say
 from edgespec.errors import UsageError
 from edgespec.models.registry import DEFAULT_TARGET
 from edgespec.paths import user_paths
-from edgespec.runtime.request import check_threads
+from edgespec.runtime.request import SOURCES, Source, check_threads
 
 if TYPE_CHECKING:
     from edgespec.learning.training import Progress as TrainingProgress
@@ -28,7 +28,12 @@ _LONGEST_MINUTES = 7 * 24 * 60.0
 
 
 @click.command()
-@click.option("--drafter", metavar="D", help="Which model. [default: the best one on disk]")
+@click.option(
+    "--drafter",
+    "name",
+    metavar="D",
+    help="Which model. [default: the best one on disk]",
+)
 @click.option(
     "--model",
     "target",
@@ -37,6 +42,14 @@ _LONGEST_MINUTES = 7 * 24 * 60.0
     metavar="T",
     help="For which target: what models of its vocabulary said is learned from.",
 )
+@click.option(
+    "--from",
+    "source",
+    type=click.Choice(SOURCES),
+    default=SOURCES[0],
+    show_default=True,
+    help="Answers that are recorded here, those of `edgespec learn corpus`, or both.",
+)
 @click.option("--steps", type=int, metavar="N", help="End after so many steps in all.")
 @click.option(
     "--minutes", type=float, metavar="N", help=f"End after so long. [default: {DEFAULT_MINUTES:g}]"
@@ -44,17 +57,18 @@ _LONGEST_MINUTES = 7 * 24 * 60.0
 @click.option("--resume", is_flag=True, help="Go on with the training before.")
 @click.option("--threads", "num_threads", type=int, metavar="N", help="[default: physical cores]")
 @click.pass_obj
-def train(
+def drafter(
     verbose: bool,
     /,
-    drafter: str | None,
+    name: str | None,
     target: str,
+    source: Source,
     steps: int | None,
     minutes: float | None,
     resume: bool,
     num_threads: int | None,
 ) -> None:
-    """Train a drafter on recorded answers: a LoRA of its layers.
+    """Train a drafter on what targets said: a LoRA of its layers.
 
     It ends by itself when held-out answers are not guessed better any more, after --minutes or
     --steps. Ctrl-C keeps what was done for --resume. What was learned serves from then on if it
@@ -64,10 +78,12 @@ def train(
     check_threads(num_threads)
     check_torch()
     target_path = model_on_disk(target)
-    drafter_path = None if drafter is None else model_on_disk(drafter)
+    drafter_path = None if name is None else model_on_disk(name)
     from edgespec.runtime.train import TrainRequest, train_drafter  # loads the native library
 
-    request = TrainRequest(target_path, drafter_path, *limits, resume, num_threads, bool(verbose))
+    request = TrainRequest(
+        target_path, drafter_path, source, *limits, resume, num_threads, bool(verbose)
+    )
     with training_display() as show, signals.noted() as interrupt:
         outcome = train_drafter(request, user_paths(), show, lambda: interrupt() is not None, say)
     if outcome.is_stopped:
@@ -81,7 +97,7 @@ def check_torch() -> None:
     if importlib.util.find_spec("torch") is None:
         raise UsageError(
             "training needs PyTorch, which is not installed",
-            "add it to EdgeSpec's environment: pip install 'edgespec[train]'",
+            "add it to EdgeSpec's environment: pip install 'edgespec[learn]'",
         )
 
 
