@@ -127,8 +127,8 @@ def _pace(first: Report, second: Report) -> list[str]:
     if faster.interval is None or 1 / _MOST_APART <= faster.median <= _MOST_APART:
         return []
     return [
-        f"Plain decoding was {faster.median:.2f} times as fast in B ({interval(faster)}): the machine "
-        "was another, in a way, and drafts gain less where a plain token takes less time."
+        f"Plain decoding was {faster.median:.2f} times as fast in B ({interval(faster)}): the "
+        "machine was another, in a way, and drafts gain less where a plain token takes less time."
     ]
 
 
