@@ -145,6 +145,7 @@ class ModelDrafter:
         self, prompt: EncodedPrompt, said: Sequence[int] = (), _matcher: Matcher | None = None
     ) -> ModelSession:
         """Follow an answer, with the free cache that holds most of it; without one in silence."""
+        self.costs.forget()
         text = [*prompt.tokens, *said]
         free = [cache for cache in self._caches if not cache.is_taken]
         for cache in free:

@@ -1,4 +1,8 @@
-"""What the guesses of a drafting model take, learned in use."""
+"""What the guesses of a drafting model take, learned in use.
+
+Where they seem to take long, nobody asks, and nothing more is learned: so one that was disturbed by
+others counts as at most twice as long as expected, and what reading takes is forgotten by and by.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ _READ_SHARE = 0.12
 
 _COST_RATE = 0.05
 _READ_RATE = 0.3
+_FORGET_RATE = 0.03
+_MOST_LATE = 2.0
 _MANY_TOKENS = 16  # tell what reading costs
 _FEW_TOKENS = 3  # more of them read at once say nothing of what a guess costs
 
@@ -35,7 +41,12 @@ class GuessCosts:
         self._proposals_per_guess += _COST_RATE * (num_proposals - self._proposals_per_guess)
         if num_read >= _MANY_TOKENS:
             read_ms = max(seconds * 1e3 - self._guess_ms, 0.0) / num_read
+            read_ms = min(read_ms, _MOST_LATE * self.read_ms)
             self.read_ms += _READ_RATE * (read_ms - self.read_ms)
         if num_read <= _FEW_TOKENS:
-            elapsed_ms = min(seconds * 1e3, 2 * self._guess_ms)
+            elapsed_ms = min(seconds * 1e3, _MOST_LATE * self._guess_ms)
             self._guess_ms += _COST_RATE * (elapsed_ms - self._guess_ms)
+
+    def forget(self) -> None:
+        """An answer begins: what reading took so far is a little less certain."""
+        self.read_ms += _FORGET_RATE * (self._guess_ms * _READ_SHARE - self.read_ms)
