@@ -118,7 +118,7 @@ def test_too_few_answers_are_not_learned_from(home: Home, tmp_path: Path) -> Non
     record_answers(folder, home.cli.quick, LEAST_ANSWERS - 1)
     ended = dataclasses.replace(home, folder=folder).train("--steps", "5")
     assert ended.returncode == errors.UsageError.exit_code
-    assert f"{LEAST_ANSWERS - 1} answers of quick are recorded, too few" in ended.stderr
+    assert f"{LEAST_ANSWERS - 1} answers of quick are kept, too few" in ended.stderr
 
 
 def test_what_cannot_be_trained_is_refused(home: Home, tmp_path: Path) -> None:
