@@ -65,14 +65,19 @@ class Paths:
 
     def ensure(self, folder: Path) -> Path:
         """Create `folder`, readable by its owner only, and return it; raises StorageError."""
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise StorageError(
-                f"cannot create {folder}: {error.strerror or error}",
-                "free space there or set EDGESPEC_HOME to a folder you can write to",
-            ) from error
-        return folder
+        return ensure_folder(folder)
+
+
+def ensure_folder(folder: Path) -> Path:
+    """Create `folder`, readable by its owner only, and return it; raises StorageError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StorageError(
+            f"cannot create {folder}: {error.strerror or error}",
+            "free space there or set EDGESPEC_HOME to a folder you can write to",
+        ) from error
+    return folder
 
 
 def user_paths() -> Paths:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from edgespec.errors import StorageError
 from edgespec.files.sealed import read_about, read_sealed, write_sealed
+from edgespec.paths import ensure_folder
 from edgespec.reports import Report, human_bytes
 from edgespec.types import Message
 
@@ -117,7 +118,7 @@ class Corpus:
 
     def append(self, answers: Sequence[Said]) -> None:
         """Keep answers, all or none; raises StorageError."""
-        self._ensure()
+        ensure_folder(self.folder)
         last = max((int(path.stem) for path in self._files()), default=-1)
         about = {
             "target": self._target,
@@ -157,15 +158,6 @@ class Corpus:
             return [(str(key), int(turn), int(count)) for key, turn, count in about["answers"]]
         except (KeyError, TypeError, ValueError) as error:
             raise StorageError(f"{path} is damaged ({error})", _REMEDY) from error
-
-    def _ensure(self) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise StorageError(
-                f"cannot create {self.folder}: {error.strerror or error}",
-                "free space there or set EDGESPEC_HOME to a folder you can write to",
-            ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edgespec.errors import StorageError
+from edgespec.paths import ensure_folder
 
 _LORA, _MERGED, _TRAINING = ".lora.gguf", ".merged.gguf", ".training"
 _PAIR = 33
@@ -60,13 +61,7 @@ class TrainingStore:
 
     def ensure(self) -> None:
         """Make the folder, its owner's only; raises StorageError."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise StorageError(
-                f"cannot create {self.folder}: {error.strerror or error}",
-                "free space there or set EDGESPEC_HOME to a folder you can write to",
-            ) from error
+        ensure_folder(self.folder)
 
     def delete(self, paths: Iterable[Path]) -> None:
         """Forget files of this folder; raises StorageError."""
