@@ -20,8 +20,8 @@ from edgespec.runtime.request import LoadRequest
 
 DEFAULT_TOKENS = 500_000
 DEFAULT_GIGABYTES = 2.0
-DEFAULT_AT_ONCE = 16
-_MOST_AT_ONCE = 64
+MOST_AT_ONCE = 16
+"""As many rows as a pass may have."""
 _CELLS_AN_ANSWER = 512
 """Cells of the KV cache for each answer that is under way, most of which are shorter."""
 _LINE_EVERY_S = 10.0
@@ -51,8 +51,8 @@ _LINE_EVERY_S = 10.0
 )
 @click.option(
     "--at-once",
-    type=click.IntRange(1, _MOST_AT_ONCE),
-    default=DEFAULT_AT_ONCE,
+    type=click.IntRange(1, MOST_AT_ONCE),
+    default=MOST_AT_ONCE,
     show_default=True,
     metavar="N",
     help="Answers at a time.",

@@ -32,7 +32,7 @@ class LoadRequest:
     while nobody waits. `drafter_path` is the file of the model that `drafter` names. `num_slots`
     answers may be open at a time. The machines of `workers`, addresses of `parse_workers`, compute
     the target's layers. `hidden_states` has the target give what its logits are read off.
-    Where answers need not be `exact`, a pass may have a row for each slot, whatever was proved.
+    Where answers need not be `exact`, passes have as many rows as are known, whatever was proved.
     """
 
     model: str = DEFAULT_TARGET

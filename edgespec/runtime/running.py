@@ -205,7 +205,7 @@ class _Wiring:
         embedder = Embedder(target.model, target.context)
         cleanup.callback(embedder.close)
         slots = num_slots(request, target.model)
-        max_rows = target.facts.max_rows if request.exact else max(target.facts.max_rows, slots)
+        max_rows = target.facts.max_rows if request.exact else ROWS[-1]
         verifier = LlamaTarget(context, max_rows, slots)
         planner = Planner(drafters.all, self._costs, time.perf_counter)
         prompts = _prompts(request, target, home)

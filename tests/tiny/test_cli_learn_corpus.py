@@ -15,7 +15,7 @@ from edgespec.learning.corpus import Corpus, Said
 from edgespec.learning.prompts import all_asked
 from edgespec.machine.facts import file_fingerprint
 
-AT_ONCE = ("--at-once", "4", "--threads", "1")
+AT_ONCE = ("--threads", "1")
 
 
 class Home:
@@ -52,7 +52,7 @@ def test_what_is_kept_is_what_the_target_says_and_knows(home: Home) -> None:
     ended = home.make("--tokens", "3000", "--states")
     assert ended.returncode == 0, ended.stderr
     answers = home.answers()
-    assert 3000 <= sum(len(each.tokens) for each in answers) <= 3000 + 2 * 4 * 256
+    assert 3000 <= sum(len(each.tokens) for each in answers) <= 3000 + 2 * 16 * 256
     assert f"in {len(answers)} answers" in ended.stderr
     asked = {each.key: each for each in all_asked()}
     tensor = GgufFile(home.cli.quick).tensors["token_embd.weight"]
@@ -93,7 +93,9 @@ def test_it_ends_with_what_is_finished_and_goes_on(home: Home) -> None:
     assert len(home.answers()) == len(answers), "there is enough"
 
 
-@pytest.mark.parametrize("nonsense", [("--minutes", "0"), ("--disk", "nan"), ("--tokens", "0")])
+@pytest.mark.parametrize(
+    "nonsense", [("--minutes", "0"), ("--disk", "nan"), ("--tokens", "0"), ("--at-once", "17")]
+)
 def test_nonsense_is_refused_in_one_line(home: Home, nonsense: tuple[str, str]) -> None:
     ended = home.make(*nonsense)
     assert ended.returncode == 2
