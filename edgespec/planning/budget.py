@@ -9,6 +9,10 @@ wrong guesses save less than nothing. So one that gains is always asked, and one
 its balance and then no more than the share, whatever its estimates promise. Once its hour comes,
 one good draft pays for several more.
 
+What it saves beyond the most that a balance holds is put by. An answer whose kind it does not know
+may spend the balance, and takes nothing from the next, which may be of a kind that it knows: that
+one begins with several passes again, for as long as there is something put by.
+
 Reading a prompt may cost more than there is balance, and pays only over many passes. Neither what
 it will save nor how long the answer goes on is known, but an answer that has gone on will as a rule
 go on as long; a drafter saves less where it has few words for the text (`Quote.fertility`), and
@@ -46,6 +50,9 @@ FIRST_PASSES = 4.0
 MOST_PASSES = 8.0
 """Most balance, in plain passes: what a drafter that was good may lose when it is not any more."""
 
+MOST_RESERVE = 60.0
+"""Most that is put by, in plain passes: what fifteen answers of other kinds may lose."""
+
 MARGIN = 2.0
 """Reading must promise so many times its cost: it is spent for certain, what it earns is not."""
 
@@ -71,10 +78,11 @@ class Budgets:
     def open(self, name: str, max_tokens: int, num_tokens: int = 0) -> Account:
         """What a drafter may spend on an answer of at most so many tokens; some may be there."""
         budget = self._budgets.setdefault(name, Budget(self._plain_ms))
+        budget.draw()
         return Account(budget, max_tokens, num_tokens)
 
     def balance_ms(self, name: str) -> float | None:
-        """What a drafter has left; None for one that followed no answer yet."""
+        """What a drafter has left, what is put by aside; None for one that followed no answer."""
         budget = self._budgets.get(name)
         return budget.balance_ms if budget is not None else None
 
@@ -86,6 +94,7 @@ class Budget:
         """Begin with FIRST_PASSES."""
         self._plain_ms = plain_ms
         self.balance_ms = FIRST_PASSES * plain_ms()
+        self._reserve_ms = 0.0
         self._last_saved_ms = 0.0
 
     @property
@@ -94,8 +103,18 @@ class Budget:
         return self._plain_ms()
 
     def add(self, ms: float) -> None:
-        """Take in what was earned, or lost if below 0."""
-        self.balance_ms = min(self.balance_ms + ms, MOST_PASSES * self.plain_ms)
+        """Take in what was earned, or lost if below 0; what there is too much of is put by."""
+        plain_ms, balance_ms = self.plain_ms, self.balance_ms + ms
+        self.balance_ms = min(balance_ms, MOST_PASSES * plain_ms)
+        surplus_ms = balance_ms - self.balance_ms
+        self._reserve_ms = min(self._reserve_ms + surplus_ms, MOST_RESERVE * plain_ms)
+
+    def draw(self) -> None:
+        """Begin an answer with FIRST_PASSES, as far as what was put by suffices."""
+        lacking_ms = FIRST_PASSES * self.plain_ms - self.balance_ms
+        drawn_ms = min(max(lacking_ms, 0.0), self._reserve_ms)
+        self.balance_ms += drawn_ms
+        self._reserve_ms -= drawn_ms
 
     def without_outlier(self, saved_ms: float, most_lost_ms: float) -> float:
         """What a pass saved; a larger loss is believed only as far as the last one was as large."""

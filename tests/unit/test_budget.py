@@ -16,7 +16,14 @@ from edgespec.engine.decoding import Limits
 from edgespec.engine.engine import Engine
 from edgespec.passes import Proposal
 from edgespec.planning import budget as module
-from edgespec.planning.budget import FIRST_PASSES, MOST_PASSES, SHARE, Account, Budgets
+from edgespec.planning.budget import (
+    FIRST_PASSES,
+    MOST_PASSES,
+    MOST_RESERVE,
+    SHARE,
+    Account,
+    Budgets,
+)
 from edgespec.planning.cost import CostModel, CostTable
 from edgespec.planning.planner import Planner
 from edgespec.protocols import FREE, Drafter, Quote
@@ -125,6 +132,30 @@ def test_each_drafter_has_a_budget_over_all_answers() -> None:
     assert not both.open("one", LONG).allows(GUESS)
     assert other.allows(GUESS)
     assert both.open("other", LONG).allows(GUESS)
+
+
+def one_bad_answer(ours: Budgets) -> int:
+    """How many wrong guesses are allowed in an answer of nothing else."""
+    return num_allowed(ours.open("model", LONG))
+
+
+def test_what_was_saved_lets_each_of_several_bad_answers_begin_anew() -> None:
+    ours = budgets()
+    for _ in range(200):
+        asked(ours.open("model", LONG), num_emitted=2)
+    counts = [one_bad_answer(ours) for _ in range(40)]
+    lost_ms = 8.0 - SHARE * (PLAIN_MS + 4.0)
+    assert counts[0] * lost_ms <= MOST_MS + 8.0, "no answer spends more than a balance"
+    num_begun = sum(count * 8.0 > FIRST_MS / 2 for count in counts)
+    assert num_begun == pytest.approx(1 + MOST_RESERVE / FIRST_PASSES, abs=2)
+    assert counts[-1] == 0, "and no more than was put by"
+
+
+def test_one_that_saved_little_has_little_put_by() -> None:
+    ours = budgets()
+    for _ in range(8):
+        asked(ours.open("model", LONG), num_emitted=2)
+    assert [one_bad_answer(ours) > 0 for _ in range(3)] == [True, True, False]
 
 
 @pytest.mark.parametrize("start_ms", [0.0, 100.0])
