@@ -216,7 +216,10 @@ class Kept:
         return self.scores.logits(self.rows[index])
 
     def hidden_state(self, index: int) -> NDArray[np.float32]:
-        """Final hidden state before token `index`: shape (num_embedding,), float32, a view."""
+        """Final hidden state before token `index`: shape (num_embedding,), float32, a view.
+
+        Zeros before the first token: a pass that reads a prompt tells none.
+        """
         assert self.scores is not None
         return self.scores.hidden_state(self.rows[index])
 

@@ -190,7 +190,8 @@ class Target(Protocol):
     def hidden_state(self, row: int) -> NDArray[np.float32]:
         """Final hidden state of one row: shape (num_embedding,), float32, a view as `logits`.
 
-        Raises NativeLibraryError where the target was not opened to give any.
+        Zeros after a pass that read a prompt, where it would cost the logits of every row. Raises
+        NativeLibraryError where the target was not opened to give any.
         """
         ...
 

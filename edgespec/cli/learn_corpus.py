@@ -22,8 +22,8 @@ DEFAULT_TOKENS = 500_000
 DEFAULT_GIGABYTES = 2.0
 MOST_AT_ONCE = 16
 """As many rows as a pass may have."""
-_CELLS_AN_ANSWER = 512
-"""Cells of the KV cache for each answer that is under way, most of which are shorter."""
+_CELLS_AN_ANSWER = 1024
+"""Cells of the KV cache for each answer that is under way, its conversation included."""
 _LINE_EVERY_S = 10.0
 
 

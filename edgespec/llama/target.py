@@ -39,6 +39,10 @@ MOST_BRANCHES = 8
 STRETCH = 512
 """Most tokens that are saved in one piece, so that a part can be restored."""
 
+_MOST_TOLD = 4
+"""A pass that reads more tokens than so many gives no hidden states: with them llama.cpp computes
+the logits of every row."""
+
 _PLUGGED_SHARE = 8
 """Slots are moved together once an eighth of the cache is plugged."""
 
@@ -85,6 +89,7 @@ class LlamaTarget:
         self._end = 0
         self._cells = [array("i") for _ in range(num_slots)]
         self._drafted: dict[int, _Drafted] = {}
+        self._has_states = True
 
     @property
     def num_context(self) -> int:
@@ -130,7 +135,7 @@ class LlamaTarget:
             self._gather()
         rows, drafted = self._lay_out(parts)
         try:
-            self.context.compute(rows)
+            self.context.compute(rows, hidden_states=self._tells_states(rows))
         except BaseException:  # whatever ended the pass, its cells may be half-written: drop them
             for part, draft in zip(parts, drafted, strict=True):
                 self._drop(part.slot, draft.branches)
@@ -190,8 +195,10 @@ class LlamaTarget:
         return self.context.logits(row)
 
     def hidden_state(self, row: int) -> NDArray[np.float32]:
-        """Final hidden state of one row: (num_embedding,), float32, a view."""
-        return self.context.hidden_state(row)
+        """Final hidden state of one row: (num_embedding,), float32, a view; zeros after reading."""
+        if self._has_states:
+            return self.context.hidden_state(row)
+        return np.zeros(self.context.model.num_embedding, np.float32)
 
     def abort(self) -> None:
         """Make the pass under way, or the next one, raise Cancelled."""
@@ -204,6 +211,11 @@ class LlamaTarget:
     @property
     def _is_scattered(self) -> bool:
         return self._num_plugged * _PLUGGED_SHARE > self.num_context
+
+    def _tells_states(self, rows: Rows) -> bool:
+        """Whether a pass gives hidden states, where the context does: not one that reads a text."""
+        self._has_states = len(rows) - sum(rows.outputs) <= _MOST_TOLD
+        return self._has_states
 
     def _lay_out(self, parts: Sequence[Part]) -> tuple[Rows, list[_Drafted]]:
         """Rows of a pass, part after part: what is not cached yet, the main chain, siblings."""

@@ -81,7 +81,7 @@ def make_corpus(
     asking = Asking(corpus, prompts, limits, report)
     harvester = Harvester(asking.gathered, with_states=loading.hidden_states)
     with load(loading, target, paths, report, observers=[harvester]) as running:
-        asking.run(running.completer, 2 * loading.num_slots, show, is_stopped)
+        asking.run(running.completer, loading.num_slots, show, is_stopped)
     progress = asking.progress
     return (
         f"{progress.num_tokens:,} tokens in {progress.num_answers:,} answers of {target.stem},"
@@ -156,6 +156,8 @@ class Asking:
         is_stopped: Callable[[], bool],
     ) -> None:
         """Have `num_asked` prompts asked at a time until a limit; what is finished is kept.
+
+        No more than there are slots: what is asked next finds its conversation's slot idle.
 
         Raises StorageError, and what answers raise.
         """

@@ -46,7 +46,7 @@ class CellContext:
         self.head = 0
         self.fails = False
 
-    def compute(self, rows: Rows) -> None:
+    def compute(self, rows: Rows, *, hidden_states: bool = True) -> None:
         if self.fails:
             raise Cancelled
         self.place(rows)
