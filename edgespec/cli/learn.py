@@ -116,9 +116,9 @@ def _store() -> TrainingStore:
 
 
 def _trained() -> list[Trained]:
-    """What is told of every training; there are seldom any."""
+    """What is told of every training."""
     store = _store()
-    if not store.all():
+    if not store.all() and not store.shipped_loras():
         return []
     from edgespec.learning.trained import all_trained  # reads GGUF files: much to load
 

@@ -32,6 +32,9 @@ _ROUND = 32
 """Passes are of multiples of so many tokens: for each new size of a bfloat16 product kernels are
 made, which takes longer than to use them."""
 
+MOST_KEPT = 1536 << 20
+"""Bytes that one lesson may keep for the way back, so as to compute nothing twice."""
+
 _TRIAL_SIZES = (768, 256, 1536)
 _NUM_TRIALS = 5
 
@@ -89,11 +92,18 @@ class Decoder:
     ) -> None:
         """Add to the factors' gradients; `learn` gives those of the hidden states that it gets.
 
-        Each layer is computed twice, so what is kept for the way back is one layer's at a time, and
-        memory grows with a layer's width, not with their number.
+        Where all that is kept for the way back takes more than `MOST_KEPT`, each layer is computed
+        twice, and what is kept is one layer's at a time.
         """
         states = [self._embedded(tokens)]
         layers = self._layers(len(states[0]), factors, scale)
+        if self._kept_bytes(len(states[0])) <= MOST_KEPT:
+            state = states[0]
+            for layer in layers:
+                state = layer(state)
+            hidden = self._norm(state[first : len(tokens)], self._output_norm)
+            hidden.backward(learn(hidden.detach()))
+            return
         with torch.no_grad():
             for layer in layers:
                 states.append(layer(states[-1]))
@@ -104,6 +114,11 @@ class Decoder:
         for layer, state in zip(reversed(layers), reversed(states), strict=True):
             layer(state.requires_grad_()).backward(gradient)
             gradient, state.grad = state.grad, None
+
+    def _kept_bytes(self, count: int) -> int:
+        """About what all layers keep for the way back over `count` tokens."""
+        widths = sum(num_out + num_in for num_out, num_in in self.matrices.values())
+        return 2 * count * widths * 4
 
     def _embedded(self, tokens: Sequence[int]) -> Tensor:
         """What is read, with tokens at the end that nobody sees, up to a round number."""

@@ -3,8 +3,8 @@
 What stood before an answer is read through the drafter's own template where it is known.
 
     recorded     prompt ... | The cat sat on the mat, and then it ...        (one answer)
-    lessons      [window of what stood before][The cat sat on the]           LESSON_TOKENS each
-                 [window of what stood before][ mat, and then it ]
+    lessons      [window of what stood before][The cat sat on the]           LESSON_TOKENS each,
+                 [window of what stood before][ mat, and then it ]           more after a short past
 
 The most recent answers are held out: some guide the training (which state of it was the best), the
 others judge what came of it. Neither is learned from.
@@ -31,7 +31,7 @@ WINDOW = 256
 """Tokens that a lesson shows before those that are learned."""
 
 LESSON_TOKENS = 256
-"""Tokens that one lesson teaches at most."""
+"""Tokens that one lesson teaches at most, and besides as many as its window has left."""
 
 HELD_OUT = 8
 """One answer of so many is held out, the latest ones."""
@@ -105,10 +105,13 @@ def lessons_of(answered: Answered) -> Iterator[Lesson]:
     start = len(before)
     if not start and whole:
         start = 1  # nothing is known of a first token that follows nothing
-    for first in range(start, len(whole), LESSON_TOKENS):
-        begin, end = max(first - WINDOW, 0), min(first + LESSON_TOKENS, len(whole))
+    first = start
+    while first < len(whole):
+        begin = max(first - WINDOW, 0)
+        end = min(begin + WINDOW + LESSON_TOKENS, len(whole))
         known = None if soft is None else soft[first - len(before) : end - len(before)]
         yield Lesson(tuple(whole[begin:end]), first - begin, known)
+        first = end
 
 
 def course_of(answers: Iterable[Answered]) -> Course:

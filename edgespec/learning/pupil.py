@@ -50,6 +50,10 @@ class TorchPupil:
         )
         self._scale = options.alpha / options.rank
         self._num_steps = 0
+        self._means = {
+            name: (down.detach().clone(), up.detach().clone())
+            for name, (down, up) in self._factors.items()
+        }
 
     def study(self, lesson: Lesson) -> float:
         """Add one lesson's gradients; the mean negative log-likelihood of what it teaches."""
@@ -90,6 +94,12 @@ class TorchPupil:
         torch.nn.utils.clip_grad_norm_(factors, self._options.most_gradient)
         self._optimizer.step()
         self.forget()
+        options = self._options
+        span = min(options.share_of_mean * self._num_steps, options.most_in_mean)
+        with torch.no_grad():
+            for name, pair in self._factors.items():
+                for mean, factor in zip(self._means[name], pair, strict=True):
+                    mean.lerp_(factor, 1.0 / max(span, 1.0))
 
     def forget(self) -> None:
         """Drop what was added up."""
@@ -102,7 +112,7 @@ class TorchPupil:
             for lesson in lessons:
                 targets = self._targets(lesson)
                 told = lesson.tokens[:-1], lesson.first - 1
-                hidden = self._decoder.hidden(*told, self._factors, self._scale)
+                hidden = self._decoder.hidden(*told, self._means, self._scale)
                 for start in range(0, len(targets), _ROWS_AT_ONCE):
                     part = slice(start, start + _ROWS_AT_ONCE)
                     logits, wanted = self._decoder.logits(hidden[part]), targets[part]
@@ -121,8 +131,9 @@ class TorchPupil:
             "num_steps": np.array([self._num_steps], np.float32)
         }
         for name, pair in self._factors.items():
-            for part, factor in zip(_PARTS, pair, strict=True):
+            for part, factor, mean in zip(_PARTS, pair, self._means[name], strict=True):
                 arrays[f"{name}.{part}"] = _array(factor)
+                arrays[f"{name}.{part}.{_MEAN}"] = _array(mean)
                 moments = self._optimizer.state.get(factor, {})
                 for moment in _MOMENTS:
                     if moment in moments:
@@ -133,28 +144,44 @@ class TorchPupil:
         """Go on from a state; raises ValueError, and changes nothing, if it is of another form."""
         for name, pair in self._factors.items():
             for part, factor in zip(_PARTS, pair, strict=True):
-                for key in (f"{name}.{part}", *(f"{name}.{part}.{moment}" for moment in _MOMENTS)):
-                    found = arrays.get(key)
-                    if key in arrays and found is not None and found.shape != tuple(factor.shape):
-                        raise ValueError(f"{key} is of another form")
-                if f"{name}.{part}" not in arrays:
+                key = f"{name}.{part}"
+                for known in (key, *(f"{key}.{each}" for each in (_MEAN, *_MOMENTS))):
+                    found = arrays.get(known)
+                    if found is not None and found.shape != tuple(factor.shape):
+                        raise ValueError(f"{known} is of another form")
+                if not {key, f"{key}.{_MEAN}"} <= arrays.keys():
                     raise ValueError(f"{name} is missing")
         self._num_steps = int(arrays["num_steps"][0])
         for name, pair in self._factors.items():
-            for part, factor in zip(_PARTS, pair, strict=True):
+            for part, factor, mean in zip(_PARTS, pair, self._means[name], strict=True):
                 key = f"{name}.{part}"
                 with torch.no_grad():
                     factor.copy_(_tensor(arrays[key]))
+                    mean.copy_(_tensor(arrays[f"{key}.{_MEAN}"]))
                 if f"{key}.{_MOMENTS[0]}" in arrays:
                     self._optimizer.state[factor] = {
                         "step": torch.tensor(float(self._num_steps)),
                         **{moment: _tensor(arrays[f"{key}.{moment}"]) for moment in _MOMENTS},
                     }
 
+    def adopt(self, lora: Lora) -> None:
+        """Begin with what was learned before; raises ValueError if that is of another form."""
+        shapes = {name: (len(c.up), c.down.shape[1]) for name, c in lora.changes.items()}
+        ranks = {len(change.down) for change in lora.changes.values()}
+        if shapes != self._decoder.matrices or ranks != {self._options.rank}:
+            raise ValueError("it changes other matrices, or by another rank")
+        ratio = lora.alpha / self._options.alpha
+        with torch.no_grad():
+            for name, change in lora.changes.items():
+                values = _tensor(change.down), _tensor(change.up) * ratio
+                for own in (self._factors[name], self._means[name]):
+                    for factor, value in zip(own, values, strict=True):
+                        factor.copy_(value)
+
     def lora(self) -> Lora:
-        """What it learned."""
+        """What it learned: the mean over its latest steps, which guesses better than the last."""
         changes = {
-            name: LowRank(_array(down), _array(up)) for name, (down, up) in self._factors.items()
+            name: LowRank(_array(down), _array(up)) for name, (down, up) in self._means.items()
         }
         return Lora(self._options.alpha, changes)
 
@@ -188,6 +215,7 @@ def _surprise(logprobs: Tensor, rows: Tensor) -> Tensor:
 
 
 _PARTS = ("down", "up")
+_MEAN = "mean"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 

@@ -17,12 +17,15 @@ from edgespec.learning.trainings import TrainingStore
 from edgespec.reports import human_bytes
 
 
-def serving(store: TrainingStore, target: str, drafter: str) -> Path | None:
+def serving(store: TrainingStore, target: str, drafter: str, *, own: bool = True) -> Path | None:
     """The LoRA that serves a pair, by the fingerprints of vocabulary and whole file; None if none.
 
-    Raises StorageError if it cannot be used.
+    The user's `own` if there is one and it may serve, else the one that ships. Raises StorageError
+    if it cannot be used.
     """
     path = store.lora(target, drafter)
+    if not own or not path.exists():
+        path = store.shipped(target, drafter)
     if not path.exists():
         return None
     about = read_about(path)
@@ -70,12 +73,15 @@ class Trained:
     path: Path
     known: About | Checkpoint | None
     problem: str = ""
+    is_shipped: bool = False
 
     @staticmethod
-    def at(path: Path, read: Callable[[Path], About | Checkpoint]) -> Trained:
+    def at(
+        path: Path, read: Callable[[Path], About | Checkpoint], *, is_shipped: bool = False
+    ) -> Trained:
         """What a file tells."""
         try:
-            return Trained(path, read(path))
+            return Trained(path, read(path), is_shipped=is_shipped)
         except EdgeSpecError as error:
             return Trained(path, None, str(error))
 
@@ -93,9 +99,13 @@ class Trained:
             return f"{pair}: can go on after {known.progress.num_steps} steps, {size}"
         return (
             f"{pair}: {known.num_steps} steps over {known.num_answers} answers,"
-            f" {known.num_judged} guesses judged, right {known.share_alone:.3f} alone and"
-            f" {known.share_trained:.3f} as trained, {size}"
+            f" {known.num_judged} guesses judged, right {known.share_alone:.3f} before and"
+            f" {known.share_trained:.3f} as trained, {size}{self._origin}"
         )
+
+    @property
+    def _origin(self) -> str:
+        return ", comes with EdgeSpec" if self.is_shipped else ""
 
     def as_json(self) -> dict[str, object]:
         """The same for programs."""
@@ -103,15 +113,17 @@ class Trained:
         if self.known is None:
             return {**told, "problem": self.problem}
         if isinstance(self.known, About):
-            return {**told, **asdict(self.known)}
+            return {**told, **asdict(self.known), "shipped": self.is_shipped}
         names = ("target", "drafter", "target_name", "drafter_name")
         pair = {name: getattr(self.known, name) for name in names}
         return {**told, **pair, "num_steps": self.known.progress.num_steps}
 
 
 def all_trained(store: TrainingStore) -> list[Trained]:
-    """Every LoRA and every training that can go on, whether or not it can be read."""
+    """Every LoRA that serves and every training that can go on, whether or not it can be read."""
     loras = [Trained.at(path, read_about) for path in store.loras()]
+    shipped = store.shipped_loras()
+    loras += [Trained.at(path, read_about, is_shipped=True) for path in shipped]
     return [*loras, *(Trained.at(path, read_checkpoint) for path in store.trainings())]
 
 

@@ -9,6 +9,7 @@ and a training that goes on ends where one without a break would have ended.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,6 +20,9 @@ from numpy.typing import NDArray
 from edgespec.learning.lessons import Course, Lesson, order_of
 from edgespec.learning.lora import Lora
 
+LEAST_STEPS = 10
+"""So many steps are between two judgements at least."""
+
 Arrays = Mapping[str, NDArray[np.float32]]
 """A state by name."""
 
@@ -28,7 +32,8 @@ class TuningOptions:
     """What training is tuned to (bench/LOG.md, deeper training).
 
     A step learns from at least `tokens_a_step` tokens; the rate rises over `num_warm` steps. Where
-    it is known what the target held likely, that weighs `soft`, and what it said the rest.
+    it is known what the target held likely, that weighs `soft`, and what it said the rest. What
+    serves is the mean over the latest `share_of_mean` of all steps, `most_in_mean` of them at most.
     """
 
     rank: int = 16
@@ -38,6 +43,8 @@ class TuningOptions:
     num_warm: int = 10
     most_gradient: float = 1.0
     soft: float = 0.7
+    share_of_mean: float = 0.25
+    most_in_mean: int = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,10 @@ class Pupil(Protocol):
         """Become what a state tells; raises ValueError if that is of another form."""
         ...
 
+    def adopt(self, lora: Lora) -> None:
+        """Begin with what was learned before; raises ValueError if that is of another form."""
+        ...
+
     def lora(self) -> Lora:
         """What it learned."""
         ...
@@ -100,7 +111,22 @@ class Limits:
     num_steps: int | None = None
     seconds: float | None = None
     patience: int = 4
-    judged_every: int = 10
+    judged_every: int = LEAST_STEPS
+
+    @staticmethod
+    def of(
+        course: Course,
+        options: TuningOptions,
+        num_steps: int | None = None,
+        seconds: float | None = None,
+    ) -> Limits:
+        """Those of a course whose guide takes a tenth of the time, or is judged each LEAST_STEPS.
+
+        A judged token costs a third of one that is learned: no way back, and nothing twice.
+        """
+        num_judged = sum(len(lesson.tokens) for lesson in course.guide)
+        every = math.ceil(10 * num_judged / (3 * options.tokens_a_step))
+        return Limits(num_steps, seconds, judged_every=max(every, LEAST_STEPS))
 
 
 @dataclass(frozen=True, slots=True)

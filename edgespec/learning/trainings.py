@@ -3,6 +3,9 @@
 PAIR.lora.gguf          what serves: a LoRA
 PAIR-FORM.merged.gguf   the same, added to the form of the drafter that runs; made when needed
 PAIR.training           a training under way, or ended, that can go on
+
+Of the default pair a LoRA ships with EdgeSpec, in `shipped/`, and serves until there is one of the
+user's own.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from edgespec.errors import StorageError
 from edgespec.paths import ensure_folder
 
 _LORA, _MERGED, _TRAINING = ".lora.gguf", ".merged.gguf", ".training"
+_SHIPPED = Path(__file__).with_name("shipped")
 _PAIR = 33
 """Letters of a pair's name: two halves of 16 and a dash."""
 
@@ -29,6 +33,10 @@ class TrainingStore:
     def lora(self, target: str, drafter: str) -> Path:
         """Where the LoRA of a pair is kept, by the fingerprints of vocabulary and file."""
         return self.folder / f"{target[:16]}-{drafter[:16]}{_LORA}"
+
+    def shipped(self, target: str, drafter: str) -> Path:
+        """Where the LoRA of a pair is that ships with EdgeSpec, if one does."""
+        return _SHIPPED / self.lora(target, drafter).name
 
     def training(self, target: str, drafter: str) -> Path:
         """Where a training of a pair is kept."""
@@ -45,6 +53,11 @@ class TrainingStore:
     def loras(self) -> list[Path]:
         """Every LoRA kept, whether or not it can be read."""
         return sorted(self.folder.glob(f"*{_LORA}"))
+
+    def shipped_loras(self) -> list[Path]:
+        """Every LoRA that ships with EdgeSpec and serves: the user has none of its pair."""
+        own = {path.name for path in self.loras()}
+        return sorted(path for path in _SHIPPED.glob(f"*{_LORA}") if path.name not in own)
 
     def trainings(self) -> list[Path]:
         """Every training that can go on."""

@@ -56,27 +56,39 @@ def form_of(choice: Choice, trimmer: Trimmer | None) -> Form:
     return Form(choice.whole, found[0] if found is not None else None)
 
 
-def with_training(
-    form: Form, vocabulary: str, folder: Path, report: Report, pause: Pause | None = NO_PAUSE
-) -> Form:
-    """`form` with what was trained of it for targets of a vocabulary, by fingerprint, if anything.
+@dataclass(frozen=True, slots=True)
+class Trainings:
+    """What drafters were trained for targets of a vocabulary, by fingerprint.
 
-    After the drafter took another form, its changes are merged into that, which takes seconds;
-    without a `pause` somebody waits, and it serves as it is until then. What cannot be used is told
-    in one line, and the drafter serves without. Raises what `pause` raises.
+    That of the user's `own` models where it may serve, else what ships. `folder` has the files;
+    `report` is told what cannot be used.
     """
-    store = TrainingStore(folder)
-    try:
-        lora = serving(store, vocabulary, file_fingerprint(form.whole))
-        if lora is None:
-            return form
-        if pause is None and not merged_path(store, lora, form.running, file_fingerprint).exists():
-            return form
-        between = pause or NO_PAUSE
-        file = merged(store, lora, form.whole, form.running, file_fingerprint, between)
-        return dataclasses.replace(form, merged=file)
-    except Cancelled:
-        raise
-    except EdgeSpecError as error:
-        report(f"{form.name} drafts without what it was trained: {error}")
-        return form
+
+    vocabulary: str
+    folder: Path
+    report: Report
+    own: bool = True
+
+    def of(self, form: Form, pause: Pause | None = NO_PAUSE) -> Form:
+        """`form` with what was trained of it, if anything.
+
+        After the drafter took another form, its changes are merged into that, which takes seconds;
+        without a `pause` somebody waits, and it serves as it is until then. What cannot be used is
+        told in one line, and the drafter serves without. Raises what `pause` raises.
+        """
+        store, bare = TrainingStore(self.folder), dataclasses.replace(form, merged=None)
+        try:
+            lora = serving(store, self.vocabulary, file_fingerprint(form.whole), own=self.own)
+            if lora is None:
+                return bare
+            there = merged_path(store, lora, bare.running, file_fingerprint)
+            if pause is None and not there.exists():
+                return bare
+            between = pause or NO_PAUSE
+            file = merged(store, lora, form.whole, bare.running, file_fingerprint, between)
+            return dataclasses.replace(form, merged=file)
+        except Cancelled:
+            raise
+        except EdgeSpecError as error:
+            self.report(f"{form.name} drafts without what it was trained: {error}")
+            return bare

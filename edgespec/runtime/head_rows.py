@@ -28,7 +28,7 @@ from edgespec.gguf.trim import trim_info
 from edgespec.llama.context import Context
 from edgespec.machine.available import available_memory
 from edgespec.pauses import Pause
-from edgespec.runtime.form import Form
+from edgespec.runtime.form import Form, Trainings
 from edgespec.runtime.model_drafter import BoundDrafter, load_weights
 
 LEAST_NEW = 4000
@@ -50,12 +50,14 @@ _MEMORY_SHARE = 3
 class Follow:
     """Where heads that follow the user are found and kept, and what they follow.
 
-    `database` has recorded what targets of `vocabulary` said.
+    `database` has recorded what targets of `vocabulary` said. What was trained is added to whatever
+    rows there are.
     """
 
     trimmer: Trimmer
     database: Path
     vocabulary: VocabularyKey
+    trainings: Trainings
 
 
 def open_follower(
@@ -95,7 +97,6 @@ class HeadFollower:
         self.name = f"the head of {bound.drafter.name} follows what is said"
         self._follow = follow
         self._whole, self._own = form.whole, own
-        self._is_merged = form.merged is not None
         self._bound = bound
         self._target = target
         self._available = available
@@ -153,14 +154,13 @@ class HeadFollower:
         info = trim_info(body)
         if info is None or info.num_kept != len(self._bound.weights.kept):  # of another choice
             return
-        if self._is_merged:  # what was trained is to be merged again, which takes seconds
-            return
         free = self._available()
         if free is not None and free < _MEMORY_SHARE * self._own.stat().st_size:
             return  # the next start has it
+        form = self._follow.trainings.of(Form(self._whole, self._own), pause)
         try:
             weights = load_weights(
-                self._own, self._target, self._bound.whole, lambda _share: pause()
+                form.running, self._target, self._bound.whole, lambda _share: pause()
             )
         except EdgeSpecError:
             self._own.unlink(missing_ok=True)  # the next start is to do without it

@@ -67,7 +67,7 @@ from edgespec.signals import ending_at_once
 from edgespec.types import SamplingParams
 
 if TYPE_CHECKING:
-    from edgespec.runtime.form import Form
+    from edgespec.runtime.form import Form, Trainings
     from edgespec.runtime.head_rows import Follow
     from edgespec.runtime.selection import Selection
     from edgespec.runtime.ways import EngineWays
@@ -199,7 +199,7 @@ class _Wiring:
             memory.tiers_of if memory else None,
             home.report,
             cleanup,
-            _follow(request, target, home),
+            _follow(request, target, home, self._trainings),
         )
         bridge = ModelBridge(target.model)
         embedder = Embedder(target.model, target.context)
@@ -269,7 +269,16 @@ class _Wiring:
     def _opened_selection(self) -> Selection:
         from edgespec.runtime.selection import Selection  # reads GGUF files: much to load
 
-        return Selection(self._request, self._target, self._home, self._num_free)
+        request, target, home = self._request, self._target, self._home
+        return Selection(request, target, home, self._num_free, self._trainings())
+
+    def _trainings(self) -> Trainings:
+        """What drafters were trained for this target; without a memory only what ships."""
+        from edgespec.runtime.form import Trainings
+
+        home, vocabulary = self._home, vocabulary_key(self._target.model, self._home.facts)
+        folder, own = home.paths.adaptations, self._request.remember
+        return Trainings(vocabulary.fingerprint, folder, home.report, own)
 
     def _form(self, selection: Selection) -> Form | None:
         """The drafter that is about to be loaded; its memory is told."""
@@ -339,7 +348,9 @@ def _prompts(request: LoadRequest, target: OpenTarget, home: Home) -> PromptCach
     return PromptCache(home.paths, key, home.report, learns=request.learn)
 
 
-def _follow(request: LoadRequest, target: OpenTarget, home: Home) -> Callable[[], Follow] | None:
+def _follow(
+    request: LoadRequest, target: OpenTarget, home: Home, trainings: Callable[[], Trainings]
+) -> Callable[[], Follow] | None:
     """Makes what the trimmed head of a drafter follows; None if it is not to."""
     learns = request.learn and request.remember and request.memory_at is None
     path = home.database.path
@@ -352,7 +363,7 @@ def _follow(request: LoadRequest, target: OpenTarget, home: Home) -> Callable[[]
 
         folder, options = home.paths.trimmed, target.model.options
         trimmer = Trimmer(folder, home.facts, target.machine, options, home.report, follows=True)
-        return Follow(trimmer, path, vocabulary_key(target.model, home.facts))
+        return Follow(trimmer, path, vocabulary_key(target.model, home.facts), trainings())
 
     return follow
 

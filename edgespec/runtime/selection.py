@@ -21,8 +21,7 @@ from edgespec.pauses import Pause
 from edgespec.reports import is_progress
 from edgespec.runtime.choice import Choice, best_drafter, candidates_for, named_drafter
 from edgespec.runtime.fit import Fit, MemoryRoom
-from edgespec.runtime.form import Form, form_of, with_training
-from edgespec.runtime.recording import vocabulary_key
+from edgespec.runtime.form import Form, Trainings, form_of
 from edgespec.runtime.request import LoadRequest
 from edgespec.runtime.target import Home, OpenTarget
 
@@ -31,12 +30,21 @@ class Selection:
     """Goes through the stages for one request and one open target."""
 
     def __init__(
-        self, request: LoadRequest, target: OpenTarget, home: Home, num_free: int | None
+        self,
+        request: LoadRequest,
+        target: OpenTarget,
+        home: Home,
+        num_free: int | None,
+        trainings: Trainings,
     ) -> None:
-        """`num_free` are the bytes that were free before the target was loaded; None: unknown."""
+        """`num_free` are the bytes that were free before the target was loaded; None: unknown.
+
+        Drafters run with what they were taught by `trainings`.
+        """
         self._request = request
         self._target = target
         self._home = home
+        self._trainings = trainings
         model = target.model
 
         def told(line: str) -> None:  # nobody waits for it, so nobody asks how far it is
@@ -65,11 +73,7 @@ class Selection:
         if choice is None:
             return self._room.fit(None)
         form = form_of(choice, self.trimmer if self._request.trim else None)
-        folder = self._home.paths.adaptations
-        if self._request.remember and any(folder.glob("*.lora.gguf")):
-            vocabulary = vocabulary_key(self._target.model, self._home.facts).fingerprint
-            form = with_training(form, vocabulary, folder, self._home.report, pause)
-        return self._room.fit(form)
+        return self._room.fit(self._trainings.of(form, pause))
 
     def unsettled(self) -> list[Path]:
         """The models that are to be weighed, or whose form is to be made, the smallest first."""

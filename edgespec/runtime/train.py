@@ -5,6 +5,7 @@ recorded answers, a corpus -> lessons in the drafter's tokens -> training -> LoR
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
@@ -18,8 +19,8 @@ from edgespec.gguf.file import GgufFile
 from edgespec.gguf.trim import file_sha256, read_trim_info
 from edgespec.learning.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from edgespec.learning.lessons import Course
-from edgespec.learning.lora import About, merge, write_lora
-from edgespec.learning.trained import merged
+from edgespec.learning.lora import About, Lora, merge, read_lora, write_lora
+from edgespec.learning.trained import merged, serving
 from edgespec.learning.training import (
     Arrays,
     Limits,
@@ -86,8 +87,10 @@ def train_drafter(
         path = store.training(*subject.fingerprints)
         before = _read_checkpoint(subject, path) if request.resume else None
         store.ensure()
-        training = _begun(subject, course, before, machine.num_threads, path)
-        limits = Limits(request.num_steps, request.seconds)
+        served = _served(store, subject, report)
+        lora = read_lora(served)[0] if served is not None else None
+        training = _begun(subject, course, before, lora, machine.num_threads, path)
+        limits = Limits.of(course, training.options, request.num_steps, request.seconds)
         watcher = Watcher(show, _keeper(subject, course, training.options, path))
         if not training.run(limits, watcher, is_stopped):
             return Outcome(
@@ -98,8 +101,20 @@ def train_drafter(
         progress = training.progress
         del training  # and the memory that it takes
         report("measuring what was learned")
-        pass_ms = reader.pass_ms()
-        return _judged(subject, progress, course, store, pass_ms, options, machine.num_threads)
+        running = subject.running
+        if served is not None:
+            running = merged(store, served, subject.whole, running, file_fingerprint)
+        judging = _Judging(reader.pass_ms(), options, machine.num_threads)
+        return _judged(subject, progress, course, store, running, judging)
+
+
+def _served(store: TrainingStore, subject: Subject, report: Report) -> Path | None:
+    """The LoRA that serves by now, the user's own or the one that ships; None if there is none."""
+    try:
+        return serving(store, *subject.fingerprints)
+    except StorageError as error:
+        report(f"begun anew: {error}")
+        return None
 
 
 def _read_checkpoint(subject: Subject, path: Path) -> Checkpoint:
@@ -115,9 +130,17 @@ def _read_checkpoint(subject: Subject, path: Path) -> Checkpoint:
 
 
 def _begun(
-    subject: Subject, course: Course, before: Checkpoint | None, num_threads: int, path: Path
+    subject: Subject,
+    course: Course,
+    before: Checkpoint | None,
+    lora: Lora | None,
+    num_threads: int,
+    path: Path,
 ) -> Training:
-    """A training, which goes on from the checkpoint `before` at `path` if there is one."""
+    """A training, which goes on from the checkpoint `before` at `path` if there is one.
+
+    One from the start begins with the `lora` that serves, if that changes the same matrices.
+    """
     import torch  # an extra, and seconds to load
 
     from edgespec.learning.decoder import Decoder, fastest_dtype
@@ -127,6 +150,9 @@ def _begun(
     decoder = Decoder(GgufFile(subject.whole), subject.kept, fastest_dtype())
     options = before.options if before is not None else TuningOptions()
     pupil = TorchPupil(decoder, subject.kept, subject.num_tokens, options)
+    if before is None and lora is not None:
+        with contextlib.suppress(ValueError):  # of another form: it begins with nothing
+            pupil.adopt(lora)
     progress = Progress() if before is None else _resume(pupil, before, course, path)
     return Training(pupil, course, options, time.monotonic, progress)
 
@@ -160,16 +186,24 @@ def _keeper(
     return keep
 
 
+@dataclass(frozen=True, slots=True)
+class _Judging:
+    """With what drafters are judged: T(r) of the target, and how they are loaded."""
+
+    pass_ms: Mapping[int, float]
+    options: ModelOptions
+    num_threads: int
+
+
 def _judged(
     subject: Subject,
     progress: Progress,
     course: Course,
     store: TrainingStore,
-    pass_ms: Mapping[int, float],
-    options: ModelOptions,
-    num_threads: int,
+    served: Path,
+    judging: _Judging,
 ) -> Outcome:
-    """The gate: keep what was learned if it may serve."""
+    """The gate: keep what was learned if it may serve in place of the file `served`."""
     lora = progress.best_lora
     assert lora is not None  # every training is judged at least once
     whole, running = subject.whole, subject.running
@@ -177,7 +211,15 @@ def _judged(
         candidate = Path(folder, "merged.gguf")
         merge(lora, whole, running, candidate)
         with ending_at_once():
-            verdict = judge(whole, running, candidate, course.judge, pass_ms, options, num_threads)
+            verdict = judge(
+                whole,
+                served,
+                candidate,
+                course.judge,
+                judging.pass_ms,
+                judging.options,
+                judging.num_threads,
+            )
     told = (
         f"of {verdict.num_judged:,} held-out tokens {whole.stem} guesses"
         f" {verdict.share_alone:.3f} as it was, {verdict.share_trained:.3f} as trained"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -36,7 +37,8 @@ PARTS = {
     "database": "look-ups in what is remembered",
     "model": "a model that drafts",
     "grammar": "tokens that a constraint forces",
-    "trim": "the trimmed form of the model that drafts",
+    "trim": "the trimmed form of the model that drafts, nor what it was trained",
+    "training": "what the model that drafts was trained",
     "estimates": "learning how often guesses are kept",
     "budget": "a bound on what the model may cost",
 }
@@ -125,13 +127,8 @@ class EngineWays:
 
     def _without(self, part: str, opened: contextlib.ExitStack) -> Planner:
         """The product without a part of it."""
-        if part == "trim":
-            from edgespec.runtime.form import Form
-
-            form = self._drafters.form
-            if form is None or form.running == form.whole:
-                raise UsageError("no model drafts in a trimmed form")
-            return self._planning(self._with_form(Form(form.whole), opened))
+        if part in ("trim", "training"):
+            return self._planning(self._with_form(self._before(part), opened))
         drafters = self._drafters.another(opened, knows=part != "estimates")
         if part == "estimates":
             return self._planning([Unlearning(each) for each in drafters.values()])
@@ -143,6 +140,17 @@ class EngineWays:
             raise UsageError(f"there is no {part} drafter")
         del drafters[part]
         return self._planning(list(drafters.values()))
+
+    def _before(self, made: str) -> Form:
+        """The form of the model that drafts before it was trimmed, or trained."""
+        form = self._drafters.form
+        is_made = form is not None and (form.trimmed if made == "trim" else form.merged) is not None
+        if form is None or not is_made:
+            kind = "in a trimmed form" if made == "trim" else "that was trained"
+            raise UsageError(f"no model drafts {kind}")
+        return dataclasses.replace(
+            form, merged=None, trimmed=None if made == "trim" else form.trimmed
+        )
 
     def _with_form(self, form: Form, opened: contextlib.ExitStack) -> list[Drafter]:
         """The product's drafters, the model in another form."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,12 +15,15 @@ from tiny_models.corpus import CORPUS
 
 from edgespec.cache.database import open_database
 from edgespec.cache.tokens.sequences import Recording, SequenceStore, VocabularyKey
+from edgespec.gguf.file import GgufFile
 from edgespec.learning.lessons import Answered, Course, Lesson, course_of
-from edgespec.learning.lora import About, Lora, LowRank
+from edgespec.learning.lora import About, Lora, LowRank, write_lora
 from edgespec.learning.training import Arrays, Judged
+from edgespec.learning.trainings import TrainingStore
 from edgespec.llama.context import Context
 from edgespec.llama.library import api
 from edgespec.llama.model import Model, ModelOptions
+from edgespec.machine.facts import file_fingerprint
 from edgespec.vocab.tokenizer import ByteTokenizer
 
 _LETTERS = 160
@@ -75,6 +79,10 @@ class BigramPupil:
             raise ValueError("up is of another form")
         self._up, self._down = arrays["up"].copy(), arrays["down"].copy()
 
+    def adopt(self, lora: Lora) -> None:
+        change = lora.changes["table.weight"]
+        self.restore({"up": change.up, "down": change.down})
+
     def lora(self) -> Lora:
         return Lora(4.0, {"table.weight": LowRank(self._down.copy(), self._up.copy())})
 
@@ -112,6 +120,18 @@ def random_lora(
         # As float16, in which files keep them.
         changes[name] = LowRank(*(x.astype(np.float16).astype(np.float32) for x in (down, up)))
     return Lora(float(rank), changes)
+
+
+def put_training(store: TrainingStore, target: str, whole: Path, seed: int = 0) -> Path:
+    """Put a LoRA of random numbers in place, as training does."""
+    name = "blk.0.ffn_down.weight"
+    shape = tuple(int(size) for size in reversed(GgufFile(whole).tensors[name].shape))
+    lora = random_lora({name: (shape[0], shape[1])}, size=2.0, seed=seed)
+    about = dataclasses.replace(ABOUT, target=target, drafter=file_fingerprint(whole))
+    store.ensure()
+    path = store.lora(about.target, about.drafter)
+    write_lora(lora, about, GgufFile(whole).architecture, path)
+    return path
 
 
 @contextlib.contextmanager

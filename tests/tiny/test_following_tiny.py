@@ -34,7 +34,7 @@ from edgespec.machine.identity import this_machine
 from edgespec.paths import Paths
 from edgespec.reports import is_progress
 from edgespec.runtime import head_rows as following
-from edgespec.runtime.form import Form
+from edgespec.runtime.form import Form, Trainings
 from edgespec.runtime.head_rows import Follow, HeadFollower, open_follower
 from edgespec.runtime.idle import IdleWorker
 from edgespec.runtime.model_drafter import BoundDrafter, DraftWeights, open_model_drafter
@@ -61,6 +61,7 @@ class Home:
 
     def __init__(self, folder: Path, whole: Path, database: Database, target: Model) -> None:
         self.folder = folder / "trimmed"
+        self.adaptations = folder / "adaptations"
         self.whole = whole
         self.database = database
         self.tokenizer = ByteTokenizer(target.vocab)
@@ -77,7 +78,8 @@ class Home:
     def follow(self) -> Follow:
         path = self.database.path
         assert path is not None
-        return Follow(self.trimmer(), path, self.key)
+        trainings = Trainings(self.key.fingerprint, self.adaptations, print)
+        return Follow(self.trimmer(), path, self.key, trainings)
 
     def own(self) -> Path:
         """Where rows of the user's own are kept."""

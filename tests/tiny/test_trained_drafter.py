@@ -13,17 +13,15 @@ import pytest
 from cli_support import PATIENCE_S, Cli
 from rigs import EXACT, SMALL, OpenModel, WriteModel
 from tiny_models import write_tiny_model
-from train_support import ABOUT, random_lora
+from train_support import put_training
 
-from edgespec.gguf.file import GgufFile
 from edgespec.gguf.trim import write_trimmed
-from edgespec.learning.lora import write_lora
+from edgespec.learning import trainings as trainings_module
 from edgespec.learning.trainings import TrainingStore
 from edgespec.llama.context import Context
 from edgespec.llama.model import Model, ModelOptions
-from edgespec.machine.facts import file_fingerprint
 from edgespec.paths import Paths
-from edgespec.runtime.form import Form, with_training
+from edgespec.runtime.form import Form, Trainings
 from edgespec.runtime.model_drafter import BoundDrafter, open_model_drafter
 from edgespec.runtime.request import LoadRequest
 from edgespec.runtime.running import load
@@ -33,18 +31,6 @@ TARGET = SMALL
 DRAFTER = dataclasses.replace(SMALL, architecture="qwen2", num_vocab=384, quantization="F32")
 T = TypeVar("T")
 TOKENS = [5, 80, 17, 200, 33]
-
-
-def train(store: TrainingStore, target: str, whole: Path) -> Path:
-    """Put a LoRA of random numbers in place, as training does."""
-    name = "blk.0.ffn_down.weight"
-    shape = tuple(int(size) for size in reversed(GgufFile(whole).tensors[name].shape))
-    lora = random_lora({name: (shape[0], shape[1])}, size=2.0)
-    about = dataclasses.replace(ABOUT, target=target, drafter=file_fingerprint(whole))
-    store.ensure()
-    path = store.lora(about.target, about.drafter)
-    write_lora(lora, about, GgufFile(whole).architecture, path)
-    return path
 
 
 class Bench:
@@ -58,7 +44,11 @@ class Bench:
         self.lines: list[str] = []
 
     def found(self, files: Form) -> Form:
-        return with_training(files, self.vocabulary, self.store.folder, self.lines.append)
+        return self.trainings.of(files)
+
+    @property
+    def trainings(self) -> Trainings:
+        return Trainings(self.vocabulary, self.store.folder, self.lines.append)
 
     def with_bound(self, files: Form, use: Callable[[BoundDrafter], T]) -> T:
         with contextlib.ExitStack() as cleanup:
@@ -93,8 +83,9 @@ def files(request: pytest.FixtureRequest, bench: Bench, tmp_path: Path) -> Form:
 def test_what_was_trained_serves(bench: Bench, files: Form) -> None:
     assert bench.found(files) == files
     alone = bench.guesses(files)
-    train(bench.store, bench.vocabulary, bench.whole)
-    assert with_training(files, bench.vocabulary, bench.store.folder, print, None) == files
+    put_training(bench.store, bench.vocabulary, bench.whole)
+    assert bench.trainings.of(files, None) == files, "nobody waits for it"
+    assert dataclasses.replace(bench.trainings, own=False).of(files) == files
     found = bench.found(files)
     assert found == dataclasses.replace(files, merged=found.running)
     assert found.merged is not None
@@ -103,8 +94,24 @@ def test_what_was_trained_serves(bench: Bench, files: Form) -> None:
     assert bench.lines == []
 
 
+def test_what_ships_serves_until_there_is_ones_own(
+    bench: Bench, files: Form, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shipped = TrainingStore(tmp_path / "shipped")
+    monkeypatch.setattr(trainings_module, "_SHIPPED", shipped.folder)
+    put_training(shipped, bench.vocabulary, bench.whole, seed=1)
+    found = bench.found(files)
+    assert found.merged is not None
+    told = bench.guesses(found)
+    put_training(bench.store, bench.vocabulary, bench.whole)
+    assert bench.guesses(bench.found(found)) != told
+    incognito = dataclasses.replace(bench.trainings, own=False)
+    assert bench.guesses(incognito.of(files)) == told
+    assert bench.lines == []
+
+
 def test_what_cannot_be_used_costs_one_line(bench: Bench, files: Form) -> None:
-    path = train(bench.store, bench.vocabulary, bench.whole)
+    path = put_training(bench.store, bench.vocabulary, bench.whole)
     path.write_bytes(path.read_bytes()[:-60])
     assert bench.found(files) == files
     (line,) = bench.lines
@@ -125,7 +132,7 @@ def test_the_same_answer_with_a_trained_drafter(cli: Cli, tmp_path: Path) -> Non
     with Model(cli.quick, ModelOptions(vocabulary_only=True)) as model:
         vocabulary = ByteTokenizer(model.vocab).fingerprint
     store = TrainingStore(home / "adaptations")
-    path = train(store, vocabulary, whole)
+    path = put_training(store, vocabulary, whole)
     asked = ("--max-tokens", "30", "--json", "--no-learn", "Tell me a story.")
     command = ("run", *cli.on_quick, "--no-trim", "--drafter", whole, *asked)
     plain = cli.run("run", *cli.on_quick, "--no-speculation", *asked, home=home).json()

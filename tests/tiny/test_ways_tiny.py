@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from cli_support import Cli
 from tiny_models import TinySpec, write_tiny_model
+from train_support import put_training
 
 from edgespec.bench.recorder import Recorder
 from edgespec.drafters.context import ContextDrafter
@@ -19,11 +20,15 @@ from edgespec.drafters.database import DatabaseDrafter
 from edgespec.drafters.model import ModelDrafter
 from edgespec.errors import ModelFileError
 from edgespec.gguf.trim import write_trimmed
+from edgespec.learning import trainings as trainings_module
+from edgespec.learning.trainings import TrainingStore
+from edgespec.llama.model import Model, ModelOptions
 from edgespec.passes import Kept
 from edgespec.planning.baselines import Everything
 from edgespec.planning.guarded import GuardedDrafter
 from edgespec.planning.planner import Planner, Rule
 from edgespec.protocols import Drafter
+from edgespec.runtime.form import Form, Trainings
 from edgespec.runtime.request import LoadRequest
 from edgespec.runtime.running import Running, load
 from edgespec.runtime.ways import ABOUT, EngineWays
@@ -35,6 +40,7 @@ from edgespec.types import (
     SamplingParams,
     drafter_of,
 )
+from edgespec.vocab.tokenizer import ByteTokenizer
 
 SMALL = TinySpec(num_layers=1, width=64, ffn_width=128, quantization="Q8_0", repetitive=True)
 WARM = SamplingParams(temperature=0.8, top_k=40, seed=11)
@@ -57,7 +63,16 @@ class Rig:
 
 
 @pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainingStore]:
+    """A place for what ships with EdgeSpec, of its own."""
+    store = TrainingStore(tmp_path_factory.mktemp("shipped"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainings_module, "_SHIPPED", store.folder)
+        yield store
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory, shipped: TrainingStore) -> Iterator[Rig]:
     cli, folder = Cli.of(tmp_path_factory), tmp_path_factory.mktemp("ways")
     whole = write_tiny_model(folder / "small.gguf", SMALL)
     trimmed = folder / "small-trimmed.gguf"
@@ -72,6 +87,11 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     )
     recorder = Recorder()
     paths = cli.remembered_in(folder / "home")
+    with Model(cli.quick, ModelOptions(vocabulary_only=True)) as model:
+        vocabulary = ByteTokenizer(model.vocab).fingerprint
+    put_training(shipped, vocabulary, whole)
+    trainings = Trainings(vocabulary, paths.adaptations, print, own=False)
+    assert trainings.of(Form(whole, trimmed)).merged is not None
     with load(request, cli.quick, paths, lambda _line: None, observers=[recorder]) as loaded:
         *_, _last = loaded.completer.answer(CompletionRequest(STORY, WARM, 40))
         assert loaded.memory is not None
@@ -164,6 +184,7 @@ def test_what_makes_no_sense_is_left_out_with_a_line(
         "without-database",
         "without-model",
         "without-trim",
+        "without-training",
         "without-budget",
         "fixed-2",
         "fixed-4",

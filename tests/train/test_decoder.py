@@ -17,6 +17,7 @@ from train_support import ABOUT, lora_beside, random_lora
 
 from edgespec.errors import ModelFileError
 from edgespec.gguf.file import GgufFile
+from edgespec.learning import decoder as decoder_module
 from edgespec.learning.decoder import Decoder, fastest_dtype
 from edgespec.learning.lora import Lora, write_lora
 from edgespec.llama.context import Context, ContextOptions
@@ -127,8 +128,12 @@ def _with_tensor(source: Path, path: Path, name: str, values: NDArray[np.float32
     writer.close()
 
 
+@pytest.mark.parametrize("most_kept", [0, decoder_module.MOST_KEPT], ids=["twice", "once"])
 @pytest.mark.parametrize("spec", [SPECS[0], SPECS[3]], ids=["llama", "gemma3"])
-def test_gradients_are_those_of_finite_differences(tmp_path: Path, spec: TinySpec) -> None:
+def test_gradients_are_those_of_finite_differences(
+    tmp_path: Path, spec: TinySpec, most_kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoder_module, "MOST_KEPT", most_kept)
     decoder = opened(write_tiny_model(tmp_path / "model.gguf", spec))
     factors = factors_of(random_lora(decoder.matrices, size=0.1))
     tokens = list(range(5, 25))

@@ -106,6 +106,35 @@ def test_it_goes_on_as_if_there_had_been_no_break(decoder: Decoder) -> None:
         np.testing.assert_allclose(one[name], two[name], rtol=1e-4, atol=1e-6)
 
 
+def test_what_serves_is_the_mean_of_the_latest_steps(decoder: Decoder) -> None:
+    """Of the first steps only the last counts, then a quarter of them, each as much as the next."""
+    one, name = pupil(decoder), next(iter(decoder.matrices))
+    ups = []
+    for lesson in course().lessons[:12]:
+        one.study(lesson)
+        one.step()
+        ups.append(one.state()[f"{name}.up"])
+    mean = ups[0]
+    for number, up in enumerate(ups[1:], start=2):
+        mean = mean + (up - mean) / max(OPTIONS.share_of_mean * number, 1.0)
+    np.testing.assert_allclose(one.lora().changes[name].up, mean, rtol=1e-3, atol=1e-7)
+    assert np.abs(mean - ups[-1]).max() > 1e-6
+
+
+def test_it_begins_with_what_was_learned_before(decoder: Decoder) -> None:
+    one, other = pupil(decoder), pupil(decoder)
+    run(one, Limits(num_steps=8), Watcher())
+    lora = one.lora()
+    other.adopt(dataclasses.replace(lora, alpha=2 * lora.alpha))
+    for name in lora.changes:
+        np.testing.assert_allclose(other.lora().delta(name), 2 * lora.delta(name), rtol=1e-5)
+    other.adopt(lora)
+    assert other.judge(course().guide) == one.judge(course().guide)
+    wider = TorchPupil(decoder, KEPT, 512, dataclasses.replace(OPTIONS, rank=5)).lora()
+    with pytest.raises(ValueError, match="another rank"):
+        other.adopt(wider)
+
+
 def test_a_state_of_another_form_is_refused(decoder: Decoder) -> None:
     one = pupil(decoder)
     before = one.state()

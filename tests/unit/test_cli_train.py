@@ -17,6 +17,7 @@ from train_support import ABOUT, BigramPupil, random_lora
 from edgespec import signals
 from edgespec.cli.learn_drafter import check_torch, described, training_display
 from edgespec.errors import EdgeSpecError, StorageError, UsageError
+from edgespec.learning import trainings as trainings_module
 from edgespec.learning.checkpoint import Checkpoint, write_checkpoint
 from edgespec.learning.corpus import NUM_TOP, Corpus, Said, Top
 from edgespec.learning.lora import About, read_lora, write_lora
@@ -33,6 +34,7 @@ PROGRESS = Progress(30, 95, 2, 0.75, Judged(100, 50, 1.5), Judged(100, 60, 1.25)
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingStore:
     monkeypatch.setenv("EDGESPEC_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(trainings_module, "_SHIPPED", tmp_path / "shipped")
     store = TrainingStore(user_paths().adaptations)
     store.ensure()
     return store
@@ -99,7 +101,7 @@ def test_status_tells_of_trainings(store: TrainingStore) -> None:
     paths = keep(store)
     lines = run_command("learn", "status").stdout.splitlines()
     assert lines[0].startswith("small trained for big: 40 steps over 300 answers, 900 guesses")
-    assert "right 0.500 alone and 0.600 as trained" in lines[0]
+    assert "right 0.500 before and 0.600 as trained" in lines[0]
     assert lines[1].startswith("small trained for big: can go on after 30 steps")
     told = json.loads(run_command("learn", "status", "--json").stdout)
     assert [entry["path"] for entry in told] == [str(paths[0]), str(paths[2])]

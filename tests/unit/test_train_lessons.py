@@ -42,7 +42,8 @@ def test_every_token_of_an_answer_is_taught_once_after_what_stood_before_it(
     place = len(before) if before else 1
     for lesson in lessons:
         assert 1 <= lesson.first <= WINDOW
-        assert 1 <= lesson.num_taught <= LESSON_TOKENS
+        assert lesson.num_taught >= 1
+        assert len(lesson.tokens) <= WINDOW + LESSON_TOKENS
         assert lesson.tokens == tuple(said[place - lesson.first : place + lesson.num_taught])
         place += lesson.num_taught
 
@@ -50,6 +51,11 @@ def test_every_token_of_an_answer_is_taught_once_after_what_stood_before_it(
 def test_a_window_shows_as_much_as_there_is() -> None:
     (lesson,) = lessons_of(Answered(range(1000), [7, 8]))
     assert (lesson.first, lesson.tokens[0], lesson.tokens[-2:]) == (WINDOW, 1000 - WINDOW, (7, 8))
+
+
+def test_an_answer_after_a_short_question_is_one_lesson() -> None:
+    answered = Answered([1] * 40, [2] * (WINDOW + LESSON_TOKENS - 40))
+    assert [lesson.first for lesson in lessons_of(answered)] == [40]
 
 
 def test_the_latest_answers_are_held_out_for_guide_and_judge_in_turns() -> None:

@@ -78,6 +78,14 @@ def test_it_ends_when_it_guesses_the_guide_no_better() -> None:
     assert run.progress.best == run.progress.alone
 
 
+def test_a_guide_takes_a_tenth_of_the_time() -> None:
+    course = ring_course()
+    num_judged = sum(len(lesson.tokens) for lesson in course.guide)
+    limits = Limits.of(course, TuningOptions(tokens_a_step=1))
+    assert num_judged / 3 <= limits.judged_every / 10 <= num_judged / 3 + 0.1
+    assert Limits.of(course, TuningOptions(), 7, 8.0) == Limits(7, 8.0), "a small one costs nothing"
+
+
 def test_it_ends_in_time() -> None:
     run = training(BigramPupil(NUM_TOKENS))
     assert run.run(Limits(seconds=10.0), Watcher(), never)
