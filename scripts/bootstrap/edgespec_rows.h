@@ -28,6 +28,22 @@ constexpr int TILE = 16;        // rows that share one unpacking of the weights
 constexpr int CACHED_ROWS = 64; // rows of quantized input that stay in the second-level cache
 constexpr int AHEAD = 4096;     // bytes of weights asked for before they are needed
 
+// Asks for line `line` of what comes AHEAD bytes after `from`. Processors do so by themselves while
+// memory is read straight on, but Q6_K keeps the halves of a weight apart, and the more rows share a
+// weight, the less of the memory ahead the loads in flight can see. Lines of a block are asked for
+// one by one, first to last, between its products: there is room for so many misses at a time (24 on
+// Zen 4), and once it is used up everything waits.
+EDGESPEC_INLINE void fetch_line(const void * from, int line) {
+    _mm_prefetch((const char *) from + AHEAD + 64 * line, _MM_HINT_T0);
+}
+
+// All lines of a small block.
+template <typename T> EDGESPEC_INLINE void fetch_ahead(const T * from) {
+    for (size_t line = 0; 64 * line < sizeof(T); line++) {
+        fetch_line(from, line);
+    }
+}
+
 EDGESPEC_INLINE __m512i eight_bytes(const void * from) {
     int64_t value;
     memcpy(&value, from, sizeof(value));
@@ -124,12 +140,17 @@ struct q4_K {
         for (int r = 0; r < NR; r++) {
             products[r] = _mm512_setzero_si512();
         }
+        static_assert(sizeof(block) == 18 * 64);
         for (int j = 0; j < 4; j++) {
             __m512i low[4], high[4];
             for (int i = 0; i < 4; i++) {
+                fetch_line(weights_at, 5 * j + i);
                 const __m512i packed = _mm512_loadu_si512(weights.qs + 256 * j + 64 * i);
                 low[i] = _mm512_and_si512(packed, nibble);
                 high[i] = _mm512_and_si512(_mm512_srli_epi16(packed, 4), nibble);
+            }
+            if (j < 3) {
+                fetch_line(weights_at, 5 * j + 4);
             }
             const __m512i scale = each_twice(scales[j]);
             for (int r = 0; r < NR; r++) {
@@ -209,11 +230,16 @@ struct q6_K {
         for (int r = 0; r < NR; r++) {
             products[r] = _mm512_setzero_si512();
         }
+        static_assert(sizeof(block) > 26 * 64 && sizeof(block) <= 27 * 64);
         for (int half = 0; half < 2; half++) {
             // `pair` 0 holds values 0-31 and 64-95 of this half in its nibbles, 1 the others.
             for (int pair = 0; pair < 2; pair++) {
                 __m512i low[4], high[4];
                 for (int i = 0; i < 4; i++) {
+                    fetch_line(weights_at, 14 * half + 7 * pair + 2 * i);
+                    if (i < 3) {
+                        fetch_line(weights_at, 14 * half + 7 * pair + 2 * i + 1);
+                    }
                     const __m512i packed = _mm512_loadu_si512(weights.ql + 512 * half + 256 * pair + 64 * i);
                     const __m512i bits = _mm512_loadu_si512(weights.qh + 256 * half + 64 * i);
                     const __m512i of_low = pair == 0 ? _mm512_slli_epi16(bits, 4) : _mm512_slli_epi16(bits, 2);
@@ -292,6 +318,7 @@ struct q4_0 {
 
     template <int NR>
     EDGESPEC_INLINE void add(const block * weights_at, int, const row * rows, __m512 * sums) {
+        fetch_ahead(weights_at);
         const __m512i nibble = _mm512_set1_epi8(0x0F), offset = _mm512_set1_epi8((char) 0x88);
         __m512i quants[4];
         for (int i = 0; i < 2; i++) {  // repacking made the nibbles signed: 0x88 takes that back
@@ -313,6 +340,8 @@ struct q8_0 {
     template <int NR>
     EDGESPEC_INLINE void add(const block * weights_at, int num_blocks, const row * rows, __m512 * sums) {
         const block & first = weights_at[0], & second = weights_at[num_blocks];
+        fetch_ahead(&first);
+        fetch_ahead(&second);
         const __m512i offset = _mm512_set1_epi8((char) 0x80);
         __m512i quants[4];
         for (int i = 0; i < 4; i++) {
@@ -327,16 +356,6 @@ struct q8_0 {
     }
 };
 
-// Asks for what comes AHEAD bytes after `from`. Processors do so by themselves while memory is read
-// straight on, but Q6_K keeps the halves of a weight apart, and the more rows share a weight, the
-// less of the memory ahead the loads in flight can see.
-template <typename T> EDGESPEC_INLINE void fetch_ahead(const T * from) {
-    const char * ahead = (const char *) from + AHEAD;
-    for (size_t line = 0; line < sizeof(T); line += 64) {
-        _mm_prefetch(ahead + line, _MM_HINT_T0);
-    }
-}
-
 // Eight columns times NR rows, which lie side by side: super-block b of row r is rows[b * NR + r].
 template <typename K, int NR>
 __attribute__((noinline)) static void eight_columns(int num_blocks, const typename K::block * weights, const typename K::row * rows,
@@ -346,9 +365,6 @@ __attribute__((noinline)) static void eight_columns(int num_blocks, const typena
         sums[r] = _mm512_setzero_ps();
     }
     for (int b = 0; b < num_blocks; b++) {
-        for (int part = 0; part < K::BLOCKS; part++) {
-            fetch_ahead(weights + b + part * num_blocks);
-        }
         K::template add<NR>(weights + b, num_blocks, rows + b * NR, sums);
     }
     for (int r = 0; r < NR; r++) {
