@@ -1,6 +1,7 @@
 """What targets of one vocabulary said to this user, as it is recorded, the latest first.
 
-Only what targets said: the tier "model". Everything raises sqlite3.Error.
+Only what targets said: the tier "model", without chats that were deleted. Everything raises
+sqlite3.Error.
 """
 
 from __future__ import annotations
@@ -20,12 +21,18 @@ from edgespec.cache.tokens.sequences import (
 FOLLOWED = "followed"
 """The kind of the facts that tell up to which answer somebody has looked at this."""
 
+LEARNED = "learned"
+"""The kind of those that tell up to which answer a drafter has learned by itself."""
+
 _LATEST = (
     "SELECT id, conversation, first_block, num_context, num_tokens FROM (SELECT *,"
     " sum(num_tokens) OVER (ORDER BY id DESC) - num_tokens AS num_later FROM sequences"
-    " WHERE scope = ?) WHERE num_later < ? ORDER BY id DESC"
+    " WHERE scope = ? AND (conversation IS NULL OR conversation NOT IN"
+    " (SELECT id FROM conversations WHERE deleted IS NOT NULL)))"
+    " WHERE num_later < ? ORDER BY id DESC"
 )
 _COUNT = "SELECT coalesce(sum(num_tokens), 0) FROM sequences WHERE scope = ? AND id > ?"
+_NEWEST = "SELECT coalesce(max(id), 0) FROM sequences WHERE scope = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,12 @@ def latest_answers(
         tokens = tuple(whole[num_context:])
         if tokens and max(tokens) < vocabulary.num_tokens:
             yield RecordedAnswer(number, tokens, tuple(whole[:num_context]), conversation)
+
+
+def newest_answer(connection: sqlite3.Connection, vocabulary: VocabularyKey) -> int:
+    """The number of the answer that was recorded last, 0 if there is none: a fast query."""
+    scope = find_scope(connection, vocabulary, "model")
+    return int(connection.execute(_NEWEST, (scope,)).fetchone()[0])
 
 
 def num_tokens_since(connection: sqlite3.Connection, vocabulary: VocabularyKey, number: int) -> int:

@@ -8,8 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from token_support import OTHER_VOCABULARY, VOCABULARY, Recorded, in_memory
 
+from edgespec.cache.chats.store import ChatStore
 from edgespec.cache.database import transaction
-from edgespec.cache.tokens.answers import RecordedAnswer, latest_answers, num_tokens_since
+from edgespec.cache.tokens.answers import (
+    RecordedAnswer,
+    latest_answers,
+    newest_answer,
+    num_tokens_since,
+)
 from edgespec.cache.tokens.sequences import MAX_CONTEXT, VocabularyKey
 
 TEXTS = st.lists(
@@ -73,6 +79,21 @@ def test_answers_with_ids_beyond_the_vocabulary_are_left_out() -> None:
     assert tokens_of(found(recorded)) == [[1, 999]]
     nobody = VocabularyKey("nobody", 7)
     assert list(latest_answers(recorded.connection, nobody, 100)) == []
+
+
+def test_deleted_chats_are_left_out_until_they_are_restored() -> None:
+    recorded = in_memory()
+    recorded.add([1], conversation="elsewhere")
+    with ChatStore(recorded.connection) as store:
+        chat = store.begin(None, None, "q").chat
+        recorded.add([2], conversation=chat)
+        newest = recorded.add([3])
+        store.delete(chat)
+        assert tokens_of(found(recorded)) == [[3], [1]]
+        store.restore(chat)
+        assert tokens_of(found(recorded)) == [[3], [2], [1]]
+        assert newest_answer(recorded.connection, VOCABULARY) == newest
+        assert newest_answer(recorded.connection, OTHER_VOCABULARY) == 0
 
 
 def test_what_is_forgotten_while_it_is_read_is_left_out() -> None:
