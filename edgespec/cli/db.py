@@ -18,7 +18,6 @@ from edgespec.cache.chats.search import search as search_messages
 from edgespec.cache.chats.transfer import export_lines
 from edgespec.cache.database import Database
 from edgespec.cache.facts import Facts
-from edgespec.cache.tokens.answers import FOLLOWED
 from edgespec.cache.tokens.eviction import DEFAULT_LIMIT
 from edgespec.cache.upkeep.check import problems
 from edgespec.cache.upkeep.forget import Forgetting, Forgotten
@@ -30,11 +29,11 @@ from edgespec.cli.chats import print_hits
 from edgespec.cli.db_export import counted, export_to, import_export, is_export_file
 from edgespec.cli.db_opened import back_up_or_tell, damaged, errors_told, opened, require_sound
 from edgespec.errors import UsageError
-from edgespec.learning.trainings import TrainingStore
 from edgespec.models.registry import DEFAULT_TARGET
 from edgespec.paths import user_paths
 from edgespec.reports import human_bytes
 from edgespec.runtime.prompt_files import delete_prompts
+from edgespec.runtime.unlearning import forget_learned
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -98,7 +97,7 @@ def forget(conversation: str | None, older_than: str | None, everything: bool, y
         forgetting.purge(path, everything=everything)
         delete_prompts(user_paths().prompts)
         is_done = everything or forgotten != Forgotten()
-        learned = is_done and _forget_learned(Facts(Database(connection, path)))
+        learned = is_done and forget_learned(Facts(Database(connection, path)), user_paths())
     if conversation is not None and forgotten == Forgotten():
         raise UsageError(
             f"there is no conversation {conversation!r}", "`edgespec db search` shows their ids"
@@ -111,24 +110,6 @@ def forget(conversation: str | None, older_than: str | None, everything: bool, y
         err=True,
     )
     _tell_of_unread(path)
-
-
-def _forget_learned(facts: Facts) -> bool:
-    """Delete what drafters learned, and heads chosen by what was said; whether there was any.
-
-    Raises StorageError or sqlite3.Error.
-    """
-    facts.forget(FOLLOWED)
-    paths = user_paths()
-    store = TrainingStore(paths.adaptations)
-    learned = store.all()
-    store.delete(learned)
-    trimmed = sorted(paths.trimmed.glob("*.gguf"))
-    if trimmed:
-        from edgespec.gguf.trim import forget_own_rows  # reads GGUF files: much to load
-
-        learned += forget_own_rows(trimmed)
-    return bool(learned)
 
 
 @db.command()

@@ -93,7 +93,8 @@ class About:
 
     `target` is the fingerprint of the target's vocabulary, `drafter` that of the drafter's whole
     file and `parent_sha256` that file's hash; the names are for people. Shares are of the
-    `num_judged` tokens of held-out answers that were guessed right: alone and as trained.
+    `num_judged` tokens of held-out answers that were guessed right: alone and as trained. What was
+    learned `by_itself`, in idle time, comes from chats alone.
     """
 
     target: str
@@ -106,6 +107,7 @@ class About:
     num_judged: int
     share_alone: float
     share_trained: float
+    by_itself: bool = False
 
 
 def write_lora(lora: Lora, about: About, architecture: str, path: Path) -> None:
@@ -200,7 +202,8 @@ def _about(file: GgufFile) -> About:
         value = json.loads(text)
         if value["format"] != _FORMAT:
             raise ValueError("it is of another version")
-        kinds = {"str": str, "int": int, "float": float}
+        kinds = {"str": str, "int": int, "float": float, "bool": bool}
+        value.setdefault("by_itself", False)  # earlier files do not tell
         return About(
             **{each.name: kinds[str(each.type)](value[each.name]) for each in fields(About)}
         )

@@ -13,7 +13,7 @@ from edgespec.errors import EdgeSpecError, StorageError, UsageError
 from edgespec.gguf.file import replacing
 from edgespec.learning.checkpoint import Checkpoint, read_checkpoint
 from edgespec.learning.lora import About, merge, read_about, read_lora
-from edgespec.learning.trainings import TrainingStore
+from edgespec.learning.trainings import IDLE, TrainingStore
 from edgespec.reports import human_bytes
 
 
@@ -85,6 +85,12 @@ class Trained:
         except EdgeSpecError as error:
             return Trained(path, None, str(error))
 
+    @property
+    def is_by_itself(self) -> bool:
+        """Whether nobody asked for it to be learned."""
+        known = self.known
+        return self.path.suffix == IDLE if not isinstance(known, About) else known.by_itself
+
     def is_of(self, drafter: str) -> bool:
         """Whether a drafter, by name or fingerprint, was trained."""
         return self.known is not None and drafter in (self.known.drafter_name, self.known.drafter)
@@ -95,6 +101,8 @@ class Trained:
         if known is None:
             return f"{self.path.name}  {self.problem}"
         pair = f"{known.drafter_name} trained for {known.target_name}"
+        if isinstance(known, Checkpoint) and self.is_by_itself:
+            return f"{pair}: learns by itself, {known.progress.num_steps} steps so far, {size}"
         if isinstance(known, Checkpoint):
             return f"{pair}: can go on after {known.progress.num_steps} steps, {size}"
         return (
@@ -105,6 +113,8 @@ class Trained:
 
     @property
     def _origin(self) -> str:
+        if self.is_by_itself:
+            return ", learned by itself"
         return ", comes with EdgeSpec" if self.is_shipped else ""
 
     def as_json(self) -> dict[str, object]:
@@ -116,7 +126,8 @@ class Trained:
             return {**told, **asdict(self.known), "shipped": self.is_shipped}
         names = ("target", "drafter", "target_name", "drafter_name")
         pair = {name: getattr(self.known, name) for name in names}
-        return {**told, **pair, "num_steps": self.known.progress.num_steps}
+        num_steps, by_itself = self.known.progress.num_steps, self.is_by_itself
+        return {**told, **pair, "num_steps": num_steps, "by_itself": by_itself}
 
 
 def all_trained(store: TrainingStore) -> list[Trained]:
@@ -124,7 +135,29 @@ def all_trained(store: TrainingStore) -> list[Trained]:
     loras = [Trained.at(path, read_about) for path in store.loras()]
     shipped = store.shipped_loras()
     loras += [Trained.at(path, read_about, is_shipped=True) for path in shipped]
-    return [*loras, *(Trained.at(path, read_checkpoint) for path in store.trainings())]
+    under_way = [*store.trainings(), *store.idles()]
+    return [*loras, *(Trained.at(path, read_checkpoint) for path in under_way)]
+
+
+def set_aside(store: TrainingStore, lora: Path) -> None:
+    """Keep a LoRA that was asked for, before one that is learned by itself takes its place.
+
+    Raises StorageError.
+    """
+    with contextlib.suppress(StorageError):  # one that cannot be read serves nobody
+        if not lora.exists() or read_about(lora).by_itself:
+            return
+    _copy(lora, store.asked(lora))
+
+
+def take_back(store: TrainingStore, lora: Path) -> None:
+    """Delete what was learned by itself; what it took the place of serves again.
+
+    Raises StorageError.
+    """
+    store.delete([lora, *store.merged_of(lora)])
+    with contextlib.suppress(FileNotFoundError):
+        store.asked(lora).rename(lora)
 
 
 def export_trained(store: TrainingStore, file: Path, drafter: str | None) -> None:

@@ -1,10 +1,14 @@
-"""What others leave: memory (what the system has, limits of control groups), and how busy it is."""
+"""What others leave: memory (what the system has, limits of control groups), and how busy it is.
+
+And where the power for work comes from that nobody waits for.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import psutil
@@ -70,3 +74,62 @@ def load_average() -> float | None:
         return os.getloadavg()[0]
     except (OSError, AttributeError):
         return None
+
+
+def is_on_battery() -> bool:
+    """Whether the machine runs on a battery; False where nobody can tell."""
+    with contextlib.suppress(OSError, ValueError, psutil.Error, NotImplementedError):
+        battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
+        return battery is not None and battery.power_plugged is False
+    return False
+
+
+class OthersMeter:
+    """Tells how many cores others than this process keep busy, from one look to the next."""
+
+    def __init__(
+        self,
+        busy_s: Callable[[], float | None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`busy_s` gives the seconds that all cores were busy so far, None if nobody can tell."""
+        self._busy_s = busy_s or _busy_seconds
+        self._clock = clock
+        self._before: tuple[float, float] | None = None
+
+    def look(self, own_s: float) -> float | None:
+        """Cores that others kept busy since the last look; None at the first, or if unknown.
+
+        `own_s` are the seconds of the processor that count as our own so far.
+        """
+        busy_s, now, before = self._busy_s(), self._clock(), self._before
+        if busy_s is None:
+            return None
+        self._before = now, busy_s - own_s
+        if before is None or now <= before[0]:
+            return None
+        return max(busy_s - own_s - before[1], 0.0) / (now - before[0])
+
+
+def own_seconds(children: Iterable[int] = ()) -> float:
+    """Seconds of the processor that this process took, with those of its `children` by number.
+
+    Those of children that ended are counted as well, where the system tells them.
+    """
+    total = 0.0
+    for number in (os.getpid(), *children):
+        with contextlib.suppress(psutil.Error):
+            total += sum(psutil.Process(number).cpu_times()[:4])
+    return total
+
+
+def _busy_seconds() -> float | None:
+    try:
+        times = psutil.cpu_times()
+    except (OSError, psutil.Error, NotImplementedError):
+        return None
+    # What a guest takes is in `user` as well; what is stolen, other machines take.
+    return float(sum(getattr(times, kind, 0.0) for kind in _BUSY))
+
+
+_BUSY = ("user", "nice", "system", "irq", "softirq")

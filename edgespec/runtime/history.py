@@ -12,8 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgespec.cache.chats.store import ChatStore
-from edgespec.cache.database import connect, open_in_memory, open_or_go_without
+from edgespec.cache.database import Database, connect, open_in_memory, open_or_go_without
+from edgespec.cache.facts import Facts
 from edgespec.errors import StorageError
+from edgespec.paths import Paths
 from edgespec.reports import Report
 
 DELETED_FOR_S = 7 * 86400.0
@@ -24,13 +26,19 @@ _CACHE_BYTES = 8 << 20
 _PURGE_S = 0.05
 """How long opening may purge; the rest goes next time."""
 
+_HAS_TOKENS = (
+    "SELECT EXISTS (SELECT 1 FROM sequences WHERE conversation IN"
+    " (SELECT id FROM conversations WHERE deleted < ?))"
+)
+
 
 def open_history(
     path: Path, report: Report, on_delete: Callable[[str], None] | None = None
 ) -> ChatStore:
     """The chats in the database at `path`; in memory where that cannot be used, told in one line.
 
-    Deleted chats whose time is over are purged with their tokens. `on_delete` hears the id of each
+    Deleted chats whose time is over are purged with their tokens, and with what drafters learned by
+    themselves, in `adaptations` beside the database. `on_delete` hears the id of each
     that is deleted, for what was computed of it to go at once.
     """
     database = open_or_go_without(path, report)
@@ -50,8 +58,8 @@ def open_history(
         store.on_delete = on_delete
     with contextlib.suppress(StorageError):  # locked, full: another time
         store.close_the_cut()
-    with contextlib.suppress(sqlite3.Error):
-        purge(connection, time.time() - DELETED_FOR_S)
+    with contextlib.suppress(sqlite3.Error, StorageError):
+        _purge_all(connection, path)
     return store
 
 
@@ -72,6 +80,16 @@ def open_kept_history(
 def open_incognito() -> ChatStore:
     """A history that nothing is left of."""
     return ChatStore(open_in_memory().connection)
+
+
+def _purge_all(connection: sqlite3.Connection, path: Path) -> None:
+    before = time.time() - DELETED_FOR_S
+    (is_learned_from,) = connection.execute(_HAS_TOKENS, (before,)).fetchone()
+    if purge(connection, before) and is_learned_from:
+        from edgespec.runtime.unlearning import forget_learned_by_itself  # seldom needed
+
+        facts = Facts(Database(connection, path))
+        forget_learned_by_itself(facts, Paths(path.parent, path.parent).adaptations)
 
 
 def purge(connection: sqlite3.Connection, before: float, most_s: float = _PURGE_S) -> int:

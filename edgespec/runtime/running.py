@@ -15,6 +15,7 @@ Importing this module loads the native library, so commands import it when they 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -67,9 +68,10 @@ from edgespec.signals import ending_at_once
 from edgespec.types import SamplingParams
 
 if TYPE_CHECKING:
+    from edgespec.pauses import Pause
     from edgespec.runtime.form import Form, Trainings
     from edgespec.runtime.head_rows import Follow
-    from edgespec.runtime.selection import Selection
+    from edgespec.runtime.selection import FormSearch, Selection
     from edgespec.runtime.ways import EngineWays
 
 
@@ -182,6 +184,7 @@ class _Wiring:
         self._num_free = num_free
         self._cleanup = cleanup
         self._costs = CostModel(target.facts.table, ROWS[-1])
+        self._weighing: FormSearch | None = None
 
     def run(self, others: Sequence[Observer]) -> Running:
         """Build context, target, engine and completer; takes `cleanup` over."""
@@ -306,30 +309,66 @@ class _Wiring:
             tasks.insert(0, reading)  # others wait for whole prompts as long as it is not known
         if not self._request.idle:
             tasks = []
-        elif selection is not None:
-            tasks.append(self._search(selection, form, drafters))
-        elif self._request.drafter == BEST_DRAFTER and target.model.can_roll_back:
-
-            def search() -> IdleTask | None:
-                if not self._has_others():
-                    return None
-                return self._search(self._opened_selection(), None, drafters)
-
-            tasks.append(LateTask("drafters that come are weighed", search))
+        elif (weighing := self._weigher(selection, form, drafters)) is not None:
+            tasks.append(weighing)
         if self._request.idle and self._request.num_slots > 1:  # the others would wait for it
             tasks.append(grammars)
         if prompts is not None:  # whatever else is done, an answer may wait for its memory
             tasks.insert(0, prompts)
+        if (training := self._training(drafters)) is not None:
+            tasks.append(training)  # the last, since it takes minutes
         self._cleanup.callback(keeper.keep)
         return self._cleanup.enter_context(IdleWorker(self._home.report, tasks))
 
-    def _search(self, selection: Selection, form: Form | None, drafters: Drafters) -> IdleTask:
+    def _weigher(
+        self, selection: Selection | None, form: Form | None, drafters: Drafters
+    ) -> IdleTask | None:
+        """Weighs models that could draft, now or when there is one; None where none may."""
+        if selection is not None:
+            return self._search(selection, form, drafters)
+        if self._request.drafter != BEST_DRAFTER or not self._target.model.can_roll_back:
+            return None
+
+        def search() -> IdleTask | None:
+            if not self._has_others():
+                return None
+            return self._search(self._opened_selection(), None, drafters)
+
+        return LateTask("drafters that come are weighed", search)
+
+    def _training(self, drafters: Drafters) -> IdleTask | None:
+        """Has the model that drafts learn by itself; None if it is not to, or there is no torch."""
+        request, target, home = self._request, self._target, self._home
+        path = home.database.path
+        learns = request.learn and request.remember and request.memory_at is None
+        if (
+            not (request.idle and learns)
+            or path is None
+            or importlib.util.find_spec("torch") is None
+        ):
+            return None
+        from edgespec.runtime.idle_training import IdleTraining, Learning
+
+        vocabulary = vocabulary_key(target.model, home.facts)
+        num_threads = target.machine.num_threads
+        learning = Learning(target.model.path, vocabulary, path, home.paths, num_threads)
+
+        def serve(pause: Pause) -> None:
+            if self._weighing is not None:
+                self._weighing.serve_learned(pause)
+
+        training = IdleTraining(learning, lambda: drafters.form, serve, home.report)
+        self._cleanup.callback(training.close)
+        return training
+
+    def _search(self, selection: Selection, form: Form | None, drafters: Drafters) -> FormSearch:
         from edgespec.runtime.selection import FormSearch
 
         def pass_ms() -> Mapping[int, float]:
             return pass_costs(self._costs)
 
-        return FormSearch(selection, pass_ms, form, drafters.exchange)
+        self._weighing = FormSearch(selection, pass_ms, form, drafters.exchange)
+        return self._weighing
 
 
 def _prompts(request: LoadRequest, target: OpenTarget, home: Home) -> PromptCache | None:

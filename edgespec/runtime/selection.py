@@ -140,6 +140,7 @@ class FormSearch:
         self._exchange = exchange
         self._unsettled: list[Path] = []
         self._failed: set[Path] = set()
+        self._has_learned = False
 
     @property
     def name(self) -> str:
@@ -165,13 +166,21 @@ class FormSearch:
         if form is not None and self._is_better(form):
             with self._selection.trials.loading(form.whole):
                 is_exchanged = self._exchange(form, pause)
-            self._serving = form if is_exchanged else self._serving
+            if is_exchanged:
+                self._serving, self._has_learned = form, False
         return bool(self._unsettled)
+
+    def serve_learned(self, pause: Pause) -> None:
+        """The model that drafts learned by itself: have that draft, now or when there is time."""
+        self._has_learned = True
+        self.run(pause)
 
     def _is_better(self, form: Form) -> bool:
         """Whether it is of another model, or further made; rows follow the user elsewhere."""
         now = self._serving
         if now is None or now.whole != form.whole:
+            return True
+        if self._has_learned and form.merged is not None:
             return True
         made = [(each.trimmed is not None, each.merged is not None) for each in (now, form)]
         return made[0] < made[1]

@@ -14,13 +14,14 @@ from pathlib import Path
 
 from edgespec.cache.database import open_or_go_without
 from edgespec.cache.facts import Facts
-from edgespec.errors import StorageError, UsageError
+from edgespec.errors import Cancelled, StorageError, UsageError
 from edgespec.gguf.file import GgufFile
 from edgespec.gguf.trim import file_sha256, read_trim_info
 from edgespec.learning.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from edgespec.learning.claim import ByItself
 from edgespec.learning.lessons import Course
 from edgespec.learning.lora import About, Lora, merge, read_lora, write_lora
-from edgespec.learning.trained import merged, serving
+from edgespec.learning.trained import merged, serving, set_aside, take_back
 from edgespec.learning.training import (
     Arrays,
     Limits,
@@ -65,6 +66,7 @@ class Outcome:
 
     line: str
     is_stopped: bool = False
+    serves: bool = False
 
 
 def train_drafter(
@@ -73,8 +75,12 @@ def train_drafter(
     show: Show,
     is_stopped: Callable[[], bool],
     report: Report,
+    by_itself: ByItself | None = None,
 ) -> Outcome:
-    """Train as asked; raises UsageError, ModelFileError, StorageError and other EdgeSpecErrors."""
+    """Train as asked; raises UsageError, ModelFileError, StorageError and other EdgeSpecErrors.
+
+    A training `by_itself` raises Cancelled as soon as it is wanted no more.
+    """
     check_gguf(request.target)
     library.set_verbose(request.verbose)
     machine = this_machine(request.num_threads)
@@ -84,15 +90,15 @@ def train_drafter(
         reader = SubjectReader(request.target, paths, database, machine, options, report)
         subject, course = reader.read(request.drafter or reader.best_drafter(), request.source)
         store = TrainingStore(paths.adaptations)
-        path = store.training(*subject.fingerprints)
-        before = _read_checkpoint(subject, path) if request.resume else None
-        store.ensure()
         served = _served(store, subject, report)
-        lora = read_lora(served)[0] if served is not None else None
-        training = _begun(subject, course, before, lora, machine.num_threads, path)
+        start = _Start.of(store, subject, served, request.resume, machine.num_threads, by_itself)
+        store.ensure()
+        training = _begun(subject, course, start)
+        keep = _keeper(subject, course, training.options, start.path)
+        if by_itself is not None:
+            keep = by_itself.watched(keep, start.path)
         limits = Limits.of(course, training.options, request.num_steps, request.seconds)
-        watcher = Watcher(show, _keeper(subject, course, training.options, path))
-        if not training.run(limits, watcher, is_stopped):
+        if not training.run(limits, Watcher(show, keep), is_stopped):
             return Outcome(
                 f"stopped after {training.progress.num_steps} steps;"
                 " `edgespec learn drafter --resume` goes on",
@@ -104,8 +110,11 @@ def train_drafter(
         running = subject.running
         if served is not None:
             running = merged(store, served, subject.whole, running, file_fingerprint)
-        judging = _Judging(reader.pass_ms(), options, machine.num_threads)
-        return _judged(subject, progress, course, store, running, judging)
+        judging = _Judging(reader.pass_ms(), options, start.num_threads)
+        outcome = _judged(subject, progress, course, store, running, judging, by_itself)
+        if by_itself is not None:
+            start.path.unlink(missing_ok=True)  # the next one begins with what serves
+        return outcome
 
 
 def _served(store: TrainingStore, subject: Subject, report: Report) -> Path | None:
@@ -129,32 +138,68 @@ def _read_checkpoint(subject: Subject, path: Path) -> Checkpoint:
     return found
 
 
-def _begun(
-    subject: Subject,
-    course: Course,
-    before: Checkpoint | None,
-    lora: Lora | None,
-    num_threads: int,
-    path: Path,
-) -> Training:
-    """A training, which goes on from the checkpoint `before` at `path` if there is one.
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """Where a training begins, and how it computes: `clock` gives its seconds.
 
-    One from the start begins with the `lora` that serves, if that changes the same matrices.
+    With the checkpoint `before` at `path` if there is one, else with the `lora` that serves, if
+    that changes the same matrices; one that `is_lenient` does without what does not fit.
     """
+
+    path: Path
+    before: Checkpoint | None
+    lora: Lora | None
+    num_threads: int
+    clock: Callable[[], float]
+    is_lenient: bool
+
+    @staticmethod
+    def of(
+        store: TrainingStore,
+        subject: Subject,
+        served: Path | None,
+        resume: bool,
+        num_threads: int,
+        by_itself: ByItself | None,
+    ) -> _Start:
+        """As it was asked for, or by itself, when all was read."""
+        lora = read_lora(served)[0] if served is not None else None
+        if by_itself is None:
+            path = store.training(*subject.fingerprints)
+            before = _read_checkpoint(subject, path) if resume else None
+            return _Start(path, before, lora, num_threads, time.monotonic, False)
+        by_itself.begin()
+        store.drop_abandoned()
+        path, before = store.idle(*subject.fingerprints), None
+        with contextlib.suppress(UsageError, StorageError):
+            before = _read_checkpoint(subject, path)
+        return _Start(path, before, lora, max(num_threads - 1, 1), time.thread_time, True)
+
+
+def _begun(subject: Subject, course: Course, start: _Start) -> Training:
+    """A training; raises StorageError if what is to be gone on with does not fit."""
     import torch  # an extra, and seconds to load
 
     from edgespec.learning.decoder import Decoder, fastest_dtype
     from edgespec.learning.pupil import TorchPupil
 
-    torch.set_num_threads(num_threads)
+    torch.set_num_threads(start.num_threads)
     decoder = Decoder(GgufFile(subject.whole), subject.kept, fastest_dtype())
+    before = start.before
     options = before.options if before is not None else TuningOptions()
     pupil = TorchPupil(decoder, subject.kept, subject.num_tokens, options)
-    if before is None and lora is not None:
+    progress = Progress()
+    try:
+        if before is not None:
+            progress = _resume(pupil, before, course, start.path)
+    except StorageError:
+        if not start.is_lenient:
+            raise
+        return _begun(subject, course, dataclasses.replace(start, before=None))
+    if before is None and start.lora is not None:
         with contextlib.suppress(ValueError):  # of another form: it begins with nothing
-            pupil.adopt(lora)
-    progress = Progress() if before is None else _resume(pupil, before, course, path)
-    return Training(pupil, course, options, time.monotonic, progress)
+            pupil.adopt(start.lora)
+    return Training(pupil, course, options, start.clock, progress)
 
 
 def _resume(pupil: Pupil, checkpoint: Checkpoint, course: Course, path: Path) -> Progress:
@@ -202,6 +247,7 @@ def _judged(
     store: TrainingStore,
     served: Path,
     judging: _Judging,
+    by_itself: ByItself | None,
 ) -> Outcome:
     """The gate: keep what was learned if it may serve in place of the file `served`."""
     lora = progress.best_lora
@@ -237,9 +283,16 @@ def _judged(
         verdict.num_judged,
         verdict.share_alone,
         verdict.share_trained,
+        by_itself is not None,
     )
     path = store.lora(*subject.fingerprints)
+    if by_itself is not None:
+        by_itself.require()
+        set_aside(store, path)
     write_lora(lora, about, GgufFile(whole).architecture, path)
     merged(store, path, whole, running, file_fingerprint)
     size = human_bytes(path.stat().st_size)
-    return Outcome(f"{told}; it serves from now on ({size})")
+    if by_itself is not None and not by_itself.is_wanted():
+        take_back(store, path)
+        raise Cancelled
+    return Outcome(f"{told}; it serves from now on ({size})", serves=True)

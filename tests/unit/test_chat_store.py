@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,13 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from token_support import on_disk
+from train_support import ABOUT, random_lora
 
 from edgespec.cache.chats import writers
 from edgespec.cache.chats.store import ChatStore
 from edgespec.cache.database import open_in_memory
+from edgespec.cache.facts import Facts
+from edgespec.cache.tokens.answers import LEARNED
 from edgespec.cache.upkeep.check import problems
 from edgespec.chats import ChatSettings, MessageState, path_to
 from edgespec.errors import StorageError
+from edgespec.learning.lora import read_about, write_lora
+from edgespec.learning.trainings import TrainingStore
 from edgespec.runtime.history import open_history, purge
 
 NOBODY = "1 0.00"
@@ -332,6 +338,41 @@ def test_what_is_said_in_a_deleted_chat_brings_it_back(store: ChatStore) -> None
     assert store.recent() == [] and store.search("q") == [] and store.last() is None
     store.begin(begun.chat, begun.answer, "still there?")
     assert [head.id for head in store.recent()] == [begun.chat]
+
+
+@pytest.mark.parametrize("has_taught", [True, False])
+def test_what_drafters_learned_by_themselves_goes_with_a_purged_chat(
+    path: Path, has_taught: bool
+) -> None:
+    recorded = on_disk(path)
+    store = TrainingStore(path.parent / "adaptations")
+    store.ensure()
+    loras = [store.lora(ABOUT.target, name * 32) for name in "23"]
+    for lora, by_itself in zip(loras, (True, False), strict=True):
+        about = dataclasses.replace(ABOUT, by_itself=by_itself)
+        write_lora(random_lora({"w": (8, 6)}), about, "llama", lora)
+        store.merged(lora, "0" * 16).touch()
+    asked = store.asked(loras[0])
+    write_lora(random_lora({"w": (8, 6)}), ABOUT, "llama", asked)
+    facts = Facts(recorded.database)
+    facts.put(LEARNED, "a pair", {"sequence": 7})
+    with opened(path) as chats:
+        chat = chats.begin(None, None, "secret").chat
+        if has_taught:
+            recorded.add([1, 2, 3], conversation=chat)
+        chats.delete(chat)
+        recorded.connection.execute("UPDATE conversations SET deleted = 5")
+        recorded.connection.commit()
+    before = store.all()
+    with opened(path):
+        pass
+    if has_taught:
+        assert set(before) - set(store.all()) == {asked, store.merged(loras[0], "0" * 16)}
+        assert read_about(loras[0]) == ABOUT, "what was asked for serves again"
+    else:
+        assert store.all() == before
+    assert (facts.get(LEARNED, "a pair") is None) == has_taught
+    recorded.database.close()
 
 
 def test_deleted_chats_are_purged_later_with_what_they_taught(path: Path) -> None:

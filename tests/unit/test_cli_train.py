@@ -109,6 +109,19 @@ def test_status_tells_of_trainings(store: TrainingStore) -> None:
     assert [entry["num_steps"] for entry in told] == [40, 30]
 
 
+def test_status_tells_what_was_learned_without_being_asked_for(store: TrainingStore) -> None:
+    paths = keep(store, dataclasses.replace(ABOUT, by_itself=True))
+    idle = store.idle(ABOUT.target, ABOUT.drafter)
+    paths[2].rename(idle)
+    lines = run_command("learn", "status").stdout.splitlines()
+    assert lines[0].endswith(", learned by itself")
+    assert lines[1].startswith("small trained for big: learns by itself, 30 steps so far")
+    told = json.loads(run_command("learn", "status", "--json").stdout)
+    assert [entry["by_itself"] for entry in told] == [True, True]
+    run_command("learn", "reset", "--drafter", "small", "--yes")
+    assert store.all() == []
+
+
 def test_status_tells_what_cannot_be_read(store: TrainingStore) -> None:
     for path in keep(store):
         path.write_bytes(path.read_bytes()[:200])

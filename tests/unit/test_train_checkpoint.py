@@ -14,8 +14,9 @@ from rigs import file_size_limit
 from train_support import ABOUT, BigramPupil, random_lora
 
 from edgespec.errors import StorageError
+from edgespec.learning import lora as lora_module
 from edgespec.learning.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from edgespec.learning.lora import Lora, LowRank, read_about, read_lora, write_lora
+from edgespec.learning.lora import About, Lora, LowRank, read_about, read_lora, write_lora
 from edgespec.learning.training import Judged, Progress, TuningOptions
 
 LORA = random_lora({"blk.0.attn_q.weight": (8, 6), "blk.1.ffn_up.weight": (12, 6)})
@@ -82,6 +83,18 @@ def test_a_lora_is_read_as_it_was_written(tmp_path: Path) -> None:
     found, about = read_lora(path)
     assert about == read_about(path) == ABOUT
     assert same(found, LORA)
+
+
+def test_a_lora_of_an_earlier_edgespec_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def earlier(about: About) -> dict[str, object]:
+        return {k: v for k, v in dataclasses.asdict(about).items() if k != "by_itself"}
+
+    monkeypatch.setattr(lora_module, "asdict", earlier)
+    path = tmp_path / "pair.lora.gguf"
+    write_lora(LORA, dataclasses.replace(ABOUT, by_itself=True), "llama", path)
+    assert read_about(path) == ABOUT
 
 
 def test_a_lora_file_is_what_llama_cpp_expects(tmp_path: Path) -> None:
