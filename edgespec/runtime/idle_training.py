@@ -53,7 +53,7 @@ MOST_BUSY = 0.75
 LOOK_S = 10.0
 """How long the machine is looked at before it counts as quiet."""
 
-_ROOM_BYTES, _ROOM_SHARE = 3 << 30, 6
+_ROOM_BYTES, _ROOM_SHARE = 5 << 29, 6
 """Memory that PyTorch and one lesson take, and the weights as float32 for the file's bytes."""
 
 _BUSY_TIMEOUT_S = 0.5

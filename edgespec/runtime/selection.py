@@ -182,5 +182,7 @@ class FormSearch:
             return True
         if self._has_learned and form.merged is not None:
             return True
+        if now.merged is not None and not now.merged.exists():  # forgotten, or merged anew
+            return form.merged != now.merged
         made = [(each.trimmed is not None, each.merged is not None) for each in (now, form)]
         return made[0] < made[1]

@@ -517,6 +517,8 @@ class Weighed:
 def test_what_is_learned_again_drafts_as_soon_as_there_is_room(tmp_path: Path) -> None:
     before, after = (Form(tmp_path, None, tmp_path / name) for name in ("before", "after"))
     weighed, exchanged, is_room = Weighed(before), [], False
+    for form in (before, after):
+        form.running.touch()
 
     def exchange(form: Form, _pause: Pause) -> bool:
         exchanged.append(form)
@@ -533,6 +535,10 @@ def test_what_is_learned_again_drafts_as_soon_as_there_is_room(tmp_path: Path) -
     assert exchanged == [after, after]
     search.run(NO_PAUSE)
     assert exchanged == [after, after]
+    weighed.form = Form(tmp_path)
+    after.running.unlink()
+    search.run(NO_PAUSE)
+    assert exchanged[2:] == [weighed.form], "what is forgotten drafts no more"
 
 
 def test_signals_of_the_terminal_do_not_reach_it(bench: Bench) -> None:
