@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from pause_support import Asking
 from rigs import EXACT, SMALL, OpenModel, WriteModel, ask, eager_completer, invariant_rows
+from train_support import put_training
 
 from edgespec.cache.database import Database, open_database, transaction
 from edgespec.cache.facts import Facts
@@ -27,6 +28,7 @@ from edgespec.forms.counts import TokenCounts, ranked
 from edgespec.forms.trimmer import Trimmer
 from edgespec.forms.trimming import count_shipped
 from edgespec.gguf.trim import forget_own_rows, read_trim_info
+from edgespec.learning.trainings import TrainingStore
 from edgespec.llama.context import Context
 from edgespec.llama.model import Model, ModelOptions
 from edgespec.llama.target import LlamaTarget
@@ -158,7 +160,7 @@ def rig(home: Home, model: Model) -> Iterator[Rig]:
     with contextlib.ExitStack() as cleanup:
         context = cleanup.enter_context(Context(model, OPTIONS))
         target = LlamaTarget(context, invariant_rows(context, (30,)))
-        files = home.files()
+        files = home.follow().trainings.of(home.files())
         bound = open_model_drafter(files, context, cleanup, of_any_size=True)
         bound.drafter.costs = GuessCosts(0.01)  # as if they cost nothing: ask at every chance
         follower = open_follower(home.follow(), files, bound, context)
@@ -207,6 +209,24 @@ def test_rows_follow_what_is_said_and_the_bytes_stay(home: Home, open_model: Ope
     with rig(home, model) as again:
         assert again.kept() == after
         assert again.answer().token_ids == expected[0]
+
+
+def test_rows_that_follow_keep_what_was_trained(home: Home, open_model: OpenModel) -> None:
+    store = TrainingStore(home.adaptations)
+    lora = put_training(store, home.key.fingerprint, home.whole)
+    with rig(home, open_model(TARGET)) as following_:
+        expected = following_.answer().token_ids
+        before = store.merged_of(lora)
+        home.say()
+        following_.answer()
+        following_.wait()
+        assert following_.answer().token_ids == expected
+        (merged,) = store.merged_of(lora)
+        assert [merged] != before, "added to the new rows"
+        info = read_trim_info(merged)
+        assert info is not None and info.is_own
+        assert info.kept.tolist() == following_.kept()
+        assert following_.lines == []
 
 
 def test_too_little_new_text_is_not_looked_at(
