@@ -32,7 +32,7 @@ from edgespec.bench.ways import Peer
 from edgespec.cli.bench_asked import Asked
 from edgespec.cli.bench_peers import opened_peers
 from edgespec.cli.bench_written import Output, commit, machine_form
-from edgespec.cli.loading import load_completer
+from edgespec.cli.loading import load_completer, may_draft, settle
 from edgespec.errors import ContextOverflowError, StorageError
 from edgespec.machine.identity import read_bandwidth
 from edgespec.runtime.choice import sha256_of
@@ -58,7 +58,7 @@ def run_bench(loading: LoadRequest, asked: Asked, output: Output, resume: bool) 
     recorder = Recorder()
     with contextlib.ExitStack() as stack:
         loading = dataclasses.replace(loading, memory_at=_memory_file(asked, stack))
-        loaded = stack.enter_context(load_completer(loading, asked.sampling, (recorder,)))
+        loaded = stack.enter_context(_loaded(loading, asked, recorder))
         others = stack.enter_context(opened_peers(asked.peers, loading))
         measuring = _Measuring(loaded, recorder, asked, output, *others)
         try:
@@ -68,6 +68,17 @@ def run_bench(loading: LoadRequest, asked: Asked, output: Output, resume: bool) 
     if not measuring.report.runs:
         raise ContextOverflowError("no question fits the context", "use a larger --context")
     check_same_bytes(measuring.report)
+
+
+def _loaded(loading: LoadRequest, asked: Asked, recorder: Recorder) -> Running:
+    """Target and drafters; models that may draft are weighed first where that was not done yet."""
+    loaded = load_completer(loading, asked.sampling, (recorder,))
+    form = loaded.drafters.form
+    if not may_draft(loading) or (form is not None and form.running != form.whole):
+        return loaded
+    loaded.close()
+    settle(loading)
+    return load_completer(loading, asked.sampling, (recorder,))
 
 
 class _Measuring:

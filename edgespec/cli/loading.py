@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from edgespec.runtime.running import Running
 
 
+_TELL_AFTER_S = 2.0
+"""What takes no longer is not told."""
+
+
 def model_on_disk(reference: str) -> Path:
     """Path of the model that `reference` names, pulled first (with progress) if it is missing."""
     target = resolve(reference)
@@ -68,6 +72,33 @@ def load_completer(
 
     check_sampling(sampling, num_vocab=0)  # no option biases single tokens
     return load(with_drafter_path(options), path, user_paths(), say, observers=observers)
+
+
+def may_draft(options: LoadRequest) -> bool:
+    """Whether a model may draft: one that is named, or the best on disk."""
+    return options.drafter == BEST_DRAFTER or _is_model(options.drafter)
+
+
+def settle(options: LoadRequest) -> None:
+    """Have models that draft weighed and made ready, which is done once on a machine.
+
+    Whoever chats has that done while nobody waits; whoever measures waits for it.
+    """
+    path = model_on_disk(options.model)
+    from edgespec.runtime.running import load  # loads the native library
+
+    loading = dataclasses.replace(with_drafter_path(options), idle=True, memory_at=None)
+    with load(loading, path, user_paths(), _nobody) as running:
+        told = ""
+        while not running.idle.wait(_TELL_AFTER_S):
+            doing = running.idle.doing
+            if doing and doing != told:
+                say(f"first, once on this machine: {doing}")
+                told = doing
+
+
+def _nobody(_line: str) -> None:
+    """What is loaded is told when it is loaded to be measured."""
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from tiny_models import TinySpec, write_tiny_model
 
 from edgespec import errors
 from edgespec.bench.records import Report, read_report
+from edgespec.cache.database import open_database
 from edgespec.types import PLAIN, PRODUCT
 
 USAGE = errors.UsageError.exit_code
@@ -223,6 +224,20 @@ def test_our_own_prompts_are_the_default(cli: Cli, tmp_path: Path) -> None:
     report = measured(cli.run("bench", *cli.on_quick, *options), out)
     categories = [run.category for run in report.of(PLAIN).values()]
     assert len(categories) == len(set(categories)) > 1
+
+
+def test_a_model_that_drafts_is_weighed_before_it_is_measured(
+    cli: Cli, suite: Path, tmp_path: Path
+) -> None:
+    home = cli.remembered_in(tmp_path / "home").data
+    spec = TinySpec(num_layers=1, width=64, ffn_width=128, repetitive=True)
+    small = write_tiny_model(tmp_path / "small.gguf", spec)
+    options = ("--drafter", small, "--suite", suite, "--limit", "1", "--max-tokens", "4")
+    ended = cli.run("bench", *cli.on_quick, *options, home=home)
+    assert ended.returncode == 0, ended.stderr
+    with open_database(home / "edgespec.db") as database:
+        query = "SELECT COUNT(*) FROM facts WHERE kind = 'trim'"
+        assert database.connection.execute(query).fetchone() != (0,)
 
 
 def test_a_page_and_a_prediction(cli: Cli, suite: Path, tmp_path: Path) -> None:
